@@ -1,0 +1,1 @@
+"""REST service and dashboard over the storage that `tuner` writes."""

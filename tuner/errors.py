@@ -1,0 +1,163 @@
+"""Everything that this package raises on purpose.
+
+TunerError                      code, status (HTTP), exit_code, message, hint, where
+├── RequestError                the request was wrong; nothing was created, changed or started   (exit 2)
+│   ├── UnknownNameError        a registry was asked for a name that it does not have
+│   ├── SpecError               a study file or an override holds one or several problems
+│   ├── DataError               a data set is missing, broken or too small
+│   ├── ConfigError             an exported configuration cannot be used as it is
+│   ├── NotFoundError           a study, trial or file that is not there
+│   ├── ConflictError           the stored state forbids what was asked
+│   ├── LossInputError          logits, target or options that a loss cannot take
+│   ├── EntryError              `entry: package.module:function` that may not or cannot be imported
+│   └── NotInThisVersionError   announced by the contract, not built yet
+└── RunError                    it failed while running                                          (exit 1)
+    ├── StorageError            the database cannot be reached, or is of another version
+    ├── DiskFullError           no space left where something had to be written
+    ├── EffectiveConfigError    a trial would not train what was suggested
+    └── NoSuccessError          a study ended without one successful trial                        (exit 3)
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class TunerError(Exception):
+    """A failure that is explained to the user: what was wrong, what would be right, and where."""
+
+    code = "error"
+    status = 500
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, where: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.where = where
+
+    def __str__(self) -> str:
+        """One line for people: where, what, and what to do next."""
+        place = f"{self.where}: " if self.where else ""
+        advice = f" {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{advice}"
+
+    def as_dict(self) -> dict[str, str | None]:
+        """Return the four fields that every JSON error carries."""
+        return {"code": self.code, "message": self.message, "hint": self.hint, "where": self.where}
+
+
+class RequestError(TunerError):
+    """The request was wrong; nothing was created, changed or started."""
+
+    code = "bad_request"
+    status = 422
+    exit_code = 2
+
+
+class UnknownNameError(RequestError):
+    """A registry was asked for a name that it does not have."""
+
+    code = "unknown_name"
+
+    def __init__(self, *, kind: str, name: str, known: Iterable[str], where: str | None = None) -> None:
+        names = sorted(known)
+        self.kind, self.name, self.known = kind, name, names
+        near = closest(name, names)
+        guess = f"Did you mean {near!r}? " if near else ""
+        super().__init__(f"unknown {kind} {name!r}.", hint=f"{guess}Known: {', '.join(names)}.", where=where)
+
+
+class SpecError(RequestError):
+    """A study file or an override holds one or several problems; all of them are listed."""
+
+    code = "bad_spec"
+
+    def __init__(self, problems: Sequence[str], *, where: str | None = None, hint: str | None = None) -> None:
+        self.problems = tuple(problems)
+        lead = "" if len(self.problems) == 1 else f"{len(self.problems)} problems:\n  "
+        super().__init__(lead + "\n  ".join(self.problems), where=where, hint=hint)
+
+
+class DataError(RequestError):
+    """A data set is missing, broken or too small for what is asked of it."""
+
+    code = "bad_data"
+
+
+class ConfigError(RequestError):
+    """An exported configuration cannot be used as it is."""
+
+    code = "bad_config"
+
+
+class NotFoundError(RequestError):
+    """A study, trial or file that is not there."""
+
+    code = "not_found"
+    status = 404
+
+
+class ConflictError(RequestError):
+    """The stored state forbids what was asked."""
+
+    code = "conflict"
+    status = 409
+
+
+class LossInputError(RequestError):
+    """Logits, target or options that a loss cannot take."""
+
+    code = "bad_loss_input"
+
+
+class EntryError(RequestError):
+    """`entry: package.module:function` that may not or cannot be imported on this machine."""
+
+    code = "bad_entry"
+
+
+class NotInThisVersionError(RequestError):
+    """A command or format that the contract announces and this version does not have yet."""
+
+    code = "not_in_this_version"
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}: not in this version")
+
+
+class RunError(TunerError):
+    """It failed while running."""
+
+    code = "failed"
+
+
+class StorageError(RunError):
+    """The database cannot be reached, or is of another version."""
+
+    code = "storage"
+    status = 503
+
+
+class DiskFullError(RunError):
+    """No space left where something had to be written."""
+
+    code = "disk_full"
+
+
+class EffectiveConfigError(RunError):
+    """A trial would not train what was suggested: the built parts hand back other option values."""
+
+    code = "effective_config"
+
+
+class NoSuccessError(RunError):
+    """A study ended without one successful trial."""
+
+    code = "no_success"
+    exit_code = 3
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that the user most likely meant, if one is near."""
+    near = get_close_matches(name, list(known), n=1)
+    return near[0] if near else None

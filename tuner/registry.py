@@ -1,0 +1,182 @@
+"""Registries: everything that has a name in YAML is one row, and its options are declared once, in that row.
+
+A row names its code as `"package.module:function"`, so that catalogues, validators and forms are made
+without importing torch, MONAI or Optuna; `load` imports the code when it is needed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from tuner.errors import UnknownNameError, closest
+
+Scalar = bool | int | float | str | None
+OptionType = Literal["float", "int", "bool", "str"]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The range that a search explores by default: an interval (`low`, `high`, `log`) or `choices`."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Scalar, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form of the contract."""
+        return {"low": self.low, "high": self.high, "log": self.log, "choices": _list(self.choices)}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a row: its type, published default, legal closed interval, and what is searched.
+
+    `nullable` options take None as well; what None means stands in the summary.
+    """
+
+    name: str
+    type: OptionType
+    default: Scalar
+    summary: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Scalar, ...] | None = None
+    search: Search | None = None
+    nullable: bool = False
+
+    def problem(self, value: object) -> str | None:
+        """Say in half a sentence why `value` is not legal, or return None when it is."""
+        if value is None:
+            return None if self.nullable else f"null is not a value of {self.name!r} ({self.legal()})"
+        if not self._has_type(value):
+            return f"{value!r} is not {_article(self.type)} ({self.legal()})"
+        if self.choices is not None:
+            if value in self.choices:
+                return None
+            near = closest(str(value), [str(choice) for choice in self.choices])
+            return f"{value!r} is not one of {', '.join(map(str, self.choices))}" + (
+                f"; did you mean {near!r}?" if near else ""
+            )
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if value != value or value in (float("inf"), float("-inf")):
+                return f"{value!r} is not finite ({self.legal()})"
+            if self.low is not None and value < self.low:
+                return f"{value!r} is below the limit {self.low!r} ({self.legal()})"
+            if self.high is not None and value > self.high:
+                return f"{value!r} is above the limit {self.high!r} ({self.legal()})"
+        return None
+
+    def legal(self) -> str:
+        """Describe what is legal, for messages: `0.0 to 10.0`, `one of a, b`, `true or false`."""
+        if self.choices is not None:
+            text = "one of " + ", ".join(map(str, self.choices))
+        elif self.type == "bool":
+            text = "true or false"
+        elif self.low is None and self.high is None:
+            text = f"any {self.type}"
+        elif self.high is None:
+            text = f"at least {self.low!r}"
+        elif self.low is None:
+            text = f"at most {self.high!r}"
+        else:
+            text = f"{self.low!r} to {self.high!r}"
+        return text + (" or null" if self.nullable else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form of the contract."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "default": self.default,
+            "low": self.low,
+            "high": self.high,
+            "choices": _list(self.choices),
+            "search": self.search.as_dict() if self.search else None,
+            "summary": self.summary,
+        }
+
+    def _has_type(self, value: object) -> bool:
+        if self.type == "bool":
+            return isinstance(value, bool)
+        if isinstance(value, bool):
+            return False
+        if self.type == "float":
+            return isinstance(value, (int, float))
+        if self.type == "int":
+            return isinstance(value, int)
+        return isinstance(value, str)
+
+
+class Row(Protocol):
+    """What every registry row has."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def options(self) -> tuple[Option, ...]: ...
+
+
+RowT = TypeVar("RowT", bound=Row)
+
+
+class Registry(Mapping[str, RowT], Generic[RowT]):
+    """Rows by name, in the order in which they were listed; an unknown name is refused with the closest known one."""
+
+    def __init__(self, kind: str, *groups: tuple[RowT, ...]) -> None:
+        self.kind = kind
+        self._rows: dict[str, RowT] = {}
+        for row in (row for group in groups for row in group):
+            if row.name in self._rows:
+                raise ValueError(f"two {kind} rows are called {row.name!r}")
+            self._rows[row.name] = row
+
+    def __getitem__(self, name: str) -> RowT:
+        return self.find(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._rows
+
+    def find(self, name: str, *, where: str | None = None) -> RowT:
+        """Return the row called `name`, or raise UnknownNameError that points at `where`."""
+        try:
+            return self._rows[name]
+        except KeyError:
+            raise UnknownNameError(kind=self.kind, name=name, known=self._rows, where=where) from None
+
+
+def option_named(row: Row, name: str, *, kind: str, where: str | None = None) -> Option:
+    """Return one option of a row, or raise UnknownNameError."""
+    for option in row.options:
+        if option.name == name:
+            return option
+    raise UnknownNameError(
+        kind=f"option of {kind} {row.name!r}", name=name, known=[o.name for o in row.options], where=where
+    )
+
+
+def defaults(row: Row) -> dict[str, Scalar]:
+    """Return the published default of every option."""
+    return {option.name: option.default for option in row.options}
+
+
+def load(path: str) -> Any:
+    """Import `"package.module:attribute"` of our own code (never a user's: see `tuner.training.entry`)."""
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _list(values: tuple[Scalar, ...] | None) -> list[Scalar] | None:
+    return None if values is None else list(values)
+
+
+def _article(name: str) -> str:
+    return {"int": "an integer", "float": "a number", "bool": "true or false", "str": "a text"}[name]

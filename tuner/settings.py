@@ -1,0 +1,66 @@
+"""Where things are: a flag beats an environment variable beats the default. Read once, by the entry points."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Places that do not belong to a study: storage, artifacts, raw data, prepared data."""
+
+    storage: str
+    """SQLAlchemy URL of the database that holds the studies."""
+    artifacts: Path
+    """Folder of `<study>/<trial>/`."""
+    data_root: Path | None
+    """Folder that holds one folder per data set; may be read-only. None when it was not named."""
+    cache: Path
+    """Folder of prepared, memory-mapped data; may be deleted at any time."""
+    api_token: str | None = None
+    """What writes to the REST service must present; None leaves them open on loopback."""
+    allow_entry: tuple[str, ...] = ()
+    """Packages from which `entry: package.module:function` may be imported on this machine."""
+
+    @classmethod
+    def resolve(
+        cls,
+        environment: Mapping[str, str],
+        *,
+        storage: str | None = None,
+        artifacts: Path | str | None = None,
+        data_root: Path | str | None = None,
+        cache: Path | str | None = None,
+    ) -> "Settings":
+        """Combine flags (keyword arguments), environment variables and defaults."""
+        url = normalise_url(storage or environment.get("TUNER_STORAGE") or "sqlite:///tuner.db")
+        root = data_root or environment.get("TUNER_DATA_ROOT")
+        files = artifacts or environment.get("TUNER_ARTIFACTS") or _beside(url)
+        prepared = cache or environment.get("TUNER_CACHE") or "~/.cache/tuner"
+        allowed = environment.get("TUNER_ALLOW_ENTRY", "")
+        return cls(
+            storage=url,
+            artifacts=Path(files).expanduser().absolute(),
+            data_root=Path(root).expanduser().absolute() if root else None,
+            cache=Path(prepared).expanduser().absolute(),
+            api_token=environment.get("TUNER_API_TOKEN") or None,
+            allow_entry=tuple(name for name in allowed.replace(",", os.pathsep).split(os.pathsep) if name),
+        )
+
+
+def normalise_url(url: str) -> str:
+    """Give PostgreSQL URLs the psycopg 3 driver, and SQLite files an absolute path (workers start elsewhere)."""
+    for prefix in ("postgresql://", "postgres://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
+    if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and ":memory:" not in url:
+        return f"sqlite:///{Path(url.removeprefix('sqlite:///')).expanduser().absolute()}"
+    return url
+
+
+def _beside(url: str) -> Path:
+    """Return `artifacts/` beside an SQLite file, else in the current folder."""
+    if url.startswith("sqlite:///"):
+        return Path(url.removeprefix("sqlite:///")).parent / "artifacts"
+    return Path("artifacts")

@@ -1,0 +1,105 @@
+"""YAML as a person writes it: loaded safely, `1e-3` is a number, a key written twice is refused, lines are known."""
+
+import re
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tuner.errors import ConfigError, NotFoundError, SpecError
+
+MAX_BYTES = 1_000_000
+"""Larger files are refused: nothing that a person writes is larger, and aliases could make it explode."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe loader without aliases (they can grow a small file without bound) that reads `1e-3` as a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE][-+]?[0-9]+$"),
+    list("-+0123456789."),
+)
+
+
+class YamlDocument:
+    """What a file or text held, and on which line each dotted key stands."""
+
+    def __init__(self, content: Any, lines: Mapping[str, int], source: str | None) -> None:
+        self.content = content
+        self.source = source
+        self._lines = lines
+
+    def where(self, key: str | None = None) -> str | None:
+        """Return `file, line N` of a dotted key, as exactly as it is known."""
+        line = self._lines.get(key) if key else None
+        parts = [part for part in (self.source, f"line {line}" if line else None) if part]
+        return ", ".join(parts) or None
+
+
+def read_yaml(path: Path) -> YamlDocument:
+    """Read a YAML file. Raises NotFoundError, SpecError (not YAML, too large) with file and line."""
+    try:
+        raw = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError):
+        raise NotFoundError(f"there is no file {str(path)!r}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if len(raw) > MAX_BYTES:
+        raise SpecError([f"{len(raw)} bytes; a study file has at most {MAX_BYTES}"], where=str(path))
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise SpecError([f"not a text file in UTF-8 ({error.reason} at byte {error.start})"], where=str(path)) from None
+    return parse_yaml(text, source=str(path))
+
+
+def parse_yaml(text: str, *, source: str | None = None) -> YamlDocument:
+    """Parse YAML text. Raises SpecError with the line when it is not YAML or a key stands twice."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return YamlDocument(None, {}, source)
+        lines: dict[str, int] = {}
+        _survey(node, "", lines, source, set())
+        return YamlDocument(loader.construct_document(node), lines, source)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = ", ".join(p for p in (source, f"line {mark.line + 1}" if mark else None) if p)
+        raise SpecError([f"not valid YAML: {error.problem or error.context}"], where=place or None) from None
+    except yaml.YAMLError as error:
+        raise SpecError([f"not valid YAML: {error}"], where=source) from None
+    except RecursionError:
+        raise SpecError(["nested too deeply"], where=source) from None
+    finally:
+        loader.dispose()
+
+
+def dump_yaml(content: Any) -> str:
+    """Write plain YAML: keys in the given order, short lists on one line."""
+    text = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, allow_unicode=True, width=110)
+    return str(text)
+
+
+def _survey(node: yaml.Node, path: str, lines: dict[str, int], source: str | None, seen: set[int]) -> None:
+    if id(node) in seen:
+        place = ", ".join(p for p in (source, f"line {node.start_mark.line + 1}") if p)
+        raise SpecError(["anchors and aliases are not used in study files"], where=place)
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        keys: set[Hashable] = set()
+        for key, value in node.value:
+            name = key.value if isinstance(key, yaml.ScalarNode) else str(key.value)
+            dotted = f"{path}.{name}" if path else str(name)
+            if name in keys:
+                place = ", ".join(p for p in (source, f"line {key.start_mark.line + 1}") if p)
+                raise SpecError([f"{dotted}: this key stands twice"], where=place)
+            keys.add(name)
+            lines[dotted] = key.start_mark.line + 1
+            _survey(value, dotted, lines, source, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _survey(item, f"{path}[{index}]", lines, source, seen)
