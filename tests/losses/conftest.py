@@ -1,0 +1,12 @@
+"""Every loss of the registry, in 2-D and 3-D: a new row gets all properties by being listed."""
+
+import pytest
+
+from tests.losses.scenes import ALL, SHAPES
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "entry" in metafunc.fixturenames:
+        metafunc.parametrize("entry", ALL, ids=[entry.name for entry in ALL])
+    if "shape" in metafunc.fixturenames:
+        metafunc.parametrize("shape", list(SHAPES.values()), ids=list(SHAPES))

@@ -1,0 +1,74 @@
+"""Small scenes for the tests of losses: seeded logits and labels in 2-D and 3-D."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.losses.build import SegmentationLoss, Term, build_loss
+from tuner.losses.catalogue import LOSSES
+from tuner.losses.entry import LossEntry
+
+VOID = 255
+CLASSES = 3
+FREQUENCIES = (0.6, 0.3, 0.1)
+SHAPES = {"2d": (12, 12), "3d": (8, 8, 8)}
+
+
+def blobs(shape: tuple[int, ...], *, images: int = 2) -> Tensor:
+    """Labels [images, *shape]: a box of class 1 with a smaller box of class 2 beside it, shifted per image."""
+    target = torch.zeros(images, *shape, dtype=torch.int64)
+    for n in range(images):
+        inner = tuple(slice(1 + n, side - 3) for side in shape)
+        small = tuple(slice(side - 3, side - 1) for side in shape)
+        target[(n, *inner)] = 1
+        target[(n, *small)] = 2
+    return target
+
+
+def scores(target: Tensor, *, classes: int = CLASSES, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Random logits [B, classes, *S] that fit the labels."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(target), classes, *target.shape[1:])
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def truth(target: Tensor, *, gap: float, classes: int = CLASSES) -> Tensor:
+    """Logits that are `gap` for the true class and 0 elsewhere; void pixels count as class 0."""
+    labels = target.masked_fill(target == VOID, 0)
+    return torch.nn.functional.one_hot(labels, classes).movedim(-1, 1).double() * gap
+
+
+def built(
+    entry: LossEntry | str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    classes: int = CLASSES,
+    frequencies: tuple[float, ...] | None = None,
+) -> SegmentationLoss:
+    """The loss as a trainer has it, standing alone, with its published defaults."""
+    name = entry if isinstance(entry, str) else entry.name
+    shares = frequencies or (FREQUENCIES if classes == CLASSES else (1.0 / classes,) * classes)
+    return build_loss({"name": name, name: options or {}}, classes=classes, ignore_index=VOID, class_frequencies=shares)
+
+
+def bare(entry: LossEntry) -> Callable[[Tensor, Tensor], Tensor]:
+    """The formula alone, with its published defaults, without base or companion."""
+    term = Term(entry, {option.name: option.default for option in entry.own_options}, FREQUENCIES)
+    given: dict[str, Any] = {"class_frequencies": FREQUENCIES} if "class_frequencies" in entry.needs else {}
+    if term.state is not None:
+        given["state"] = term.state
+    return lambda logits, target: term.function(logits, target, ignore_index=VOID, **term.keywords, **given)
+
+
+def gradient(loss: SegmentationLoss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Value and gradient with respect to the logits."""
+    leaf = logits.detach().clone().requires_grad_()
+    value = loss(leaf, target)
+    value.backward()
+    assert leaf.grad is not None
+    return value.detach(), leaf.grad
+
+
+ALL = tuple(LOSSES.values())

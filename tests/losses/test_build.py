@@ -1,0 +1,198 @@
+"""From configuration to loss: names, options, sums, and what is handed back."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.losses.scenes import FREQUENCIES, VOID, blobs, built, scores
+from tuner.errors import LossInputError, SpecError, UnknownNameError
+from tuner.losses.build import SegmentationLoss, build_loss
+from tuner.losses.entry import LossEntry
+
+
+def build(config: dict[str, Any]) -> SegmentationLoss:
+    return build_loss(config, classes=3, ignore_index=VOID, class_frequencies=FREQUENCIES)
+
+
+def test_effective_options_are_what_was_configured(entry: LossEntry) -> None:
+    """A trial whose loss hands back other values than were suggested trains something else."""
+    options = {option.name: option.default for option in entry.options}
+
+    effective = built(entry, options).effective_options()
+
+    assert effective == {"loss": entry.name, **{f"loss.{entry.name}.{k}": v for k, v in options.items()}}
+
+
+def test_missing_options_have_their_default() -> None:
+    """A configuration may leave out what it does not care about."""
+    assert build({"name": "focal"}).effective_options()["loss.focal.gamma"] == 2.0
+
+
+def test_options_reach_the_formula() -> None:
+    """An option that is accepted and ignored would make a search blind."""
+    target = blobs((8, 8))
+    logits = scores(target)
+
+    assert built("focal", {"gamma": 0.0})(logits, target) > built("focal", {"gamma": 4.0})(logits, target)
+
+
+def test_effective_options_are_read_from_the_built_loss() -> None:
+    """The check against the suggestion must see what is used, not what was written down."""
+    loss = build({"name": "focal"})
+    loss.terms["focal"].options["gamma"] = 1.0
+
+    assert loss.effective_options()["loss.focal.gamma"] == 1.0
+
+
+def test_sum_is_the_weighted_mean_of_its_terms() -> None:
+    """First term 1, the others relative to it, divided by the sum: the scale stays that of a single loss."""
+    target = blobs((8, 8))
+    logits = scores(target)
+    edgy = {"weight": {"focal": 0.5}, "focal": {"gamma": 1.0}, "dice": {"smooth": 1.0}}
+
+    loss = build({"name": "edgy", "terms": ["dice", "focal"], "edgy": edgy})
+    expected = (
+        built("dice", {"smooth": 1.0})(logits, target) + 0.5 * built("focal", {"gamma": 1.0})(logits, target)
+    ) / 1.5
+
+    torch.testing.assert_close(loss(logits, target), expected)
+    effective = loss.effective_options()
+    assert effective["loss"] == "edgy"
+    assert effective["loss.edgy.weight.focal"] == 0.5
+    assert effective["loss.edgy.focal.gamma"] == 1.0
+    assert effective["loss.edgy.dice.smooth"] == 1.0
+
+
+def test_compound_losses_are_sums_of_their_parts() -> None:
+    """dice_cross_entropy and dice_focal are nothing but Dice and a pixel loss."""
+    target = blobs((8, 8))
+    target[:, 0] = VOID
+    logits = scores(target)
+    dice = built("dice")(logits, target)
+
+    both = built("dice_cross_entropy", {"weight": 0.3})(logits, target)
+    torch.testing.assert_close(both, 0.3 * built("cross_entropy")(logits, target) + 0.7 * dice)
+    both = built("dice_focal", {"weight": 0.3, "gamma": 1.5})(logits, target)
+    torch.testing.assert_close(both, 0.3 * built("focal", {"gamma": 1.5})(logits, target) + 0.7 * dice)
+
+
+def test_terms_of_a_sum_are_bare() -> None:
+    """In a sum, a loss brings no companion of its own."""
+    target = blobs((8, 8))
+    logits = scores(target)
+    bare = built("lovasz_softmax", {"cross_entropy_weight": 0.0})(logits, target)
+
+    loss = build({"name": "two", "terms": ["lovasz_softmax", "dice"], "two": {"weight": {"dice": 0.0}}})
+
+    torch.testing.assert_close(loss(logits, target), bare)
+    with pytest.raises(SpecError, match=r"loss\.two\.lovasz_softmax\.cross_entropy_weight"):
+        build(
+            {
+                "name": "two",
+                "terms": ["lovasz_softmax", "dice"],
+                "two": {"lovasz_softmax": {"cross_entropy_weight": 0.5}},
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "said"),
+    [
+        pytest.param({"name": "focl"}, UnknownNameError, "loss.name: unknown loss 'focl'.*'focal'", id="loss"),
+        pytest.param({"name": "focal", "focal": {"gama": 1}}, UnknownNameError, "loss.focal.*'gamma'", id="option"),
+        pytest.param(
+            {"name": "focal", "focal": {"gamma": 50.0}}, SpecError, "loss.focal.gamma: 50.0 .* 10.0", id="high"
+        ),
+        pytest.param({"name": "dice", "dice": {"classes": "al"}}, SpecError, "loss.dice.classes: 'al'", id="choice"),
+        pytest.param({"name": "s", "terms": ["dice"]}, SpecError, "at least two", id="one-term"),
+        pytest.param({"name": "s", "terms": ["dice", "dice"]}, SpecError, "different", id="twice"),
+        pytest.param({"name": "s", "terms": ["dice", "fcal"]}, UnknownNameError, "'focal'", id="term"),
+        pytest.param(
+            {"name": "s", "terms": ["dice", "focal"], "s": {"weight": {"dice": 1.0}}},
+            UnknownNameError,
+            "weight of a sum",
+            id="first-weight",
+        ),
+        pytest.param(
+            {"name": "s", "terms": ["dice", "focal"], "s": {"weight": {"focal": -1.0}}},
+            SpecError,
+            "loss.s.weight.focal: -1.0",
+            id="weight-low",
+        ),
+        pytest.param(
+            {"name": "s", "terms": ["dice", "focal"], "s": {"tversky": {}}}, UnknownNameError, "part", id="part"
+        ),
+    ],
+)
+def test_wrong_configurations_are_refused(config: dict[str, Any], error: type[Exception], said: str) -> None:
+    """The message names the dotted path, and the closest name or the interval."""
+    with pytest.raises(error, match=said):
+        build(config)
+
+
+def test_shapes_that_do_not_fit_are_named() -> None:
+    """Both shapes, and what would be right."""
+    with pytest.raises(LossInputError, match=r"\[2, 3, 8, 8\].*\[2, 9, 8\].*\[2, 8, 8\]"):
+        built("dice")(torch.zeros(2, 3, 8, 8), torch.zeros(2, 9, 8, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("logits", "target"),
+    [
+        pytest.param(torch.zeros(2, 3, 8), torch.zeros(2, 8, dtype=torch.int64), id="1d"),
+        pytest.param(torch.zeros(2, 3, 8, 8), torch.zeros(2, 8, 8), id="float-target"),
+        pytest.param(torch.zeros(2, 3, 8, 8, dtype=torch.int64), torch.zeros(2, 8, 8, dtype=torch.int64), id="int"),
+        pytest.param(torch.zeros(2, 5, 8, 8), torch.zeros(2, 8, 8, dtype=torch.int64), id="classes"),
+        pytest.param(torch.zeros(0, 3, 8, 8), torch.zeros(0, 8, 8, dtype=torch.int64), id="empty"),
+    ],
+)
+def test_wrong_input_is_refused(logits: torch.Tensor, target: torch.Tensor) -> None:
+    """A loss that broadcasts what does not fit trains nonsense."""
+    with pytest.raises(LossInputError):
+        built("dice")(logits, target)
+
+
+def test_labels_out_of_range_are_named() -> None:
+    """Labels of another data set, or 1-based ones."""
+    target = torch.zeros(1, 4, 4, dtype=torch.int64)
+    target[0, 0, 0] = 7
+
+    with pytest.raises(LossInputError, match=r"labels 7.*3 classes.*255"):
+        built("dice")(torch.zeros(1, 3, 4, 4), target)
+
+
+def test_a_class_can_be_the_ignored_one() -> None:
+    """Synapse protocols that ignore the background set ignore_index 0."""
+    target = blobs((8, 8))
+    logits = scores(target)
+    loss = build_loss({"name": "cross_entropy"}, classes=3, ignore_index=0, class_frequencies=FREQUENCIES)
+
+    expected = torch.nn.functional.cross_entropy(logits, target, ignore_index=0)
+
+    torch.testing.assert_close(loss(logits, target), expected)
+
+
+def test_one_frequency_per_class() -> None:
+    """Weights of the wrong classes would not be noticed."""
+    with pytest.raises(LossInputError, match="2 class frequencies for 3 classes"):
+        build_loss({"name": "focal"}, classes=3, ignore_index=VOID, class_frequencies=(0.5, 0.5))
+
+
+def test_topk_warms_up() -> None:
+    """Small k trains on label noise at first: k falls from 100."""
+    target = blobs((8, 8))
+    logits = scores(target)
+    loss = built("topk", {"k": 10.0, "warmup": 0.5})
+
+    loss.on_epoch(1, 11)
+    torch.testing.assert_close(loss(logits, target), built("cross_entropy")(logits, target))
+    loss.on_epoch(6, 11)
+    torch.testing.assert_close(loss(logits, target), built("topk", {"k": 10.0})(logits, target))
+    assert loss.ramp_end() == 0.5
+
+
+def test_check_finds_bad_labels() -> None:
+    """The trainer asks once, on any device."""
+    with pytest.raises(LossInputError):
+        built("dice").check(torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 9))

@@ -1,0 +1,98 @@
+"""The rows: what they say is what the functions take."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from tuner.losses.catalogue import FAMILIES, LOSSES
+from tuner.losses.entry import LossEntry
+from tuner.losses.rows.shared_options import BASES
+from tuner.registry import load
+
+SURVEY_NAMES = {
+    "pixel": {"cross_entropy", "topk", "focal", "distance_map_ce"},
+    "region": {
+        "dice",
+        "log_cosh_dice",
+        "generalized_wasserstein_dice",
+        "jaccard",
+        "lovasz_softmax",
+        "tversky",
+        "focal_tversky",
+        "sensitivity_specificity",
+        "region_mutual_information",
+        "robust_t",
+    },
+    "boundary": {
+        "boundary",
+        "hausdorff",
+        "boundary_aware",
+        "active_boundary",
+        "inverse_form",
+        "conditional_boundary",
+        "boundary_dou",
+        "region_wise",
+    },
+    "combination": {"combo", "exponential_logarithmic", "unified_focal"},
+}
+
+
+def test_options_are_the_functions_keywords(entry: LossEntry) -> None:
+    """A row that names an option its function does not take fails in the first trial instead of here."""
+    parameters = inspect.signature(load(entry.fn).formula).parameters
+    keywords = {name for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+    own = {option.name for option in entry.own_options} - set(entry.state_options)
+    assert keywords - {"moment", "state"} == own | set(entry.needs)
+    if entry.state:
+        assert set(inspect.signature(load(entry.state)).parameters) == set(entry.state_options)
+
+
+def test_functions_bring_no_defaults_for_options(entry: LossEntry) -> None:
+    """Defaults stand in the row only; two places would drift apart."""
+    parameters = inspect.signature(load(entry.fn).formula).parameters
+
+    for option in entry.own_options:
+        if option.name in entry.state_options:
+            continue
+        assert parameters[option.name].default is inspect.Parameter.empty, option.name
+
+
+def test_defaults_and_searched_values_are_legal(entry: LossEntry) -> None:
+    """A range that is searched by default must not propose what the loss refuses."""
+    for option in entry.options:
+        values = [option.default]
+        if option.search is not None:
+            values += list(option.search.choices or (option.search.low, option.search.high))
+        assert [option.problem(value) for value in values] == [None] * len(values), option.name
+
+
+def test_rows_are_complete(entry: LossEntry) -> None:
+    """`tuner losses NAME` shows every one of these."""
+    assert entry.family in FAMILIES
+    for text in (entry.paper, entry.formula, entry.summary, entry.good_for, entry.bad_for):
+        assert text.strip()
+    assert set(entry.blend) <= {option.name for option in entry.options}
+    assert inspect.getdoc(load(entry.fn))
+
+
+@pytest.mark.parametrize("family", sorted(SURVEY_NAMES), ids=str)
+def test_survey_taxonomy(family: str) -> None:
+    """Families are the survey's, so that its table can be read beside ours."""
+    ours = {entry.name for entry in LOSSES.values() if entry.survey and entry.family == family}
+
+    assert ours <= SURVEY_NAMES[family]
+
+
+def test_catalogue_imports_no_torch() -> None:
+    """The command line and the service list losses without three seconds of torch."""
+    code = "import sys, tuner.losses.catalogue; sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'numpy')))"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_bases_are_losses_that_stand_alone() -> None:
+    """An add-on on an add-on would have no ground."""
+    assert [name for name in BASES if not LOSSES[name].alone or "base" in LOSSES[name].blend] == []

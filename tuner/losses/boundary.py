@@ -1,0 +1,91 @@
+"""Losses that weigh probabilities by where they are relative to the true borders."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuner.losses.function import segmentation_loss
+from tuner.losses.reductions import class_mean, quotient
+from tuner.losses.target_maps import target_map
+from tuner.losses.view import View
+
+
+@segmentation_loss()
+def boundary(view: View, *, signed_distance: Tensor | None = None, include_background: bool, normalise: bool) -> Tensor:
+    """Boundary loss (Kervadec et al. 2019): mean over images, classes and V of phi_c p_c; negative at best.
+
+    phi is the signed distance to the class's border, positive outside. `normalise` divides it by the image's
+    diagonal. An absent class adds nothing, so false positives of it are the base's business. Equal to MONAI's
+    `BoundaryLoss`.
+    """
+    phi = target_map(view, "signed_distance", signed_distance)
+    first = 0 if include_background else 1
+    scale = math.hypot(*phi.shape[2:]) if normalise else 1.0
+    weighted = (view.probabilities[:, first:] * phi.flatten(2)[:, first:]).sum()
+    return weighted / (scale * view.n_valid * (view.classes - first))
+
+
+@segmentation_loss()
+def region_wise(
+    view: View,
+    *,
+    own_distance: Tensor | None = None,
+    signed_distance: Tensor | None = None,
+    map: str,
+) -> Tensor:
+    """Region-wise loss (Valverde and Tohka 2023): mean over images, classes and V of p_c z_c.
+
+    "rrw": z_c = -d / max d inside class c (d the distance to its border, the maximum over class and image) and +1
+    elsewhere, in [-1, 1]; -1 where a class fills the image. "boundary": z_c = distance to c outside, -d inside.
+    """
+    distance = target_map(view, "own_distance", own_distance).flatten(1)
+    if map == "rrw":
+        # z is 1 for every class but the true one, so the sum over classes is a function of p_t alone
+        false = -torch.expm1(-view.nll) * view.valid
+        return (false - view.p_true * relative_depth(view, distance)).sum() / (view.n_valid * view.classes)
+    phi = target_map(view, "signed_distance", signed_distance).flatten(2)
+    z = phi.scatter(1, view.flat_labels.unsqueeze(1), -distance.unsqueeze(1))
+    return (view.probabilities * z).sum() / (view.n_valid * view.classes)
+
+
+def relative_depth(view: View, distance: Tensor) -> Tensor:
+    """Return d / max d over the pixel's class and image, [B, N] in (0, 1]; 1 where the class fills the image."""
+    known = distance if view.flat_void is None else distance.masked_fill(view.flat_void, 0)
+    top = known.new_zeros(len(known), view.classes).scatter_reduce(1, view.flat_labels, known, "amax")
+    deepest = top.gather(1, view.flat_labels)
+    return torch.where(deepest > 0, distance / torch.where(deepest > 0, deepest, 1), 1)
+
+
+@segmentation_loss(sums=True, squares=True)
+def boundary_dou(view: View, *, alpha_max: float, smooth: float, classes: str) -> Tensor:
+    """Boundary difference over union (Sun, Luo, Li 2023), sums over the batch.
+
+        mean_c (A - 2 I + s) / (A - (1 + alpha_c) I + s),   A = sum p^2 + sum t^2,   I = sum p t
+        alpha_c = min(1 - 2 (C + s) / (S + s), alpha_max)
+
+    S: pixels of the class, C: those of them with a neighbour along an axis outside it (the image's edge counts, void
+    too). alpha falls to -1 for thin objects, as in the authors' code (the paper has it in [0, 1)).
+    """
+    of = view.overlap(per_image=False)
+    if of.square is None:
+        raise ValueError("this view was read without squares")
+    rim = view.class_sums(rim_pixels(view)).sum(0, keepdim=True)
+    alpha = (1 - 2 * (rim + smooth) / (of.t + smooth).clamp_min(1e-12)).clamp(-1, alpha_max)
+    both = of.square + of.t
+    error = quotient(both - 2 * of.tp + smooth, both - (1 + alpha) * of.tp + smooth)
+    return class_mean(error, of.t, of.units, classes=classes)
+
+
+def rim_pixels(view: View) -> Tensor:
+    """Return [B, N]: 1 on valid pixels with a neighbour along an axis that is of another class, void or outside."""
+    labels = view.labels if view.void is None else view.labels.masked_fill(view.void, -1)
+    padded = F.pad(labels, (1, 1) * (labels.ndim - 1), value=-1)
+    rim = torch.zeros_like(labels, dtype=torch.bool)
+    for axis in range(1, labels.ndim):
+        for start in (0, 2):
+            window = [slice(None), *[slice(1, -1)] * (labels.ndim - 1)]
+            window[axis] = slice(start, start + labels.shape[axis])
+            rim |= padded[tuple(window)] != labels
+    return rim.flatten(1).to(view.logits.dtype) * view.valid

@@ -1,0 +1,223 @@
+"""From a configuration to a module: single losses, losses mixed with a base, and weighted sums of the user's own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tuner.errors import LossInputError, SpecError, UnknownNameError
+from tuner.losses.blend import Blend, blend_of
+from tuner.losses.catalogue import LOSSES
+from tuner.losses.entry import LossEntry
+from tuner.losses.function import LossFunction, full_precision
+from tuner.losses.moment import Moment
+from tuner.losses.view import View, check_labels, read_view
+from tuner.registry import Option, Scalar, load, option_named
+
+GIVEN_AT_BUILD = frozenset({"class_frequencies"})
+
+
+class Term(nn.Module):
+    """One loss with the options that it will really be called with, and what it learns."""
+
+    def __init__(self, entry: LossEntry, options: Mapping[str, Scalar], class_frequencies: Sequence[float]) -> None:
+        super().__init__()
+        self.entry = entry
+        self.options = dict(options)
+        self.function: LossFunction = load(entry.fn)
+        self.scheduled = "moment" in self.function.__wrapped__.__annotations__
+        self.state: nn.Module | None = None
+        if entry.state:
+            self.state = load(entry.state)(**{name: options[name] for name in entry.state_options})
+        frequencies = torch.tensor(tuple(class_frequencies), dtype=torch.float32)
+        self.register_buffer("class_frequencies", frequencies, persistent=False)
+
+    @property
+    def keywords(self) -> dict[str, Scalar]:
+        """The options that the function takes."""
+        return {name: value for name, value in self.options.items() if name not in self.entry.state_options}
+
+    def forward(self, view: View, inputs: Mapping[str, Tensor], moment: Moment) -> Tensor:
+        """Return the bare loss."""
+        given: dict[str, Any] = {name: inputs.get(name) for name in self.entry.needs if name not in GIVEN_AT_BUILD}
+        if "class_frequencies" in self.entry.needs:
+            given["class_frequencies"] = self.class_frequencies
+        if self.scheduled:
+            given["moment"] = moment
+        if self.state is not None:
+            given["state"] = self.state
+        return self.function.on(view, **self.keywords, **given)
+
+
+class SegmentationLoss(nn.Module):
+    """A loss as the trainer uses it: `loss(logits, target, inputs)`, logits [B, C, *S], target [B, *S].
+
+    Autocast is off inside, half types are raised to float32. `needs` names the inputs that make it faster or that it
+    cannot do without. `on_epoch` must be called at the start of every epoch.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        terms: Mapping[str, Term],
+        blend: Blend,
+        *,
+        classes: int,
+        ignore_index: int,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.terms = nn.ModuleDict(dict(terms))
+        self.blend = blend
+        self.classes = classes
+        self.ignore_index = ignore_index
+        self.moment = Moment()
+        self.needs = frozenset(n for term in terms.values() for n in term.entry.needs) - GIVEN_AT_BUILD
+        reads = [term.function.reads(**term.keywords) for term in terms.values()]
+        self._reads = any(sums for sums, _ in reads), any(squares for _, squares in reads)
+
+    @property
+    def _parts(self) -> dict[str, Term]:
+        return cast(dict[str, Term], dict(self.terms.items()))
+
+    def forward(self, logits: Tensor, target: Tensor, inputs: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the loss, a scalar. Raises LossInputError on input that does not fit."""
+        self._check(logits)
+        sums, squares = self._reads
+        with full_precision(logits):
+            view = read_view(logits, target, ignore_index=self.ignore_index, sums=sums, squares=squares)
+            weights = self.blend.weights(self.moment)
+            weighed = [(term, w) for term, w in zip(self._parts.values(), weights, strict=True) if w != 0]
+            values = [term(view, inputs or {}, self.moment) for term, _ in weighed]
+            return self.blend.mix(values, [weight for _, weight in weighed])
+
+    def effective_options(self) -> dict[str, Scalar]:
+        """Return the loss and every option that it really uses, by dotted path."""
+        options: dict[str, Scalar] = {"loss": self.name}
+        options.update({f"loss.{self.name}.{key}": value for key, value in self.blend.options().items()})
+        for key, term in self._parts.items():
+            prefix = f"loss.{self.name}." if key == self.name else f"loss.{self.name}.{key}."
+            if key in self.blend.hidden:
+                continue
+            options.update({prefix + option: value for option, value in term.options.items()})
+        return options
+
+    def on_epoch(self, epoch: int, epochs: int) -> None:
+        """Tell schedules which epoch begins, counted from 1, of how many."""
+        self.moment = Moment(epoch, epochs)
+
+    def ramp_end(self) -> float:
+        """Return the share of the training before which it must not be judged, 0.0 where there is no ramp."""
+        warmups = [float(term.options.get("warmup") or 0.0) for term in self._parts.values()]
+        return max([self.blend.ramp_end(), *warmups])
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what the loss learns, as groups for an optimizer, each with its own learning rate and no decay."""
+        states = [term.state for term in self._parts.values() if term.state is not None]
+        return [
+            {"params": list(state.parameters()), "lr": state.learning_rate, "weight_decay": 0.0}
+            for state in states
+            if any(True for _ in state.parameters())
+        ]
+
+    def check(self, logits: Tensor, target: Tensor) -> None:
+        """Check a batch thoroughly, its labels too; on a GPU this waits for the device, so ask once."""
+        read_view(logits, target, ignore_index=self.ignore_index)
+        check_labels(target, classes=self.classes, ignore_index=self.ignore_index)
+
+    def _check(self, logits: Tensor) -> None:
+        channels = logits.shape[1] if logits.ndim > 1 else 0
+        if channels != self.classes and not (channels == 1 and self.classes == 2):
+            raise LossInputError(
+                f"logits {list(logits.shape)} have {channels} channels, but the loss was built for "
+                f"{self.classes} classes: logits must be [B, {self.classes}, *S]."
+            )
+
+
+def build_loss(
+    config: Mapping[str, Any], *, classes: int, ignore_index: int, class_frequencies: Sequence[float]
+) -> SegmentationLoss:
+    """Build the loss of a configuration's `loss` section.
+
+    One loss: `{"name": "focal", "focal": {"gamma": 2.0}}`. A sum: `{"name": "edgy", "terms": ["dice", "focal"],
+    "edgy": {"weight": {"focal": 0.5}, "dice": {...}, "focal": {...}}}`; the first term has weight 1, and the total is
+    divided by the sum of the weights. Options that are left out have their published default.
+    Raises UnknownNameError or SpecError, with the dotted path, on names and values that do not exist, and
+    LossInputError where class_frequencies does not have one entry per class.
+    """
+    if classes < 2 or len(class_frequencies) != classes:
+        raise LossInputError(
+            f"{len(class_frequencies)} class frequencies for {classes} classes: "
+            "there must be at least 2 classes and one frequency for each."
+        )
+    name = str(config.get("name"))
+    chosen = config.get(name) or {}
+    if config.get("terms"):
+        terms, blend = _sum_of(name, [str(term) for term in config["terms"]], chosen, class_frequencies)
+    else:
+        terms, blend = _single(name, chosen, class_frequencies)
+    return SegmentationLoss(name, terms, blend, classes=classes, ignore_index=ignore_index)
+
+
+def _single(name: str, chosen: Mapping[str, Any], frequencies: Sequence[float]) -> tuple[dict[str, Term], Blend]:
+    entry = LOSSES.find(name, where="loss.name")
+    options = read_options(entry, entry.options, chosen, where=f"loss.{name}")
+    own = {option.name: options[option.name] for option in entry.own_options}
+    terms = {name: Term(entry, own, frequencies)}
+    mixed = {key: options[key] for key in entry.blend}
+    blend = blend_of(entry, mixed)
+    for base in blend.hidden:
+        row = LOSSES.find(base, where=f"loss.{name}.base")
+        terms[base] = Term(row, read_options(row, row.own_options, {}, where=f"loss.{name}"), frequencies)
+    return terms, blend
+
+
+def _sum_of(
+    name: str, parts: Sequence[str], chosen: Mapping[str, Any], frequencies: Sequence[float]
+) -> tuple[dict[str, Term], Blend]:
+    where = f"loss.{name}"
+    if len(parts) < 2 or len(set(parts)) != len(parts):
+        raise SpecError([f"{where}: a sum has at least two different terms, found {', '.join(parts) or 'none'}"])
+    for key in chosen:
+        if key != "weight" and key not in parts:
+            raise UnknownNameError(kind=f"part of the sum {name!r}", name=key, known=["weight", *parts], where=where)
+    terms = {}
+    for part in parts:
+        entry = LOSSES.find(part, where=where)
+        options = read_options(entry, entry.own_options, chosen.get(part) or {}, where=f"{where}.{part}")
+        terms[part] = Term(entry, options, frequencies)
+    weights = _weights(parts[1:], chosen.get("weight") or {}, where=f"{where}.weight")
+    return terms, Blend([1.0, *weights.values()], {f"weight.{key}": value for key, value in weights.items()})
+
+
+def _weights(parts: Sequence[str], chosen: Mapping[str, Any], *, where: str) -> dict[str, float]:
+    for key in chosen:
+        if key not in parts:
+            raise UnknownNameError(kind="weight of a sum", name=key, known=parts, where=where)
+    weights = {}
+    for part in parts:
+        option = Option(part, "float", 1.0, "weight relative to the first term", low=0.0, high=1e6)
+        value = chosen.get(part, option.default)
+        problem = option.problem(value)
+        if problem:
+            raise SpecError([f"{where}.{part}: {problem}"])
+        weights[part] = float(value)
+    return weights
+
+
+def read_options(
+    entry: LossEntry, options: Sequence[Option], chosen: Mapping[str, Any], *, where: str
+) -> dict[str, Scalar]:
+    """Return the value of every option, chosen or default; raise with the dotted path on what is not legal."""
+    names = [option.name for option in options]
+    for key in chosen:
+        if key not in names:
+            option_named(entry, key, kind="loss", where=where)
+            raise SpecError([f"{where}.{key}: in a sum, {key!r} of {entry.name!r} has no meaning: a term is bare"])
+    values = {option.name: chosen.get(option.name, option.default) for option in options}
+    found = [(option.name, option.problem(values[option.name])) for option in options]
+    problems = [f"{where}.{key}: {problem}" for key, problem in found if problem]
+    if problems:
+        raise SpecError(problems)
+    return values

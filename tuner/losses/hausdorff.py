@@ -1,0 +1,96 @@
+"""Losses that stand for the Hausdorff distance: errors cost the more the farther they are from a border."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuner.losses.function import segmentation_loss
+from tuner.losses.target_maps import marked_labels
+from tuner.losses.view import View
+from tuner.maps import border_distance
+
+EROSIONS = 10
+
+
+@segmentation_loss()
+def hausdorff(view: View, *, variant: str, alpha: float, include_background: bool, normalise: bool) -> Tensor:
+    """Hausdorff distance loss (Karimi and Salcudean 2020), in two of the paper's forms.
+
+    "distance": mean over images, classes and V of (p - t)^2 (d_p^alpha + d_t^alpha), d the distance to the border of
+    the prediction (p > 0.5) and of the target, 0 where there is no border; only (p - t)^2 has a gradient. Equal to
+    MONAI's `HausdorffDTLoss`. "erosion": what is left of the squared error after each of ten erosions, times the
+    number of the erosion to alpha (arithmetic of the public implementations, rescaled after each erosion).
+    `normalise` divides distances by the image's diagonal.
+    """
+    if variant == "erosion":
+        return erosion_form(view, alpha=alpha, include_background=include_background)
+    return distance_form(view, alpha=alpha, include_background=include_background, normalise=normalise)
+
+
+@segmentation_loss()
+def log_hausdorff(view: View, *, alpha: float, include_background: bool) -> Tensor:
+    """Logarithm of the Hausdorff loss: ln(1 + its distance form), which takes its scale away. MONAI's form."""
+    return torch.log1p(distance_form(view, alpha=alpha, include_background=include_background, normalise=False))
+
+
+def distance_form(view: View, *, alpha: float, include_background: bool, normalise: bool) -> Tensor:
+    """Return mean (p - t)^2 (d_p^alpha + d_t^alpha); the borders are read on the host."""
+    first = 0 if include_background else 1
+    scale = math.hypot(*view.labels.shape[1:]) if normalise else 1.0
+    weights = _distances(view, first, alpha)
+    error = _errors(view)[:, first:].square()
+    return (error * weights).sum() / (float(scale**alpha) * view.n_valid * (view.classes - first))
+
+
+def _errors(view: View) -> Tensor:
+    """Return p - t [B, C, N], 0 on void pixels."""
+    truth = torch.zeros_like(view.probabilities).scatter_(1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1))
+    return view.probabilities - truth
+
+
+def _distances(view: View, first: int, alpha: float) -> Tensor:
+    labels = marked_labels(view)
+    guess = view.probabilities.detach().reshape(view.logits.shape).cpu().numpy() > 0.5
+    weights = np.zeros((len(labels), view.classes - first, *labels.shape[1:]), np.float32)
+    for n, image in enumerate(labels):
+        for c in range(first, view.classes):
+            for mask in (guess[n, c], image == c):
+                weights[n, c - first] += border_distance(mask) ** alpha
+    return torch.from_numpy(weights).flatten(2).to(view.logits.device, view.logits.dtype)
+
+
+def erosion_form(view: View, *, alpha: float, include_background: bool) -> Tensor:
+    """Return mean sum_k b_k k^alpha, b_k the squared error after k erosions."""
+    first = 0 if include_background else 1
+    bound = _errors(view).square().reshape(view.logits.shape)[:, first:]
+    total = torch.zeros_like(bound)
+    for k in range(1, EROSIONS + 1):
+        bound = _stretched(torch.relu(_cross_mean(bound) - 0.5))
+        total = total + bound * k**alpha
+    valid = view.valid.view(view.labels.shape).unsqueeze(1)
+    return (total * valid).sum() / (view.n_valid * (view.classes - first))
+
+
+def _cross_mean(maps: Tensor) -> Tensor:
+    """Average over each pixel and its neighbours along the axes, zeros outside."""
+    dims = maps.ndim - 2
+    padded = F.pad(maps, (1, 1) * dims)
+    total = maps
+    for axis in range(2, maps.ndim):
+        for start in (0, 2):
+            window = [slice(None), slice(None), *[slice(1, -1)] * dims]
+            window[axis] = slice(start, start + maps.shape[axis])
+            total = total + padded[tuple(window)]
+    return total / (2 * dims + 1)
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """Scale every image and class to [0, 1]; a constant map stays."""
+    low = maps.flatten(2).amin(-1).view(*maps.shape[:2], *(1,) * (maps.ndim - 2))
+    high = maps.flatten(2).amax(-1).view_as(low)
+    spread = high - low
+    varies = spread > 0
+    return torch.where(varies, (maps - low) / torch.where(varies, spread, 1), maps)

@@ -1,0 +1,177 @@
+"""Pixel losses: every valid pixel is judged by the probability of its true class."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuner.losses.function import segmentation_loss
+from tuner.losses.moment import END, Moment
+from tuner.losses.reductions import class_weights, pixel_mean, safe_power
+from tuner.losses.target_maps import target_map
+from tuner.losses.view import View
+
+
+@segmentation_loss()
+def cross_entropy(
+    view: View,
+    *,
+    class_frequencies: Tensor | Sequence[float],
+    class_weight_exponent: float,
+    label_smoothing: float,
+    normalise: str,
+) -> Tensor:
+    """Cross-entropy: mean over V of w_y (-ln p_t), with label smoothing.
+
+        L = (1 - e) sum w_y nll / D + (e / C) sum_V sum_c w_c (-ln p_c) / D,   w_c = f_c^-class_weight_exponent
+
+    D: "weights", the sum of w_y over V, or "count", the number of valid pixels.
+    logits [B, C, *S], target [B, *S]; a scalar, at least 0.
+    """
+    weights = None
+    if class_weight_exponent != 0:
+        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
+    return weighted_cross_entropy(view, weights=weights, label_smoothing=label_smoothing, normalise=normalise)
+
+
+def weighted_cross_entropy(
+    view: View, *, weights: Tensor | None, label_smoothing: float = 0.0, normalise: str = "weights"
+) -> Tensor:
+    """Cross-entropy with given class weights [C]; see `cross_entropy`."""
+    if label_smoothing == 0:
+        nll = view.nll if weights is None else view.nll * weights[view.flat_labels]
+        total = nll.sum()
+    else:
+        labels = view.labels if view.void is None else view.labels.masked_fill(view.void, -100)
+        logits = view.clean_logits
+        total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=label_smoothing)
+    if weights is None or normalise == "count":
+        return total / view.n_valid
+    mass = (view.counts * weights).sum()
+    return total / torch.where(mass > 0, mass, 1)
+
+
+@segmentation_loss()
+def topk(view: View, *, k: float, warmup: float, moment: Moment = END) -> Tensor:
+    """TopK cross-entropy (Wu, Shen, van den Hengel 2016): mean of the k per cent largest -ln p_t of the batch.
+
+    K = max(1, floor(k/100 |V|)), counted over valid pixels only. Pixels that tie for the last places share them.
+    `warmup`: share of the training over which k falls linearly from 100 to its value.
+    """
+    if warmup > 0 and moment.progress < warmup:
+        k = 100 + (k - 100) * moment.progress / warmup
+    return hardest_mean(view, k / 100)
+
+
+def hardest_mean(view: View, share: float) -> Tensor:
+    """Return the mean of the largest -ln p_t, over a share of the valid pixels of the batch, at least one."""
+    weight, chosen = _hardest(view.nll.detach(), view, share)
+    return (view.nll * weight).sum() / chosen
+
+
+@segmentation_loss()
+def ohem_ce(view: View, *, threshold: float, minimum_share: float) -> Tensor:
+    """Cross-entropy with online hard example mining (Shrivastava, Gupta, Girshick 2016).
+
+    Mean of -ln p_t over the pixels with p_t below `threshold`; where these are fewer than `minimum_share` of the
+    valid pixels of the batch, over that share, the hardest first.
+    """
+    nll = view.nll
+    hard = (nll.detach() > -math.log(threshold)).to(nll.dtype)
+    fewest, chosen = _hardest(nll.detach(), view, minimum_share)
+    enough = hard.sum() >= chosen
+    weight = torch.where(enough, hard, fewest)
+    return (nll * weight).sum() / torch.where(enough, hard.sum(), chosen)
+
+
+@segmentation_loss()
+def distance_map_ce(
+    view: View, *, own_distance: Tensor | None = None, map: str, weight: float, decay_px: float
+) -> Tensor:
+    """Distance-map cross-entropy (Caliva et al. 2019): mean over V of (1 + weight phi) (-ln p_t).
+
+    d is the distance to the nearest pixel of another class. "reversed": phi = max d - d, over the pixel's class and
+    image; "reversed_norm": divided by its maximum, in [0, 1]; "exp": phi = exp(-d / decay_px). phi is 0 where it would
+    be 0/0 and in images of one class. The survey calls phi the inverse of d; it is the reverse.
+    """
+    distance = target_map(view, "own_distance", own_distance).flatten(1)
+    phi = torch.exp(-distance / decay_px) * (distance > 0) if map == "exp" else reversed_distance(view, distance)
+    if map == "reversed_norm":
+        top = _largest_of_class(view, phi)
+        phi = torch.where(top > 0, phi / torch.where(top > 0, top, 1), 0)
+    return pixel_mean(view.nll * (1 + weight * phi), view)
+
+
+def reversed_distance(view: View, distance: Tensor) -> Tensor:
+    """Return max d - d [B, N], the maximum over the pixel's class in its image."""
+    return _largest_of_class(view, distance) - distance
+
+
+def _largest_of_class(view: View, values: Tensor) -> Tensor:
+    known = values if view.flat_void is None else values.masked_fill(view.flat_void, 0)
+    top = known.new_zeros(len(known), view.classes).scatter_reduce(1, view.flat_labels, known, "amax")
+    return top.gather(1, view.flat_labels)
+
+
+def _hardest(nll: Tensor, view: View, share: float) -> tuple[Tensor, Tensor]:
+    """Return weights [B, N] that choose the hardest share of the valid pixels, and how many these are."""
+    ranked = nll if view.flat_void is None else nll.masked_fill(view.flat_void, -1)
+    chosen = (view.n_valid.double() * share + 1e-9).floor().clamp_min(1)
+    if nll.device.type == "cpu":
+        # several times faster than torch.kthvalue
+        place = ranked.numel() - int(chosen)
+        last = nll.new_tensor(np.partition(ranked.numpy(), place, axis=None)[place])
+    else:
+        order = ranked.flatten().sort(descending=True).values
+        last = order.gather(0, chosen.long().unsqueeze(0) - 1)
+    above = (ranked > last).to(nll.dtype)
+    level = (ranked == last).to(nll.dtype)
+    places = (chosen.to(nll.dtype) - above.sum()) / level.sum()
+    return above.add_(level.mul_(places)), chosen.to(nll.dtype)
+
+
+@segmentation_loss()
+def focal(
+    view: View,
+    *,
+    class_frequencies: Tensor | Sequence[float],
+    gamma: float,
+    class_weight_exponent: float,
+) -> Tensor:
+    """Focal loss (Lin et al. 2017), softmax form: mean over V of w_y (1 - p_t)^gamma (-ln p_t).
+
+    w_c = f_c^-class_weight_exponent. gamma = 0 is cross-entropy (divided by the count of pixels). The paper's own
+    form is one sigmoid per class (`focal_sigmoid`); many libraries also divide by the number of classes.
+    """
+    weights = None
+    if class_weight_exponent != 0:
+        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
+    return weighted_focal(view, weights=weights, gamma=gamma)
+
+
+def weighted_focal(view: View, *, weights: Tensor | None, gamma: float) -> Tensor:
+    """Focal loss with given class weights [C]; see `focal`."""
+    value = focal_term(view.nll, gamma)
+    if weights is not None:
+        value = value * weights[view.flat_labels]
+    return pixel_mean(value, view)
+
+
+def focal_term(nll: Tensor, gamma: float) -> Tensor:
+    """Return (1 - p_t)^gamma (-ln p_t) from nll = -ln p_t, exact where p_t nears 1."""
+    return nll if gamma == 0 else safe_power(-torch.expm1(-nll), gamma) * nll
+
+
+def focal_sigmoid(logits: Tensor, target: Tensor, *, ignore_index: int, gamma: float, alpha: float) -> Tensor:
+    """Focal loss as Lin et al. (2017) wrote it, on one channel: a_t (1 - p_t)^gamma (-ln p_t), p = sigmoid(z).
+
+    logits [B, 1, *S]; target [B, *S] of 0 and 1; a_t is alpha for 1 and 1 - alpha for 0; mean over valid pixels.
+    """
+    void = target == ignore_index
+    z = torch.where(void, 0, logits[:, 0])
+    signed = torch.where(target == 1, z, -z)
+    value = focal_term(F.softplus(-signed), gamma) * torch.where(target == 1, alpha, 1 - alpha)
+    return torch.where(void, 0, value).sum() / (~void).sum().clamp_min(1)

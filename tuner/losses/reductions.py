@@ -1,0 +1,55 @@
+"""Small pieces of arithmetic that the formulas share: class averages, safe quotients and powers, class weights."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tuner.losses.view import View
+
+TINY = 1e-7
+
+
+def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str) -> Tensor:
+    """Average value [U, C] over classes, then over the units that have a valid pixel.
+
+    t [U, C]: target pixels; classes: "present" (those with t > 0; a unit without any gives 0) or "all".
+    """
+    if classes == "all":
+        of_unit = value.mean(1)
+    else:
+        present = t > 0
+        of_unit = torch.where(present, value, 0).sum(1) / present.sum(1).clamp_min(1)
+    return (of_unit * units).sum() / units.sum().clamp_min(1)
+
+
+def pixel_mean(value: Tensor, view: View) -> Tensor:
+    """Average value [B, N], zero on void pixels, over the valid pixels of the batch."""
+    return value.sum() / view.n_valid
+
+
+def quotient(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Divide; 0/0 is 1 (nothing to find and nothing found is a perfect overlap), with a zero gradient."""
+    defined = denominator > 0
+    return torch.where(defined, numerator / torch.where(defined, denominator, 1), 1)
+
+
+def safe_power(base: Tensor, exponent: float) -> Tensor:
+    """Raise a non-negative base; below 1, autograd's infinite slope at 0 is replaced by 0."""
+    if exponent == 0:
+        return torch.ones_like(base)
+    if exponent == 1:
+        return base
+    if exponent > 1:
+        return base.clamp_min(0).pow(exponent)
+    return torch.where(base > TINY, base.clamp_min(TINY).pow(exponent), 0)
+
+
+def class_weights(frequencies: Tensor | Sequence[float], exponent: float, like: Tensor) -> Tensor:
+    """Return w_c = f_c^-exponent, scaled to mean 1 over the classes that occur; a class that never occurs has 1."""
+    shares = torch.as_tensor(frequencies, dtype=like.dtype, device=like.device)
+    if exponent == 0:
+        return torch.ones_like(shares)
+    occurs = shares > 0
+    weights = torch.where(occurs, torch.where(occurs, shares, 1).pow(-exponent), 0)
+    return torch.where(occurs, weights * occurs.sum() / weights.sum(), 1)

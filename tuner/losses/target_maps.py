@@ -1,0 +1,42 @@
+"""Target maps for losses: handed in with the batch, or made here from the target."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tuner.errors import LossInputError
+from tuner.losses.view import View
+from tuner.maps import MAPS
+
+VOID = -1
+
+
+def target_map(view: View, name: str, given: Tensor | None) -> Tensor:
+    """Return the map `name` of `tuner.maps` for every image, [B, *S] or [B, C, *S], in the logits' type.
+
+    `given` is used where it is not None; it must have been made from this target, after augmentation.
+    Raises LossInputError if it does not have the shape of the logits or of the target.
+    """
+    if given is not None:
+        _check(view, name, given)
+        return given.to(view.logits.dtype)
+    if name not in view.maps:
+        labels = marked_labels(view)
+        made = [MAPS[name](image, classes=view.classes, void=VOID) for image in labels]
+        view.maps[name] = torch.from_numpy(np.stack(made)).to(view.logits.device, view.logits.dtype)
+    return view.maps[name]
+
+
+def marked_labels(view: View) -> np.ndarray:
+    """Return the labels [B, *S] on the host, VOID on void pixels."""
+    labels = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
+    return labels.cpu().numpy()
+
+
+def _check(view: View, name: str, given: Tensor) -> None:
+    shapes = (tuple(view.labels.shape), tuple(view.logits.shape))
+    if tuple(given.shape) not in shapes:
+        raise LossInputError(
+            f"map {name!r} is {list(given.shape)}, but logits are {list(view.logits.shape)}: "
+            f"it must be {list(shapes[0])} for one value per pixel or {list(shapes[1])} for one per class."
+        )
