@@ -1,0 +1,40 @@
+"""What every test may ask for: the real samples, and nothing left over in the environment."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def find_test_data() -> Path | None:
+    """Return the folder of real samples: TUNER_TEST_DATA, else `../shared/data` beside the repository."""
+    folder = Path(os.environ.get("TUNER_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
+    return folder if (folder / "synapse").is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """Real data in its real layouts; skipped in one line where it is absent, an error where CI demands it."""
+    folder = find_test_data()
+    if folder is not None:
+        return folder
+    message = "no real samples: set TUNER_TEST_DATA to the folder that holds `synapse/`"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test never writes into the user's storage, artifacts or cache."""
+    for name in (
+        "TUNER_STORAGE",
+        "TUNER_ARTIFACTS",
+        "TUNER_DATA_ROOT",
+        "TUNER_CACHE",
+        "TUNER_API_TOKEN",
+        "TUNER_ALLOW_ENTRY",
+    ):
+        monkeypatch.delenv(name, raising=False)

@@ -1,0 +1,1 @@
+"""Data sets: what there is (`catalogue`), prepared once and shared (`prepared`), checked, described, augmented."""

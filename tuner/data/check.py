@@ -1,0 +1,30 @@
+"""Looking for every defect of a data set before anything is trained on it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tuner.data.catalogue import DATASETS
+from tuner.data.memory import FileMemory
+from tuner.registry import load
+
+
+def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | None = None) -> list[str]:
+    """Open every file of a data set, test cases too, and return its defects, a line each; empty when it is good.
+
+    Args:
+        config: A `dataset` section; only its `name` matters.
+        data_root: Folder that holds one folder per data set; never written to.
+        cache: Where it is remembered which files were good, so that only files whose size or time has changed are
+            opened again; None opens all of them.
+
+    Raises:
+        UnknownNameError: There is no such data set.
+        DataError: Nothing of it is below the data root.
+    """
+    entry = DATASETS.find(str(config.get("name")), where="dataset.name")
+    if entry.check is None:
+        return []
+    memory = FileMemory(cache / f"checked-{entry.name}.json" if cache else None)
+    found: list[str] = load(entry.check)(data_root, memory)
+    return found

@@ -1,0 +1,69 @@
+"""What a data set's module gives to the rest: cases with samples, and the test cases at their original size.
+
+A further data set is one module with a function that returns a `Source` (and one that checks its files), and one row
+in `tuner.data.catalogue`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.float32]
+Label = NDArray[np.uint8]
+
+IGNORE_INDEX = 255
+"""The label that counts for nothing, in every data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class TestCase:
+    """A case as it was recorded, to be scored at its own size."""
+
+    __test__ = False
+
+    name: str
+    image: Image
+    """[D, H, W] slices of a stacked data set (one channel), [C, *S] otherwise; intensities as in training."""
+    label: Label
+    """[D, H, W], or [*S]."""
+    spacing: tuple[float, ...] | None
+    """Size of a pixel along each axis of `label` in mm; None where it is not known."""
+
+
+class Source(Protocol):
+    """A data set that was found: which cases it has, and how they are read. Nothing is read before it is asked for."""
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """[C, *S] of every sample, after resizing."""
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the samples of a case are the slices of one volume."""
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """Training cases."""
+
+    @property
+    def test(self) -> tuple[str, ...]:
+        """Test cases."""
+
+    def count(self, case: str) -> int:
+        """Number of samples of a training or test case."""
+
+    def files(self, cases: Sequence[str]) -> list[tuple[str, Path]]:
+        """Every file that the samples of these cases come from, under a name that is the same on every machine."""
+
+    def recipe(self) -> Mapping[str, Any]:
+        """Whatever else decides what the samples are: options and versions."""
+
+    def samples(self, case: str) -> Iterator[tuple[Image, Label]]:
+        """The samples of a training or test case, in order: [C, *S] and [*S]."""
+
+    def original(self, case: str) -> TestCase:
+        """A test case at its original size."""

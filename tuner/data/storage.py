@@ -1,0 +1,126 @@
+"""Writing in the cache so that nothing half-made is ever seen: temporary names, renames, locks, clear errors."""
+
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from tuner.errors import DataError, DiskFullError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@contextmanager
+def explained(folder: Path, *, purpose: str, hint: str) -> Iterator[None]:
+    """Turn the system's refusals to write below `folder` into DiskFullError and DataError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise DiskFullError(
+                f"no space left for {purpose} ({_free(folder)} free).",
+                hint=f"Free some space, or {hint}",
+                where=str(folder),
+            ) from error
+        if error.errno in _FORBIDDEN or isinstance(error, (NotADirectoryError, FileExistsError)):
+            raise DataError(
+                f"{purpose} cannot be written: {error.strerror}.",
+                hint=hint[:1].upper() + hint[1:],
+                where=str(error.filename or folder),
+            ) from error
+        raise
+
+
+def require_space(folder: Path, *, needed: int, purpose: str, hint: str) -> None:
+    """Refuse to begin what cannot fit; `needed` in bytes."""
+    if shutil.disk_usage(folder).free < needed:
+        raise DiskFullError(
+            f"no space for {purpose}: {needed / 2**20:,.1f} MiB needed, {_free(folder)} free.",
+            hint=f"Free some space, or {hint}",
+            where=str(folder),
+        )
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock of this host; it ends with the process, however that ends."""
+    with path.open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file that is either whole or not there."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+class ArrayWriter:
+    """Writes a `.npy` file sample by sample.
+
+    Not through a memory map: on a full disk that ends the process by a signal instead of an error.
+    """
+
+    def __init__(self, path: Path, *, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+        self.path = path
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._written = 0
+        self._handle = path.open("wb")
+
+    def __enter__(self) -> "ArrayWriter":
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": self._shape}
+        np.lib.format.write_array_header_1_0(self._handle, header)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._handle.flush()
+                os.fsync(self._handle.fileno())
+        finally:
+            self._handle.close()
+
+    def append(self, sample: NDArray[Any]) -> None:
+        """Add one sample; raises DataError when it has not the shape of the others."""
+        if sample.shape != self._shape[1:]:
+            raise DataError(f"a sample has shape {sample.shape}, not {self._shape[1:]}.", where=self.path.name)
+        if self._written == self._shape[0]:
+            raise DataError(f"more than the {self._written} samples that were announced.", where=self.path.name)
+        self._handle.write(np.ascontiguousarray(sample, self._dtype).data)
+        self._written += 1
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether as many samples were written as were announced."""
+        return self._written == self._shape[0]
+
+
+def _free(folder: Path) -> str:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return f"{shutil.disk_usage(folder).free / 2**20:,.1f} MiB"

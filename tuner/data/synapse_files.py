@@ -1,0 +1,211 @@
+"""TransUNet's layout of the Synapse data: its lists, its files, and what can be wrong with each of them."""
+
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.data.catalogue import DATASETS
+from tuner.data.source import Image, Label
+from tuner.errors import DataError
+
+LISTS, SLICES, VOLUMES = "lists_Synapse", "train_npz", "test_vol_h5"
+CLASSES = 9
+
+Found = TypeVar("Found")
+
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    AttributeError,
+    TypeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What numpy and h5py raise on files that are truncated, damaged or of another kind."""
+
+
+def slice_path(folder: Path, name: str) -> Path:
+    """Return where the training slice `case0005_slice000` is."""
+    return folder / SLICES / f"{name}.npz"
+
+
+def volume_path(folder: Path, case: str) -> Path:
+    """Return where the test volume `case0001` is."""
+    return folder / VOLUMES / f"{case}.npy.h5"
+
+
+def case_of(slice_name: str) -> str:
+    """Return the case of a slice: `case0005` of `case0005_slice000`."""
+    return slice_name.rpartition("_slice")[0]
+
+
+def find_folder(data_root: Path | None, *, whole: bool = True) -> Path:
+    """Return `<data root>/synapse`, or say what is expected where and how to get it.
+
+    Raises:
+        DataError: Something of lists and slices is missing; with `whole=False` only when all of it is.
+    """
+    entry = DATASETS["synapse"]
+    advice = (
+        f"Expected:\n{entry.layout}\n{entry.how_to_get}\n"
+        "Without any data: tuner launch --dataset phantom runs on a procedural abdomen."
+    )
+    if data_root is None:
+        raise DataError(
+            "dataset synapse needs a data root, and none was named.",
+            hint=f"Name it with --data-root DIR or TUNER_DATA_ROOT. {advice}",
+            where="dataset.name",
+        )
+    folder = data_root / "synapse"
+    needed = (f"{LISTS}/train.txt", f"{LISTS}/test_vol.txt", SLICES)
+    try:
+        missing = [name for name in needed if not (folder / name).exists()]
+        found = _found(data_root, folder)
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}.", where=str(error.filename or folder)) from error
+    if len(missing) == len(needed) or (missing and whole):
+        raise DataError(
+            f"dataset synapse is not there: {found}; missing {', '.join(missing)}.",
+            hint=advice,
+            where=str(folder),
+        )
+    return folder
+
+
+def read_list(path: Path) -> tuple[list[str], list[str]]:
+    """Read names, one a line, and the defects of the list: strange names and repeated ones."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except FileNotFoundError:
+        return [], [f"{path}: the list is not there"]
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [f"{path}: cannot be read as text: {error}"]
+    names: dict[str, int] = {}
+    defects = []
+    for number, line in enumerate(lines, 1):
+        name = line.strip().removesuffix(".npz").removesuffix(".npy.h5")
+        if not name:
+            continue
+        if not all(char.isalnum() or char in "._-" for char in name) or name.startswith("."):
+            defects.append(f"{path}:{number}: {name!r} is not a name (letters, digits, '.', '_', '-')")
+        elif name in names:
+            defects.append(f"{path}:{number}: {name} is listed twice, first in line {names[name]}")
+        else:
+            names[name] = number
+    return list(names), defects
+
+
+def read_slice(path: Path) -> tuple[Image, Label]:
+    """Read a training slice as [H, W] float32 and [H, W] uint8; DataError names what is wrong with it."""
+    image, label = _read(path, "npz", lambda: _arrays_of_npz(path))
+    return _checked(path, image, label, dims=2)
+
+
+def read_volume(path: Path) -> tuple[Image, Label]:
+    """Read a test volume as [slices, H, W] float32 and uint8; DataError names what is wrong with it."""
+    image, label = _read(path, "h5", lambda: _arrays_of_h5(path))
+    return _checked(path, image, label, dims=3)
+
+
+def volume_shape(path: Path) -> tuple[int, ...]:
+    """Return [slices, H, W] of a test volume without reading its pixels."""
+
+    def shape() -> tuple[int, ...]:
+        import h5py
+
+        with h5py.File(path) as file:
+            return tuple(int(extent) for extent in file["image"].shape)
+
+    return _read(path, "h5", shape)
+
+
+def defects_of(image: NDArray[Any], label: NDArray[Any], *, dims: int, classes: int = CLASSES) -> list[str]:
+    """List what is wrong with an image and its label."""
+    names = {2: "[H, W]", 3: "[slices, H, W]"}
+    found = [
+        f"{name} has shape {array.shape}, expected {names[dims]}"
+        for name, array in (("image", image), ("label", label))
+        if array.ndim != dims or 0 in array.shape
+    ]
+    for name, array in (("image", image), ("label", label)):
+        if array.dtype.kind not in "fiub":
+            return [*found, f"{name} holds {array.dtype}, not numbers"]
+    if not found and image.shape != label.shape:
+        found.append(f"image {image.shape} and label {label.shape} differ in shape")
+    broken = int(np.count_nonzero(~np.isfinite(image)))
+    if broken:
+        found.append(f"image holds {broken} pixel{'s' * (broken != 1)} that are not finite (NaN or infinity)")
+    finite = label[np.isfinite(label)] if label.dtype.kind == "f" else label
+    fractions = finite.size < label.size or (label.dtype.kind == "f" and bool((finite != np.rint(finite)).any()))
+    if fractions:
+        found.append("label holds values that are not whole numbers")
+    elif label.size and not 0 <= label.min() <= label.max() < classes:
+        wrong = np.unique(label[(label < 0) | (label >= classes)])
+        listed = ", ".join(f"{value:g}" for value in wrong[:8]) + (", …" if len(wrong) > 8 else "")
+        found.append(f"label holds {listed}; expected 0 to {classes - 1}")
+    return found
+
+
+def _checked(path: Path, image: NDArray[Any], label: NDArray[Any], *, dims: int) -> tuple[Image, Label]:
+    found = defects_of(image, label, dims=dims)
+    if found:
+        raise DataError("; ".join(found) + ".", where=str(path))
+    return image.astype(np.float32, copy=False), label.astype(np.uint8)
+
+
+def _arrays_of_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    # Opened here: numpy leaves the files open that it cannot read.
+    with path.open("rb") as handle:
+        file = np.load(handle, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("not an npz archive")
+        with file:
+            _need_keys(file.files)
+            return file["image"], file["label"]
+
+
+def _arrays_of_h5(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    import h5py
+
+    with h5py.File(path) as file:
+        _need_keys(list(file.keys()))
+        # A link into another file could show whatever that file holds.
+        foreign = [key for key in ("image", "label") if not isinstance(file.get(key, getlink=True), h5py.HardLink)]
+        if foreign:
+            raise DataError(f"{' and '.join(foreign)} is a link, possibly out of this file; expected an array.")
+        return np.asarray(file["image"]), np.asarray(file["label"])
+
+
+def _need_keys(found: Sequence[str]) -> None:
+    missing = [key for key in ("image", "label") if key not in found]
+    if missing:
+        raise DataError(f"no array {' and '.join(map(repr, missing))}; found {', '.join(found) or 'none'}.")
+
+
+def _read(path: Path, kind: str, read: Callable[[], Found]) -> Found:
+    if not path.is_file():
+        raise DataError("the file is not there.", where=str(path))
+    try:
+        return read()
+    except DataError as error:
+        raise DataError(error.message, where=str(path)) from None
+    except _UNREADABLE as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        size = path.stat().st_size
+        raise DataError(f"cannot be read as {kind} ({size} bytes; truncated?): {reason}.", where=str(path)) from error
+
+
+def _found(data_root: Path, folder: Path) -> str:
+    if not data_root.is_dir():
+        return f"{data_root} is not a folder"
+    place = folder if folder.is_dir() else data_root
+    names = sorted(path.name for path in place.iterdir())
+    return f"{place} holds {', '.join(names[:8]) or 'nothing'}{', …' if len(names) > 8 else ''}"
