@@ -1,0 +1,81 @@
+"""Spaces and objectives with a known optimum, and a study that is played on them without training or database."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from tuner.registry import Scalar
+from tuner.search.history import Observation
+from tuner.search.searcher import Searcher
+from tuner.search.space import Dimension, SearchSpace
+
+Objective = Callable[[Mapping[str, Scalar]], Observation]
+BEST_GAMMA = 1.2
+
+
+def conditional_space(steps: int | None = None) -> SearchSpace:
+    """Three losses with options of their own, a learning rate, a batch size; `steps` makes it a grid."""
+    focal, tversky = ("loss", "focal"), ("loss", "tversky")
+    dimensions = (
+        Dimension("loss", "categorical", choices=("cross_entropy", "focal", "tversky")),
+        Dimension("train.lr", "float", 1e-5, 1e-2, log=True),
+        Dimension("train.batch_size", "categorical", choices=(4, 8, 16)),
+        Dimension("loss.focal.gamma", "float", 0.0, 5.0, when=focal),
+        Dimension("loss.focal.weighting", "categorical", choices=(None, True, "inverse"), when=focal),
+        Dimension("loss.tversky.alpha", "float", 0.0, 1.0, when=tversky),
+        Dimension("loss.tversky.rounds", "int", 1, 64, log=True, when=tversky),
+    )
+    if steps is None:
+        return SearchSpace(dimensions)
+    return SearchSpace(tuple(d if d.kind == "categorical" else replace(d, steps=steps) for d in dimensions))
+
+
+def planted(params: Mapping[str, Scalar]) -> float:
+    """Return a score whose best loss is focal with gamma 1.2, at a learning rate of 3e-4."""
+    score = 0.5 - 0.05 * (math.log10(float(params["train.lr"])) + 3.5) ** 2
+    if params["loss"] == "focal":
+        score += 0.3 - 0.1 * (float(params["loss.focal.gamma"]) - BEST_GAMMA) ** 2
+    return score
+
+
+def complete(number: int, params: Mapping[str, Scalar], *values: float) -> Observation:
+    return Observation(number, "COMPLETE", dict(params), values)
+
+
+def infeasible(number: int, params: Mapping[str, Scalar]) -> Observation:
+    return Observation(number, "PRUNED", dict(params), feasible={"memory": 1.0, "finite": -1.0})
+
+
+def scored(number: int, params: Mapping[str, Scalar]) -> Observation:
+    return complete(number, params, planted(params))
+
+
+def scored_twice(number: int, params: Mapping[str, Scalar]) -> Observation:
+    return complete(number, params, planted(params), float(params["train.lr"]))
+
+
+def play(
+    searcher: Searcher, trials: int, judge: Callable[[int, Mapping[str, Scalar]], Observation] = scored
+) -> list[Observation]:
+    """Run a study with one worker and return its trials."""
+    seen = []
+    for slot in range(trials):
+        trial = judge(slot, searcher.suggest(slot, fixed={}))
+        searcher.observe([trial])
+        seen.append(trial)
+    return seen
+
+
+def searcher_for(
+    name: str, *, seed: int = 0, space: SearchSpace | None = None, options: Mapping[str, object] | None = None
+) -> Searcher:
+    """Make a searcher over the conditional space with directions that suit the sampler."""
+    directions = ("maximize", "minimize") if name == "nsga2" else ("maximize",)
+    if options is None:
+        options = {"nsga2": {"population": 8}, "gp": {"startup_trials": 6}}.get(name, {})
+    space = space or conditional_space(steps=5 if name == "grid" else None)
+    return Searcher(space, directions, sampler=name, options=options, seed=seed)
+
+
+def judge_for(name: str) -> Callable[[int, Mapping[str, Scalar]], Observation]:
+    return scored_twice if name == "nsga2" else scored

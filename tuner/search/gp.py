@@ -1,0 +1,96 @@
+"""Gaussian process on a conditional space: TPE draws the loss, Optuna's GPSampler the rest, one for each loss.
+
+On the whole space Optuna's sampler would model only what all losses have in common and draw their options at random.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.samplers import GPSampler
+from optuna.trial import TrialState, create_trial
+
+from tuner.registry import Scalar
+from tuner.search.branches import Branches
+from tuner.search.distributions import distribution, external, internal
+from tuner.search.draw import generator
+from tuner.search.history import Observation
+from tuner.search.ledger import Floats, Ledger
+from tuner.search.scratch import scratch_study
+from tuner.search.space import Dimension, SearchSpace
+from tuner.search.tpe import Tpe
+
+_LEAST_TRIALS = 2
+_MOST_TRIALS = 300
+
+
+class GaussianProcess:
+    """TPE over the losses, and a Gaussian process for each of them.
+
+    Optuna's sampler learns from completed trials only, so it is shown a pruned trial at its last report and one that
+    diverged or ran out of memory at the worst value seen. It is made anew each time: a suggestion must not
+    depend on those made before it. Fitting takes time that grows with the cube of the trials of a loss; beyond 300
+    the best 100 and the newest are shown.
+    """
+
+    def __init__(self, space: SearchSpace, directions: Sequence[str], seed: int, *, startup_trials: int) -> None:
+        self._tpe = Tpe(space, directions, seed, startup_trials=startup_trials, candidates=24)
+        self._branches = Branches(space, directions, numeric=False)
+        self._seed, self._startup, self._seen = seed, startup_trials, 0
+
+    def observe(self, trials: Iterable[Observation]) -> None:
+        """Learn finished trials."""
+        known = list(trials)
+        self._tpe.observe(known)
+        for trial in known:
+            self._seen += 1
+            self._branches.observe(trial)
+
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+        """Return a complete point; TPE's own while the chosen loss has too few trials."""
+        params = self._tpe.suggest(slot, fixed, running)
+        ledger = self._branches.ledger(params)
+        free = [d for d in ledger.dimensions if d.name not in fixed]
+        if self._seen < self._startup or len(ledger) < _LEAST_TRIALS or not free:
+            return params
+        switches = self._branches.switches
+        beside = [r for r in running if all(r.params.get(name) == params.get(name) for name in switches)]
+        return params | self._draw(ledger, free, beside, slot)
+
+    def _draw(
+        self, ledger: Ledger, free: Sequence[Dimension], running: Sequence[Observation], slot: int
+    ) -> dict[str, Scalar]:
+        losses, rows = self._branches.losses(ledger), ledger.columns()[1]
+        places = [ledger.dimensions.index(d) for d in free]
+        space = {d.name: distribution(d) for d in free}
+
+        def point(row: Floats) -> dict[str, Scalar]:
+            return {d.name: external(d, row[place]) for d, place in zip(free, places, strict=True)}
+
+        study = scratch_study(["minimize"] * losses.shape[1])
+        storage, study_id = study._storage, study._study_id
+        for i in _most_telling(losses[:, 0]):
+            told = create_trial(values=losses[i].tolist(), params=point(rows[i]), distributions=space)
+            storage.create_new_trial(study_id, told)
+        for row in ledger.running(running)[1]:
+            lie = create_trial(state=TrialState.RUNNING, params=point(row), distributions=space)
+            storage.create_new_trial(study_id, lie)
+        seed = int(generator(self._seed, slot, 4).randint(2**31 - 1))
+        sampler = GPSampler(seed=seed, n_startup_trials=0, warn_independent_sampling=False)
+        asked = storage.get_trial(storage.create_new_trial(study_id))
+        drawn = sampler.sample_relative(study, asked, space)
+        return {d.name: external(d, internal(d, drawn[d.name])) for d in free}
+
+
+def _most_telling(losses: Floats) -> list[int]:
+    """Return the places of the best third of what can be shown and of the newest others, in order."""
+    if len(losses) <= _MOST_TRIALS:
+        return list(range(len(losses)))
+    best = set(np.argsort(losses, kind="stable")[: _MOST_TRIALS // 3].tolist())
+    others = [i for i in range(len(losses)) if i not in best]
+    return sorted([*best, *others[len(best) - _MOST_TRIALS :]])
+
+
+def gp(space: SearchSpace, directions: Sequence[str], seed: int, options: Mapping[str, Any]) -> GaussianProcess:
+    """Make the sampler `gp`."""
+    return GaussianProcess(space, directions, seed, startup_trials=options["startup_trials"])

@@ -1,0 +1,207 @@
+"""Which trials are ended early. Pure rules on counts; where the counts come from is the store's business.
+
+All are patient: a trial is judged only after `min_epochs` epochs, after the ramp of a loss that is added late, once
+`min_trials` trials of the study have finished, and against trials of its own loss while there are `min_peers` of them.
+Replays of real curves say why: pruning from the first epoch on is worse than random search without pruning.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Protocol
+
+from tuner.registry import defaults, load, option_named
+from tuner.search.catalogue import PRUNERS
+
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Peers:
+    """How a trial stands at an epoch, by the best value so far of the first objective, itself not counted.
+
+    `finished`: finished trials of the study (a query may stop counting at `min_trials`).
+    `same`, `same_better`: trials of the same loss (and bracket) that reached the epoch, and the better ones of them.
+    `every`, `every_better`: the same for all losses (of the bracket).
+    """
+
+    finished: int
+    same: int
+    same_better: int
+    every: int
+    every_better: int
+
+
+class Pruner(Protocol):
+    """Decides whether a trial goes on."""
+
+    def bracket(self, slot: int) -> int:
+        """Return the group of trials that are compared with each other, from the trial's place in the budget."""
+
+    def asks(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+        """Tell whether a trial of this bracket is judged after this epoch; if not, no counts are needed."""
+
+    def decide(self, epoch: int, peers: Peers) -> str | None:
+        """Return the reason, in words, when the trial is to be ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When a trial may be judged, and against whom."""
+
+    epochs: int
+    min_epochs: int
+    min_trials: int
+    min_peers: int
+
+    def is_over(self, epoch: int, ramp_epochs: int) -> bool:
+        """Tell whether a trial may be judged after this epoch; after the last one there is nothing left to save."""
+        return max(self.min_epochs, ramp_epochs + 1) <= epoch < self.epochs
+
+    def rivals(self, peers: Peers) -> tuple[int, int, str] | None:
+        """Return the number of peers, of better ones, and who they are; None while there are too few to judge."""
+        if peers.finished < self.min_trials:
+            return None
+        if peers.same >= self.min_peers:
+            return peers.same, peers.same_better, "trials of the same loss"
+        if peers.every >= self.min_peers:
+            return peers.every, peers.every_better, "trials of all losses"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Percentile:
+    """Ends a trial when more than `share` of its peers are better at the same epoch."""
+
+    patience: Patience
+    share: float
+
+    def bracket(self, slot: int) -> int:
+        """Return 0: all trials are compared with each other."""
+        return 0
+
+    def asks(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+        """Ask after every epoch once patience is over."""
+        return self.patience.is_over(epoch, ramp_epochs)
+
+    def decide(self, epoch: int, peers: Peers) -> str | None:
+        """Return the reason when too many peers are better."""
+        rivals = self.patience.rivals(peers)
+        if rivals is None or rivals[1] <= rivals[0] * self.share:
+            return None
+        count, better, who = rivals
+        name = "median" if self.share == 0.5 else f"best {100 * self.share:g} %"
+        return f"worse than the {name} after epoch {epoch}: {better} of {count} {who} were better"
+
+
+@dataclass(frozen=True, slots=True)
+class Halving:
+    """At each rung, an epoch, the best 1/factor go on; in bracket b the first b rungs are passed over."""
+
+    patience: Patience
+    factor: int
+    rungs: tuple[int, ...]
+    brackets: int = 1
+
+    def bracket(self, slot: int) -> int:
+        """Deal the slots out over the brackets, the impatient ones more of them, evenly from the start."""
+        shares = [self.factor**b / (b + 1) for b in reversed(range(self.brackets))]
+        place = (slot + 1) * _GOLDEN % 1 * sum(shares)
+        return min(bisect_right(list(accumulate(shares)), place), self.brackets - 1)
+
+    def asks(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+        """Ask at the rungs of the bracket only."""
+        return self.patience.is_over(epoch, ramp_epochs) and epoch in self.rungs[bracket:]
+
+    def decide(self, epoch: int, peers: Peers) -> str | None:
+        """Return the reason when the trial is not among the best 1/factor at this rung."""
+        rivals = self.patience.rivals(peers)
+        if rivals is None:
+            return None
+        count, better, who = rivals
+        kept = max(1, (count + 1) // self.factor)
+        if better < kept:
+            return None
+        return f"not among the best 1/{self.factor} at the rung of epoch {epoch}: {better} of {count} {who} were better"
+
+
+class Never:
+    """Ends no trial."""
+
+    def bracket(self, slot: int) -> int:
+        """Return 0."""
+        return 0
+
+    def asks(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+        """Return False."""
+        return False
+
+    def decide(self, epoch: int, peers: Peers) -> str | None:
+        """Return None."""
+        return None
+
+
+def make_pruner(name: str, options: Mapping[str, Any], *, epochs: int, validate_every: int = 1) -> Pruner:
+    """Make a pruner.
+
+    Args:
+        name: a name in the catalogue.
+        options: the pruner's options; those left out take their defaults.
+        epochs: epochs of a whole training.
+        validate_every: epochs from one validation to the next; trials can be judged at validations only.
+
+    Raises:
+        UnknownNameError: the pruner or an option does not exist.
+    """
+    row = PRUNERS.find(name, where="pruner.name")
+    for option in options:
+        option_named(row, option, kind="pruner", where=f"pruner.{option}")
+    pruner: Pruner = load(row.fn)({**defaults(row), **options}, epochs, validate_every)
+    return pruner
+
+
+def median(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
+    """Make the pruner `median`."""
+    return Percentile(_patience(options, epochs), 0.5)
+
+
+def percentile(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
+    """Make the pruner `percentile`."""
+    return Percentile(_patience(options, epochs), options["percentile"] / 100)
+
+
+def successive_halving(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
+    """Make the pruner `successive_halving`."""
+    patience, factor = _patience(options, epochs), options["reduction_factor"]
+    return Halving(patience, factor, _rungs(patience, factor, validate_every))
+
+
+def hyperband(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
+    """Make the pruner `hyperband`: one bracket more than there are rungs, so that the last one runs to the end."""
+    patience, factor = _patience(options, epochs), options["reduction_factor"]
+    rungs = _rungs(patience, factor, validate_every)
+    return Halving(patience, factor, rungs, len(rungs) + 1)
+
+
+def none(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
+    """Make the pruner `none`."""
+    return Never()
+
+
+def _patience(options: Mapping[str, Any], epochs: int) -> Patience:
+    given = options["min_epochs"]
+    least = max(3, epochs // 3) if given is None else given
+    return Patience(epochs, least, options["min_trials"], options["min_peers"])
+
+
+def _rungs(patience: Patience, factor: int, every: int) -> tuple[int, ...]:
+    """Return min_epochs * factor^k, or the next validation, as long as it lies before the last epoch."""
+    found: list[int] = []
+    rung = patience.min_epochs
+    while (validated := math.ceil(rung / every) * every) < patience.epochs:
+        if validated not in found:
+            found.append(validated)
+        rung *= factor
+    return tuple(found)

@@ -1,0 +1,86 @@
+"""The points that begin a study: published defaults, families in turn; then empty places for the sampler to fill."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, zip_longest
+
+from tuner.registry import Scalar
+from tuner.search.space import SearchSpace
+
+FAMILY_ORDER = ("pixel", "region", "boundary", "combination")
+
+
+@dataclass(frozen=True, slots=True)
+class Competitor:
+    """A loss that competes. `defaults` are its published option values under their parameter names.
+
+    `family` is one of the four, or anything else for a weighted sum of the user's own.
+    """
+
+    name: str
+    family: str
+    defaults: Mapping[str, Scalar] = field(default_factory=dict)
+
+
+def queue(
+    space: SearchSpace,
+    competing: Sequence[Competitor],
+    base: Mapping[str, Scalar],
+    trials: int,
+    trials_per_loss: int | None = None,
+) -> list[dict[str, Scalar]]:
+    """Return one point for each trial of the budget: complete, with only `loss` fixed, or empty.
+
+    Args:
+        space: what is searched.
+        competing: the losses that compete, in the order of listing.
+        base: values of parameters outside the losses as the study file has them (`train.lr`).
+        trials: the budget.
+        trials_per_loss: trials of every competing loss, in turn, the first one its published default.
+    """
+    turn = in_turn(competing)
+    points: list[dict[str, Scalar]]
+    if trials_per_loss:
+        points = [default_point(space, loss, base) for loss in turn]
+        fixes_loss = space.find("loss") is not None
+        for _ in range(trials_per_loss - 1):
+            points += [{"loss": loss.name} if fixes_loss else {} for loss in turn]
+    else:
+        points = [default_point(space, loss, base) for loss in turn[: trials // 3]]
+    return points[:trials] + [{} for _ in range(trials - len(points))]
+
+
+def left_out(
+    competing: Sequence[Competitor], trials: int, trials_per_loss: int | None = None
+) -> tuple[tuple[str, ...], int]:
+    """Return the losses whose published default does not fit into the queue, and the trials that would hold all."""
+    if trials_per_loss:
+        return (), trials_per_loss * len(competing)
+    return tuple(loss.name for loss in in_turn(competing)[trials // 3 :]), 3 * len(competing)
+
+
+def trials_for_grid(points: int, competing: int) -> int:
+    """Return the smallest budget that visits every grid point beside the published defaults that come first."""
+    trials = points
+    while trials - min(competing, trials // 3) < points:
+        trials += 1
+    return trials
+
+
+def in_turn(competing: Sequence[Competitor]) -> list[Competitor]:
+    """Order the losses by family in turn: the first pixel, region, boundary, combination and own one, the second ..."""
+    families: dict[str, list[Competitor]] = {family: [] for family in (*FAMILY_ORDER, "own")}
+    for loss in competing:
+        families[loss.family if loss.family in FAMILY_ORDER else "own"].append(loss)
+    rounds = chain.from_iterable(zip_longest(*families.values()))
+    return [loss for loss in rounds if loss is not None]
+
+
+def default_point(space: SearchSpace, loss: Competitor, base: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the complete point of a loss's published defaults, each moved to the nearest value that is searched."""
+    wanted = {**base, "loss": loss.name, **loss.defaults}
+    point: dict[str, Scalar] = {}
+    for dimension in space:
+        if dimension.when is None or point.get(dimension.when[0]) == dimension.when[1]:
+            point[dimension.name] = dimension.nearest(wanted.get(dimension.name))
+    return point
