@@ -1,0 +1,67 @@
+"""Devices by name, precision by capability, and real shortage of memory."""
+
+import pytest
+import torch
+
+from tuner.errors import SpecError
+from tuner.training.device import available_devices, is_out_of_memory, resolve_device, resolve_precision
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    """The message must say what there is instead."""
+    with pytest.raises(SpecError, match=r"no device 'cuda:99' here; there are: auto, .*cpu"):
+        resolve_device("cuda:99")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:0", "", "CPU"])
+def test_misspelt_devices_are_refused(name: str) -> None:
+    """Torch itself accepts some of them and fails later."""
+    with pytest.raises(SpecError):
+        resolve_device(name)
+
+
+def test_auto_is_the_best_there_is() -> None:
+    """CUDA before MPS before the CPU."""
+    assert resolve_device("auto") == available_devices()[0]
+    assert resolve_device("cpu") == "cpu"
+
+
+def test_precision_is_one_that_trains() -> None:
+    """What `auto` becomes is stored in every configuration."""
+    assert resolve_precision("cpu") in ("float32", "bfloat16")
+    assert resolve_precision("cpu") == resolve_precision("cpu")
+
+
+def test_running_out_of_memory_is_recognised() -> None:
+    """A real allocation that must fail; the trial's reason depends on it."""
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55, dtype=torch.uint8)
+
+    assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(MemoryError(), True, id="python"),
+        pytest.param(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True, id="cuda"),
+        pytest.param(RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"), True, id="mps"),
+        pytest.param(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), True, id="cublas"),
+        pytest.param(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False, id="shapes"),
+        pytest.param(ValueError("out of memory"), False, id="other class"),
+    ],
+)
+def test_other_shortages_are_recognised(error: Exception, expected: bool) -> None:
+    """As torch words them on devices that are not here."""
+    assert is_out_of_memory(error) is expected
+
+
+def test_a_cause_counts() -> None:
+    """Wrapped errors keep their reason."""
+    try:
+        try:
+            raise MemoryError
+        except MemoryError as inner:
+            raise RuntimeError("the batch could not be made") from inner
+    except RuntimeError as outer:
+        assert is_out_of_memory(outer)

@@ -1,0 +1,158 @@
+"""Files of trials, `<root>/<study>/<trial>/`, and no way out of that root."""
+
+import errno
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from tuner.errors import DiskFullError, NotFoundError, RunError
+
+STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+CARRIED_ON = (
+    "metrics.jsonl",
+    "cases.jsonl",
+    "best.safetensors",
+    "last.ckpt",
+)
+"""What a retry begins with, in the order of copying: without the checkpoint, the last, the rest counts for nothing."""
+
+CHECKPOINT = "last.ckpt"
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    """One file of a trial."""
+
+    name: str
+    size: int
+
+
+class Artifacts:
+    """The folders of all trials below one root, which need not exist yet."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def create(self, study: str, number: int, *, earlier: Iterable[int] = ()) -> Path:
+        """Return the folder of a trial, created; a retry's begins with what the last attempt can continue from.
+
+        A folder that has a checkpoint already is left as it is. Raises DiskFullError, and RunError where the folder may
+        not be written.
+        """
+        path = self.path(study, number)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _explained(error, path) from error
+        if not self._is_inside(path, study, number):
+            raise RunError("the folder of a trial is a link to somewhere else.", where=str(path))
+        for attempt in sorted(earlier, reverse=True):
+            if (path / CHECKPOINT).exists():
+                break
+            self._carry_on(self.path(study, attempt), path)
+        return path
+
+    def path(self, study: str, number: int) -> Path:
+        """Return where the folder of a trial is or would be. Raises NotFoundError for names that no study has."""
+        if not STUDY_NAME.fullmatch(study):
+            raise NotFoundError(f"{study!r} is not the name of a study.")
+        if isinstance(number, bool) or number < 0:
+            raise NotFoundError(f"{number!r} is not the number of a trial.")
+        return self.root / study / str(number)
+
+    def open(self, study: str, number: int, name: str) -> BinaryIO:
+        """Open a file of a trial to read it.
+
+        Raises:
+            NotFoundError: It is not there, or the name would lead out of the folder (separators, `..`, links).
+        """
+        if not FILE_NAME.fullmatch(name):
+            raise NotFoundError(f"{name!r} is not the name of an artifact.", hint="Artifacts lie in no sub-folder.")
+        folder = self.path(study, number)
+        missing = NotFoundError(f"trial {number} of {study!r} has no file {name!r}.")
+        if not self._is_inside(folder, study, number):
+            raise missing
+        try:
+            # No link is followed, not even one that appears between a look and the opening.
+            handle = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            raise missing from error
+        if not _is_regular(handle):
+            os.close(handle)
+            raise missing
+        return os.fdopen(handle, "rb")
+
+    def listing(self, study: str, number: int) -> list[ArtifactFile]:
+        """Return the files of a trial by name; nothing when it has no folder."""
+        folder = self.path(study, number)
+        if folder.is_symlink() or not folder.is_dir():
+            return []
+        with os.scandir(folder) as entries:
+            found = [
+                ArtifactFile(entry.name, entry.stat(follow_symlinks=False).st_size)
+                for entry in entries
+                if FILE_NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+            ]
+        return sorted(found, key=lambda file: file.name)
+
+    def delete(self, study: str, number: int | None = None) -> None:
+        """Remove the folder of a trial, or of a whole study; what is not there needs no removing."""
+        folder = self.path(study, 0).parent if number is None else self.path(study, number)
+        if folder.is_symlink():
+            folder.unlink()
+        elif folder.exists():
+            shutil.rmtree(folder)
+
+    def drop_checkpoint(self, study: str, number: int) -> int:
+        """Remove the checkpoint of a trial that ended for good (COMPLETE, PRUNED) and return the freed bytes.
+
+        Nothing continues from it: resume needs those of interrupted trials only, export the configuration.
+        """
+        path = self.path(study, number) / CHECKPOINT
+        try:
+            size = path.lstat().st_size
+            path.unlink()
+        except FileNotFoundError:
+            return 0
+        return size
+
+    def _carry_on(self, source: Path, target: Path) -> None:
+        if not (source / CHECKPOINT).is_file():
+            return
+        for name in CARRIED_ON:
+            if (source / name).is_file() and not (source / name).is_symlink():
+                _copy(source / name, target / name)
+
+    def _is_inside(self, path: Path, study: str, number: int) -> bool:
+        return path.resolve() == self.root.resolve() / study / str(number)
+
+
+def _copy(source: Path, target: Path) -> None:
+    part = target.with_name(f".{target.name}.part")
+    try:
+        shutil.copyfile(source, part)
+        part.replace(target)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _explained(error, target) from error
+
+
+def _explained(error: OSError, path: Path) -> RunError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(f"no space left for artifacts ({error.strerror}).", where=str(path))
+    return RunError(
+        f"artifacts cannot be written: {error.strerror}.",
+        hint="Name a folder that may be written with --artifacts or TUNER_ARTIFACTS.",
+        where=str(path),
+    )
+
+
+def _is_regular(handle: int) -> bool:
+    return stat.S_ISREG(os.fstat(handle).st_mode)

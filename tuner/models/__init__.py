@@ -1,0 +1,1 @@
+"""Networks: the survey's, and MONAI's."""

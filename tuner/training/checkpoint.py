@@ -1,0 +1,104 @@
+"""Checkpoints: copied at the end of an epoch, written by a thread while validation runs, renamed into place at the end.
+
+Order within an epoch: line in `metrics.jsonl`, then `last.ckpt`, then the files of the best epoch, then the report is
+yielded. So what was reported can be continued, and whatever is newer than `last.ckpt` is trained again.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tuner.training.storage import prepare_file
+
+logger = logging.getLogger(__name__)
+
+LAST = "last.ckpt"
+FORMAT = 1
+
+
+def copied(state: Any) -> Any:
+    """Copy a nested state to the CPU, so that training can go on while it is written."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, Mapping):
+        return {key: copied(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return [copied(value) for value in state]
+    return state
+
+
+class CheckpointWriter:
+    """Writes one checkpoint at a time into a folder; `commit` puts it in the place of the last one."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LAST
+        self._thread: threading.Thread | None = None
+        self._part: Path | None = None
+        self._error: BaseException | None = None
+
+    def begin(self, state: Mapping[str, Any]) -> None:
+        """Start to write a copied state beside the last checkpoint."""
+        self.discard()
+        self._thread = threading.Thread(target=self._write, args=(state,), name="checkpoint", daemon=True)
+        self._thread.start()
+
+    def commit(self) -> None:
+        """Wait for the writing and rename. Raises what went wrong in it (DiskFullError); the last checkpoint stays."""
+        self._wait()
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        if self._part is not None:
+            self._part.replace(self.path)
+            self._part = None
+
+    def discard(self) -> None:
+        """Forget what was begun and not committed."""
+        self._wait()
+        self._error = None
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+            self._part = None
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _write(self, state: Mapping[str, Any]) -> None:
+        try:
+            # Through memory: torch hides a full disk behind a RuntimeError when it writes the file itself.
+            buffer = BytesIO()
+            torch.save({"format": FORMAT, **state}, buffer)
+            self._part = prepare_file(self.path, buffer.getbuffer())
+        except BaseException as error:
+            self._error = error
+
+
+def read_checkpoint(folder: Path, *, identity: str) -> dict[str, Any] | None:
+    """Load `last.ckpt` as plain weights; None when it is not there, damaged, or of another configuration."""
+    path = folder / LAST
+    if not path.exists():
+        return None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        known = state["format"], state["identity"]
+        if known == (FORMAT, identity) and isinstance(state["epoch"], int):
+            return dict(state)
+        reason = "it belongs to another configuration or version"
+    except Exception as error:  # whatever a damaged file makes the unpickler raise
+        reason = f"it cannot be read ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
+    logger.warning("%s is not used: %s; training starts from the beginning", LAST, reason)
+    return None
+
+
+def identity_of(parameters: Mapping[str, Any], fingerprint: str) -> str:
+    """Say in one text what a checkpoint belongs to: every option that changes the numbers, and the data."""
+    return json.dumps({"data": fingerprint, **parameters}, sort_keys=True, default=str)

@@ -1,0 +1,89 @@
+"""Devices by name, the precision that a device is good at, and what its lack of memory looks like."""
+
+import platform
+
+import torch
+
+from tuner.errors import SpecError
+
+
+def available_devices() -> list[str]:
+    """Return every device that this process can train on: CUDA devices, MPS, the CPU."""
+    found = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return [*found, "cpu"]
+
+
+def resolve_device(name: str) -> str:
+    """Return `cpu`, `mps` or `cuda:N`; `auto` is the first that there is, `cuda` is `cuda:0`.
+
+    Raises:
+        SpecError: There is no such device here; the message lists those that there are.
+    """
+    known = available_devices()
+    if name == "auto":
+        return known[0]
+    wanted = "cuda:0" if name == "cuda" else name
+    if wanted not in known:
+        raise SpecError([f"there is no device {name!r} here; there are: auto, {', '.join(known)}"], where="device")
+    return wanted
+
+
+def resolve_precision(device: str) -> str:
+    """Return what `train.precision: auto` means on a device; the same machine always gives the same answer.
+
+    bfloat16 where the hardware multiplies it (CUDA from compute capability 8, CPUs with AMX or AVX512-BF16), float16
+    on older CUDA devices with tensor cores, else float32.
+    """
+    kind = torch.device(device).type
+    if kind == "cuda":
+        major, _ = torch.cuda.get_device_capability(device)
+        return "bfloat16" if major >= 8 else "float16" if major == 7 else "float32"
+    if kind == "cpu" and cpu_multiplies_bfloat16():
+        return "bfloat16"
+    return "float32"
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Say whether the CPU has instructions for bfloat16 (AMX or AVX512-BF16); without, it is slower."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def device_name(device: str) -> str:
+    """Return the name that the maker gave the device, for `environment.json`."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out on CUDA, MPS or the CPU; the causes of an error count too."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, (MemoryError, torch.OutOfMemoryError)):
+            return True
+        if isinstance(seen, RuntimeError) and any(sign in str(seen) for sign in _SIGNS):
+            return True
+        seen = seen.__cause__
+    return False
+
+
+def free_memory(device: str) -> None:
+    """Give cached blocks back to the device, so that other processes and the next trial can have them."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        torch.cuda.empty_cache()
+    elif kind == "mps":
+        torch.mps.empty_cache()
+
+
+_SIGNS = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)

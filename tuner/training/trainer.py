@@ -1,0 +1,158 @@
+"""Training as a generator of epoch reports: whoever iterates decides whether to go on.
+
+A training that finds `last.ckpt` of the same configuration in its folder says again what the finished epochs said
+(`replayed`), and continues behind them with the numbers that it would have had without the interruption.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Generator
+from contextlib import closing
+from pathlib import Path
+from time import perf_counter
+
+from tuner.config import TrialConfig
+from tuner.data.prepared import PreparedData
+from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkpoint
+from tuner.training.entry import load_entry, run_entry
+from tuner.training.evaluate import Validation
+from tuner.training.predict import Pictures
+from tuner.training.record import TrialFolder
+from tuner.training.reports import EpochReport, check_finite
+from tuner.training.run import Run
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    config: TrialConfig,
+    *,
+    data: PreparedData,
+    device: str,
+    folder: Path,
+    stop: Callable[[], bool],
+    allow_entry: Collection[str] = (),
+) -> Generator[EpochReport]:
+    """Train a configuration and yield a report for each finished epoch.
+
+    `stop` is asked before every step: when it says yes, the generator ends without a report; the epoch under way is
+    given up, and a later call with the same folder trains it again from its beginning. Closing the generator between
+    two reports ends the training and frees the device.
+
+    Args:
+        config: What to train.
+        data: What `tuner.data.prepared.prepare` made of `config.dataset`.
+        device: `cpu`, `mps` or `cuda:N`.
+        folder: Artifacts of this trial; created, or continued from.
+        stop: Whether to end now.
+        allow_entry: Packages from which `train.entry` may be imported.
+
+    Raises:
+        Diverged: A loss or a metric is not finite.
+        EffectiveConfigError: The built parts would not train what the configuration says.
+        EntryError: `train.entry` is not allowed, cannot be imported, or yields something else than epochs.
+        DiskFullError: There is no space for a checkpoint; the last one stays.
+    """
+    with TrialFolder(folder, config, device) as record:
+        if config.train.entry is not None:
+            yield from _train_elsewhere(config, device, record, stop, allow_entry)
+            return
+        with closing(Run(config, data, device)) as run:
+            yield from _train(config, run, record, stop)
+
+
+def _train(config: TrialConfig, run: Run, record: TrialFolder, stop: Callable[[], bool]) -> Generator[EpochReport]:
+    identity = identity_of(config.parameters(), run.data.fingerprint)
+    checkpoint = CheckpointWriter(record.path)
+    pictures = Pictures(run, record)
+    finished = _resume(run, record, identity)
+    try:
+        yield from finished
+        for epoch in range(len(finished) + 1, config.train.epochs + 1):
+            began = perf_counter()
+            trained = run.train_epoch(epoch, stop)
+            if trained is None:
+                logger.info("stopped in epoch %d; it will be trained again from its beginning", epoch)
+                return
+            state = run.state(epoch)
+            checkpoint.begin({"identity": identity, **state})
+            validation = None
+            if is_validated(epoch, config):
+                validation = run.validate(stop)
+                if validation is None:
+                    logger.info("stopped while validating epoch %d; it will be trained again", epoch)
+                    return
+            report = check_finite(as_report(epoch, *trained, perf_counter() - began, validation))
+            is_best = record.add(report)
+            checkpoint.commit()
+            if is_best and validation is not None:
+                record.write_best(state["model"], epoch)
+                pictures.keep(validation, epoch)
+            log_report(report)
+            if epoch == config.train.epochs:
+                pictures.write()
+            yield report
+        pictures.write()
+    except GeneratorExit:
+        if not stop():
+            pictures.write()
+        raise
+    finally:
+        checkpoint.discard()
+
+
+def _resume(run: Run, record: TrialFolder, identity: str) -> list[EpochReport]:
+    """Put the run into the state of the last checkpoint and return what was reported until then."""
+    state = read_checkpoint(record.path, identity=identity)
+    finished = record.resume(state["epoch"] if state else 0)
+    if state is None:
+        return finished
+    if [report.epoch for report in finished] != list(range(1, state["epoch"] + 1)):
+        logger.warning("metrics.jsonl does not hold the %d epochs of last.ckpt; training starts over", state["epoch"])
+        return record.resume(0)
+    run.restore(state)
+    if record.best is not None and record.best.epoch == state["epoch"] != record.best_epoch_on_disk():
+        record.write_best(state["model"], state["epoch"])
+    logger.info("continuing after epoch %d", state["epoch"])
+    return finished
+
+
+def _train_elsewhere(
+    config: TrialConfig, device: str, record: TrialFolder, stop: Callable[[], bool], allowed: Collection[str]
+) -> Generator[EpochReport]:
+    function = load_entry(config.train.entry or "", allowed)
+    written = len(record.resume(config.train.epochs))
+    for report in run_entry(function, config, device=device, folder=record.path, stop=stop):
+        if report.epoch <= written:
+            record.resume(report.epoch - 1)
+        record.add(report)
+        written = report.epoch
+        log_report(report)
+        yield report
+
+
+def is_validated(epoch: int, config: TrialConfig) -> bool:
+    """Say whether an epoch ends with a validation: every `validate_every`-th, and the last."""
+    return epoch % config.train.validate_every == 0 or epoch == config.train.epochs
+
+
+def as_report(epoch: int, loss: float, lr: float, seconds: float, validation: Validation | None) -> EpochReport:
+    """Put an epoch's numbers together."""
+    if validation is None:
+        return EpochReport(epoch, loss, lr, seconds)
+    return EpochReport(
+        epoch,
+        loss,
+        lr,
+        seconds,
+        metrics=validation.metrics,
+        per_class=validation.per_class,
+        cases=validation.cases,
+        one_class=validation.one_class,
+    )
+
+
+def log_report(report: EpochReport) -> None:
+    """Write an epoch to the log."""
+    values = "  ".join(f"{name} {value:.4g}" for name, value in report.metrics.items() if value is not None)
+    loss = "" if report.train_loss is None else f"loss {report.train_loss:.5g}  "
+    logger.info("epoch %d  %s%s  (%.1f s)", report.epoch, loss, values, report.seconds)
