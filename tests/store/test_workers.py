@@ -1,0 +1,178 @@
+"""Life signs by the database's clock, and what becomes of the trials of those that give none."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, update
+
+from tests.store.examples import claimed, completed, new_study
+from tuner.store import optuna_tables, tables
+from tuner.store.processes import fingerprint, is_gone
+from tuner.store.store import Store
+
+
+@pytest.fixture
+def hasty(url: str) -> Iterator[Store]:
+    """A store that gives a worker up after 0.6 s, and wants a life sign every 0.05 s."""
+    with Store.open(url, create=True, lost_after_s=0.6, beat_s=0.05) as opened:
+        yield opened
+
+
+def register(store: Store, study: str | None = "organs", *, pid: int = 1, host: str | None = "elsewhere") -> str:
+    return store.register_worker(pid=pid, device="cuda:0", study=study, version="1", host=host)
+
+
+def beat_for(store: Store, worker: str, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert store.beat(worker)
+        time.sleep(0.03)
+
+
+def test_a_silent_worker_is_lost_and_a_beating_one_is_not(hasty: Store) -> None:
+    """A trial whose worker died comes back; one whose worker lives is left alone."""
+    study = hasty.create_study(new_study(trials=2))
+    dead, alive = register(hasty), register(hasty)
+    lost, kept = claimed(hasty, study.study_id, dead), claimed(hasty, study.study_id, alive)
+
+    beat_for(hasty, alive, 0.3)
+    assert hasty.requeue_lost_trials(study.study_id) == []
+    beat_for(hasty, alive, 0.6)
+    reaped = hasty.requeue_lost_trials(study.study_id)
+
+    assert [(r.number, r.worker_id, r.requeued_as) for r in reaped] == [(lost.number, dead, 2)]
+    assert hasty.requeue_lost_trials(study.study_id) == []
+    assert hasty.finish(kept, completed(0.5))
+    assert [worker["id"] for worker in hasty.workers("organs")] == [alive]
+
+
+def test_an_outage_is_nobodys_fault(hasty: Store) -> None:
+    """When nobody could reach the database, the grace time begins anew with the first one that does."""
+    study = hasty.create_study(new_study(trials=2))
+    slow, quick = register(hasty), register(hasty)
+    claim = claimed(hasty, study.study_id, slow)
+    time.sleep(0.8)
+
+    assert hasty.beat(quick)
+    assert hasty.requeue_lost_trials(study.study_id) == []
+    assert hasty.beat(slow)
+    beat_for(hasty, quick, 0.3)
+    assert hasty.requeue_lost_trials(study.study_id) == []
+    assert hasty.finish(claim, completed(0.5))
+
+
+def test_a_dead_process_of_this_machine_is_lost_at_once(store: Store) -> None:
+    """A user who restarts after a crash must not wait a minute."""
+    study = store.create_study(new_study(trials=2))
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    worker = register(store, pid=child.pid, host=None)
+    claim = claimed(store, study.study_id, worker)
+    assert store.requeue_lost_trials(study.study_id) == []
+
+    child.kill()  # not waited for: a zombie counts as dead, too
+    deadline = time.monotonic() + 20
+    while not (reaped := store.requeue_lost_trials()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+    child.communicate()
+    assert [r.number for r in reaped] == [claim.number]
+
+
+def test_a_process_number_that_was_given_again_is_another_process() -> None:
+    """Numbers are given again: only with its start time does one name a process."""
+    mine = fingerprint(os.getpid())
+
+    assert not is_gone(os.getpid(), mine)
+    assert is_gone(os.getpid(), mine[:-1] + ("1" if mine[-1] != "1" else "2"))
+    assert not is_gone(os.getpid(), "another-boot/pid:[1]/5")
+    assert not is_gone(os.getpid(), "")
+
+
+def test_a_worker_that_left_holds_nothing(store: Store) -> None:
+    """Leaving in order gives the trial back without waiting."""
+    study = store.create_study(new_study(trials=1))
+    worker = register(store)
+    claimed(store, study.study_id, worker)
+
+    store.leave(worker)
+
+    assert [r.requeued_as for r in store.requeue_lost_trials(study.study_id)] == [1]
+    assert store.workers() == []
+
+
+def test_a_trial_without_any_worker_comes_back(hasty: Store) -> None:
+    """Its worker's row may be gone, or another program of Optuna's took it and died."""
+    study = hasty.create_study(new_study(trials=3))
+    watcher = register(hasty)
+    nameless = claimed(hasty, study.study_id, register(hasty))
+    hasty._database.write(
+        lambda c: c.execute(delete(tables.workers).where(tables.workers.c.worker_id == nameless.worker_id))
+    )
+    trials = optuna_tables.trials
+    hasty._database.write(lambda c: c.execute(update(trials).where(trials.c.number == 1).values(state="RUNNING")))
+
+    found: list[int] = []
+    for _ in range(3):
+        beat_for(hasty, watcher, 0.7)
+        found += [r.number for r in hasty.requeue_lost_trials(study.study_id)]
+
+    assert sorted(found) == [0, 1]
+    assert hasty.status("organs")["trials"]["waiting"] == 3
+
+
+def test_the_account_counts_time_with_somebody_alive(hasty: Store) -> None:
+    """`budget.timeout` is not spent by a night in which nobody worked, nor twice as fast by two workers."""
+    hasty.create_study(new_study(trials=1))
+    time.sleep(0.5)
+    one, two = register(hasty), register(hasty)
+    start = time.monotonic()
+    for _ in range(15):
+        hasty.beat(one)
+        hasty.beat(two)
+        time.sleep(0.03)
+    lived = time.monotonic() - start
+
+    spent = hasty.study("organs").spent_s
+
+    assert 0.2 < spent <= lived + 0.4  # the first life sign may close a gap that is shorter than the limit
+    time.sleep(0.5)
+    hasty.beat(one)
+    assert hasty.study("organs").spent_s <= spent + 0.1
+
+
+def test_workers_are_described(store: Store) -> None:
+    """`status` and the dashboard say who does what, where."""
+    study = store.create_study(new_study(trials=1))
+    anyone = register(store, None)
+    assert store.status("organs")["phase"] == "queued"
+    assert store.status("organs")["workers"] == []
+    claim = claimed(store, study.study_id, anyone)
+    store.beat(anyone, progress={"epoch": 3})
+
+    (worker,) = store.workers("organs")
+
+    assert {key: worker[key] for key in ("id", "host", "pid", "device", "trial", "study", "progress")} == {
+        "id": anyone,
+        "host": "elsewhere",
+        "pid": 1,
+        "device": "cuda:0",
+        "trial": claim.number,
+        "study": "organs",
+        "progress": {"epoch": 3},
+    }
+    assert worker["last_seen"].endswith("Z")
+    assert store.status("organs")["phase"] == "running"
+    assert not store.beat("unknown")
+
+
+def test_no_file_is_left_beside_the_database(tmp_path: Path) -> None:
+    """A lock file that stays would confuse whoever copies the database."""
+    with Store.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True):
+        pass
+
+    assert {path.name for path in tmp_path.iterdir()} <= {"tuner.db", "tuner.db-wal", "tuner.db-shm"}

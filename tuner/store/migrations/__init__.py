@@ -1,0 +1,1 @@
+"""Migrations of our own tables; a shipped one is never edited."""

@@ -1,0 +1,268 @@
+"""What figures and pages read: thinned by the database to what a screen can show, whatever a study holds.
+
+Symbols in the docstrings: N trials of a study, K the most rows that are asked for.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, or_, select
+
+from tuner.store import optuna_tables, tables
+from tuner.store.clock import seconds_now
+from tuner.store.reading_pages import PageReading
+from tuner.store.records import StudyRecord
+from tuner.store.rows import AnyRow
+from tuner.store.states import State
+
+_attempts, _epochs, _trials, _workers = tables.attempts, tables.epochs, optuna_tables.trials, tables.workers
+_ENDED = (State.COMPLETE.value, State.PRUNED.value, State.FAIL.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some rows, and how many there are."""
+
+    rows: list[AnyRow]
+    total: int
+
+
+class FigureReading(PageReading):
+    """What figures read."""
+
+    def history(self, study: StudyRecord, *, most: int) -> Sample:
+        """Return about K complete trials in the order of their numbers: every new best, and every so manieth other.
+
+        Rows: number, value, branch, record (whether it was the best so far).
+        """
+        better = func.max if _maximizes(study) else func.min
+        value = _attempts.c.value
+        number = _attempts.c.number
+        before = better(value).over(order_by=number, rows=(None, -1))
+        inner = (
+            select(
+                _attempts.c.number,
+                value,
+                _attempts.c.branch,
+                before.label("before"),
+                func.row_number().over(order_by=number).label("place"),
+                func.count().over().label("total"),
+            )
+            .where(_attempts.c.study_id == study.study_id, value.is_not(None))
+            .subquery()
+        )
+        ahead = inner.c.value > inner.c.before if _maximizes(study) else inner.c.value < inner.c.before
+        is_record = or_(inner.c.before.is_(None), ahead)
+        columns = (inner.c.number, inner.c.value, inner.c.branch, inner.c.total)
+        query = (
+            select(*columns, case((is_record, 1), else_=0).label("record"))
+            .where(or_(is_record, _kept(inner.c.place, inner.c.total, most)))
+            .order_by(inner.c.number)
+        )
+        return self._sample(query)
+
+    def values_by_loss(self, study: StudyRecord, *, most: int) -> Sample:
+        """Return about K values of each loss, best first. Rows: branch, number, value, place (from 1), count."""
+        value = _attempts.c.value
+        inner = (
+            select(
+                _attempts.c.branch,
+                _attempts.c.number,
+                value,
+                func.row_number()
+                .over(partition_by=_attempts.c.branch, order_by=(_toward_best(study, value), _attempts.c.number))
+                .label("place"),
+                func.count().over(partition_by=_attempts.c.branch).label("count"),
+                func.count().over().label("total"),
+            )
+            .where(_attempts.c.study_id == study.study_id, value.is_not(None))
+            .subquery()
+        )
+        query = (
+            select(inner)
+            .where(or_(inner.c.place == 1, _kept(inner.c.place, inner.c.count, most)))
+            .order_by(inner.c.branch, inner.c.place)
+        )
+        return self._sample(query)
+
+    def states_by_loss(self, study: StudyRecord) -> list[AnyRow]:
+        """Count the newest attempts of each loss. Rows: branch, state, count, seconds (spent on them)."""
+        query = (
+            select(
+                _attempts.c.branch,
+                _trials.c.state,
+                func.count().label("count"),
+                func.sum(_attempts.c.finished_at - _attempts.c.claimed_at).label("seconds"),
+            )
+            .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
+            .where(_attempts.c.study_id == study.study_id, _attempts.c.successor.is_(None))
+            .group_by(_attempts.c.branch, _trials.c.state)
+        )
+        return self._rows(query)
+
+    def points(self, study: StudyRecord, *, most: int, loss: str | None = None) -> Sample:
+        """Return about K complete trials with their parameters, the best one always among them.
+
+        Rows: number, value, objective_values, branch, params.
+        """
+        value = _attempts.c.value
+        conditions: list[ColumnElement[bool]] = [_attempts.c.study_id == study.study_id, value.is_not(None)]
+        if loss is not None:
+            conditions.append(_attempts.c.branch == loss)
+        inner = (
+            select(
+                _attempts.c.trial_id,
+                func.row_number().over(order_by=(_toward_best(study, value), _attempts.c.number)).label("place"),
+                func.count().over().label("total"),
+            )
+            .where(*conditions)
+            .subquery()
+        )
+        query = (
+            select(
+                _attempts.c.number,
+                value,
+                _attempts.c.objective_values,
+                _attempts.c.branch,
+                _attempts.c.params,
+                inner.c.total,
+            )
+            .join(inner, inner.c.trial_id == _attempts.c.trial_id)
+            .where(or_(inner.c.place == 1, _kept(inner.c.place, inner.c.total, most)))
+            .order_by(inner.c.place)
+        )
+        return self._sample(query)
+
+    def curve_trials(self, study: StudyRecord, *, most: int) -> Sample:
+        """Choose about K trials whose curves show the study: half the best, the running ones, and the newest others.
+
+        Rows: trial_id, number, branch, state, value, last_epoch.
+        """
+        columns = (
+            _attempts.c.trial_id,
+            _attempts.c.number,
+            _attempts.c.branch,
+            _trials.c.state,
+            _attempts.c.value,
+        )
+        joined = _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
+        of_study = _attempts.c.study_id == study.study_id
+        best = (
+            select(*columns)
+            .select_from(joined)
+            .where(of_study, _attempts.c.value.is_not(None))
+            .order_by(_toward_best(study, _attempts.c.value), _attempts.c.number)
+            .limit(most // 2)
+        )
+        running = (
+            select(*columns)
+            .select_from(joined)
+            .where(of_study, _attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None))
+            .limit(most // 4)
+        )
+        ended = (
+            select(*columns)
+            .select_from(joined)
+            .where(of_study, _attempts.c.finished_at.is_not(None), _trials.c.state.in_(_ENDED[:2]))
+            .order_by(_attempts.c.number.desc())
+            .limit(most // 2)
+        )
+
+        def read(connection: Connection) -> Sample:
+            found: dict[int, AnyRow] = {}
+            for query in (best, running, ended):
+                for row in connection.execute(query):
+                    found.setdefault(row.trial_id, row)
+            total = connection.scalar(
+                select(func.count()).where(
+                    of_study, _attempts.c.claimed_at.is_not(None), _attempts.c.successor.is_(None)
+                )
+            )
+            return Sample(list(found.values())[:most], total or 0)
+
+        return self._database.read(read)
+
+    def curves(self, trial_ids: Sequence[int], *, most: int) -> list[AnyRow]:
+        """Return about K validated epochs of each trial. Rows: trial_id, epoch, value, in that order."""
+        if not trial_ids:
+            return []
+        longest = select(func.max(_epochs.c.epoch)).where(_epochs.c.trial_id.in_(trial_ids))
+
+        def read(connection: Connection) -> list[AnyRow]:
+            stride = -(-(connection.scalar(longest) or 1) // most)
+            query = (
+                select(_epochs.c.trial_id, _epochs.c.epoch, _epochs.c.value)
+                .where(
+                    _epochs.c.trial_id.in_(trial_ids),
+                    _epochs.c.value.is_not(None),
+                    or_(_epochs.c.epoch == 1, _epochs.c.epoch % stride == 0),
+                )
+                .order_by(_epochs.c.trial_id, _epochs.c.epoch)
+            )
+            return list(connection.execute(query))
+
+        return self._database.read(read)
+
+    def curves_of(self, study: StudyRecord, numbers: Sequence[int], *, most: int) -> dict[int, list[AnyRow]]:
+        """Return about K epochs of each of these trials, by number; rows: trial_id, epoch, value."""
+        query = select(_attempts.c.trial_id, _attempts.c.number).where(
+            _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
+        )
+        number_of = {row.trial_id: row.number for row in self._rows(query)}
+        found: dict[int, list[AnyRow]] = {number: [] for number in number_of.values()}
+        for row in self.curves(list(number_of), most=most):
+            found[number_of[row.trial_id]].append(row)
+        return found
+
+    def occupation(self, study: StudyRecord, *, most: int) -> Sample:
+        """Return the K newest attempts that a worker held, oldest first.
+
+        Rows: number, branch, state, reason, worker_id, host, device, claimed_at, until (seconds since 1970).
+        """
+        query = (
+            select(
+                _attempts.c.number,
+                _attempts.c.branch,
+                _trials.c.state,
+                _attempts.c.reason,
+                _attempts.c.worker_id,
+                _workers.c.host,
+                _workers.c.device,
+                _attempts.c.claimed_at,
+                func.coalesce(_attempts.c.finished_at, seconds_now()).label("until"),
+            )
+            .select_from(
+                _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id).outerjoin(
+                    _workers, _workers.c.worker_id == _attempts.c.worker_id
+                )
+            )
+            .where(_attempts.c.study_id == study.study_id, _attempts.c.claimed_at.is_not(None))
+            .order_by(_attempts.c.number.desc())
+            .limit(most)
+        )
+        total = select(func.count()).where(_attempts.c.study_id == study.study_id, _attempts.c.claimed_at.is_not(None))
+
+        def read(connection: Connection) -> Sample:
+            rows = list(connection.execute(query))
+            return Sample(sorted(rows, key=lambda row: row.claimed_at), connection.scalar(total) or 0)
+
+        return self._database.read(read)
+
+    def _sample(self, query: Any) -> Sample:
+        rows = self._rows(query)
+        return Sample(rows, int(rows[0].total) if rows else 0)
+
+
+def _maximizes(study: StudyRecord) -> bool:
+    return study.directions[0] == "maximize"
+
+
+def _toward_best(study: StudyRecord, value: Any) -> Any:
+    return value.desc() if _maximizes(study) else value.asc()
+
+
+def _kept(place: Any, count: Any, most: int) -> Any:
+    """Keep about `most` of `count` rows, evenly spread over their places (from 1)."""
+    wide = cast(place, Integer)
+    return or_(count <= most, (wide * most) / count != ((wide - 1) * most) / count)

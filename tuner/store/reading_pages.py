@@ -1,0 +1,166 @@
+"""What pages read beside the documents of the store: what runs now, why trials failed, who tried which loss."""
+
+import hashlib
+from typing import Any
+
+from sqlalchemy import Connection, and_, case, func, or_, select
+
+from tuner.store import optuna_tables, tables
+from tuner.store.clock import iso, seconds_now
+from tuner.store.records import StudyRecord
+from tuner.store.room import Room
+from tuner.store.rows import AnyRow
+from tuner.store.store import Store
+
+_attempts, _epochs, _trials, _workers = tables.attempts, tables.epochs, optuna_tables.trials, tables.workers
+
+
+class PageReading(Room):
+    """Reading queries beside those of the store, on the same connections."""
+
+    def __init__(self, store: Store) -> None:
+        self._database = store._database
+        self._lost_after_s = store._lost_after_s
+        self._beat_s = store._beat_s
+
+    def failures(self, study: StudyRecord) -> list[dict[str, Any]]:
+        """Count attempts that did not complete, by reason, the newest message of each beside.
+
+        `{"state", "reason", "count", "trials" (with no later attempt), "number" (the newest), "message"}`.
+        """
+        grouped = (
+            select(
+                _trials.c.state,
+                _attempts.c.reason,
+                func.count().label("count"),
+                func.sum(case((_attempts.c.successor.is_(None), 1), else_=0)).label("trials"),
+                func.max(_attempts.c.number).label("number"),
+            )
+            .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
+            .where(_attempts.c.study_id == study.study_id, _attempts.c.reason.is_not(None))
+            .group_by(_trials.c.state, _attempts.c.reason)
+            .subquery()
+        )
+        query = (
+            select(grouped, _attempts.c.message)
+            .join(_attempts, and_(_attempts.c.study_id == study.study_id, _attempts.c.number == grouped.c.number))
+            .order_by(grouped.c.count.desc())
+        )
+        return [dict(row._mapping) for row in self._rows(query)]
+
+    def running(self, study: StudyRecord) -> list[dict[str, Any]]:
+        """Return the trials that run now, with where and since when; at most 200."""
+        query = (
+            select(
+                _attempts.c.number,
+                _attempts.c.branch,
+                _attempts.c.params,
+                _attempts.c.claimed_at,
+                _attempts.c.attempt,
+                _attempts.c.worker_id,
+                (seconds_now() - _attempts.c.claimed_at).label("seconds"),
+                _workers.c.host,
+                _workers.c.device,
+                _workers.c.progress,
+            )
+            .select_from(_attempts.outerjoin(_workers, _workers.c.worker_id == _attempts.c.worker_id))
+            .where(
+                _attempts.c.study_id == study.study_id,
+                _attempts.c.claimed_at.is_not(None),
+                _attempts.c.finished_at.is_(None),
+            )
+            .order_by(_attempts.c.number)
+            .limit(200)
+        )
+        return [dict(row._mapping) | {"started": iso(row.claimed_at)} for row in self._rows(query)]
+
+    def mean_seconds(self, study: StudyRecord) -> float | None:
+        """Return the mean time of the 200 newest trials that ended complete or pruned; None before the first."""
+        newest = (
+            select((_attempts.c.finished_at - _attempts.c.claimed_at).label("seconds"))
+            .where(
+                _attempts.c.study_id == study.study_id,
+                _attempts.c.finished_at.is_not(None),
+                or_(_attempts.c.value.is_not(None), _attempts.c.reason == "pruned"),
+            )
+            .order_by(_attempts.c.finished_revision.desc())
+            .limit(200)
+            .subquery()
+        )
+        rows = self._rows(select(func.avg(newest.c.seconds).label("mean")))
+        return None if rows[0].mean is None else float(rows[0].mean)
+
+    def attempts_at(self, study: StudyRecord, slot: int) -> list[dict[str, Any]]:
+        """Return every attempt at a place of the budget, oldest first, with where it ran."""
+        query = (
+            select(
+                _attempts.c.number,
+                _attempts.c.attempt,
+                _trials.c.state,
+                _attempts.c.reason,
+                _attempts.c.message,
+                _attempts.c.worker_id,
+                _workers.c.host,
+                _workers.c.device,
+                _attempts.c.claimed_at,
+                _attempts.c.finished_at,
+            )
+            .select_from(
+                _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id).outerjoin(
+                    _workers, _workers.c.worker_id == _attempts.c.worker_id
+                )
+            )
+            .where(_attempts.c.study_id == study.study_id, _attempts.c.slot == slot)
+            .order_by(_attempts.c.attempt)
+        )
+        return [
+            dict(row._mapping) | {"started": iso(row.claimed_at), "finished": iso(row.finished_at)}
+            for row in self._rows(query)
+        ]
+
+    def studies_with_loss(self) -> dict[str, list[str]]:
+        """Return, for each loss that a trial has finished with, the studies that tried it."""
+        query = (
+            select(tables.studies.c.name, _attempts.c.branch)
+            .join(tables.studies, tables.studies.c.study_id == _attempts.c.study_id)
+            .where(_attempts.c.branch.is_not(None), _attempts.c.value.is_not(None))
+            .distinct()
+            .order_by(tables.studies.c.study_id.desc())
+        )
+        found: dict[str, list[str]] = {}
+        for row in self._rows(query):
+            found.setdefault(row.branch, []).append(row.name)
+        return found
+
+    def overview_revision(self) -> str:
+        """Return what changes with every write to any study but a life sign."""
+        revisions = select(
+            tables.studies.c.identity, tables.studies.c.revision, _newest_epoch(tables.studies.c.study_id)
+        ).order_by(tables.studies.c.study_id)
+        others = select(func.count()).select_from(optuna_tables.studies)
+
+        def read(connection: Connection) -> str:
+            parts = ["-".join(map(str, row)) for row in connection.execute(revisions)]
+            digest = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
+            return f"{digest}-{connection.scalar(others)}"
+
+        return self._database.read(read)
+
+    def live_count(self, study_id: int | None = None) -> int:
+        """Count the workers that were heard of lately: the one thing in a study's document that no write changes."""
+        held = select(_attempts.c.worker_id).where(
+            _attempts.c.study_id == study_id, _attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None)
+        )
+        query = select(func.count().label("count")).where(
+            _workers.c.left_at.is_(None), _workers.c.seen_at > seconds_now() - self._lost_after_s
+        )
+        if study_id is not None:
+            query = query.where((_workers.c.study_id == study_id) | _workers.c.worker_id.in_(held))
+        return int(self._rows(query)[0].count)
+
+    def _rows(self, query: Any) -> list[AnyRow]:
+        return self._database.read(lambda connection: list(connection.execute(query)))
+
+
+def _newest_epoch(study_id: Any) -> Any:
+    return select(func.coalesce(func.max(_epochs.c.id), 0)).where(_epochs.c.study_id == study_id).scalar_subquery()
