@@ -1,0 +1,64 @@
+"""Small studies that workers serve in tests."""
+
+from pathlib import Path
+from typing import Any
+
+from tuner.settings import Settings
+from tuner.spec import StudySpec, load_spec
+from tuner.store.records import NewStudy
+from tuner.store.store import Store
+from tuner.worker import Worker
+from tuner.yaml_file import parse_yaml
+
+TINY = """
+name: tiny
+dataset: {name: phantom, size: 32, cases: 4, slices: 4, validation: 0.25}
+model: {name: unet, width: 4}
+train: {epochs: 3, batch_size: 4, threads: 1, precision: float32}
+search:
+  loss: [cross_entropy, dice, dice_cross_entropy]
+  train.lr: {low: 1.0e-3, high: 1.0e-1, log: true}
+budget: {trials: 4}
+"""
+
+
+def tiny(*overrides: str, **values: Any) -> StudySpec:
+    """Return a study of seconds."""
+    return load_spec(parse_yaml(TINY), overrides, values)
+
+
+def entry(name: str) -> str:
+    """Return the override that lets a training of `trainings.py` stand in."""
+    return f"train.entry=tests.worker.trainings:{name}"
+
+
+def settings(folder: Path, url: str) -> Settings:
+    """Return places below a test's own folder."""
+    return Settings(
+        storage=url,
+        artifacts=folder / "artifacts",
+        data_root=None,
+        cache=folder / "cache",
+        allow_entry=("tests",),
+    )
+
+
+def create(store: Store, spec: StudySpec) -> None:
+    """Store a study as `launch` does."""
+    store.create_study(
+        NewStudy(
+            name=spec.name,
+            spec=spec.as_dict(),
+            space=spec.space,
+            objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
+            queue=spec.queue(),
+            seed=spec.seed,
+            retries=spec.budget.retries,
+            timeout_s=spec.budget.timeout,
+        )
+    )
+
+
+def work(store: Store, places: Settings, **options: Any) -> int:
+    """Serve the study in this process until it is done."""
+    return Worker(store, places, study="tiny", device="cpu", poll_s=0.05, **options).run()

@@ -1,0 +1,156 @@
+"""One worker, in this process: how trials end, and what the study is told about it."""
+
+import json
+import threading
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tests.worker.studies import create, entry, settings, tiny, work
+from tuner.store.store import Store
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'tuner.db'}"
+
+
+def run(folder: Path, url: str, *overrides: str) -> Store:
+    store = Store.open(url, create=True)
+    create(store, tiny(*overrides))
+    work(store, settings(folder, url))
+    return store
+
+
+def test_a_real_study_ends_with_its_budget_and_its_artifacts(tmp_path: Path, url: str) -> None:
+    """The main job in small: real data, real training, real files, and Optuna can read it."""
+    store = run(tmp_path, url)
+
+    status = store.status("tiny")
+    trials = store.trials("tiny")
+    folder = tmp_path / "artifacts" / "tiny" / str(status["best"]["number"])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert status["phase"] == "done"
+    assert status["trials"]["complete"] == status["trials"]["total"] == 4
+    assert [t["epochs"] for t in trials] == [3, 3, 3, 3]
+    assert status["best"]["value"] == max(line["metrics"]["dice"] for line in lines)
+    assert {"config.yaml", "best.safetensors", "predictions.npz", "predictions.png"} <= {
+        f.name for f in folder.iterdir()
+    }
+    assert not (folder / "last.ckpt").exists()
+    study = optuna.load_study(study_name="tiny", storage=url)
+    assert study.best_value == status["best"]["value"]
+    assert study.best_params == status["best"]["params"]
+
+
+def test_the_value_is_the_best_epoch_and_further_objectives_are_read_there(tmp_path: Path, url: str) -> None:
+    """A trial's values belong to one set of weights."""
+    store = run(tmp_path, url, entry("peaking"), "objectives=[{metric: dice}, {metric: hd95}]")
+
+    assert {tuple(t["values"]) for t in store.trials("tiny")} == {(0.9, 2.0)}
+
+
+def test_a_loss_that_is_no_number_is_pruned_as_diverged(tmp_path: Path, url: str) -> None:
+    """The parameters are to blame: the sampler learns it as infeasible, and the reason is shown."""
+    store = run(tmp_path, url, entry("diverging"))
+
+    trials = store.trials("tiny")
+    assert {(t["state"], t["reason"]) for t in trials} == {("PRUNED", "diverged")}
+    assert "train_loss is nan" in trials[0]["message"]
+    frozen = optuna.load_study(study_name="tiny", storage=url).trials[0]
+    assert frozen.constraints == {"memory": -1.0, "finite": 1.0}
+    assert frozen.intermediate_values == {}
+
+
+def test_one_class_only_for_several_validations_is_pruned_as_collapsed(tmp_path: Path, url: str) -> None:
+    """A network that has given up never comes back; its device is freed."""
+    store = run(tmp_path, url, entry("collapsing"), "train.epochs=50", "budget.trials=1")
+
+    (trial,) = store.trials("tiny")
+    assert (trial["state"], trial["reason"], trial["epochs"]) == ("PRUNED", "collapsed", 6)
+
+
+def test_a_study_whose_trials_all_fail_alike_stops_itself(tmp_path: Path, url: str) -> None:
+    """Bad data must not burn the budget."""
+    store = run(tmp_path, url, entry("failing"), "budget.trials=40")
+
+    status = store.status("tiny")
+    assert (status["phase"], status["phase_reason"]) == ("stopped", "failures")
+    assert status["trials"]["failed"] == 5
+    assert "broken" in status["message"]
+
+
+def test_out_of_memory_alone_on_the_device_is_the_parameters_fault(tmp_path: Path, url: str) -> None:
+    """Repeating it would fill the memory again; the sampler is told instead."""
+    store = run(tmp_path, url, entry("memory"), "budget.trials=1")
+
+    (trial,) = store.trials("tiny")
+    frozen = optuna.load_study(study_name="tiny", storage=url).trials[0]
+    assert (trial["state"], trial["reason"]) == ("PRUNED", "out_of_memory")
+    assert frozen.constraints == {"memory": 1.0, "finite": -1.0}
+
+
+def test_a_trial_past_its_timeout_fails_and_is_not_repeated(tmp_path: Path, url: str) -> None:
+    """`budget.trial_timeout` bounds what one point may cost."""
+    store = run(tmp_path, url, entry("endless"), "train.epochs=1000", "budget={trials: 1, trial_timeout: 0.5}")
+
+    (trial,) = store.trials("tiny")
+    assert (trial["state"], trial["reason"], trial["attempts"]) == ("FAIL", "timeout", 1)
+
+
+def test_a_worker_that_is_told_to_stop_gives_its_trial_back(tmp_path: Path, url: str) -> None:
+    """A drained worker loses nothing: the trial waits again, with what it had."""
+    store = Store.open(url, create=True)
+    create(store, tiny("train.epochs=200", "budget.trials=2"))
+    stop = threading.Event()
+    worker = threading.Thread(target=work, args=(store, settings(tmp_path, url)), kwargs={"stop": stop})
+    worker.start()
+    while not any(t["epochs"] >= 2 for t in store.trials("tiny")):
+        stop.wait(0.05)
+
+    stop.set()
+    worker.join(30)
+
+    counts = store.status("tiny")["trials"]
+    assert (counts["waiting"], counts["running"], counts["failed"]) == (2, 0, 0)
+    assert store.trials("tiny", all_attempts=True)[0]["reason"] == "interrupted"
+
+
+def test_a_code_that_is_not_allowed_here_fails_with_the_line_that_allows_it(tmp_path: Path, url: str) -> None:
+    """`entry` is imported only from packages that the machine's owner named."""
+    store = Store.open(url, create=True)
+    create(store, tiny("train.entry=os:system", "budget.trials=1"))
+
+    work(store, settings(tmp_path, url))
+
+    (trial,) = store.trials("tiny")
+    assert (trial["state"], trial["reason"]) == ("FAIL", "error")
+    assert "TUNER_ALLOW_ENTRY=os" in trial["message"]
+
+
+def test_the_same_study_seed_and_one_worker_give_the_same_trials(tmp_path: Path) -> None:
+    """A search can be repeated."""
+    points = []
+    for name in ("a", "b"):
+        store = run(
+            tmp_path / name, f"sqlite:///{_made(tmp_path / name)}/tuner.db", entry("steady"), "budget.trials=15"
+        )
+        points.append([(t["params"], t["value"], t["state"]) for t in store.trials("tiny")])
+
+    assert points[0] == points[1]
+
+
+def test_hopeless_trials_are_pruned_with_a_reason(tmp_path: Path, url: str) -> None:
+    """Most of the budget's time goes to trials that have a chance."""
+    store = run(tmp_path, url, entry("steady"), "train.epochs=12", "budget.trials=30", "sampler=random")
+
+    pruned = [t for t in store.trials("tiny") if t["state"] == "PRUNED"]
+    assert pruned
+    assert {t["reason"] for t in pruned} == {"pruned"}
+    assert all("median" in t["message"] and 4 <= t["epochs"] < 12 for t in pruned)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
