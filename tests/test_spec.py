@@ -8,7 +8,8 @@ import pytest
 from tuner.errors import SpecError, TunerError, UnknownNameError
 from tuner.losses.catalogue import LOSSES
 from tuner.registry import defaults
-from tuner.spec import StudySpec, find_study_file, load_spec, seconds, shipped_studies
+from tuner.overrides import seconds
+from tuner.spec import StudySpec, find_study_file, load_spec, shipped_studies
 from tuner.yaml_file import YamlDocument, dump_yaml, parse_yaml, read_yaml
 
 ORGANS = """
@@ -264,3 +265,26 @@ def test_durations(given: object, expected: float) -> None:
 
     assert seconds(given, "budget.timeout", problems) == expected
     assert problems == []
+
+
+def test_a_grid_is_enumerated_once_and_sets_the_budget() -> None:
+    """The survey's comparison: every loss as published, on every seed, each combination exactly once."""
+    text = (
+        "dataset: phantom\nsampler: grid\nsearch: {loss: [dice, focal, topk], options: default, train.seed: [0, 1, 2]}"
+    )
+
+    queue = spec_of(text).queue()
+
+    assert len(queue) == 9
+    assert len({tuple(sorted(point.items())) for point in queue}) == 9
+    assert [point["loss"] for point in queue[:3]] == ["focal", "dice", "topk"]
+    assert "complete after 9" in problems_of(text, "budget.trials=10")
+    assert "steps: N" in problems_of(text, "search.train.lr={low: 1e-4, high: 1e-2}")
+
+
+def test_the_defaults_of_the_queue_take_the_files_own_values() -> None:
+    """The published default of a loss is tried at the learning rate that the file states."""
+    (point, *_) = spec_of(ORGANS).queue()
+
+    assert point["train.lr"] == 3e-4
+    assert point["train.batch_size"] == 16

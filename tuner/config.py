@@ -91,9 +91,9 @@ class TrialConfig(Section):
         for section in ("dataset", "model"):
             found |= {f"{section}.{key}": value for key, value in getattr(self, section).items()}
         found |= {f"train.{key}": value for key, value in self.train.model_dump().items()}
-        found |= {"loss": self.loss["name"]} | flatten(
-            self.loss.get(self.loss["name"], {}), f"loss.{self.loss['name']}"
-        )
+        if self.loss:
+            name = self.loss["name"]
+            found |= {"loss": name} | flatten(self.loss.get(name, {}), f"loss.{name}")
         return found
 
     def as_dict(self) -> dict[str, Any]:

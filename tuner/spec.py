@@ -6,7 +6,7 @@ searched, `StudySpec.config(params)` is the complete configuration of one trial.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,16 +28,17 @@ from tuner.config import (
     unknown_keys,
 )
 from tuner.errors import ConfigError, SpecError, UnknownNameError
+from tuner.overrides import overridden, seconds
 from tuner.registry import Scalar
 from tuner.search.catalogue import PRUNERS, SAMPLERS
+from tuner.search.coverage import grid_queue, grid_size
 from tuner.search.space import SearchSpace
 from tuner.search.warm_start import Competitor, left_out, queue
 from tuner.search_section import SearchSection, read_search
-from tuner.yaml_file import YamlDocument, parse_yaml, read_yaml
+from tuner.yaml_file import YamlDocument, read_yaml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 SECTIONS = ("name", "dataset", "model", "loss", "train", "search", "objectives", "sampler", "pruner", "budget", "seed")
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
 class Budget(Section):
@@ -107,13 +108,10 @@ class StudySpec:
 
     def queue(self, trials: int | None = None) -> list[dict[str, Scalar]]:
         """Return the points that fill the budget: published defaults, families in turn, then empty ones."""
-        base = self.base.parameters() if self.base.loss else {}
+        if self.sampler["name"] == "grid":
+            return grid_queue(self.space, self.competitors, self.base.parameters(), trials or self.total)
         return queue(
-            self.space,
-            self.competitors,
-            base,
-            trials or self.total,
-            self.budget.trials_per_loss,
+            self.space, self.competitors, self.base.parameters(), trials or self.total, self.budget.trials_per_loss
         )
 
     def left_out(self) -> tuple[tuple[str, ...], int]:
@@ -139,15 +137,7 @@ class StudySpec:
     def with_train(self, **values: object) -> "StudySpec":
         """Return the same study with some values of `train` resolved (threads, precision)."""
         train = self.base.train.model_copy(update=values)
-        return StudySpec(
-            name=self.name,
-            base=self.base.model_copy(update={"train": train}),
-            search=self.search,
-            sampler=self.sampler,
-            pruner=self.pruner,
-            budget=self.budget,
-            seed=self.seed,
-        )
+        return replace(self, base=self.base.model_copy(update={"train": train}))
 
 
 def find_study_file(name: str) -> YamlDocument:
@@ -189,33 +179,12 @@ def load_spec(
             hint="Train it with `tuner train FILE`.",
             where=document.where(),
         )
-    raw = _copy(content)
-    for text in overrides:
-        key, value = _parse_override(text)
-        _override(raw, key, value)
-    for key, value in (values or {}).items():
-        _override(raw, key, value)
+    raw = overridden(content, overrides, values or {})
     problems: list[str] = []
     spec = _build(raw, problems)
     if problems or spec is None:
         raise SpecError([_with_line(problem, document) for problem in problems], where=document.source)
     return spec
-
-
-def seconds(value: object, where: str, problems: list[str]) -> float | None:
-    """Read a duration: a number of seconds, or `90s`, `30m`, `2h`, `1d12h`; None stays None."""
-    if value is None:
-        return None
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-        return float(value)
-    match = _DURATION.fullmatch(value.strip().lower()) if isinstance(value, str) and value.strip() else None
-    if match and any(match.groups()):
-        days, hours, minutes, rest = (float(part or 0) for part in match.groups())
-        total = 86400 * days + 3600 * hours + 60 * minutes + rest
-        if total > 0:
-            return total
-    problems.append(f"{where}: {value!r} is not a duration; write seconds, or 90s, 30m, 2h, 1d12h")
-    return None
 
 
 def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
@@ -231,7 +200,7 @@ def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
     name = raw.get("name", dataset.get("name", ""))
     if not isinstance(name, str) or not NAME.fullmatch(name):
         problems.append(
-            f"name: {name!r}; a study's name begins with a letter or digit, goes on with letters, digits, `.`, `_`, `-`, "
+            f"name: {name!r}; a study's name begins with a letter or digit, goes on with letters, digits, `._-`, "
             "and has at most 80 characters"
         )
     searches_model = "model.name" in search_raw
@@ -259,21 +228,33 @@ def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
     if problems or search is None:
         return None
     spec = StudySpec(str(name), base, search, sampler, pruner, budget, int(seed))
+    if sampler["name"] == "grid" and "trials" not in (raw.get("budget") or {}) and all(d.grid() for d in spec.space):
+        spec = replace(spec, budget=budget.model_copy(update={"trials": grid_size(spec.space)}))
     _cross_check(spec, problems)
     return spec
 
 
 def _cross_check(spec: StudySpec, problems: list[str]) -> None:
     if spec.sampler["name"] == "grid":
-        lacking = [d.name for d in spec.space if not d.grid()]
-        problems.extend(
-            f"search.{name}: the sampler `grid` needs a list of choices, or `steps: N` beside `low` and `high`"
-            for name in lacking
-        )
+        _check_grid(spec, problems)
+    elif spec.sampler["name"] == "cmaes" and len(spec.objectives) > 1:
+        problems.append("sampler.name: `cmaes` is for one objective; with several, take `tpe` or `nsga2`")
     elif spec.sampler["name"] == "nsga2" and len(spec.objectives) < 2:
         problems.append("sampler.name: `nsga2` is for several objectives; with one, `tpe` is the default")
     if spec.total > 1_000_000:
         problems.append(f"budget: {spec.total} trials; at most 1000000")
+
+
+def _check_grid(spec: StudySpec, problems: list[str]) -> None:
+    lacking = [d.name for d in spec.space if not d.grid()]
+    problems.extend(
+        f"search.{name}: the sampler `grid` needs a list of choices, or `steps: N` beside `low` and `high`"
+        for name in lacking
+    )
+    if not lacking and spec.total > (most := grid_size(spec.space)):
+        problems.append(
+            f"budget.trials: {spec.total}, but the grid is complete after {most} trials; leave `trials` out to take all"
+        )
 
 
 def _budget(given: object, problems: list[str]) -> Budget:
@@ -300,50 +281,6 @@ def _row(given: object, registry: Any, path: str, default: str, problems: list[s
     return {"name": name} | complete(registry[name].options, options, path, problems)
 
 
-def _parse_override(text: str) -> tuple[str, Any]:
-    key, separator, value = text.partition("=")
-    if not separator or not key.strip():
-        raise SpecError([f"{text!r} is not KEY=VALUE, as in `--set train.lr=0.001`"], where="--set")
-    return key.strip(), parse_yaml(value, source=f"--set {key.strip()}").content
-
-
-def _override(raw: dict[str, Any], key: str, value: Any) -> None:
-    """Set one dotted key. Setting a key that is searched fixes it; `search.` and the rest is one searched key."""
-    if key.startswith("search."):
-        searched = key.removeprefix("search.")
-        raw["search"] = {**(raw.get("search") or {}), searched: value}
-        if searched == "loss":
-            raw.pop("loss", None)
-        return
-    search = raw.get("search")
-    if isinstance(search, Mapping):
-        if key.startswith("loss.") and "loss" in search:
-            raw["search"] = {**search, key: value}
-            return
-        if key in ("loss", "loss.name") and "loss" in search:
-            raw["search"] = _fix_loss(search, value)
-            return
-        raw["search"] = {k: v for k, v in search.items() if k != key}
-    parts = key.split(".")
-    target = raw
-    for part in parts[:-1]:
-        below = target.get(part)
-        if isinstance(below, str):
-            below = {"name": below}
-        target[part] = dict(below) if isinstance(below, Mapping) else {}
-        target = target[part]
-    target[parts[-1]] = value
-
-
-def _fix_loss(search: Mapping[str, Any], value: Any) -> dict[str, Any]:
-    """Let one loss compete alone; its options stay searched, those of the others go."""
-    options = dict(value) if isinstance(value, Mapping) and "name" in value else {}
-    name = options.pop("name", value)
-    label = next(iter(value), None) if isinstance(value, Mapping) and "name" not in value else name
-    kept = {k: v for k, v in search.items() if not k.startswith("loss.") or k.split(".")[1] == label}
-    return {**kept, "loss": [name], **{f"loss.{name}.{key}": option for key, option in options.items()}}
-
-
 def _with_line(problem: str, document: YamlDocument) -> str:
     key = problem.split(": ", 1)[0]
     while key:
@@ -353,10 +290,6 @@ def _with_line(problem: str, document: YamlDocument) -> str:
             return f"{problem} ({line})"
         key = key.rpartition(".")[0]
     return problem
-
-
-def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(k): _copy(v) if isinstance(v, Mapping) else v for k, v in content.items()}
 
 
 def _studies() -> Path:

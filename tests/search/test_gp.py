@@ -1,6 +1,7 @@
 """What the Gaussian process is shown, and when TPE stands in for it."""
 
 import numpy as np
+import torch
 
 from tests.search.planted import infeasible, play, scored, searcher_for
 from tuner.search.gp import _MOST_TRIALS, _most_telling
@@ -47,3 +48,19 @@ def test_a_study_of_failures_only_goes_on() -> None:
         searcher.observe([infeasible(t.number, t.params) for t in play(searcher_for("random"), 15)])
 
         assert len(searcher.suggest(20, fixed={"loss": "focal"})) == 5
+
+
+def test_a_training_in_the_same_process_does_not_notice() -> None:
+    """A worker trains where it searches: threads and random states move the numbers of the training."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    searcher = searcher_for("gp")
+    searcher.observe(play(searcher_for("random"), 12))
+    state, numpys = torch.random.get_rng_state(), np.random.get_state()[1].tolist()
+
+    searcher.suggest(20, fixed={"loss": "focal"})
+
+    assert torch.get_num_threads() == 2
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert numpys == np.random.get_state()[1].tolist()
+    torch.set_num_threads(threads)

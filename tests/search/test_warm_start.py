@@ -3,7 +3,7 @@
 import pytest
 
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.warm_start import Competitor, left_out, queue, trials_for_grid
+from tuner.search.warm_start import Competitor, left_out, queue
 
 SPACE = SearchSpace(
     (
@@ -84,11 +84,3 @@ def test_an_unknown_default_becomes_the_middle() -> None:
 
     assert point["train.lr"] == pytest.approx(10**-3.5)
     assert point["train.batch_size"] == 8
-
-
-@pytest.mark.parametrize(("points", "competing"), [(1, 1), (2, 6), (10, 3), (108, 6), (1000, 40)])
-def test_a_budget_for_a_whole_grid(points: int, competing: int) -> None:
-    """The defaults take places of the budget; a grid that is refused must be told a number that works."""
-    trials = trials_for_grid(points, competing)
-
-    assert trials - min(competing, trials // 3) == points

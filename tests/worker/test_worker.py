@@ -17,10 +17,10 @@ def url(tmp_path: Path) -> str:
 
 
 def run(folder: Path, url: str, *overrides: str) -> Store:
-    store = Store.open(url, create=True)
-    create(store, tiny(*overrides))
-    work(store, settings(folder, url))
-    return store
+    with Store.open(url, create=True) as store:
+        create(store, tiny(*overrides))
+        work(store, settings(folder, url))
+        return store
 
 
 def test_a_real_study_ends_with_its_budget_and_its_artifacts(tmp_path: Path, url: str) -> None:

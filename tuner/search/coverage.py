@@ -5,8 +5,10 @@ other to draw different points.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import accumulate, chain, product
 from typing import Any
 
 from tuner.errors import SpecError
@@ -16,6 +18,7 @@ from tuner.search.distributions import from_unit
 from tuner.search.draw import generator
 from tuner.search.history import Observation
 from tuner.search.space import Dimension, SearchSpace
+from tuner.search.warm_start import Competitor, default_point, in_turn
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -124,14 +127,14 @@ class Grid(Cover):
         """Return a complete point: number `slot` of the grid points that have the fixed values, then from the start."""
         blocks = [({**block, **fixed}, self.own(block, fixed)) for block in combinations(self.space, fixed)]
         sizes = [math.prod(len(d.grid()) for d in free) for _, free in blocks]
-        place = _spread(slot, sum(sizes))
-        for (params, free), size in zip(blocks, sizes, strict=True):
-            if place < size:
-                for dimension in free:
-                    place, index = divmod(place, len(dimension.grid()))
-                    params[dimension.name] = dimension.grid()[index]
-                break
-            place -= size
+        ends = list(accumulate(sizes))
+        place = _spread(slot, ends[-1])
+        number = bisect_right(ends, place)
+        params, free = blocks[number]
+        place -= ends[number] - sizes[number]
+        for dimension in free:
+            place, index = divmod(place, len(dimension.grid()))
+            params[dimension.name] = dimension.grid()[index]
         return params
 
 
@@ -140,6 +143,38 @@ def grid_size(space: SearchSpace) -> int:
     return sum(
         math.prod(len(d.grid()) for d in space.active(block) if d.name not in block) for block in combinations(space)
     )
+
+
+def grid_queue(
+    space: SearchSpace, competing: Sequence[Competitor], base: Mapping[str, Scalar], trials: int
+) -> list[dict[str, Scalar]]:
+    """Return the first `trials` points of the grid, each once, the nearest to published defaults first."""
+    first = [_snapped(space, default_point(space, loss, base)) for loss in in_turn(competing)]
+    rest = (
+        dict(zip(names, values, strict=True))
+        for block in combinations(space)
+        for names, axes in [_axes(space, block)]
+        for values in product(*axes)
+    )
+    points = {tuple(sorted(point.items(), key=lambda item: item[0])): point for point in chain(first, rest)}
+    return list(points.values())[:trials]
+
+
+def _axes(space: SearchSpace, block: Mapping[str, Scalar]) -> tuple[list[str], list[tuple[Scalar, ...]]]:
+    active = space.active(block)
+    return [d.name for d in active], [(block[d.name],) if d.name in block else d.grid() for d in active]
+
+
+def _snapped(space: SearchSpace, point: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Move every number of a point to the nearest grid value."""
+    found: dict[str, Scalar] = {}
+    for dimension in space.active(point):
+        value = point[dimension.name]
+        if dimension.kind == "categorical":
+            found[dimension.name] = value
+        else:
+            found[dimension.name] = min(dimension.grid(), key=lambda g: abs(float(g or 0) - float(value or 0)))
+    return found
 
 
 def _spread(slot: int, size: int) -> int:

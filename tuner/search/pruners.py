@@ -198,10 +198,9 @@ def _patience(options: Mapping[str, Any], epochs: int) -> Patience:
 
 def _rungs(patience: Patience, factor: int, every: int) -> tuple[int, ...]:
     """Return min_epochs * factor^k, or the next validation, as long as it lies before the last epoch."""
-    found: list[int] = []
+    found: dict[int, None] = {}
     rung = patience.min_epochs
     while (validated := math.ceil(rung / every) * every) < patience.epochs:
-        if validated not in found:
-            found.append(validated)
+        found[validated] = None
         rung *= factor
     return tuple(found)

@@ -59,14 +59,6 @@ def left_out(
     return tuple(loss.name for loss in in_turn(competing)[trials // 3 :]), 3 * len(competing)
 
 
-def trials_for_grid(points: int, competing: int) -> int:
-    """Return the smallest budget that visits every grid point beside the published defaults that come first."""
-    trials = points
-    while trials - min(competing, trials // 3) < points:
-        trials += 1
-    return trials
-
-
 def in_turn(competing: Sequence[Competitor]) -> list[Competitor]:
     """Order the losses by family in turn: the first pixel, region, boundary, combination and own one, the second ..."""
     families: dict[str, list[Competitor]] = {family: [] for family in (*FAMILY_ORDER, "own")}
