@@ -155,6 +155,17 @@ def test_prepared(tmp_path: Any, dimensions: int) -> None:
     assert case.spacing == pytest.approx((19.5, 11.5625, 11.5625))
 
 
+def test_one_value_one_fingerprint(tmp_path: Any) -> None:
+    """`noise: 0` and `noise: 0.0` are the same data."""
+    config = {"name": "phantom", "size": 32, "slices": 4, "cases": 3}
+    whole, fraction, other = (
+        prepare({**config, "noise": noise}, data_root=None, cache=tmp_path, seed=0).fingerprint
+        for noise in (0, 0.0, 0.1)
+    )
+
+    assert whole == fraction != other
+
+
 def test_slices_of_the_volume_are_the_slices(tmp_path: Any) -> None:
     """Two and three dimensions show the same patients."""
     flat, deep = (make(dimensions=dimensions, size=32) for dimensions in (2, 3))

@@ -178,8 +178,8 @@ def _link_elsewhere(path: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        pytest.param(_group_as_image, "no numbers", id="group"),
-        pytest.param(_link_elsewhere, "is a link, possibly out of this file", id="link"),
+        pytest.param(_group_as_image, "'image' is a group, not an array", id="group"),
+        pytest.param(_link_elsewhere, "'image' is a link out of the file", id="link"),
         pytest.param(_truncate, "cannot be read as h5", id="truncated"),
         pytest.param(lambda path: path.unlink(), "named by a list, and not there", id="missing"),
         pytest.param(_volume_without_label, "no array 'label'; found image", id="key-missing"),

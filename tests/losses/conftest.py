@@ -1,8 +1,12 @@
 """Every loss of the registry, in 2-D and 3-D: a new row gets all properties by being listed."""
 
 import pytest
+import torch
 
 from tests.losses.scenes import ALL, SHAPES
+
+# small tensors: a second thread only waits for the first, and on a busy machine both wait
+torch.set_num_threads(1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -53,10 +53,15 @@ def built(
     return build_loss({"name": name, name: options or {}}, classes=classes, ignore_index=VOID, class_frequencies=shares)
 
 
-def bare(entry: LossEntry) -> Callable[[Tensor, Tensor], Tensor]:
+# a small image has less than one pixel in the published share
+LIVELY: dict[str, dict[str, Any]] = {"active_boundary": {"boundary_share": 0.3}}
+
+
+def bare(entry: LossEntry, *, frequencies: tuple[float, ...] = FREQUENCIES) -> Callable[[Tensor, Tensor], Tensor]:
     """The formula alone, with its published defaults, without base or companion."""
-    term = Term(entry, {option.name: option.default for option in entry.own_options}, FREQUENCIES)
-    given: dict[str, Any] = {"class_frequencies": FREQUENCIES} if "class_frequencies" in entry.needs else {}
+    options = {option.name: option.default for option in entry.own_options} | LIVELY.get(entry.name, {})
+    term = Term(entry, options, frequencies)
+    given: dict[str, Any] = {"class_frequencies": frequencies} if "class_frequencies" in entry.needs else {}
     if term.state is not None:
         given["state"] = term.state
     return lambda logits, target: term.function(logits, target, ignore_index=VOID, **term.keywords, **given)

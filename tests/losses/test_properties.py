@@ -38,22 +38,30 @@ def test_finite_at_both_ends_of_every_interval(entry: LossEntry, shape: Shape) -
 
 
 def test_gradcheck(entry: LossEntry, shape: Shape) -> None:
-    """The backward that is written by hand is the derivative of the forward."""
-    target = blobs(tuple(min(side, 6) for side in shape), images=1)
+    """The gradient is the derivative of the value, except where the paper holds something fixed."""
+    target = blobs(shape, images=1)
     target[:, :1, :2] = VOID
     loss = bare(entry)
     logits = scores(target).requires_grad_()
+    if "stopped_gradient" not in entry.breaks:
+        assert torch.autograd.gradcheck(lambda z: loss(z, target), logits, eps=1e-6, atol=1e-7, fast_mode=True)
+        return
 
-    torch.autograd.gradcheck(lambda z: loss(z, target), logits, eps=1e-6, atol=1e-5, fast_mode=True)
+    step = 1e-5 * scores(target, seed=1)
+    slope = (loss(logits + step, target) - loss(logits - step, target)).detach() / 2
+    grad = torch.autograd.grad(loss(logits, target), logits)[0]
+
+    assert abs(slope - (grad * step).sum()) > 0.01 * abs(slope)
 
 
 def test_moves_the_logits(entry: LossEntry, shape: Shape) -> None:
     """A loss without a gradient trains nothing, and nothing else would show it."""
     target = blobs(shape)
+    logits = scores(target).requires_grad_()
 
-    _, grad = gradient(built(entry), scores(target), target)
+    grad = torch.autograd.grad(bare(entry)(logits, target), logits)[0]
 
-    assert grad.abs().max() > 0
+    assert grad.abs().max() > 1e-6
 
 
 def test_a_constant_on_all_logits_changes_nothing(entry: LossEntry, shape: Shape) -> None:
@@ -75,8 +83,8 @@ def test_relabelling_the_classes_changes_nothing(entry: LossEntry, shape: Shape)
     relabelled = torch.tensor([order.index(c) for c in range(CLASSES)])[target]
     shares = tuple(FREQUENCIES[c] for c in order)
 
-    plain = built(entry)(logits, target)
-    permuted = built(entry, frequencies=shares)(logits[:, order], relabelled)
+    plain = bare(entry)(logits, target)
+    permuted = bare(entry, frequencies=shares)(logits[:, order], relabelled)
 
     assert torch.allclose(plain, permuted, atol=1e-9) == ("class_permutation" not in entry.breaks)
 
@@ -189,7 +197,7 @@ def test_truth_is_no_worse_than_chance(entry: LossEntry, shape: Shape) -> None:
 
     perfect, random = loss(truth(target, gap=200.0), target), loss(scores(target), target)
 
-    assert perfect <= random
+    assert (perfect <= random) == ("saturation" not in entry.breaks)
     if "zero_minimum" not in entry.breaks:
         assert abs(float(perfect)) < 1e-3
 

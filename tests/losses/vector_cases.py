@@ -9,8 +9,11 @@ from torch import Tensor
 from tuner.losses import combination, lovasz, pixel
 from tuner.losses.active_boundary import direction_loss
 from tuner.losses.blend import blend_of
+from tuner.losses.boundary_aware import bin_entropy, distance_bins
 from tuner.losses.catalogue import LOSSES
+from tuner.losses.conditional_boundary import boundary_parts
 from tuner.losses.hausdorff import EROSIONS
+from tuner.losses.inverse_form import coefficient_distance, euclidean_distance, geodesic_distance
 from tuner.losses.moment import Moment
 from tuner.losses.overlap_variants import squared_errors
 from tuner.losses.robust import student_t
@@ -188,6 +191,29 @@ def soft_cldice(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tenso
     return named("soft_cldice", classes="all")(logits, target, options)
 
 
+def boundary_aware(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
+    view = read_view(torch.zeros(len(target), 2, *target.shape[1:]).double(), target, ignore_index=VOID)
+    bins = distance_bins(view, target_map(view, "own_distance", None), radius=params["R"], bins=params["K"])
+    return bin_entropy(logits, bins, view)
+
+
+def inverse_form(logits: Tensor | None, target: Tensor | None, params: dict[str, Any]) -> Tensor:
+    if "coefficients" in params:
+        return coefficient_distance(torch.tensor(params["coefficients"], dtype=torch.float64)).mean()
+    theta = torch.tensor(params["theta"], dtype=torch.float64)
+    return geodesic_distance(theta) if params["variant"].startswith("geodesic") else euclidean_distance(theta)
+
+
+def conditional_boundary(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
+    near, features, weight, bias = (
+        torch.tensor(params[key], dtype=torch.float64)
+        for key in ("boundary_mask", "features", "classifier_weight", "classifier_bias")
+    )
+    view = read_view(logits, target, ignore_index=VOID)
+    parts = boundary_parts(view, near > 0, features, weight=weight, bias=bias, window=params["kernel"])
+    return params["w_ctx"] * parts.context + params["w_nce"] * parts.centre + params["w_cn"] * parts.pull
+
+
 TVERSKY = {"fp_weight": "alpha", "fn_weight": "beta"}
 COMPOUND = {"w": "weight", "w_ce": "weight", "lambda": "weight", "lambda_ce": "weight", "ce_weight": "weight"}
 
@@ -210,6 +236,9 @@ CASES: dict[str, Case] = {
     "boundary": boundary,
     "hausdorff_dt": hausdorff("distance"),
     "hausdorff_er": hausdorff("erosion"),
+    "boundary_aware": boundary_aware,
+    "inverseform": inverse_form,
+    "conditional_boundary": conditional_boundary,
     "active_boundary": active_boundary,
     "boundary_dou": named("boundary_dou"),
     "region_wise": region_wise,

@@ -61,9 +61,9 @@ SYNAPSE_LAYOUT = """\
     └── case0001.npy.h5         datasets `image` and `label` [slices, H, W]"""
 
 SYNAPSE_SOURCE = """\
-Get TransUNet's preprocessed Synapse data (github.com/Beckschen/TransUNet, "Prepare data"), or register for the \
-challenge "Multi-Atlas Labeling Beyond the Cranial Vault" (synapse.org, syn3193805), download its abdomen training \
-images and labels, and convert them: tuner data prepare synapse --raw DIR"""
+Get TransUNet's preprocessed Synapse data (github.com/Beckschen/TransUNet, "Prepare data"),
+or register for the challenge "Multi-Atlas Labeling Beyond the Cranial Vault" (synapse.org, syn3193805),
+download its abdomen training images and labels, and convert them: tuner data prepare synapse --raw DIR"""
 
 _SYNAPSE = DatasetEntry(
     name="synapse",

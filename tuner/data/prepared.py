@@ -157,7 +157,9 @@ def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str
             problems.append(f"dataset.{name}: {problem}")
     if problems:
         raise SpecError(problems)
-    return {name: config.get(name, option.default) for name, option in declared.items()}
+    chosen = {name: config.get(name, option.default) for name, option in declared.items()}
+    # 0 and 0.0 are one value: they must give one fingerprint.
+    return {name: float(value) if declared[name].type == "float" else value for name, value in chosen.items()}
 
 
 def _read_contents(

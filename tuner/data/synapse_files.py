@@ -24,8 +24,6 @@ _UNREADABLE = (
     KeyError,
     EOFError,
     RuntimeError,
-    AttributeError,
-    TypeError,
     zipfile.BadZipFile,
     zlib.error,
 )
@@ -122,7 +120,7 @@ def volume_shape(path: Path) -> tuple[int, ...]:
         import h5py
 
         with h5py.File(path) as file:
-            return tuple(int(extent) for extent in file["image"].shape)
+            return tuple(int(extent) for extent in _datasets(file)[0].shape)
 
     return _read(path, "h5", shape)
 
@@ -176,12 +174,20 @@ def _arrays_of_h5(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     import h5py
 
     with h5py.File(path) as file:
-        _need_keys(list(file.keys()))
-        # A link into another file could show whatever that file holds.
-        foreign = [key for key in ("image", "label") if not isinstance(file.get(key, getlink=True), h5py.HardLink)]
-        if foreign:
-            raise DataError(f"{' and '.join(foreign)} is a link, possibly out of this file; expected an array.")
-        return np.asarray(file["image"]), np.asarray(file["label"])
+        image, label = _datasets(file)
+        return np.asarray(image), np.asarray(label)
+
+
+def _datasets(file: Any) -> tuple[Any, Any]:
+    """The two arrays of an open h5 file. A link into another file could show whatever that file holds."""
+    import h5py
+
+    _need_keys(list(file.keys()))
+    for key in ("image", "label"):
+        is_own = isinstance(file.get(key, getlink=True), h5py.HardLink)
+        if not (is_own and isinstance(file[key], h5py.Dataset)):
+            raise DataError(f"{key!r} is {'a group' if is_own else 'a link out of the file'}, not an array.")
+    return file["image"], file["label"]
 
 
 def _need_keys(found: Sequence[str]) -> None:

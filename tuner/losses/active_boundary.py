@@ -48,9 +48,9 @@ def direction_loss(
     with torch.no_grad():
         log_p = torch.log_softmax(logits, 1)
         chosen = _Chosen.of(view, log_p, distance, boundary_share)
-        if len(chosen.pixels) == 0:
-            return logits.sum() * 0
         near = _pixels_of(log_p, chosen.neighbours)
+    if len(chosen.pixels) == 0:
+        return logits.sum() * 0
     centre = torch.log_softmax(_pixels_of(logits, chosen.pixels), -1)
     divergence = (near.exp() * (near - centre.unsqueeze(1))).sum(-1)
     outcome = torch.log_softmax(divergence, 1)

@@ -26,24 +26,25 @@ class Term(nn.Module):
         self.entry = entry
         self.options = dict(options)
         self.function: LossFunction = load(entry.fn)
-        self.scheduled = "moment" in self.function.__wrapped__.__annotations__
+        self._taken = frozenset(self.function.formula.__annotations__)
         self.state: nn.Module | None = None
         if entry.state:
-            self.state = load(entry.state)(**{name: options[name] for name in entry.state_options})
+            chosen = {name: options[name] for name in entry.state_options}
+            self.state = load(entry.state)(classes=len(class_frequencies), **chosen)
         frequencies = torch.tensor(tuple(class_frequencies), dtype=torch.float32)
         self.register_buffer("class_frequencies", frequencies, persistent=False)
 
     @property
     def keywords(self) -> dict[str, Scalar]:
         """The options that the function takes."""
-        return {name: value for name, value in self.options.items() if name not in self.entry.state_options}
+        return {name: value for name, value in self.options.items() if name in self._taken}
 
     def forward(self, view: View, inputs: Mapping[str, Tensor], moment: Moment) -> Tensor:
         """Return the bare loss."""
         given: dict[str, Any] = {name: inputs.get(name) for name in self.entry.needs if name not in GIVEN_AT_BUILD}
         if "class_frequencies" in self.entry.needs:
             given["class_frequencies"] = self.class_frequencies
-        if self.scheduled:
+        if "moment" in self._taken:
             given["moment"] = moment
         if self.state is not None:
             given["state"] = self.state
@@ -113,13 +114,18 @@ class SegmentationLoss(nn.Module):
         return max([self.blend.ramp_end(), *warmups])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Return what the loss learns, as groups for an optimizer, each with its own learning rate and no decay."""
-        states = [term.state for term in self._parts.values() if term.state is not None]
-        return [
-            {"params": list(state.parameters()), "lr": state.learning_rate, "weight_decay": 0.0}
-            for state in states
-            if any(True for _ in state.parameters())
-        ]
+        """Return what the loss learns, as groups for an optimizer, without weight decay.
+
+        A group has an "lr" of its own where the paper gives one; else it takes the optimizer's.
+        """
+        groups: list[dict[str, Any]] = []
+        for term in self._parts.values():
+            learned = [] if term.state is None else [p for p in term.state.parameters() if p.requires_grad]
+            if learned:
+                own_rate = getattr(term.state, "learning_rate", None)
+                rate = {} if own_rate is None else {"lr": own_rate}
+                groups.append({"params": learned, "weight_decay": 0.0, **rate})
+        return groups
 
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Check a batch thoroughly, its labels too; on a GPU this waits for the device, so ask once."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.function import segmentation_loss
-from tuner.losses.reductions import pixel_mean
+from tuner.losses.reductions import pixel_mean, window_mean
 from tuner.losses.view import View
 
 LEAST_PRIOR = 1e-8
@@ -43,7 +43,6 @@ def nacl(view: View, *, weight: float) -> Tensor:
     hot = F.one_hot(view.labels, view.classes).movedim(-1, 1).to(view.logits.dtype)
     if view.void is not None:
         hot = hot.masked_fill(view.void.unsqueeze(1), 0)
-    pool = F.avg_pool2d if view.labels.ndim == 3 else F.avg_pool3d
-    soft = pool(hot, 3, stride=1, padding=1)
+    soft = window_mean(hot, 3)
     gap = (view.clean_logits - soft).abs().flatten(2) * view.valid.unsqueeze(1)
     return pixel_mean(view.nll, view) + weight * gap.sum() / (view.n_valid * view.classes)

@@ -18,7 +18,9 @@ class LossEntry:
     that is always `base + weight * loss`. `blend` names the options that say how the loss is mixed with its
     base; they exist where the loss stands alone, not where it is a term of a sum. `breaks` names the properties that
     the paper's definition does not have: "class_permutation" (a background class is treated apart), "shift" (not
-    invariant to adding a constant to all logits), "zero_minimum" (a perfect prediction is not 0). `state` is
+    invariant to adding a constant to all logits), "zero_minimum" (a perfect prediction is not 0),
+    "stopped_gradient" (something is held fixed in the gradient that is not in the value), "saturation" (confidence
+    is punished). `state` is
     "module:class" of what a loss learns beside the network; it is built with the `state_options`.
     """
 

@@ -62,8 +62,8 @@ def _descending(error: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
     kept = np.flatnonzero(errors >= max(least, 0))
     hits = truth[kept]
     if errors.dtype != np.float32:
-        order = np.argsort(-errors[kept], kind="stable")
-        return torch.from_numpy(kept[order]), torch.from_numpy(hits[order])
+        places = np.argsort(-errors[kept], kind="stable")
+        return torch.from_numpy(kept[places]), torch.from_numpy(hits[places])
     # numpy sorts 64-bit integers several times faster than it argsorts floats: the bits of a non-negative float
     # order like the float, and position and truth ride along in the lower half
     keys = errors[kept].view(np.int32).astype(np.int64)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from tuner.losses.view import View
 
@@ -53,3 +54,11 @@ def class_weights(frequencies: Tensor | Sequence[float], exponent: float, like: 
     occurs = shares > 0
     weights = torch.where(occurs, torch.where(occurs, shares, 1).pow(-exponent), 0)
     return torch.where(occurs, weights * occurs.sum() / weights.sum(), 1)
+
+
+def window_mean(maps: Tensor, size: int) -> Tensor:
+    """Average maps [B, C, *S] over a window of odd side `size` around every pixel, zeros outside the image."""
+    # padded first: torch's 3-D pooling refuses images that are smaller than its window even with padding
+    padded = F.pad(maps, (size // 2,) * (2 * (maps.ndim - 2)))
+    pool = F.avg_pool2d if maps.ndim == 4 else F.avg_pool3d
+    return pool(padded, size, stride=1)

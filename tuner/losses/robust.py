@@ -13,9 +13,9 @@ LEAST = 1e-8
 
 
 class Tolerance(nn.Module):
-    """The learned degrees of freedom nu = exp(log_nu) + 1e-8; few mean that outliers count little."""
+    """The learned degrees of freedom nu = exp(log_nu) + 1e-8, one for all classes; few: outliers count little."""
 
-    def __init__(self, *, log_degrees_of_freedom: float, learning_rate: float) -> None:
+    def __init__(self, *, classes: int, log_degrees_of_freedom: float, learning_rate: float) -> None:
         super().__init__()
         self.log_nu = nn.Parameter(torch.tensor(float(log_degrees_of_freedom)))
         self.learning_rate = learning_rate

@@ -20,10 +20,10 @@ def confusion_by_case(
     Returns:
         [cases, C, C] int64 on the same device, truth along dim 1.
     """
-    dims = (-1,) + (1,) * (target.ndim - 1)
     block = classes * classes
-    joint = case_of.to(target.device).long().view(dims) * block + target.long() * classes + prediction.long()
+    offset = (case_of.to(target.device, torch.int32) * block).view(-1, *[1] * (target.ndim - 1))
+    joint = target.to(torch.int32, copy=True).mul_(classes).add_(prediction).add_(offset)
     # Ignored pixels are counted in one bin behind the last: a boolean index would make the device wait.
-    joint = torch.where(target == ignore_index, cases * block, joint)
+    joint.masked_fill_(target == ignore_index, cases * block)
     counts = torch.bincount(joint.flatten(), minlength=cases * block + 1)[: cases * block]
     return counts.view(cases, classes, classes)

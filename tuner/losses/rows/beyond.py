@@ -118,7 +118,7 @@ BEYOND: tuple[LossEntry, ...] = (
         summary="cross-entropy that holds logits near what the neighbourhood says",
         good_for="calibrated probabilities",
         bad_for="networks whose logits must be large",
-        breaks=frozenset({"shift", "zero_minimum"}),
+        breaks=frozenset({"shift", "zero_minimum", "saturation"}),
     ),
     LossEntry(
         name="generalized_dice",
