@@ -139,6 +139,15 @@ def test_several_objectives_show_no_report_to_the_sampler(store: Store) -> None:
     assert (ended.values, ended.last) == (None, None)
 
 
+def test_any_message_can_be_stored(store: Store) -> None:
+    """A file name that is not UTF-8, in the words of an error, must not keep a trial from ending."""
+    study = store.create_study(new_study(trials=1))
+
+    assert store.finish(claimed(store, study.study_id), Outcome(State.FAIL, Reason.ERROR, "a\0b \udcff ü"))
+
+    assert store.trials("organs")[0]["message"] == "a\ufffdb ? ü"
+
+
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [

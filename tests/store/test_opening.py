@@ -64,6 +64,17 @@ def test_places_that_cannot_hold_a_database(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["text.db"]
 
 
+@pytest.mark.parametrize("folder", ["a b", "50%", "{x}", "ü"], ids=["space", "percent", "braces", "umlaut"])
+def test_any_folder_name_will_do(tmp_path: Path, folder: str) -> None:
+    """Optuna takes URLs for templates, and Alembic takes them for configuration."""
+    (tmp_path / folder).mkdir()
+
+    with Store.open(f"sqlite:///{tmp_path / folder / 'tuner.db'}", create=True) as store:
+        assert store.studies() == []
+
+    assert (tmp_path / folder / "tuner.db").is_file()
+
+
 def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
     """Named before anything else is tried."""
     folder = Path("/proc/self") if os.getuid() == 0 else tmp_path
@@ -132,9 +143,9 @@ def test_network_file_systems_are_known() -> None:
     assert not is_network("fuse.fuse-overlayfs")
 
 
-def test_the_migrations_make_what_the_tables_say(url: str) -> None:
+def test_the_migrations_make_what_the_tables_say(empty_url: str) -> None:
     """A table that is changed without a migration works on new databases only."""
-    with Store.open(url, create=True) as store, store._database.writer.connect() as connection:
+    with Store.open(empty_url, create=True) as store, store._database.writer.connect() as connection:
         context = MigrationContext.configure(
             connection,
             opts={
@@ -181,10 +192,10 @@ def test_every_released_schema_is_upgraded(tmp_path: Path, version: str) -> None
         assert store.status("organs")["phase"] == "done"
 
 
-def test_an_empty_database_has_to_be_made_first(url: str) -> None:
+def test_an_empty_database_has_to_be_made_first(empty_url: str) -> None:
     """Workers never create tables: sixteen of twenty-four failed when they all did."""
+    url = empty_url
     if url.startswith("sqlite"):
-        sqlite3.connect(url.removeprefix("sqlite:///")).close()
         Path(url.removeprefix("sqlite:///")).touch()
 
     with pytest.raises(StorageError, match="tuner db upgrade"):
@@ -203,25 +214,25 @@ def test_an_empty_database_has_to_be_made_first(url: str) -> None:
         pytest.param("0000", "version 0000", id="unknown"),
     ],
 )
-def test_another_schema_version_is_refused(url: str, version: str, words: str) -> None:
+def test_another_schema_version_is_refused(empty_url: str, version: str, words: str) -> None:
     """Two versions of tuner on one storage would corrupt it in silence; both versions are named."""
-    with Store.open(url, create=True) as store:
+    with Store.open(empty_url, create=True) as store:
         store._database.write(lambda c: c.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '{version}'")))
 
     for create in (False, True):
         with pytest.raises(StorageError, match=words) as caught:
-            Store.open(url, create=create)
+            Store.open(empty_url, create=create)
         assert schema.HEAD in str(caught.value)
         assert "tuner db upgrade" in str(caught.value)
 
 
-def test_another_optuna_schema_is_refused(url: str) -> None:
+def test_another_optuna_schema_is_refused(empty_url: str) -> None:
     """We write Optuna's tables ourselves: only the version that we know is safe."""
-    with Store.open(url, create=True) as store:
+    with Store.open(empty_url, create=True) as store:
         store._database.write(lambda c: c.execute(text("UPDATE version_info SET schema_version = 13")))
 
     with pytest.raises(StorageError, match="schema version 13; this program needs 12"):
-        Store.open(url)
+        Store.open(empty_url)
 
 
 def test_a_reading_store_cannot_write(url: str) -> None:
@@ -236,9 +247,9 @@ def test_a_reading_store_cannot_write(url: str) -> None:
         assert store.study_phase("organs") == ("queued", None)
 
 
-def test_opening_leaves_no_thread_and_prints_nothing(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_opening_prints_nothing(empty_url: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Standard output belongs to data."""
-    Store.open(url, create=True).close()
+    Store.open(empty_url, create=True).close()
 
     captured = capfd.readouterr()
     assert captured.out == ""

@@ -19,7 +19,7 @@ from tuner.store.store import Store
 @pytest.fixture
 def hasty(url: str) -> Iterator[Store]:
     """A store that gives a worker up after 0.6 s, and wants a life sign every 0.05 s."""
-    with Store.open(url, create=True, lost_after_s=0.6, beat_s=0.05) as opened:
+    with Store.open(url, lost_after_s=0.6, beat_s=0.05) as opened:
         yield opened
 
 

@@ -80,7 +80,7 @@ class Arrows(Room):
             ).rowcount
             if not changed:
                 return False
-            insert_rows(connection, insert_new(connection, optuna_tables.trial_params), rows)
+            insert_rows(connection, insert_new(connection.dialect.name, optuna_tables.trial_params), rows)
             return True
 
         return self._database.write(fill)
@@ -213,6 +213,11 @@ def _ended_so(connection: Connection, claim: Claim, outcome: Outcome) -> bool:
     )
 
 
+def _storable(text: str) -> str:
+    """Replace what no database takes as text: NUL, and bytes of file names that are not UTF-8."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def _columns(claim: Claim, outcome: Outcome) -> dict[str, Any]:
     epochs = tables.epochs.c
     first = epochs.value.desc() if claim.directions[0] == "maximize" else epochs.value.asc()
@@ -228,7 +233,7 @@ def _columns(claim: Claim, outcome: Outcome) -> dict[str, Any]:
     return {
         "finished_at": seconds_now(),
         "reason": outcome.reason.value if outcome.reason else None,
-        "message": outcome.message,
+        "message": None if outcome.message is None else _storable(outcome.message),
         "value": outcome.values[0] if complete and outcome.values else None,
         "objective_values": list(outcome.values) if complete and outcome.values else None,
         "feasible": constraints(outcome.state, outcome.reason),

@@ -1,8 +1,23 @@
 """Curves: one row for each validated epoch, and the counts from which pruning is decided. Two statements an epoch."""
 
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, Subquery, case, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Float,
+    Insert,
+    Select,
+    Subquery,
+    bindparam,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+    true,
+)
 
 from tuner.search.pruners import Peers
 from tuner.store import optuna_tables, tables
@@ -23,69 +38,89 @@ class Curves(Room):
 
         With `peers`, also count how the trial stands at this epoch among the trials of its `bracket`.
         """
+        values = _values(claim, row, bracket)
+        place = {key: values[key] for key in ("p_trial", "p_study", "p_epoch", "p_bracket")}
+        maximize = claim.directions[0] == "maximize"
 
         def tell(connection: Connection) -> ReportAnswer:
-            names, source = _guarded(claim, row, bracket)
-            connection.execute(insert_new(connection, _epochs).from_select(names, source))
-            found = connection.execute(_answer(claim, row.epoch, bracket if peers else None)).one_or_none()
+            connection.execute(_insert_epoch(connection.dialect.name, maximize), values)
+            answer = _answer(maximize, peers)
+            found = connection.execute(answer, place if peers else {"p_trial": claim.trial_id}).one_or_none()
             return _read(found, claim, counted=peers)
 
         return self._database.single(tell)
 
 
-def _running(claim: Claim) -> tuple[Any, ...]:
-    return (
-        _trials.c.trial_id == claim.trial_id,
-        _trials.c.state == State.RUNNING.value,
-        _attempts.c.worker_id == claim.worker_id,
-        _attempts.c.finished_at.is_(None),
-    )
-
-
-def _columns(claim: Claim, row: EpochRow) -> dict[str, Any]:
+def _values(claim: Claim, row: EpochRow, bracket: int) -> dict[str, Any]:
     return {
-        "trial_id": claim.trial_id,
-        "study_id": claim.study_id,
-        "epoch": row.epoch,
-        "value": finite(row.value),
-        "metrics": {name: finite(value) for name, value in row.metrics.items()},
-        "per_class": {
+        "p_trial": claim.trial_id,
+        "p_study": claim.study_id,
+        "p_worker": claim.worker_id,
+        "p_epoch": row.epoch,
+        "p_bracket": bracket,
+        "p_value": finite(row.value),
+        "p_metrics": {name: finite(value) for name, value in row.metrics.items()},
+        "p_per_class": {
             metric: {name: finite(value) for name, value in classes.items()}
             for metric, classes in row.per_class.items()
         },
-        "train_loss": finite(row.train_loss),
-        "lr": finite(row.lr),
-        "seconds": finite(row.seconds),
+        "p_train_loss": finite(row.train_loss),
+        "p_lr": finite(row.lr),
+        "p_seconds": finite(row.seconds),
     }
 
 
-def _guarded(claim: Claim, row: EpochRow, bracket: int) -> tuple[list[str], Select[Any]]:
-    """Return the columns and the SELECT of an epoch's row, empty unless this worker still holds the running trial."""
-    columns = _columns(claim, row)
-    maximize = claim.directions[0] == "maximize"
+def _given(name: str, column: str) -> ColumnElement[Any]:
+    kind = _epochs.c[column].type
+    value = bindparam(name, type_=kind)
+    # PostgreSQL cannot tell the type of a number that is null, and psycopg does not say it
+    return cast(value, kind) if isinstance(kind, Float) else value
+
+
+# Building a statement costs more than running it, and these two run once an epoch: each is built once.
+
+
+@cache
+def _insert_epoch(dialect: str, maximize: bool) -> Insert:
+    """Insert an epoch unless it is there already, or this worker no longer holds the running trial."""
+    trial, value = _given("p_trial", "trial_id"), _given("p_value", "value")
     extreme = func.max if maximize else func.min
-    before = select(extreme(_epochs.c.value)).where(_epochs.c.trial_id == claim.trial_id).scalar_subquery()
-    value = columns["value"]
-    best: Any = before
-    if value is not None:
-        new = literal(value, _epochs.c.value.type)
-        behind = before > value if maximize else before < value
-        best = case((behind, before), else_=new)
-    chosen: dict[str, Any] = {name: literal(item, _epochs.c[name].type) for name, item in columns.items()}
-    chosen |= {"best": best, "branch": _attempts.c.branch, "at": seconds_now()}
-    chosen["bracket"] = literal(bracket, _epochs.c.bracket.type)
+    before = select(extreme(_epochs.c.value)).where(_epochs.c.trial_id == trial).scalar_subquery()
+    stays = or_(value.is_(None), before > value if maximize else before < value)
+    chosen: dict[str, Any] = {
+        "trial_id": trial,
+        "study_id": _given("p_study", "study_id"),
+        "epoch": _given("p_epoch", "epoch"),
+        "branch": _attempts.c.branch,
+        "bracket": _given("p_bracket", "bracket"),
+        "value": value,
+        "best": case((stays, before), else_=value),
+        "metrics": _given("p_metrics", "metrics"),
+        "per_class": _given("p_per_class", "per_class"),
+        "train_loss": _given("p_train_loss", "train_loss"),
+        "lr": _given("p_lr", "lr"),
+        "seconds": _given("p_seconds", "seconds"),
+        "at": seconds_now(),
+    }
     source = (
         select(*chosen.values())
         .select_from(_trials.join(_attempts, _attempts.c.trial_id == _trials.c.trial_id))
-        .where(*_running(claim))
+        .where(
+            _trials.c.trial_id == trial,
+            _trials.c.state == State.RUNNING.value,
+            _attempts.c.worker_id == bindparam("p_worker", type_=_attempts.c.worker_id.type),
+            _attempts.c.finished_at.is_(None),
+        )
         # shared with other reporters, but not with a reaper: a trial that was taken away gets no further epoch
         .with_for_update(read=True, of=_trials)
     )
-    return list(chosen), source
+    statement: Insert = insert_new(dialect, _epochs).from_select(list(chosen), source)
+    return statement
 
 
-def _answer(claim: Claim, epoch: int, bracket: int | None) -> Select[Any]:
-    """Return the one query that answers a report; with a bracket it counts the peers."""
+@cache
+def _answer(maximize: bool, counted: bool) -> Select[Any]:
+    """The one query that answers a report, and counts the peers where that is asked for."""
     columns: list[Any] = [
         _trials.c.state,
         _attempts.c.worker_id,
@@ -98,22 +133,20 @@ def _answer(claim: Claim, epoch: int, bracket: int | None) -> Select[Any]:
     joined = _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id).join(
         _studies, _studies.c.study_id == _attempts.c.study_id
     )
-    if bracket is None:
-        return select(*columns).select_from(joined).where(_attempts.c.trial_id == claim.trial_id)
-    counted = _count(claim, epoch, bracket)
-    return (
-        select(*columns, *counted.c)
-        .select_from(joined.join(counted, literal(1) == 1))
-        .where(_attempts.c.trial_id == claim.trial_id)
-    )
+    mine = _attempts.c.trial_id == bindparam("p_trial", type_=_attempts.c.trial_id.type)
+    if not counted:
+        return select(*columns).select_from(joined).where(mine)
+    peers = _count(maximize)
+    return select(*columns, *peers.c).select_from(joined.join(peers, true())).where(mine)
 
 
-def _count(claim: Claim, epoch: int, bracket: int) -> Subquery:
-    own = select(_epochs).where(_epochs.c.trial_id == claim.trial_id, _epochs.c.epoch == epoch).subquery("own")
+def _count(maximize: bool) -> Subquery:
+    trial, epoch = _given("p_trial", "trial_id"), _given("p_epoch", "epoch")
+    own = select(_epochs).where(_epochs.c.trial_id == trial, _epochs.c.epoch == epoch).subquery("own")
     mine = select(own.c.best).scalar_subquery()
     branch = select(own.c.branch).scalar_subquery()
     peer = _epochs.alias("peer")
-    better = peer.c.best > mine if claim.directions[0] == "maximize" else peer.c.best < mine
+    better = peer.c.best > mine if maximize else peer.c.best < mine
     same = peer.c.branch == branch
 
     def number(condition: Any) -> Any:
@@ -127,10 +160,10 @@ def _count(claim: Claim, epoch: int, bracket: int) -> Subquery:
             number(same & better).label("same_better"),
         )
         .where(
-            peer.c.study_id == claim.study_id,
+            peer.c.study_id == _given("p_study", "study_id"),
             peer.c.epoch == epoch,
-            peer.c.bracket == bracket,
-            peer.c.trial_id != claim.trial_id,
+            peer.c.bracket == _given("p_bracket", "bracket"),
+            peer.c.trial_id != trial,
             peer.c.best.is_not(None),
         )
         .subquery("counted")

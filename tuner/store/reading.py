@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, case, func, select, true
 
 from tuner.store import optuna_tables, tables
 from tuner.store.arrows import timed_out
 from tuner.store.clock import iso
 from tuner.store.fronts import front_of
-from tuner.store.listing import ranked_first
 from tuner.store.room import Room, own, same_name
 from tuner.store.rows import AnyRow
 from tuner.store.states import Facts, State, Wanted, phase
@@ -136,17 +135,20 @@ class Reading(Room):
         return self._database.read(read)
 
     def _best(self, connection: Connection, study: AnyRow) -> dict[str, Any] | None:
+        chosen: ColumnElement[bool]
         if len(study.objectives) > 1:
             points = front_of(connection, study)
             if not points:
                 return None
             chosen = _attempts.c.number == points[0]["number"]
         else:
-            chosen = _attempts.c.value.is_not(None)
+            chosen = true()
+        value = _attempts.c.value
+        first = value.desc() if study.objectives[0]["direction"] == "maximize" else value.asc()
         row = connection.execute(
             select(_attempts)
-            .where(_attempts.c.study_id == study.study_id, chosen)
-            .order_by(*ranked_first(_attempts.c.value, study.objectives[0]["direction"]), _attempts.c.number)
+            .where(_attempts.c.study_id == study.study_id, value.is_not(None), chosen)
+            .order_by(first, _attempts.c.number)
             .limit(1)
         ).one_or_none()
         if row is None:

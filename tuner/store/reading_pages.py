@@ -151,12 +151,12 @@ class PageReading(Room):
         held = select(_attempts.c.worker_id).where(
             _attempts.c.study_id == study_id, _attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None)
         )
-        query = select(func.count().label("count")).where(
+        query = select(func.count().label("many")).where(
             _workers.c.left_at.is_(None), _workers.c.seen_at > seconds_now() - self._lost_after_s
         )
         if study_id is not None:
             query = query.where((_workers.c.study_id == study_id) | _workers.c.worker_id.in_(held))
-        return int(self._rows(query)[0].count)
+        return int(self._rows(query)[0].many)
 
     def _rows(self, query: Any) -> list[AnyRow]:
         return self._database.read(lambda connection: list(connection.execute(query)))

@@ -85,9 +85,9 @@ def raise_revision(connection: Connection, study_id: int, **changes: Any) -> int
     return revision or 0
 
 
-def insert_new(connection: Connection, table: Table) -> Any:
+def insert_new(dialect: str, table: Table) -> Any:
     """Return an INSERT that passes over rows that are there already."""
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     return insert(table).on_conflict_do_nothing()
 
 

@@ -112,11 +112,11 @@ def _create_optunas(database: Database) -> None:
     if database.dialect == "sqlite":
         with database.writer.connect() as connection:
             connection.execution_options(tuner_begin=None).exec_driver_sql("PRAGMA journal_mode=WAL")
+    # Optuna takes the URL for a template
+    url = database.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
     arguments = {"timeout": 30} if database.dialect == "sqlite" else {"connect_timeout": 10}
     try:
-        storage = RDBStorage(
-            database.url.render_as_string(hide_password=False), engine_kwargs={"connect_args": arguments}
-        )
+        storage = RDBStorage(url, engine_kwargs={"connect_args": arguments})
     except DBAPIError as error:
         raise explain(error, database.place) from error
     except RuntimeError as error:

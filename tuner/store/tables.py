@@ -134,7 +134,10 @@ epochs = Table(
     Column("at", _seconds, nullable=False),
     UniqueConstraint("trial_id", "epoch", name="tuner_epochs_epoch"),
 )
-Index("tuner_epochs_peers", epochs.c.study_id, epochs.c.epoch, epochs.c.bracket, epochs.c.branch, epochs.c.best)
+_PEERS = ("study_id", "epoch", "bracket", "branch", "best", "trial_id")
+Index(
+    "tuner_epochs_peers", *(epochs.c[name] for name in _PEERS)
+)  # all that counting peers reads: it is done each epoch
 Index("tuner_epochs_newest", epochs.c.study_id, epochs.c.id)
 
 workers = Table(

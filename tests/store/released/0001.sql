@@ -129,8 +129,8 @@ CREATE TABLE trials (
 	PRIMARY KEY (trial_id), 
 	FOREIGN KEY(study_id) REFERENCES studies (study_id)
 );
-INSERT INTO "trials" VALUES(1,0,1,'COMPLETE','2026-11-24 15:38:15.974000','2026-11-24 15:38:16.112000');
-INSERT INTO "trials" VALUES(2,1,1,'COMPLETE','2026-11-24 15:38:16.123000','2026-11-24 15:38:16.136000');
+INSERT INTO "trials" VALUES(1,0,1,'COMPLETE','2026-11-24 16:05:05.941000','2026-11-24 16:05:06.108000');
+INSERT INTO "trials" VALUES(2,1,1,'COMPLETE','2026-11-24 16:05:06.130000','2026-11-24 16:05:06.140000');
 INSERT INTO "trials" VALUES(3,2,1,'WAITING',NULL,NULL);
 INSERT INTO "trials" VALUES(4,3,1,'WAITING',NULL,NULL);
 CREATE TABLE tuner_alembic_version (
@@ -174,8 +174,8 @@ CREATE TABLE tuner_attempts (
 	CONSTRAINT tuner_attempts_number UNIQUE (study_id, number), 
 	CONSTRAINT tuner_attempts_slot UNIQUE (study_id, slot, attempt)
 );
-INSERT INTO "tuner_attempts" VALUES(1,1,0,0,1,NULL,NULL,0,2,0,'focal','{"loss": "focal", "train.lr": 0.001, "train.batch_size": 8, "train.nesterov": false, "model.width": 16, "loss.focal.gamma": 2.0}',1,1,NULL,'7d3ddc9c2da244718da6f7678cae1c55','w1',1.79553469597499370568e+09,1.79553469611500501629e+09,3,NULL,NULL,0.3,'[0.3]','{"memory": -1.0, "finite": -1.0}',2,0.3,2,0);
-INSERT INTO "tuner_attempts" VALUES(2,1,1,1,1,NULL,NULL,0,2,0,'focal','{"loss": "focal", "train.lr": 0.001, "train.batch_size": 8, "train.nesterov": false, "model.width": 16, "loss.focal.gamma": 2.0}',1,1,NULL,'fa016dc5c1e44b98b7e9e2a34d99f330','w1',1.79553469612301135061e+09,1.79553469613701248168e+09,6,NULL,NULL,0.5,'[0.5]','{"memory": -1.0, "finite": -1.0}',2,0.5,2,0);
+INSERT INTO "tuner_attempts" VALUES(1,1,0,0,1,NULL,NULL,0,2,0,'focal','{"loss": "focal", "train.lr": 0.001, "train.batch_size": 8, "train.nesterov": false, "model.width": 16, "loss.focal.gamma": 2.0}',1,1,NULL,'88dcf124ae4c451893de8f651482353e','w1',1.79553630594200038907e+09,1.7955363061189861298e+09,3,NULL,NULL,0.3,'[0.3]','{"memory": -1.0, "finite": -1.0}',2,0.3,2,0);
+INSERT INTO "tuner_attempts" VALUES(2,1,1,1,1,NULL,NULL,0,2,0,'focal','{"loss": "focal", "train.lr": 0.001, "train.batch_size": 8, "train.nesterov": false, "model.width": 16, "loss.focal.gamma": 2.0}',1,1,NULL,'f971909efd604acfb962caef48dd9053','w1',1795536306.13001,1.7955363061409935951e+09,6,NULL,NULL,0.5,'[0.5]','{"memory": -1.0, "finite": -1.0}',2,0.5,2,0);
 INSERT INTO "tuner_attempts" VALUES(3,1,2,2,1,NULL,NULL,0,2,0,NULL,'{}',1,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0);
 INSERT INTO "tuner_attempts" VALUES(4,1,3,3,1,NULL,NULL,0,2,0,NULL,'{}',1,0,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,NULL,0);
 CREATE TABLE tuner_epochs (
@@ -198,10 +198,10 @@ CREATE TABLE tuner_epochs (
 	FOREIGN KEY(trial_id) REFERENCES trials (trial_id) ON DELETE CASCADE, 
 	CONSTRAINT tuner_epochs_epoch UNIQUE (trial_id, epoch)
 );
-INSERT INTO "tuner_epochs" VALUES(1,1,1,1,'focal',0,0.15,0.15,'{"dice": 0.15, "hd95": 30.0}','{"dice": {"liver": 0.15, "aorta": null}}',1.0,0.001,0.5,1.79553469609899234767e+09);
-INSERT INTO "tuner_epochs" VALUES(2,1,1,2,'focal',0,0.3,0.3,'{"dice": 0.3, "hd95": 3.0}','{"dice": {"liver": 0.3, "aorta": null}}',0.5,0.001,0.5,1.79553469610599279399e+09);
-INSERT INTO "tuner_epochs" VALUES(3,2,1,1,'focal',0,0.25,0.25,'{"dice": 0.25, "hd95": 50.0}','{"dice": {"liver": 0.25, "aorta": null}}',1.0,0.001,0.5,1.79553469613001203536e+09);
-INSERT INTO "tuner_epochs" VALUES(4,2,1,2,'focal',0,0.5,0.5,'{"dice": 0.5, "hd95": 5.0}','{"dice": {"liver": 0.5, "aorta": null}}',0.5,0.001,0.5,1.79553469613101768492e+09);
+INSERT INTO "tuner_epochs" VALUES(1,1,1,1,'focal',0,0.15,0.15,'{"dice": 0.15, "hd95": 30.0}','{"dice": {"liver": 0.15, "aorta": null}}',1.0,0.001,0.5,1.79553630610498476029e+09);
+INSERT INTO "tuner_epochs" VALUES(2,1,1,2,'focal',0,0.3,0.3,'{"dice": 0.3, "hd95": 3.0}','{"dice": {"liver": 0.3, "aorta": null}}',0.5,0.001,0.5,1.7955363061069965362e+09);
+INSERT INTO "tuner_epochs" VALUES(3,2,1,1,'focal',0,0.25,0.25,'{"dice": 0.25, "hd95": 50.0}','{"dice": {"liver": 0.25, "aorta": null}}',1.0,0.001,0.5,1.79553630613101577757e+09);
+INSERT INTO "tuner_epochs" VALUES(4,2,1,2,'focal',0,0.5,0.5,'{"dice": 0.5, "hd95": 5.0}','{"dice": {"liver": 0.5, "aorta": null}}',0.5,0.001,0.5,1.79553630613101577757e+09);
 CREATE TABLE tuner_studies (
 	study_id INTEGER NOT NULL, 
 	name VARCHAR(80) NOT NULL, 
@@ -228,7 +228,7 @@ CREATE TABLE tuner_studies (
 	PRIMARY KEY (study_id), 
 	FOREIGN KEY(study_id) REFERENCES studies (study_id) ON DELETE CASCADE
 );
-INSERT INTO "tuner_studies" VALUES(1,'organs','e7e4465370114913b826e64b88ebdc87','{"dataset": {"name": "phantom"}, "model": {"name": "unet"}}','[{"name": "loss", "kind": "categorical", "choices": ["dice", "focal", "tversky"]}, {"name": "train.lr", "kind": "float", "low": 1e-05, "high": 0.01, "log": true}, {"name": "train.batch_size", "kind": "categorical", "choices": [4, 8, 16]}, {"name": "train.nesterov", "kind": "categorical", "choices": [true, false]}, {"name": "model.width", "kind": "int", "low": 8, "high": 64, "log": true}, {"name": "loss.focal.gamma", "kind": "float", "low": 0.5, "high": 5.0, "log": false, "when": {"loss": "focal"}}, {"name": "loss.tversky.alpha", "kind": "float", "low": 0.1, "high": 0.9, "log": false, "when": {"loss": "tversky"}}]','[{"metric": "dice", "direction": "maximize"}]','{}',7,NULL,4,3,NULL,0.0,1.79553469595000886912e+09,1.79553469595000886912e+09,'run',NULL,NULL,2,6,'test',1.79553469595000886912e+09);
+INSERT INTO "tuner_studies" VALUES(1,'organs','4e9e169d179944089241e971881a7841','{"dataset": {"name": "phantom"}, "model": {"name": "unet"}}','[{"name": "loss", "kind": "categorical", "choices": ["dice", "focal", "tversky"]}, {"name": "train.lr", "kind": "float", "low": 1e-05, "high": 0.01, "log": true}, {"name": "train.batch_size", "kind": "categorical", "choices": [4, 8, 16]}, {"name": "train.nesterov", "kind": "categorical", "choices": [true, false]}, {"name": "model.width", "kind": "int", "low": 8, "high": 64, "log": true}, {"name": "loss.focal.gamma", "kind": "float", "low": 0.5, "high": 5.0, "log": false, "when": {"loss": "focal"}}, {"name": "loss.tversky.alpha", "kind": "float", "low": 0.1, "high": 0.9, "log": false, "when": {"loss": "tversky"}}]','[{"metric": "dice", "direction": "maximize"}]','{}',7,NULL,4,3,NULL,0.0,1.79553630590599179266e+09,1.79553630590599179266e+09,'run',NULL,NULL,2,6,'test',1.79553630590599179266e+09);
 CREATE TABLE tuner_workers (
 	worker_id VARCHAR(32) NOT NULL, 
 	study_id INTEGER, 
@@ -259,5 +259,5 @@ CREATE INDEX tuner_attempts_newest ON tuner_attempts (study_id, number) WHERE su
 CREATE INDEX tuner_attempts_value ON tuner_attempts (study_id, value) WHERE value IS NOT NULL;
 CREATE INDEX tuner_attempts_waiting ON tuner_attempts (study_id, urgency, slot) WHERE claimed_at IS NULL;
 CREATE INDEX tuner_epochs_newest ON tuner_epochs (study_id, id);
-CREATE INDEX tuner_epochs_peers ON tuner_epochs (study_id, epoch, bracket, branch, best);
+CREATE INDEX tuner_epochs_peers ON tuner_epochs (study_id, epoch, bracket, branch, best, trial_id);
 COMMIT;

@@ -101,7 +101,10 @@ def upgrade() -> None:
     )
     op.create_index("tuner_epochs_newest", "tuner_epochs", ["study_id", "id"], unique=False)
     op.create_index(
-        "tuner_epochs_peers", "tuner_epochs", ["study_id", "epoch", "bracket", "branch", "best"], unique=False
+        "tuner_epochs_peers",
+        "tuner_epochs",
+        ["study_id", "epoch", "bracket", "branch", "best", "trial_id"],
+        unique=False,
     )
     op.create_table(
         "tuner_studies",

@@ -1,0 +1,238 @@
+"""What the search costs a trial, beside plain Optuna with RDBStorage in the same run.
+
+One trial = ask + 20 reports with pruning decisions + tell, on the product's own space (14 competing losses with their
+options), after 0, 1 000 and 10 000 earlier trials, on SQLite and on a PostgreSQL of its own (durable, as installed).
+
+    python benchmarks/storage.py [--earlier 0,1000,10000] [--trials 10] [--storages sqlite,postgresql]
+
+Ours: reap, claim, history, TPE, store the point, report (with the counts that the median pruner asks for), finish.
+Plain Optuna: `ask`, `suggest_*`, `report` + `should_prune`, `tell`, with TPESampler(multivariate, group, constant_liar)
+and MedianPruner on `RDBStorage(url)`. Both run every trial to its last epoch. Prints Markdown: SQL statements
+(BEGIN counted where it is sent as one), milliseconds, and where ours goes. The first trial of a process also reads the
+whole history; it is shown apart.
+"""
+
+import argparse
+import gc
+import random
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+from sqlalchemy import Engine, event
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
+from storage_history import Earlier, earlier_trials, fill_optuna, fill_ours, simulated_curve  # noqa: E402
+
+from tests.postgres import Server, running_server  # noqa: E402
+from tuner.search.pruners import make_pruner  # noqa: E402
+from tuner.search.searcher import Searcher  # noqa: E402
+from tuner.search.space import SearchSpace  # noqa: E402
+from tuner.spec import find_study_file, load_spec  # noqa: E402
+from tuner.store.records import EpochRow, NewStudy, Outcome  # noqa: E402
+from tuner.store.states import State  # noqa: E402
+from tuner.store.store import Store  # noqa: E402
+
+EPOCHS = 20
+OBJECTIVES = ({"metric": "dice", "direction": "maximize"},)
+
+
+class Meter:
+    """Counts statements and adds up the time of each part of a trial."""
+
+    def __init__(self, *engines: Engine) -> None:
+        self.statements: list[int] = []
+        self.seconds: list[float] = []
+        self.parts: dict[str, list[float]] = defaultdict(list)
+        self._count = 0
+        self._engines = set(engines)
+        for engine in self._engines:
+            event.listen(engine, "before_cursor_execute", self._note)
+
+    def _note(self, *ignored: object) -> None:
+        self._count += 1
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Measure one trial."""
+        self._count, start = 0, time.perf_counter()
+        yield
+        self.seconds.append(time.perf_counter() - start)
+        self.statements.append(self._count)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Measure one part of a trial."""
+        start = time.perf_counter()
+        yield
+        self.parts[name].append(time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Stop counting."""
+        for engine in self._engines:
+            event.remove(engine, "before_cursor_execute", self._note)
+
+
+def run_ours(url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> Meter:
+    """Run trials with the product's store, sampler and pruner."""
+    with Store.open(url, create=True) as store:
+        queue: list[dict[str, Any]] = [{}] * (len(earlier) + trials)
+        study = store.create_study(NewStudy("bench", {}, space, OBJECTIVES, queue))
+        fill_ours(store._database.writer, study.study_id, space, earlier)
+        worker = store.register_worker(pid=1, device="cpu", study="bench", version="", host="bench")
+        searcher = Searcher(space, ("maximize",), sampler="tpe", options={}, seed=0)
+        pruner = make_pruner("median", {"min_epochs": 1}, epochs=EPOCHS + 1)
+        meter, cursor, chance = Meter(store._database.writer, store._database.reader), 0, random.Random(2)
+        for _ in range(trials):
+            with meter.trial():
+                cursor = _one_of_ours(store, study.study_id, worker, searcher, pruner, cursor, chance, meter)
+        meter.close()
+        return meter
+
+
+def _one_of_ours(
+    store: Store,
+    study_id: int,
+    worker: str,
+    searcher: Searcher,
+    pruner: Any,
+    cursor: int,
+    chance: random.Random,
+    meter: Meter,
+) -> int:
+    with meter.part("claim"):
+        store.requeue_lost_trials(study_id)
+        claim = store.claim(study_id, worker)
+        assert claim is not None
+    with meter.part("history"):
+        history = store.history(study_id, cursor)
+    with meter.part("sampler"):
+        searcher.observe(history.finished)
+        params = searcher.suggest(claim.slot, fixed=claim.params, running=history.running)
+    with meter.part("point"):
+        store.set_params(claim, params, store_space(searcher))
+    curve = simulated_curve(chance, EPOCHS)
+    with meter.part("reports"):
+        for number, value in enumerate(curve, start=1):
+            row = EpochRow(number, value, {"dice": value}, {}, 1 - value, 1e-3, 1.0)
+            answer = store.report(claim, row, peers=pruner.asks(number, 0), bracket=0)
+            if answer.peers:
+                pruner.decide(number, answer.peers)
+    with meter.part("finish"):
+        assert store.finish(claim, Outcome(State.COMPLETE, values=(max(curve),), last=(EPOCHS, curve[-1])))
+    return history.cursor
+
+
+def store_space(searcher: Searcher) -> SearchSpace:
+    """Return the space that a searcher searches."""
+    return searcher._space
+
+
+def run_optuna(url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> Meter:
+    """Run trials as a script with plain Optuna does."""
+    storage = optuna.storages.RDBStorage(url)
+    sampler = optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=0)
+    study = optuna.create_study(
+        study_name="plain",
+        storage=storage,
+        sampler=sampler,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=10),
+        direction="maximize",
+    )
+    fill_optuna(storage.engine, study._study_id, space, earlier)
+    meter, chance = Meter(storage.engine), random.Random(2)
+    for _ in range(trials):
+        with meter.trial():
+            trial = study.ask()
+            _suggest(trial, space)
+            curve = simulated_curve(chance, EPOCHS)
+            for number, value in enumerate(curve, start=1):
+                trial.report(value, number)
+                trial.should_prune()
+            study.tell(trial, max(curve))
+    meter.close()
+    storage.remove_session()
+    storage.engine.dispose()
+    return meter
+
+
+def _suggest(trial: optuna.Trial, space: SearchSpace) -> None:
+    params: dict[str, Any] = {}
+    for d in space:
+        if d.when is not None and params.get(d.when[0]) != d.when[1]:
+            continue
+        if d.kind == "categorical":
+            params[d.name] = trial.suggest_categorical(d.name, list(d.choices))
+        elif d.kind == "int":
+            params[d.name] = trial.suggest_int(d.name, int(d.low), int(d.high), log=d.log)
+        else:
+            params[d.name] = trial.suggest_float(d.name, d.low, d.high, log=d.log)
+
+
+def milliseconds(seconds: list[float]) -> float:
+    """Return the median of all trials but the first, in milliseconds."""
+    return 1000 * statistics.median(seconds[1:] or seconds)
+
+
+def report(results: list[tuple[str, int, Meter, Meter]]) -> None:
+    """Print the two tables."""
+    print("| storage | earlier trials | statements: ours | Optuna | ms a trial: ours | Optuna | ours / Optuna ", end="")
+    print("| first trial, ms: ours | Optuna |\n|---|---|---|---|---|---|---|---|---|")
+    for storage, earlier, ours, plain in results:
+        mine, theirs = milliseconds(ours.seconds), milliseconds(plain.seconds)
+        print(
+            f"| {storage} | {earlier} | {max(ours.statements)} | {max(plain.statements[1:])} | {mine:.0f}"
+            f" | {theirs:.0f} | {mine / theirs:.2f} | {1000 * ours.seconds[0]:.0f} | {1000 * plain.seconds[0]:.0f} |"
+        )
+    parts = list(results[0][2].parts)
+    print(f"\nWhere ours goes, ms a trial:\n\n| storage | earlier trials | {' | '.join(parts)} |")
+    print("|---|---|" + "---|" * len(parts))
+    for storage, earlier, ours, _ in results:
+        cells = " | ".join(f"{milliseconds(ours.parts[part]):.1f}" for part in parts)
+        print(f"| {storage} | {earlier} | {cells} |")
+
+
+def main() -> None:
+    """Run both sides in turn on each storage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--earlier", default="0,1000,10000")
+    parser.add_argument("--trials", type=int, default=10)
+    parser.add_argument("--storages", default="sqlite,postgresql")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    spec = load_spec(find_study_file("phantom"))
+    losses = len(spec.space.find("loss").choices)  # type: ignore[union-attr]
+    print(f"{losses} competing losses, {len(spec.space)} parameters, {EPOCHS} epochs\n")
+    results = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server: Server | None = None
+        for storage in options.storages.split(","):
+            if storage == "postgresql":
+                server = stack.enter_context(running_server(durable=True))
+            for number in map(int, options.earlier.split(",")):
+                earlier = earlier_trials(spec.space, number, EPOCHS)
+                meters = []
+                for name, run in (("ours", run_ours), ("plain", run_optuna)):
+                    url = server.new_database() if server else f"sqlite:///{folder / f'{name}{number}.db'}"
+                    url = url.replace("postgresql://", "postgresql+psycopg://")
+                    meters.append(run(url, spec.space, earlier, options.trials))
+                    gc.collect()
+                results.append((storage, number, meters[0], meters[1]))
+                print(f"{storage}, {number} earlier trials: done", file=sys.stderr)
+    report(results)
+
+
+if __name__ == "__main__":
+    main()
