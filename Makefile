@@ -1,0 +1,68 @@
+# Every target works on a fresh clone on a machine that has only Python 3.11 or newer, and is quick the second time.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+TRIALS ?= 24
+
+INSTALLED := $(VENV)/.installed
+DEVELOPED := $(VENV)/.installed-dev
+TORCH := $(shell grep -i '^torch==' constraints.txt)
+
+.PHONY: help install demo test test-slow bench lint format clean
+
+help:
+	@echo "make install    .venv/bin/tuner, with the PostgreSQL driver"
+	@echo "make demo       a search on a procedural abdomen, on the CPU, in minutes"
+	@echo "make test       the tests       make test-slow  those that take long as well"
+	@echo "make bench      the benchmarks  make lint       format, lint, types, import floors"
+
+install: $(INSTALLED)
+
+# torch comes first and by itself: it is the large one, and the index that has its CPU or CUDA build is the machine's choice
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --no-compile -c constraints.txt "$(TORCH)"
+	$(PIP) install --quiet --no-compile -c constraints.txt -e .
+	@touch $@
+	@echo "Installed: $(BIN)/tuner"
+
+$(DEVELOPED): $(INSTALLED)
+	$(PIP) install --quiet --no-compile -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)
+	@mkdir -p demo
+	$(BIN)/tuner launch --dataset phantom --storage sqlite:///demo/tuner.db --cache demo/cache --devices cpu \
+	  --workers $(WORKERS) --trials $(TRIALS)
+	@echo
+	@echo "The study is in demo/tuner.db, the files of its trials are in demo/artifacts/phantom."
+	@echo "For other commands to find it:  export TUNER_STORAGE=sqlite:///$(CURDIR)/demo/tuner.db TUNER_CACHE=$(CURDIR)/demo/cache"
+	@echo "Then, for example:              $(BIN)/tuner status phantom"
+
+test: $(DEVELOPED)
+	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+
+test-slow: $(DEVELOPED)
+	$(BIN)/python -m pytest -q
+
+bench: $(DEVELOPED)
+	@for script in benchmarks/*.py; do \
+	  case $$script in */__init__.py|*/naive_search.py) continue ;; esac; \
+	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
+	done
+
+lint: $(DEVELOPED)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEVELOPED)
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,110 @@
+"""A crew keeps its slots filled, and knows when to give up. Workers here are small real processes."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tuner.errors import RunError
+from tuner.launch import crew as crew_module
+from tuner.launch.base import Order
+from tuner.launch.crew import EARLY_ENDS, Crew
+from tuner.launch.local import LocalWorker
+from tuner.settings import Settings
+
+
+class ScriptLauncher:
+    """Starts a Python script in the place of a worker."""
+
+    def __init__(self, script: str) -> None:
+        self.script = script
+        self.started: list[LocalWorker] = []
+
+    def launch(self, order: Order) -> LocalWorker:
+        """Start it, with its output in the log."""
+        with order.log.open("ab") as log:
+            process = subprocess.Popen([sys.executable, "-c", self.script], stdout=log, stderr=log)
+        self.started.append(LocalWorker(order, process))
+        return self.started[-1]
+
+
+@pytest.fixture(autouse=True)
+def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting between two starts is not what these tests are about."""
+    monkeypatch.setattr(crew_module, "_BACK_OFF_S", (0.0,))
+
+
+def make_crew(tmp_path: Path, script: str, slots: int = 1) -> tuple[Crew, ScriptLauncher, list[str]]:
+    """Return a crew, its launcher, and its notes."""
+    settings = Settings("sqlite:///x.db", tmp_path, None, tmp_path)
+    launcher, notes = ScriptLauncher(script), list[str]()
+    orders = [Order("organs", settings, slot, "cpu", 1, tmp_path / f"{slot}.log") for slot in range(slots)]
+    return Crew(launcher, orders, note=notes.append), launcher, notes
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for something to become true."""
+    limit = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
+SLEEP = "import time; time.sleep(60)"
+
+
+def test_every_slot_gets_a_worker_and_a_dead_one_is_replaced(tmp_path: Path) -> None:
+    """What the search loses by a dead worker is seconds."""
+    crew, launcher, notes = make_crew(tmp_path, SLEEP, slots=2)
+    crew.tend(lambda: True)
+    assert crew.alive == 2
+
+    launcher.started[0].kill()
+    crew.tend(lambda: True)
+
+    assert crew.alive == 2
+    assert crew.replaced == 1
+    assert "killed by signal 9" in notes[0]
+    crew.kill()
+    assert crew.alive == 0
+
+
+def test_nobody_is_started_when_no_work_is_left(tmp_path: Path) -> None:
+    """The last worker ends when the work does; it must not be replaced."""
+    crew, launcher, notes = make_crew(tmp_path, "pass")
+    crew.tend(lambda: True)
+    until(lambda: crew.alive == 0)
+
+    crew.tend(lambda: False)
+
+    assert len(launcher.started) == 1
+    assert notes == []
+
+
+def test_workers_that_die_at_once_end_the_launch_with_their_last_words(tmp_path: Path) -> None:
+    """A missing package would otherwise be tried again for ever."""
+    crew, launcher, _ = make_crew(tmp_path, "raise SystemExit('no module named moon')")
+
+    with pytest.raises(RunError, match="no module named moon") as caught:
+        until(lambda: bool(crew.tend(lambda: True)))
+
+    assert len(launcher.started) == EARLY_ENDS
+    assert str(tmp_path / "0.log") in str(caught.value)
+
+
+def test_draining_asks_and_waits(tmp_path: Path) -> None:
+    """SIGTERM is what gives a trial back with its checkpoint."""
+    script = (
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); time.sleep(60)"
+    )
+    crew, launcher, _ = make_crew(tmp_path, script)
+    crew.tend(lambda: True)
+    until(lambda: "up" in (tmp_path / "0.log").read_text())
+
+    crew.drain()
+
+    assert crew.wait(20)
+    assert launcher.started[0].exit_code() == 7

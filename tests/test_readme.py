@@ -1,0 +1,47 @@
+"""The README is what a newcomer types: every command in it runs, in order, in an empty folder."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line]
+
+
+@pytest.mark.realdata
+def test_every_command_of_the_readme_runs(tmp_path: Path, test_data: Path) -> None:
+    """A README whose commands fail costs a user the first ten minutes, and us the user."""
+    (tmp_path / "data").symlink_to(test_data)
+    studies = [text for kind, text in BLOCKS if kind == "yaml"]
+    (tmp_path / "organs.yaml").write_text(studies[0], encoding="utf-8")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "TUNER_CACHE": str(tmp_path / "cache"),
+    }
+
+    for command in COMMANDS:
+        done = subprocess.run(
+            shlex.split(command),
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}\n{done.stderr}"
+
+    assert (tmp_path / "final" / "best.safetensors").is_file()
+
+
+def test_the_readme_shows_the_commands_that_matter() -> None:
+    """Launch, resume, export and train are the product."""
+    for word in ("launch", "resume", "export", "train", "status", "trials", "best"):
+        assert any(command.startswith(f"tuner {word}") for command in COMMANDS), word

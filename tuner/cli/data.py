@@ -1,0 +1,141 @@
+"""`data`: prepare, check and describe data sets."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuner.cli import output
+from tuner.cli.group import PanelCommand, make_group
+from tuner.cli.places import CacheOption, DataRootOption, JsonOption, settings_of
+
+if TYPE_CHECKING:
+    from tuner.data.catalogue import DatasetEntry
+
+data = make_group("Prepare, check and describe data sets.")
+
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a data set.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.add_typer(data, name="data", rich_help_panel="Machine room")
+
+
+@data.command("prepare", cls=PanelCommand)
+def prepare_command(
+    name: NameArgument,
+    raw: Annotated[Path, typer.Option("--raw", metavar="DIR", help="The raw download.", show_default=False)],
+    test: Annotated[str, typer.Option("--test", metavar="CASE,…", help="Further test cases.")] = "",
+    data_root: DataRootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert a raw download into the layout that launch reads, below the data root."""
+    from tuner.data.catalogue import DATASETS
+    from tuner.errors import NotInThisVersionError, RequestError
+    from tuner.registry import load
+
+    entry = DATASETS.find(name, where="tuner data prepare")
+    if entry.convert is None:
+        if entry.check is None:
+            raise RequestError(f"{name!r} is computed; there is nothing to convert.")
+        raise NotInThisVersionError(f"tuner data prepare {name}")
+    settings = settings_of(data_root=data_root)
+    if settings.data_root is None:
+        raise RequestError("where shall it go? Name a data root.", hint="--data-root DIR or TUNER_DATA_ROOT")
+    if not raw.is_dir():
+        raise RequestError(f"{str(raw)!r} is not a folder.", where="--raw")
+    out = settings.data_root / name
+    cases = tuple(case.strip() for case in test.split(",") if case.strip())
+    roles: dict[str, str] = load(entry.convert)(
+        raw, out, cases, lambda case, done, total: output.tell(f"{done} of {total}: {case}")
+    )
+    if as_json:
+        output.put_json({"name": name, "folder": str(out), "cases": roles})
+    else:
+        counts = {role: list(roles.values()).count(role) for role in ("train", "test")}
+        output.put(f"{out}: {counts['train']} training and {counts['test']} test cases")
+
+
+@data.command("check", cls=PanelCommand)
+def check_command(name: NameArgument, data_root: DataRootOption = None, as_json: JsonOption = False) -> None:
+    """Open every file and name every one that is broken or missing, a line each; exit 1 when there is one."""
+    from tuner.data.catalogue import DATASETS
+    from tuner.data.check import check
+
+    DATASETS.find(name, where="tuner data check")
+    defects = check({"name": name}, data_root=settings_of(data_root=data_root).data_root)
+    if as_json:
+        output.put_json({"name": name, "ok": not defects, "defects": defects})
+    else:
+        for defect in defects:
+            output.put(defect)
+        output.tell(f"{name}: {len(defects)} defects" if defects else f"{name}: every file is good")
+    if defects:
+        raise typer.Exit(1)
+
+
+@data.command("describe", cls=PanelCommand)
+def describe_command(
+    name: NameArgument,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option: size=128, validation=0.25.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the division into halves.", min=0)] = 0,
+    data_root: DataRootOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what a data set holds: cases, sizes, class frequencies, objects."""
+    from tuner.data.catalogue import DATASETS
+    from tuner.data.describe import describe
+
+    entry = DATASETS.find(name, where="tuner data describe")
+    settings = settings_of(data_root=data_root, cache=cache)
+    section = _section(entry, overrides or [])
+    document = describe(section, data_root=settings.data_root, cache=settings.cache, seed=seed)
+    if as_json:
+        output.put_json(document)
+        return
+    output.put(f"{document['name']}: {len(document['classes'])} classes, fingerprint {document['fingerprint'][:16]}")
+    for half in ("train", "validation"):
+        _put_half(half, document[half])
+    output.put()
+    output.put_table(
+        ("class", "share of training pixels"),
+        [(key, output.percent(share)) for key, share in document["class_frequencies"].items()],
+        right=("share of training pixels",),
+    )
+
+
+def _section(entry: "DatasetEntry", overrides: list[str]) -> dict[str, Any]:
+    from tuner.config import dataset_section
+    from tuner.errors import SpecError
+    from tuner.yaml_file import parse_yaml
+
+    given: dict[str, Any] = {"name": entry.name}
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise SpecError([f"{text!r} is not KEY=VALUE, as in `--set size=128`"], where="--set")
+        given[key.strip().removeprefix("dataset.")] = parse_yaml(value, source=f"--set {key}").content
+    problems: list[str] = []
+    section = dataset_section(given, problems)
+    if problems:
+        raise SpecError(problems, where="--set")
+    return section
+
+
+def _put_half(name: str, half: Mapping[str, Any]) -> None:
+    size = " × ".join(map(str, half["size"]))
+    cases = ", ".join(f"{case} ({count})" for case, count in half["cases"].items())
+    output.put(f"\n{name}: {len(half['cases'])} cases, {half['samples']} samples of {size}: {cases}")
+    output.put_table(
+        ("organ", "percent", "samples", "cases", "objects"),
+        [
+            (organ, facts["percent"], facts["samples"], facts.get("cases"), facts.get("objects"))
+            for organ, facts in half["organs"].items()
+        ],
+        right=("percent", "samples", "cases", "objects"),
+    )

@@ -1,0 +1,44 @@
+"""`db`: the schema of the storage."""
+
+import typer
+
+from tuner.cli import output
+from tuner.cli.group import PanelCommand, make_group
+from tuner.cli.places import JsonOption, StorageOption, settings_of
+
+db = make_group("Create, migrate and check the storage's schema.")
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.add_typer(db, name="db", rich_help_panel="Machine room")
+
+
+@db.command("upgrade", cls=PanelCommand)
+def upgrade_command(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Create the schema, or bring it to this version."""
+    from tuner.store.store import upgrade
+
+    document = upgrade(settings_of(storage).storage)
+    if as_json:
+        output.put_json(document)
+    elif document["from"] == document["to"]:
+        output.tell(f"{document['storage']}: schema {document['to']}, nothing to do")
+    else:
+        output.tell(f"{document['storage']}: schema {document['from'] or 'none'} → {document['to']}")
+
+
+@db.command("check", cls=PanelCommand)
+def check_command(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Say which schema the storage has and which is needed; exit 1 when they differ."""
+    from tuner.store.store import check
+
+    document = check(settings_of(storage).storage)
+    if as_json:
+        output.put_json(document)
+    else:
+        output.put(f"{document['storage']}: schema {document['schema'] or 'none'}, needed {document['needed']}")
+        output.put(f"Optuna's tables: {document['optuna_schema'] or 'none'}, needed {document['optuna_needed']}")
+    if not document["ok"]:
+        output.tell("tuner db upgrade brings it up to date")
+        raise typer.Exit(1)

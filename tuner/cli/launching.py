@@ -1,0 +1,222 @@
+"""`launch` and `resume`: create or continue a study, start its workers, watch it, show what was found."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuner.cli.group import PanelCommand
+from tuner.cli.places import (
+    ArtifactsOption,
+    CacheOption,
+    DataRootOption,
+    JsonOption,
+    NameArgument,
+    StorageOption,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from tuner.launch.opening import Resources
+    from tuner.yaml_file import YamlDocument
+
+_PANEL = "Search"
+_SPEC, _WORK = "The study", "Who works on it (may change at every launch)"
+
+TrialsOption = Annotated[
+    int | None, typer.Option("--trials", metavar="N", help="Budget; may rise later.", rich_help_panel=_SPEC)
+]
+EpochsOption = Annotated[
+    int | None, typer.Option("--epochs", metavar="N", help="Epochs of a trial.", rich_help_panel=_SPEC)
+]
+SeedOption = Annotated[
+    int | None, typer.Option("--seed", metavar="N", help="Seed of search and training.", rich_help_panel=_SPEC)
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any dotted key of the study file: train.lr=0.001, search.loss=[dice, focal].",
+        rich_help_panel=_SPEC,
+    ),
+]
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="TIME", help="Time with a live worker: 90s, 30m, 2h.", rich_help_panel=_WORK),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", help="Workers in all. Default: devices × per device.", rich_help_panel=_WORK
+    ),
+]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--devices", metavar="LIST", help="auto, cpu, mps, or cuda:0,cuda:1. Default: auto.", rich_help_panel=_WORK
+    ),
+]
+PerDeviceOption = Annotated[
+    str | None,
+    typer.Option("--workers-per-device", metavar="N|auto", help="Default: 1.", rich_help_panel=_WORK),
+]
+LauncherOption = Annotated[
+    str | None,
+    typer.Option(
+        "--launcher", metavar="NAME", help="local, inline or none (ray: not in this version).", rich_help_panel=_WORK
+    ),
+]
+ServeOption = Annotated[
+    bool, typer.Option("--serve", help="Serve the dashboard as well (not in this version).", rich_help_panel=_WORK)
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.command("launch", rich_help_panel=_PANEL, cls=PanelCommand)(launch)
+    app.command("resume", rich_help_panel=_PANEL, cls=PanelCommand)(resume)
+
+
+def launch(
+    study: Annotated[
+        Path | None, typer.Argument(metavar="[STUDY.yaml]", help="A study file of yours.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", metavar="NAME", help="Take studies/NAME.yaml instead.", rich_help_panel=_SPEC),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Name of the study.", rich_help_panel=_SPEC)
+    ] = None,
+    trials: TrialsOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+    timeout: TimeoutOption = None,
+    workers: WorkersOption = None,
+    devices: DevicesOption = None,
+    per_device: PerDeviceOption = None,
+    launcher: LauncherOption = None,
+    serve: ServeOption = False,
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    data_root: DataRootOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Create a study, or continue it where it stopped, and search until its budget is used up."""
+    resources = _resources(workers, devices, per_device, launcher, serve)
+    settings = settings_of(storage, artifacts, data_root, cache)
+    document = _study_document(study, dataset)
+    values = _values(name=name, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
+    _start(document, values, overrides or [], settings, resources, as_json=as_json)
+
+
+def resume(
+    name: NameArgument,
+    trials: TrialsOption = None,
+    epochs: EpochsOption = None,
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+    timeout: TimeoutOption = None,
+    workers: WorkersOption = None,
+    devices: DevicesOption = None,
+    per_device: PerDeviceOption = None,
+    launcher: LauncherOption = None,
+    serve: ServeOption = False,
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    data_root: DataRootOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Continue a study from what is stored: no file is needed. --trials raises its budget."""
+    from tuner.store.store import Store
+    from tuner.yaml_file import YamlDocument
+
+    resources = _resources(workers, devices, per_device, launcher, serve)
+    settings = settings_of(storage, artifacts, data_root, cache)
+    with Store.open(settings.storage, read_only=True) as store:
+        record = store.study(name)
+    values = _values(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
+    document = YamlDocument(record.spec, {}, f"study {name}")
+    _start(document, values, overrides or [], settings, resources, as_json=as_json)
+
+
+def _start(
+    document: "YamlDocument",
+    values: dict[str, Any],
+    overrides: list[str],
+    settings: Any,
+    resources: "Resources",
+    *,
+    as_json: bool,
+) -> None:
+    from tuner.cli.searching import search
+    from tuner.launch.opening import Request
+    from tuner.spec import load_spec
+
+    spec = load_spec(document, overrides, values)
+    request = Request(
+        spec=spec,
+        settings=settings,
+        resources=resources,
+        trials_given="budget.trials" in values,
+        timeout_given="budget.timeout" in values,
+    )
+    code = search(request, as_json=as_json)
+    if code:
+        raise typer.Exit(code)
+
+
+def _study_document(study: Path | None, dataset: str | None) -> "YamlDocument":
+    from tuner.errors import RequestError
+    from tuner.spec import find_study_file, shipped_studies
+    from tuner.yaml_file import read_yaml
+
+    if (study is None) == (dataset is None):
+        found = "neither was given" if study is None else "both were given"
+        raise RequestError(
+            f"name a study file, or --dataset and a name; {found}.",
+            hint=f"tuner launch STUDY.yaml, or tuner launch --dataset NAME: {', '.join(shipped_studies())}.",
+        )
+    if dataset is not None:
+        return find_study_file(dataset)
+    assert study is not None
+    if not study.exists() and str(study) in shipped_studies():
+        raise RequestError(f"there is no file {str(study)!r}.", hint=f"Did you mean --dataset {study}?")
+    return read_yaml(study)
+
+
+def _values(
+    *, name: str | None, trials: int | None, epochs: int | None, seed: int | None, timeout: str | None
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    if name is not None:
+        values["name"] = name
+    if trials is not None:
+        values |= {"budget.trials_per_loss": None, "budget.trials": trials}
+    if epochs is not None:
+        values["train.epochs"] = epochs
+    if seed is not None:
+        values["seed"] = seed
+    if timeout is not None:
+        values["budget.timeout"] = float(timeout) if timeout.replace(".", "", 1).isdecimal() else timeout
+    return values
+
+
+def _resources(
+    workers: int | None, devices: str | None, per_device: str | None, launcher: str | None, serve: bool
+) -> "Resources":
+    from tuner.errors import NotInThisVersionError
+    from tuner.launch.base import LAUNCHERS
+    from tuner.launch.opening import Resources
+
+    if launcher is not None:
+        LAUNCHERS.find(launcher, where="--launcher")
+    if launcher == "ray":
+        raise NotInThisVersionError("--launcher ray")
+    if serve:
+        raise NotInThisVersionError("--serve")
+    return Resources(workers=workers, devices=devices, per_device=per_device, launcher=launcher)

@@ -1,0 +1,44 @@
+"""`serve`: the REST API and the dashboard, and, if asked for, workers beside it."""
+
+import os
+from typing import Annotated
+
+import typer
+
+from tuner.cli.group import PanelCommand
+from tuner.cli.places import ArtifactsOption, CacheOption, DataRootOption, StorageOption, settings_of
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.command("serve", rich_help_panel="Search", cls=PanelCommand)(serve)
+
+
+def serve(
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Others than loopback need TUNER_API_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", help="0 takes any free one.")] = 8000,
+    workers: Annotated[int, typer.Option("--workers", metavar="N", help="Keep N workers that serve any study.")] = 0,
+    devices: Annotated[
+        str, typer.Option("--devices", metavar="LIST", help="auto, cpu, mps, or cuda:0,cuda:1; dealt to the workers.")
+    ] = "auto",
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    data_root: DataRootOption = None,
+    cache: CacheOption = None,
+) -> None:
+    """Open the REST API and the dashboard on the storage; with --workers, also run workers for any study."""
+    from api.running import serve as run
+    from api.service import ServiceSettings
+    from tuner.errors import SpecError
+    from tuner.launch.base import deal, read_devices
+    from tuner.logs import configure
+
+    if not 0 <= workers <= 256:
+        raise SpecError([f"{workers} is not a number of workers, 0 to 256"], where="--workers")
+    settings = settings_of(storage, artifacts, data_root, cache)
+    config = ServiceSettings.resolve(os.environ, settings, host=host, workers=workers)
+    slots = deal(read_devices(devices), per_device=1, total=workers)
+    configure(level="WARNING")
+    run(config, port=port, devices=slots, say=lambda text: typer.echo(text, err=True))

@@ -1,0 +1,99 @@
+"""A worker is a process of its own on this machine, with its share of the threads and its own log."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from tuner.errors import RunError
+from tuner.launch.base import Order
+from tuner.launch.lifeline import PARENT
+from tuner.settings import Settings
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class LocalLauncher:
+    """Starts `tuner worker` with the interpreter that runs here."""
+
+    def launch(self, order: Order) -> "LocalWorker":
+        """Start one worker. Raises RunError when its log cannot be written."""
+        try:
+            order.log.parent.mkdir(parents=True, exist_ok=True)
+            log = order.log.open("ab")
+        except OSError as error:
+            raise RunError(
+                f"a worker's log cannot be written: {error.strerror}.",
+                hint="Name a folder that may be written with --artifacts.",
+                where=str(order.log),
+            ) from error
+        command = [sys.executable, "-m", "tuner", "worker", "--study", order.study, "--device", order.device]
+        with log:
+            process = subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=worker_environment(order, os.environ),
+                start_new_session=True,  # Ctrl-C in the terminal is for the launcher, which drains the workers
+            )
+        return LocalWorker(order, process)
+
+
+class LocalWorker:
+    """A worker's process."""
+
+    def __init__(self, order: Order, process: "subprocess.Popen[bytes]") -> None:
+        self.order = order
+        self.process = process
+
+    def exit_code(self) -> int | None:
+        """Return the process's exit code, or None while it lives."""
+        return self.process.poll()
+
+    def drain(self) -> None:
+        """Send SIGTERM: the worker gives its trial back and ends."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL, and wait until the process is gone."""
+        self._send(signal.SIGKILL)
+        self.process.wait()
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+
+
+def worker_environment(order: Order, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return a worker's environment: places (a password in a URL is not for `ps`), its threads, its devices.
+
+    Workers on the CPU see no CUDA device, so that nothing of theirs ends up on one.
+    """
+    settings: Settings = order.settings
+    values = dict(environment)
+    values |= {
+        "TUNER_STORAGE": settings.storage,
+        "TUNER_ARTIFACTS": str(settings.artifacts),
+        "TUNER_CACHE": str(settings.cache),
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONUNBUFFERED": "1",
+        PARENT: str(os.getpid()),
+    }
+    values |= {name: str(order.threads) for name in THREAD_VARIABLES}
+    if settings.data_root is not None:
+        values["TUNER_DATA_ROOT"] = str(settings.data_root)
+    if order.device == "cpu":
+        values["CUDA_VISIBLE_DEVICES"] = ""
+    return values
+
+
+def last_lines(log: Path, count: int = 12) -> str:
+    """Return the end of a log, for messages about the worker that wrote it."""
+    try:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return f"(its log cannot be read: {error.strerror})"
+    return "\n".join(lines[-count:]) or "(its log is empty)"

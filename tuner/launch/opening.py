@@ -1,0 +1,309 @@
+"""From a specification to a stored study: everything is looked at first, and only then is anything created."""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tuner import __version__
+from tuner.errors import ConflictError, DataError, NotFoundError, SpecError
+from tuner.launch.base import read_devices
+from tuner.launch.continuing import check_same, new_total
+from tuner.launch.probe import Answer, Question, ask
+from tuner.settings import Settings
+from tuner.spec import StudySpec, load_spec
+from tuner.store.records import NewStudy, StudyRecord
+from tuner.store.store import Store
+from tuner.yaml_file import YamlDocument
+
+DEFECTS_SHOWN = 20
+AUTO = "auto"
+
+Say = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Who works on a study: what may be changed at every launch. None: as stored, else the default."""
+
+    workers: int | None = None
+    devices: str | None = None
+    per_device: str | None = None
+    launcher: str | None = None
+
+    def over(self, stored: Mapping[str, Any]) -> "Resources":
+        """Fill in what was not given from what is stored, else from the defaults."""
+        devices = self.devices or stored.get("devices") or AUTO
+        again = self.devices is None and self.per_device is None
+        return Resources(
+            workers=self.workers if self.workers is not None or not again else stored.get("workers"),
+            devices=devices,
+            per_device=self.per_device or stored.get("workers_per_device") or "1",
+            launcher=self.launcher or stored.get("launcher") or "local",
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is stored with the study."""
+        return {
+            "workers": self.workers,
+            "devices": self.devices,
+            "workers_per_device": self.per_device,
+            "launcher": self.launcher,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What is known of the data before a trial has run."""
+
+    fingerprint: str
+    protocol: str
+    train: int
+    """Training samples."""
+    validation: int
+    shape: tuple[int, ...]
+    classes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for at a launch."""
+
+    spec: StudySpec
+    settings: Settings
+    resources: Resources = field(default_factory=Resources)
+    trials_given: bool = False
+    """Whether the number of trials was typed: then a smaller one than stored is refused."""
+    timeout_given: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stored study, and what its workers need."""
+
+    record: StudyRecord
+    spec: StudySpec
+    resources: Resources
+    machine: Answer
+    data: DataFacts
+    is_new: bool
+
+
+def find_study(url: str, name: str) -> StudyRecord | None:
+    """Return a stored study, or None; creates nothing. Raises StorageError when the storage cannot be used."""
+    from tuner.store.database import Database
+    from tuner.store.places import check_file, read_url
+    from tuner.store.schema import versions
+
+    parsed = read_url(url)
+    if parsed.get_backend_name() == "sqlite" and not check_file(parsed, create=True).exists():
+        return None
+    database = Database.open(url, create=True)
+    try:
+        if versions(database)[0] is None:
+            return None
+    finally:
+        database.close()
+    with Store.open(url, read_only=True) as store:
+        try:
+            return store.study(name)
+        except NotFoundError:
+            return None
+
+
+def stored_spec(record: StudyRecord, *, overrides: Mapping[str, Any] | None = None) -> StudySpec:
+    """Return the specification of a stored study."""
+    return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"), values=overrides)
+
+
+def open_study(request: Request, *, say: Say, progress: Progress | None = None) -> Opened:
+    """Check everything, then create the study or continue it.
+
+    Raises:
+        RequestError: Something asked for cannot be; nothing was created or changed.
+        StorageError: The storage cannot be used.
+    """
+    spec, settings = request.spec, request.settings
+    record = find_study(settings.storage, spec.name)
+    if record is not None:
+        _check_continuation(request, record)
+    resources = request.resources.over(record.resources if record else {})
+    question = _question(resources)
+    check_writable(settings.artifacts)
+    check_data(spec, settings, say)
+    data = prepare_data(spec, settings, progress)
+    if record is None:
+        question = _with_sample(question, request, data)
+    elif record.resources.get("fingerprint") not in (None, data.fingerprint):
+        raise ConflictError(
+            f"the data of {spec.base.dataset['name']!r} has changed since study {spec.name!r} began: fingerprint "
+            f"{data.fingerprint[:16]}, stored {str(record.resources['fingerprint'])[:16]}. "
+            "Its trials could not be compared.",
+            hint="Bring the data back, or begin another study by --name.",
+            where=str(settings.data_root or settings.cache),
+        )
+    machine = ask(question)
+    with Store.open(settings.storage, create=True) as store:
+        if record is None:
+            spec = _resolved(spec, machine)
+            record, is_new = _create(store, spec, resources, data)
+            if not is_new:
+                check_same(record, request.spec, trials_given=request.trials_given)
+        else:
+            is_new = False
+            spec = stored_spec(record)
+        if not is_new:
+            record = _continue(store, record, request, resources, data)
+    return Opened(record, spec, resources, machine, data, is_new)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise SpecError unless files can be made below a folder that may not exist yet."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise SpecError(
+            [f"{place} may not be written" if place.is_dir() else f"{place} is not a folder"],
+            where=str(folder),
+            hint="Name a folder for the files of the trials by --artifacts or TUNER_ARTIFACTS.",
+        )
+
+
+def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
+    """Open every file of the data set. Raises DataError that lists what is broken or missing."""
+    from tuner.data.check import check
+
+    section = spec.base.dataset
+    defects = check(section, data_root=settings.data_root, cache=settings.cache)
+    if defects:
+        shown = defects[:DEFECTS_SHOWN]
+        more = f"\n  … and {len(defects) - len(shown)} more" if len(defects) > len(shown) else ""
+        raise DataError(
+            f"the data set {section['name']!r} has {len(defects)} defect{'s' * (len(defects) > 1)}:\n  "
+            + "\n  ".join(shown)
+            + more,
+            hint=f"tuner data check {section['name']} lists all of them; `--dataset phantom` needs no data.",
+        )
+
+
+def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None) -> DataFacts:
+    """Prepare the data into the cache, where the workers find it, and say what it holds."""
+    from tuner.data.prepared import prepare
+
+    data = prepare(
+        spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed, progress=progress
+    )
+    return DataFacts(
+        fingerprint=data.fingerprint,
+        protocol=data.validation_protocol,
+        train=len(data.train.labels),
+        validation=len(data.validation.labels),
+        shape=tuple(data.train.images.shape[1:]),
+        classes=data.classes,
+    )
+
+
+def first_estimate(spec: StudySpec, machine: Answer, data: DataFacts) -> float | None:
+    """Guess the seconds that a whole budget takes, from one measured sample; None when it could not be measured.
+
+    Validation costs a third of a training step for each sample. Pruning makes it shorter, other work longer.
+    """
+    if machine.sample_s is None:
+        return None
+    samples = data.train + data.validation / (3 * spec.base.train.validate_every)
+    return spec.total * spec.base.train.epochs * samples * machine.sample_s / len(machine.slots)
+
+
+def steps_per_epoch(spec: StudySpec, data: DataFacts) -> int:
+    """Return the optimiser steps of an epoch."""
+    return math.ceil(data.train / spec.base.train.batch_size)
+
+
+def _question(resources: Resources) -> Question:
+    per_device = str(resources.per_device)
+    if per_device != AUTO and (not per_device.isdecimal() or not 1 <= int(per_device) <= 256):
+        raise SpecError([f"{per_device!r} is not a number from 1 to 256, nor auto"], where="--workers-per-device")
+    if resources.workers is not None and not 1 <= resources.workers <= 1024:
+        raise SpecError([f"{resources.workers!r} is not a number from 1 to 1024"], where="--workers")
+    return Question(
+        devices=read_devices(str(resources.devices)),
+        per_device=None if per_device == AUTO else int(per_device),
+        workers=resources.workers,
+        precision=False,
+    )
+
+
+def _with_sample(question: Question, request: Request, data: DataFacts) -> Question:
+    """Ask for what a new study needs: the precision, and the time of a training step if anybody waits for it."""
+    spec = request.spec
+    question = replace(question, precision=spec.base.train.precision == AUTO)
+    if request.resources.launcher == "none" or spec.base.train.entry is not None:
+        return question
+    return replace(question, config=spec.config(spec.queue(3)[0]), shape=data.shape, classes=data.classes)
+
+
+def _check_continuation(request: Request, record: StudyRecord) -> None:
+    check_same(record, request.spec, trials_given=request.trials_given)
+    used_up = record.timeout_s is not None and record.spent_s >= record.timeout_s
+    if used_up and not request.timeout_given and new_timeout(record, request) is None:
+        raise ConflictError(
+            f"the time of study {record.name!r} is used up ({record.spent_s:.0f} s of {record.timeout_s:.0f} s).",
+            hint=f"Give it more by `tuner resume {record.name} --timeout 2h`.",
+        )
+
+
+def new_timeout(record: StudyRecord, request: Request) -> float | None:
+    """Return the new limit of the working time when it differs from the stored one, else None."""
+    asked = request.spec.budget.timeout
+    return asked if request.timeout_given or asked != record.spec["budget"].get("timeout") else None
+
+
+def _resolved(spec: StudySpec, machine: Answer) -> StudySpec:
+    values: dict[str, Any] = {}
+    if spec.base.train.threads is None:
+        values["threads"] = machine.threads
+    if spec.base.train.precision == AUTO:
+        values["precision"] = machine.precision or AUTO
+    return spec.with_train(**values)
+
+
+def _create(store: Store, spec: StudySpec, resources: Resources, data: DataFacts) -> tuple[StudyRecord, bool]:
+    try:
+        record = store.create_study(
+            NewStudy(
+                name=spec.name,
+                spec=spec.as_dict(),
+                space=spec.space,
+                objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
+                queue=spec.queue(),
+                seed=spec.seed,
+                retries=spec.budget.retries,
+                timeout_s=spec.budget.timeout,
+                resources=_stored(resources, data),
+                version=__version__,
+            )
+        )
+    except ConflictError:
+        return store.study(spec.name), False  # another launcher was a moment faster: help it
+    return record, True
+
+
+def _continue(
+    store: Store, record: StudyRecord, request: Request, resources: Resources, data: DataFacts
+) -> StudyRecord:
+    total = new_total(record, request.spec)
+    if total is not None:
+        tail = request.spec.queue(total)[record.total :] if request.spec.budget.trials_per_loss else []
+        store.raise_budget(record.name, total, tail)
+    timeout = new_timeout(record, request)
+    changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
+    store.go_on(record.name, resources=_stored(resources, data), **changes)
+    return store.study(record.name)
+
+
+def _stored(resources: Resources, data: DataFacts) -> dict[str, Any]:
+    return resources.as_dict() | {"fingerprint": data.fingerprint, "protocol": data.protocol}
