@@ -41,7 +41,7 @@ class TrainConfig(Section):
     batch_size: int = Field(16, ge=1, le=4096, description="Slices (2-D) or volumes (3-D) in an optimiser step.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum.")
     lr: float = Field(3e-4, gt=0, le=10, description="Peak learning rate.")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="Decoupled weight decay; not on biases and norms.")
+    weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay (decoupled with adamw); not on biases and norms.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd, first beta of adamw.")
     schedule: Literal["cosine", "one_cycle", "polynomial", "constant"] = Field(
         "cosine", description="How the learning rate falls over all optimiser steps."

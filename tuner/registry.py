@@ -113,10 +113,12 @@ class Row(Protocol):
     """What every registry row has."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """What YAML calls it."""
 
     @property
-    def options(self) -> tuple[Option, ...]: ...
+    def options(self) -> tuple[Option, ...]:
+        """What can be set about it."""
 
 
 RowT = TypeVar("RowT", bound=Row)

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,13 @@ class Settings:
             api_token=environment.get("TUNER_API_TOKEN") or None,
             allow_entry=tuple(name for name in allowed.replace(",", os.pathsep).split(os.pathsep) if name),
         )
+
+    def with_stored(self, resources: Mapping[str, Any]) -> "Settings":
+        """Fill in the data root with which a study was launched, where none is named here and that one exists."""
+        stored = resources.get("data_root")
+        if self.data_root is not None or not stored or not Path(stored).is_dir():
+            return self
+        return replace(self, data_root=Path(stored))
 
 
 def normalise_url(url: str) -> str:

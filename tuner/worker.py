@@ -202,7 +202,7 @@ class Worker:
         from tuner.training.trainer import train
 
         name = study.record.name
-        data = self._prepared(config, study.spec.seed)
+        data = self._prepared(config, study)
         trial = Trial(study.spec, claim, config, ramp_epochs(config, data))
         folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
         reports = train(
@@ -230,11 +230,12 @@ class Worker:
         asks = not report.replayed and trial.pruner.asks(report.epoch, trial.ramp_epochs, bracket=trial.bracket)
         return self.store.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
 
-    def _prepared(self, config: TrialConfig, seed: int) -> PreparedData:
-        key = json.dumps(config.dataset, sort_keys=True)
+    def _prepared(self, config: TrialConfig, study: Study) -> PreparedData:
+        key = json.dumps([config.dataset, study.spec.seed], sort_keys=True)
         if key not in self._data:
+            places = self.settings.with_stored(study.record.resources)
             self._data[key] = prepare(
-                config.dataset, data_root=self.settings.data_root, cache=self.settings.cache, seed=seed
+                config.dataset, data_root=places.data_root, cache=places.cache, seed=study.spec.seed
             )
         return self._data[key]
 

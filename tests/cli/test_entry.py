@@ -80,7 +80,6 @@ def test_wrong_words_are_answered_with_the_right_ones(tuner: Shell, here: Path, 
 @pytest.mark.parametrize(
     "words",
     [
-        ["serve", "--port", "8000"],
         ["plan", "--dataset", "phantom"],
         ["predict", "run", "image.png", "-o", "masks"],
         ["report", "organs", "-o", "report.html"],

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import pytest
+
 from tests.cli.shell import STUDY, run_apart, start
 from tuner.errors import TunerError
 from tuner.store.store import Store
@@ -73,11 +75,14 @@ def test_from_launch_to_a_trained_winner(tmp_path: Path) -> None:
     assert (tmp_path / "final" / "best.safetensors").is_file()
 
 
-def test_ctrl_c_gives_running_trials_back(tmp_path: Path) -> None:
-    """Exit code 130, nothing left running, and the command that goes on."""
+@pytest.mark.parametrize("signals", [pytest.param(1, id="once"), pytest.param(2, id="to the process and its group")])
+def test_ctrl_c_gives_running_trials_back(tmp_path: Path, signals: int) -> None:
+    """Exit code 130, nothing left running, and the command that goes on; `timeout` sends its signal twice."""
     with launched(tmp_path, str(slow_study(tmp_path))) as process:
         wait_for(tmp_path, "RUNNING")
-        process.send_signal(signal.SIGINT)
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.02)
         _, err = process.communicate(timeout=60)
 
     assert process.returncode == 130

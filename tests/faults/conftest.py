@@ -1,5 +1,3 @@
 """The same storages as the tests of the store."""
 
-from tests.store.conftest import postgres, postgres_url, sqlite_url, url
-
-__all__ = ["postgres", "postgres_url", "sqlite_url", "url"]
+from tests.store.conftest import *  # noqa: F403 (fixtures that ask for each other)

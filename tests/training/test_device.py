@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from tuner.errors import SpecError
-from tuner.training.device import available_devices, is_out_of_memory, resolve_device, resolve_precision
+from tuner.training.device import (
+    available_devices,
+    is_out_of_memory,
+    resolve_device,
+    resolve_precision,
+    sound_precision,
+)
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
@@ -58,10 +64,14 @@ def test_other_shortages_are_recognised(error: Exception, expected: bool) -> Non
 
 def test_a_cause_counts() -> None:
     """Wrapped errors keep their reason."""
-    try:
-        try:
-            raise MemoryError
-        except MemoryError as inner:
-            raise RuntimeError("the batch could not be made") from inner
-    except RuntimeError as outer:
-        assert is_out_of_memory(outer)
+    error = RuntimeError("the batch could not be made")
+    error.__cause__ = MemoryError()
+
+    assert is_out_of_memory(error)
+
+
+def test_volumes_are_not_trained_in_bfloat16_on_the_cpu() -> None:
+    """Its 3-D convolutions have wrong gradients there, which would look like a bad loss."""
+    assert resolve_precision("cpu", 3) == "float32"
+    assert sound_precision("bfloat16", "cpu", 3) == "float32"
+    assert sound_precision("bfloat16", "cpu", 2) == "bfloat16"

@@ -18,12 +18,6 @@ class Net(nn.Module):
         self.norm = nn.BatchNorm2d(4)
 
 
-class OwnParameter(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.temperature = nn.Parameter(torch.ones(3, 3))
-
-
 def torch_schedule(name: str, optimizer: torch.optim.Optimizer) -> LRScheduler:
     if name == "cosine":
         return CosineAnnealingLR(optimizer, STEPS)
@@ -64,12 +58,12 @@ def test_warm_up_rises_to_the_peak() -> None:
 
 def test_only_weights_decay() -> None:
     """Decaying norms and biases, or a loss's own parameters, trains something else than was asked for."""
-    model, loss = Net(), OwnParameter()
-    optimizer = build_optimizer(model, loss, make_config(weight_decay=0.1).train, "cpu")
+    model, temperature = Net(), nn.Parameter(torch.ones(3, 3))
+    optimizer = build_optimizer(model, [{"params": [temperature]}], make_config(weight_decay=0.1).train, "cpu")
     decays = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
 
     assert decays[id(model.conv.weight)] == 0.1
-    assert {decays[id(p)] for p in (model.conv.bias, model.norm.weight, model.norm.bias, loss.temperature)} == {0.0}
+    assert {decays[id(p)] for p in (model.conv.bias, model.norm.weight, model.norm.bias, temperature)} == {0.0}
     assert len(trained_parameters(optimizer)) == 5
 
 
@@ -77,10 +71,19 @@ def test_only_weights_decay() -> None:
 def test_options_are_read_from_the_optimizer(name: str) -> None:
     """The check of the effective configuration is worth nothing when it reads the configuration itself."""
     train = make_config(optimizer=name, momentum=0.8, weight_decay=0.02, schedule="polynomial", warmup=0.1).train
-    optimizer = build_optimizer(Net(), nn.Module(), train, "cpu")
+    optimizer = build_optimizer(Net(), [], train, "cpu")
     found = effective_train(optimizer, Schedule(train.schedule, train.lr, train.warmup, 10))
 
     assert found == {f"train.{key}": getattr(train, key) for key in
                      ("optimizer", "lr", "momentum", "schedule", "warmup", "weight_decay")}  # fmt: skip
     optimizer.param_groups[0]["weight_decay"] = 0.5
     assert effective_train(optimizer, Schedule("cosine", 1.0, 0.0, 1))["train.weight_decay"] == 0.5
+
+
+def test_what_a_loss_learns_has_its_own_rate() -> None:
+    """Where a paper gives a rate, the schedule must scale it and not replace it."""
+    groups = [{"params": [nn.Parameter(torch.ones(1))], "lr": 0.1}, {"params": [nn.Parameter(torch.ones(1))]}]
+    optimizer = build_optimizer(Net(), groups, make_config(lr=0.01).train, "cpu")
+    Schedule("cosine", 0.01, 0.0, 10).set_lr(optimizer, 5)
+
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.005, 0.005, 0.05, 0.005])

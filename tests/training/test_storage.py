@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tuner.errors import RunError
 from tuner.training.storage import append_lines, read_lines, write_file
 
 LIMITED = """
@@ -60,3 +61,11 @@ def test_half_lines_are_not_read(tail: bytes, kept: int, tmp_path: Path) -> None
 def test_a_missing_file_has_no_lines(tmp_path: Path) -> None:
     """The first epoch finds none."""
     assert read_lines(tmp_path / "none") == []
+
+
+def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
+    """`tuner train -o` below a file: one sentence, no traceback."""
+    (tmp_path / "file").touch()
+
+    with pytest.raises(RunError, match="cannot be written"):
+        write_file(tmp_path / "file" / "config.yaml", b"x")

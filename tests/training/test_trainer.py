@@ -27,7 +27,6 @@ from tuner.config import TrialConfig
 from tuner.data.prepared import PreparedData
 from tuner.metrics.catalogue import METRICS
 from tuner.training.reports import Diverged, EpochReport
-from tuner.training.run import Run
 from tuner.training.trainer import train
 
 Configure = Callable[..., TrialConfig]
@@ -310,12 +309,13 @@ def test_volumes_train_too(config: Configure, tmp_path: Path) -> None:
         assert predictions[data.validation.cases[0]].shape == (4, 16, 16)
 
 
-def test_threads_are_obeyed(config: Configure, data: PreparedData) -> None:
+def test_threads_are_obeyed(config: Configure, data: PreparedData, tmp_path: Path) -> None:
     """The number of threads changes the numbers: a worker must use the stored one."""
     before = torch.get_num_threads()
     try:
-        Run(config(threads=2), data, "cpu").close()
+        run(config(threads=2, epochs=1), data, tmp_path)
         assert torch.get_num_threads() == 2
+        assert json.loads((tmp_path / "environment.json").read_text())["threads"] == 2
     finally:
         torch.set_num_threads(before)
 

@@ -15,6 +15,8 @@ from tuner.launch.crew import Crew
 POLL_S = 1.0
 DRAIN_S = 60.0
 """Workers that have not given their trials back so long after Ctrl-C are ended hard."""
+SAME_S = 0.5
+"""Signals that come so soon after the first are the same wish: `timeout`, for one, signals a process and its group."""
 OVER = ("done", "stopped")
 
 
@@ -24,12 +26,17 @@ class Interruptions:
     def __init__(self, crew: Crew) -> None:
         self.count = 0
         self._crew = crew
+        self._first = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Take a signal."""
+        if self.count and time.monotonic() - self._first < SAME_S:
+            return
         self.count += 1
+        self._first = self._first or time.monotonic()
         if self.count > 1:
             self._crew.kill()
+            os.write(2, b"\nended at once; `tuner resume` goes on from the last finished epochs\n")
             os._exit(INTERRUPTED)
 
 

@@ -129,6 +129,7 @@ def open_study(request: Request, *, say: Say, progress: Progress | None = None) 
     spec, settings = request.spec, request.settings
     record = find_study(settings.storage, spec.name)
     if record is not None:
+        settings = settings.with_stored(record.resources)
         _check_continuation(request, record)
     resources = request.resources.over(record.resources if record else {})
     question = _question(resources)
@@ -149,14 +150,14 @@ def open_study(request: Request, *, say: Say, progress: Progress | None = None) 
     with Store.open(settings.storage, create=True) as store:
         if record is None:
             spec = _resolved(spec, machine)
-            record, is_new = _create(store, spec, resources, data)
+            record, is_new = _create(store, spec, resources, data, settings)
             if not is_new:
                 check_same(record, request.spec, trials_given=request.trials_given)
         else:
             is_new = False
             spec = stored_spec(record)
         if not is_new:
-            record = _continue(store, record, request, resources, data)
+            record = _continue(store, record, replace(request, settings=settings), resources, data)
     return Opened(record, spec, resources, machine, data, is_new)
 
 
@@ -240,10 +241,10 @@ def _question(resources: Resources) -> Question:
 def _with_sample(question: Question, request: Request, data: DataFacts) -> Question:
     """Ask for what a new study needs: the precision, and the time of a training step if anybody waits for it."""
     spec = request.spec
-    question = replace(question, precision=spec.base.train.precision == AUTO)
+    question = replace(question, precision=spec.base.train.precision == AUTO, shape=data.shape)
     if request.resources.launcher == "none" or spec.base.train.entry is not None:
         return question
-    return replace(question, config=spec.config(spec.queue(3)[0]), shape=data.shape, classes=data.classes)
+    return replace(question, config=spec.config(spec.queue(3)[0]), classes=data.classes)
 
 
 def _check_continuation(request: Request, record: StudyRecord) -> None:
@@ -271,7 +272,9 @@ def _resolved(spec: StudySpec, machine: Answer) -> StudySpec:
     return spec.with_train(**values)
 
 
-def _create(store: Store, spec: StudySpec, resources: Resources, data: DataFacts) -> tuple[StudyRecord, bool]:
+def _create(
+    store: Store, spec: StudySpec, resources: Resources, data: DataFacts, settings: Settings
+) -> tuple[StudyRecord, bool]:
     try:
         record = store.create_study(
             NewStudy(
@@ -283,7 +286,7 @@ def _create(store: Store, spec: StudySpec, resources: Resources, data: DataFacts
                 seed=spec.seed,
                 retries=spec.budget.retries,
                 timeout_s=spec.budget.timeout,
-                resources=_stored(resources, data),
+                resources=_stored(resources, data, settings),
                 version=__version__,
             )
         )
@@ -297,13 +300,16 @@ def _continue(
 ) -> StudyRecord:
     total = new_total(record, request.spec)
     if total is not None:
-        tail = request.spec.queue(total)[record.total :] if request.spec.budget.trials_per_loss else []
+        planned = request.spec.budget.trials_per_loss or request.spec.sampler["name"] == "grid"
+        tail = request.spec.queue(total)[record.total :] if planned else []
         store.raise_budget(record.name, total, tail)
     timeout = new_timeout(record, request)
     changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
-    store.go_on(record.name, resources=_stored(resources, data), **changes)
+    store.go_on(record.name, resources=_stored(resources, data, request.settings), **changes)
     return store.study(record.name)
 
 
-def _stored(resources: Resources, data: DataFacts) -> dict[str, Any]:
-    return resources.as_dict() | {"fingerprint": data.fingerprint, "protocol": data.protocol}
+def _stored(resources: Resources, data: DataFacts, settings: Settings) -> dict[str, Any]:
+    root = str(settings.data_root) if settings.data_root else None
+    facts = {"fingerprint": data.fingerprint, "protocol": data.protocol, "data_root": root}
+    return resources.as_dict() | facts

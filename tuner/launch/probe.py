@@ -110,7 +110,8 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     slots = deal(devices, per_device=per_device, total=asked["workers"])
     threads = threads_each(len(slots))
     sample_s = _time_sample(asked, devices[0], threads) if asked["config"] else None
-    return {"slots": slots, "threads": threads, "precision": resolve_precision(devices[0]), "sample_s": sample_s}
+    precision = resolve_precision(devices[0], spatial_dims=max(2, len(asked["shape"]) - 1))
+    return {"slots": slots, "threads": threads, "precision": precision, "sample_s": sample_s}
 
 
 def _fitting(device: str) -> int:

@@ -88,7 +88,7 @@ def _surface_scores(
     for is_present, distances in zip(present, measured, strict=True):
         for name in names:
             if distances is not None:
-                scores[name].append(getattr(distances, name)())
+                scores[name].append(float(getattr(distances, name)()))
             else:
                 scores[name].append(worst[name] if is_present else None)
     return scores

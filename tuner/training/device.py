@@ -30,19 +30,30 @@ def resolve_device(name: str) -> str:
     return wanted
 
 
-def resolve_precision(device: str) -> str:
+def resolve_precision(device: str, spatial_dims: int = 2) -> str:
     """Return what `train.precision: auto` means on a device; the same machine always gives the same answer.
 
-    bfloat16 where the hardware multiplies it (CUDA from compute capability 8, CPUs with AMX or AVX512-BF16), float16
-    on older CUDA devices with tensor cores, else float32.
+    bfloat16 where the hardware multiplies it (CUDA from compute capability 8; for images, CPUs with AMX or
+    AVX512-BF16), float16 on older CUDA devices with tensor cores, else float32.
     """
     kind = torch.device(device).type
     if kind == "cuda":
         major, _ = torch.cuda.get_device_capability(device)
         return "bfloat16" if major >= 8 else "float16" if major == 7 else "float32"
     if kind == "cpu" and cpu_multiplies_bfloat16():
-        return "bfloat16"
+        return sound_precision("bfloat16", device, spatial_dims)
     return "float32"
+
+
+def sound_precision(precision: str, device: str, spatial_dims: int) -> str:
+    """Return `precision`, or float32 where the device computes wrongly in it: half types in volumes on the CPU.
+
+    oneDNN's gradient of the weights of a 3x3x3 convolution in bfloat16 is garbage when the volume is two voxels deep
+    (seen with torch 2.13 on AVX512-BF16), as it is at the bottom of a U-Net.
+    """
+    if torch.device(device).type == "cpu" and spatial_dims == 3:
+        return "float32"
+    return precision
 
 
 def cpu_multiplies_bfloat16() -> bool:

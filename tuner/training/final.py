@@ -19,7 +19,7 @@ from tuner.training.checkpoint import LAST
 from tuner.training.evaluate import Labels, by_class
 from tuner.training.record import BEST, TrialFolder
 from tuner.training.reports import EpochReport
-from tuner.training.storage import write_json
+from tuner.training.storage import space_needed, write_json
 from tuner.training.trainer import train
 from tuner.training.trial import Trial, build_trial
 
@@ -56,8 +56,9 @@ def train_final(
     Raises:
         DataError: No validation case holds any class, so no epoch has a value.
     """
-    for name in (LAST, BEST, RESULT):
-        (folder / name).unlink(missing_ok=True)
+    with space_needed(folder):
+        for name in (LAST, BEST, RESULT):
+            (folder / name).unlink(missing_ok=True)
     for report in train(config, data=data, device=device, folder=folder, stop=stop, allow_entry=allow_entry):
         on_epoch(report)
     record = TrialFolder(folder, config, device)

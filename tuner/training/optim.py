@@ -1,7 +1,7 @@
 """Optimisers, and learning rates as a pure function of the step: a continued training needs no scheduler's state."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,20 +20,30 @@ ONE_CYCLE_END = 1e4
 POLYNOMIAL_POWER = 0.9
 
 
-def build_optimizer(model: nn.Module, loss: nn.Module, train: TrainConfig, device: str) -> Optimizer:
+def build_optimizer(
+    model: nn.Module, learned: Iterable[Mapping[str, Any]], train: TrainConfig, device: str
+) -> Optimizer:
     """Build adamw, or sgd with Nesterov momentum.
 
-    Weights decay; biases, norms and other vectors do not, nor do parameters of the loss, which have a group of their
-    own. The decay is decoupled in adamw, and part of the gradient in sgd, as usual with either.
+    Weights decay; biases, norms and other vectors do not, nor does what the loss learns. The decay is decoupled in
+    adamw, and part of the gradient in sgd, as usual with either.
+
+    Args:
+        model: The network.
+        learned: Groups of parameters of the loss; an `lr` of their own keeps its ratio to `train.lr` all along.
+        train: Options.
+        device: Where the parameters are.
     """
     vectors = [p for p in model.parameters() if p.ndim <= 1]
     weights = [p for p in model.parameters() if p.ndim > 1]
-    groups = [
-        {"params": weights, "weight_decay": train.weight_decay, "role": "weights"},
-        {"params": vectors, "weight_decay": 0.0, "role": "vectors"},
-        {"params": list(loss.parameters()), "weight_decay": 0.0, "role": "loss"},
+    groups: list[dict[str, Any]] = [
+        {"params": weights, "weight_decay": train.weight_decay, "role": "weights", "ratio": 1.0},
+        {"params": vectors, "weight_decay": 0.0, "role": "vectors", "ratio": 1.0},
     ]
-    filled: list[dict[str, Any]] = [group for group in groups if group["params"]]
+    for group in learned:
+        ratio = group.get("lr", train.lr) / train.lr
+        groups.append({"weight_decay": 0.0, **group, "role": "loss", "ratio": ratio})
+    filled = [group for group in groups if group["params"]]
     if train.optimizer == "sgd":
         return SGD(filled, lr=train.lr, momentum=train.momentum, nesterov=train.momentum > 0)
     fused = torch.device(device).type in ("cuda", "cpu")
@@ -62,10 +72,10 @@ class Schedule:
         return self.lr * _FALLS[self.name]((step - rising) / max(1, self.steps - rising))
 
     def set_lr(self, optimizer: Optimizer, step: int) -> float:
-        """Give all groups of an optimiser the learning rate of a step, and return it."""
+        """Give all groups of an optimiser the learning rate of a step (times their ratio), and return it."""
         lr = self.at(step)
         for group in optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["ratio"]
         return lr
 
 

@@ -44,7 +44,8 @@ class TrialFolder:
         self._level = logging.NOTSET
 
     def __enter__(self) -> "TrialFolder":
-        self.path.mkdir(parents=True, exist_ok=True)
+        with space_needed(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         write_file(self.path / "config.yaml", dump_yaml(self.config.as_dict()).encode())
         write_json(self.path / "environment.json", environment(self.config, self.device))
         with space_needed(self.path / LOG):

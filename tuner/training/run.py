@@ -1,5 +1,6 @@
 """A training under way: its parts, its data on the device, one epoch of it, and its state for the checkpoint."""
 
+import logging
 import math
 import os
 from collections.abc import Callable, Mapping
@@ -21,6 +22,8 @@ from tuner.training.reports import Diverged
 from tuner.training.seeds import epoch_order, generator, seed_everything
 from tuner.training.trial import build_trial
 
+logger = logging.getLogger(__name__)
+
 LIGHT = {"rotation": 10.0, "scale": 0.05, "translation": 0.025, "intensity": 0.25, "noise": 0.1}
 """What `train.augment: light` changes of the defaults."""
 
@@ -32,7 +35,6 @@ class Run:
     """Everything that one training holds in memory."""
 
     def __init__(self, config: TrialConfig, data: PreparedData, device: str) -> None:
-        configure_torch(config.train)
         self.config, self.data, self.device = config, data, device
         self.trial = build_trial(config, data, device)
         self.samples = Samples(data.train, device)
@@ -41,6 +43,10 @@ class Run:
         kind = torch.device(device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=self.trial.precision == "float16")
         self.parameters = trained_parameters(self.trial.optimizer)
+        logger.info(
+            "%d samples, %d for validation, on %s in %s, %d threads",
+            *(len(self.samples), len(self.validation), device, self.trial.precision, torch.get_num_threads()),
+        )
         if config.train.compile:
             self.trial.model.network = cast(nn.Module, torch.compile(self.trial.model.network))
 

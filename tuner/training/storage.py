@@ -8,18 +8,27 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import DiskFullError
+from tuner.errors import DiskFullError, RunError
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """No space, the user's quota, the process's own limit."""
 
 
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST})
+
+
 @contextmanager
 def space_needed(path: Path) -> Iterator[None]:
-    """Turn the system's errors for lack of space into DiskFullError."""
+    """Turn the system's errors for lack of space into DiskFullError, for lack of permission into RunError."""
     try:
         yield
     except OSError as error:
+        if error.errno in FORBIDDEN:
+            raise RunError(
+                f"{path.name!r} cannot be written: {error.strerror}.",
+                hint="Name a folder that may be written.",
+                where=str(path.parent),
+            ) from error
         if error.errno not in NO_SPACE:
             raise
         raise DiskFullError(

@@ -12,13 +12,14 @@ from time import perf_counter
 
 from tuner.config import TrialConfig
 from tuner.data.prepared import PreparedData
+from tuner.errors import DiskFullError
 from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkpoint
 from tuner.training.entry import load_entry, run_entry
 from tuner.training.evaluate import Validation
 from tuner.training.predict import Pictures
 from tuner.training.record import TrialFolder
 from tuner.training.reports import EpochReport, check_finite
-from tuner.training.run import Run
+from tuner.training.run import Run, configure_torch
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ def train(
         EntryError: `train.entry` is not allowed, cannot be imported, or yields something else than epochs.
         DiskFullError: There is no space for a checkpoint; the last one stays.
     """
+    configure_torch(config.train)
     with TrialFolder(folder, config, device) as record:
         if config.train.entry is not None:
             yield from _train_elsewhere(config, device, record, stop, allow_entry)
@@ -94,10 +96,18 @@ def _train(config: TrialConfig, run: Run, record: TrialFolder, stop: Callable[[]
         pictures.write()
     except GeneratorExit:
         if not stop():
-            pictures.write()
+            _write_late(pictures)
         raise
     finally:
         checkpoint.discard()
+
+
+def _write_late(pictures: Pictures) -> None:
+    """Write the pictures of a training that was ended from outside, which must not fail over them."""
+    try:
+        pictures.write()
+    except DiskFullError as error:
+        logger.warning("%s", error)
 
 
 def _resume(run: Run, record: TrialFolder, identity: str) -> list[EpochReport]:

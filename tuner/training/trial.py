@@ -1,5 +1,6 @@
 """The parts of one trial, built from its configuration, and the proof that they are what was asked for."""
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,9 +16,11 @@ from tuner.errors import EffectiveConfigError
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.models.build import SegmentationNet, build_model
 from tuner.registry import Scalar
-from tuner.training.device import resolve_precision
+from tuner.training.device import resolve_precision, sound_precision
 from tuner.training.optim import Schedule, build_optimizer, effective_train
 from tuner.training.seeds import seed_everything
+
+logger = logging.getLogger(__name__)
 
 CHECKED = ("model.", "loss")
 """Every parameter of these sections must come back from the built parts; of `train`, those that the parts report."""
@@ -44,11 +47,11 @@ class Trial:
 
     def logits(self, images: Tensor) -> Tensor:
         """Run the network under autocast: [B, C, *S] to [B, classes, *S]."""
-        kind = torch.device(self.device).type
+        if self.precision == "float32":
+            return cast(Tensor, self.model(images))
         dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
-        with torch.autocast(kind, dtype=dtype, enabled=self.precision != "float32"):
-            found: Tensor = self.model(images)
-        return found
+        with torch.autocast(torch.device(self.device).type, dtype=dtype):
+            return cast(Tensor, self.model(images))
 
     def effective_options(self) -> dict[str, Scalar]:
         """Return what the built parts really use, under the names of the configuration."""
@@ -81,11 +84,11 @@ def build_trial(config: TrialConfig, data: PreparedData, device: str) -> Trial:
     trial = Trial(
         model=model,
         loss=loss,
-        optimizer=build_optimizer(model, loss, train, device),
+        optimizer=build_optimizer(model, loss.parameter_groups(), train, device),
         schedule=Schedule(train.schedule, train.lr, train.warmup, steps * train.epochs),
         device=device,
         seed=seed,
-        precision=resolve_precision(device) if train.precision == "auto" else train.precision,
+        precision=_precision(train.precision, device, data.spatial_dims),
         layout=layout,
         steps_per_epoch=steps,
     )
@@ -119,6 +122,13 @@ def fast_layout(model: nn.Module, device: str, dims: int) -> torch.memory_format
     if kind == "mps" or (kind == "cpu" and (dims == 3 or any(isinstance(m, slow_norms) for m in model.modules()))):
         return torch.contiguous_format
     return torch.channels_last if dims == 2 else torch.channels_last_3d
+
+
+def _precision(wanted: str, device: str, dims: int) -> str:
+    used = resolve_precision(device, dims) if wanted == "auto" else sound_precision(wanted, device, dims)
+    if wanted not in ("auto", used):
+        logger.warning("volumes on %s are trained in %s: its gradients in %s are wrong", device, used, wanted)
+    return used
 
 
 def _same(wanted: object, used: object) -> bool:

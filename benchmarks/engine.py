@@ -1,0 +1,234 @@
+"""Our engine beside the script that a practitioner writes (`naive_search.py`): equal work, wall time, equal quality.
+
+    python -m benchmarks.engine --data-root DIR [--epochs 12] [--configs FILE] [--workers 2]
+
+Both train the same list of configurations in this run, one after the other, on the same cores: the script in one
+process with as many threads as there are workers, ours in processes of one thread each. Equal: network, losses and
+their options, learning rates, schedule, optimiser steps, batch size, image size, data (validation on the test volumes,
+`dataset.validation: test`). Wall time is from the start of the first process to the end of the last: start-up,
+imports and preparing the data count. Afterwards, off the clock, both networks of every configuration (as they were
+after the last epoch) predict the first test volume, and one function scores the predictions at the volume's own size.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+CONFIGS = [
+    {"loss": "dice_ce", "weight": 0.5, "lr": 0.003},
+    {"loss": "focal", "gamma": 1.0, "lr": 0.005},
+    {"loss": "tversky", "alpha": 0.3, "lr": 0.003},
+    {"loss": "dice_focal", "gamma": 2.0, "weight": 0.5, "lr": 0.005},
+]
+"""In the words of the naive script."""
+
+BATCH = 8
+MONAI_DICE = {"batch": False, "classes": "all", "smooth": 1e-5}
+"""What MONAI's losses do by default: a mean over samples, absent classes counted."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", required=True, type=Path, help="folder that holds `synapse/`")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--configs", type=Path, help="JSON list as `--fixed` of the naive script takes it")
+    parser.add_argument("--role", choices=["table", "naive", "ours", "score"], default="table", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help="keep everything here")
+    args = parser.parse_args()
+    if args.role == "naive":
+        run_naive(args)
+    elif args.role == "ours":
+        run_ours(args)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            args.folder = args.folder or Path(scratch)
+            args.folder.mkdir(parents=True, exist_ok=True)
+            configs = json.loads(args.configs.read_text()) if args.configs else CONFIGS
+            (args.folder / "configs.json").write_text(json.dumps(configs))
+            if args.role == "table":
+                print_table(args, configs)
+            else:
+                print(json.dumps(scores(args, configs)))
+
+
+def print_table(args: argparse.Namespace, configs: list[dict[str, Any]]) -> None:
+    naive, naive_cpu = timed(args, "naive", count=1, threads=args.workers)
+    ours, ours_cpu = timed(args, "ours", count=args.workers, threads=1)
+    found = scores(args, configs)
+    print(f"\n{len(configs)} configurations, {args.epochs} epochs, {args.size} x {args.size}, {args.workers} cores\n")
+    print("| | naive script | tuner | |")
+    print("|---|---|---|---|")
+    print(f"| wall time, end to end | {naive:.1f} s | {ours:.1f} s | {naive / ours:.2f} times less |")
+    print(f"| CPU time | {naive_cpu:.1f} s | {ours_cpu:.1f} s | {naive_cpu / ours_cpu:.2f} times less |")
+    for config, row in zip(configs, found, strict=True):
+        options = ", ".join(f"{key} {value}" for key, value in config.items() if key != "loss")
+        print(f"| Dice, {config['loss']} ({options}) | {row['naive']:.4f} | {row['ours']:.4f} "
+              f"| {row['ours'] - row['naive']:+.4f} |")  # fmt: skip
+    means = [sum(row[side] for row in found) / len(found) for side in ("naive", "ours")]
+    print(f"| Dice, mean | {means[0]:.4f} | {means[1]:.4f} | {means[1] - means[0]:+.4f} |")
+
+
+def timed(args: argparse.Namespace, role: str, *, count: int, threads: int) -> tuple[float, float]:
+    """Run `count` processes of a role to their end; return wall and CPU seconds (the latter bear a busy machine)."""
+    environment = os.environ | {
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "passive",
+        "PYTHONWARNINGS": "ignore",
+    }
+    command = [
+        *(sys.executable, "-m", "benchmarks.engine", "--role", role, "--data-root", str(args.data_root)),
+        *("--size", str(args.size), "--epochs", str(args.epochs), "--folder", str(args.folder)),
+    ]
+    began, used = time.perf_counter(), children_cpu_s()
+    processes = [subprocess.Popen(command, env=environment, stdout=sys.stderr) for _ in range(count)]
+    codes = [process.wait() for process in processes]
+    if any(codes):
+        raise SystemExit(f"{role} failed")
+    return time.perf_counter() - began, children_cpu_s() - used
+
+
+def children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def run_naive(args: argparse.Namespace) -> None:
+    """What `naive_search.py --fixed` does; each network is kept as it is when its training ends."""
+    import torch
+
+    from benchmarks import naive_search
+
+    networks = []
+    build = naive_search.UNet
+    naive_search.UNet = lambda *a, **k: networks.append(build(*a, **k)) or networks[-1]
+    given = ["--data", str(args.data_root / "synapse"), "--layout", "synapse", "--size", str(args.size)]
+    given += ["--epochs", str(args.epochs), "--batch", str(BATCH), "--fixed", str(args.folder / "configs.json")]
+    sys.argv = ["naive_search.py", *given]
+    naive_search.main()
+    torch.save([network.state_dict() for network in networks], args.folder / "naive.pt")
+
+
+def run_ours(args: argparse.Namespace) -> None:
+    """One worker: take the next configuration that nobody has taken, train it, until none is left."""
+    from tuner.training.trainer import train
+
+    configs = json.loads((args.folder / "configs.json").read_text())
+    data = None
+    for number in claims(args.folder, len(configs)):
+        config = translated(configs[number], args)
+        data = data or prepared(config, args)
+        for report in train(config, data=data, device="cpu", folder=args.folder / f"{number}", stop=lambda: False):
+            print(number, report.epoch, f"{report.metrics['dice']:.4f}", f"{report.seconds:.2f} s", flush=True)
+
+
+def claims(folder: Path, count: int) -> Iterator[int]:
+    """Yield the numbers that this process has taken: who creates the file has the number."""
+    for number in range(count):
+        try:
+            (folder / f"{number}.claim").touch(exist_ok=False)
+        except FileExistsError:
+            continue
+        yield number
+
+
+def translated(config: dict[str, Any], args: argparse.Namespace) -> Any:
+    """Say a configuration of the naive script in our words."""
+    from tuner.config import load_config
+
+    name, lr = config["loss"], config["lr"]
+    loss: dict[str, Any] = {
+        # their weight is Dice's, ours the cross entropy's (or focal's)
+        "dice_ce": lambda: {"name": "dice_cross_entropy", "weight": 1 - config["weight"], **MONAI_DICE},
+        "dice_focal": lambda: {
+            "name": "dice_focal", "gamma": config["gamma"], "weight": 1 - config["weight"], **MONAI_DICE
+        },
+        "dice": lambda: {"name": "dice", **MONAI_DICE},
+        "focal": lambda: {"name": "focal", "gamma": config["gamma"]},
+        "tversky": lambda: {
+            "name": "tversky", "alpha": config["alpha"], "beta": 1 - config["alpha"], **MONAI_DICE
+        },
+    }[name]()  # fmt: skip
+    train = {"epochs": args.epochs, "batch_size": BATCH, "lr": lr, "weight_decay": 1e-5, "warmup": 0.0}
+    train |= {"clip_norm": None, "threads": 1, "seed": 0}
+    return load_config(
+        {
+            "dataset": {"name": "synapse", "size": args.size, "validation": "test"},
+            "model": {"name": "monai_unet", "width": 16, "depth": 4, "residual_units": 2, "norm": "instance"},
+            "loss": loss,
+            "train": train,
+        }
+    )
+
+
+def prepared(config: Any, args: argparse.Namespace) -> Any:
+    from tuner.data.prepared import prepare
+
+    return prepare(config.dataset, data_root=args.data_root, cache=args.folder / "cache", seed=0)
+
+
+def scores(args: argparse.Namespace, configs: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """Mean foreground Dice of the first test volume, for both networks of every configuration."""
+    import torch
+    from monai.networks.nets import UNet
+
+    from tuner.data.prepared import test_cases
+    from tuner.metrics.score import mean_scores, score_case
+    from tuner.training.final import predict_case
+    from tuner.training.trial import build_trial
+
+    theirs = torch.load(args.folder / "naive.pt", weights_only=True)
+    images = naive_inputs(args)
+    found = []
+    for number, config in enumerate(configs):
+        ours = translated(config, args)
+        data = prepared(ours, args)
+        case = next(iter(test_cases(ours.dataset, data_root=args.data_root, cache=args.folder / "cache", seed=0)))
+        trial = build_trial(ours, data, "cpu")
+        trial.model.load_state_dict(torch.load(args.folder / f"{number}/last.ckpt", weights_only=True)["model"])
+        naive = UNet(2, 1, data.classes, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2)
+        naive.load_state_dict(theirs[number])
+        predictions = {
+            "naive": predict_naive(naive, images, case.label.shape[-2:]),
+            "ours": predict_case(trial, case, data, batch_size=BATCH),
+        }
+        row = {}
+        for side, prediction in predictions.items():
+            score = score_case(prediction, case.label, data.classes, data.ignore_index, ("dice",))
+            row[side] = float(mean_scores([score])[0]["dice"] or 0.0)
+        found.append(row)
+    return found
+
+
+def naive_inputs(args: argparse.Namespace) -> Any:
+    """The slices of the first test volume as the naive script resizes them."""
+    import torch
+
+    from benchmarks import naive_search
+
+    arguments = argparse.Namespace(data=str(args.data_root / "synapse"), layout="synapse", size=args.size)
+    task = naive_search.Task(arguments)
+    return torch.stack([torch.as_tensor(item["image"]) for item in task.val])
+
+
+def predict_naive(network: Any, images: Any, size: tuple[int, int]) -> Any:
+    import torch
+
+    from tuner.data.resize import resize_labels
+
+    network.eval()
+    with torch.no_grad():
+        return resize_labels(network(images).argmax(1).to(torch.uint8).numpy(), size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""What a fresh clone installs: pinned, torch first, with everything that the wheel must hold."""
+
+import re
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PINS = dict(
+    line.lower().replace("_", "-").split("==")
+    for line in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    if line and not line.startswith("#")
+)
+
+
+def test_every_dependency_is_pinned() -> None:
+    """What was tested is what is installed, on the day of the release and a year later."""
+    wanted = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    names = [re.split(r"[\[<>=!~; ]", text, maxsplit=1)[0].lower().replace("_", "-") for text in wanted]
+
+    assert [name for name in names if name not in PINS] == []
+
+
+def test_the_pin_of_torch_takes_any_build() -> None:
+    """CPU here, CUDA there: the index of the machine says which, the version stays."""
+    assert "+" not in PINS["torch"]
+    assert "constraints.txt" in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_study_files_and_migrations(tmp_path: Path) -> None:
+    """`tuner launch --dataset phantom` must work where no repository is."""
+    import subprocess
+    import sys
+
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(tmp_path), str(REPOSITORY)]
+    subprocess.run(build, check=True, capture_output=True)
+    names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
+
+    for name in ("tuner/studies/phantom.yaml", "tuner/studies/synapse.yaml", "tuner/cli/app.py", "tuner/__main__.py"):
+        assert name in names
+    assert any(name.startswith("tuner/store/migrations/versions/v") for name in names)
+    assert any(name.endswith("licenses/LICENSE") for name in names)
