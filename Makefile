@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 TRIALS ?= 24
+PARALLEL ?= -n auto --maxprocesses=8 --dist worksteal
 
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.installed-dev
@@ -43,10 +44,10 @@ demo: $(INSTALLED)
 	@echo "Then, for example:              $(BIN)/tuner status phantom"
 
 test: $(DEVELOPED)
-	$(BIN)/python -m pytest -q -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not gpu"
 
 test-slow: $(DEVELOPED)
-	$(BIN)/python -m pytest -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL)
 
 bench: $(DEVELOPED)
 	@for script in benchmarks/*.py; do \

@@ -53,6 +53,7 @@ class Meter:
     def __init__(self, *engines: Engine) -> None:
         self.statements: list[int] = []
         self.seconds: list[float] = []
+        self.cpu: list[float] = []
         self.parts: dict[str, list[float]] = defaultdict(list)
         self._count = 0
         self._engines = set(engines)
@@ -65,8 +66,9 @@ class Meter:
     @contextmanager
     def trial(self) -> Iterator[None]:
         """Measure one trial."""
-        self._count, start = 0, time.perf_counter()
+        self._count, start, busy = 0, time.perf_counter(), time.process_time()
         yield
+        self.cpu.append(time.process_time() - busy)
         self.seconds.append(time.perf_counter() - start)
         self.statements.append(self._count)
 
@@ -83,87 +85,95 @@ class Meter:
             event.remove(engine, "before_cursor_execute", self._note)
 
 
-def run_ours(url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> Meter:
-    """Run trials with the product's store, sampler and pruner."""
-    with Store.open(url, create=True) as store:
+class Ours:
+    """The product's store, sampler and pruner."""
+
+    def __init__(self, url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> None:
+        self.space = space
+        self.store = Store.open(url, create=True)
         queue: list[dict[str, Any]] = [{}] * (len(earlier) + trials)
-        study = store.create_study(NewStudy("bench", {}, space, OBJECTIVES, queue))
-        fill_ours(store._database.writer, study.study_id, space, earlier)
-        worker = store.register_worker(pid=1, device="cpu", study="bench", version="", host="bench")
-        searcher = Searcher(space, ("maximize",), sampler="tpe", options={}, seed=0)
-        pruner = make_pruner("median", {"min_epochs": 1}, epochs=EPOCHS + 1)
-        meter, cursor, chance = Meter(store._database.writer, store._database.reader), 0, random.Random(2)
-        for _ in range(trials):
-            with meter.trial():
-                cursor = _one_of_ours(store, study.study_id, worker, searcher, pruner, cursor, chance, meter)
-        meter.close()
-        return meter
+        self.study_id = self.store.create_study(NewStudy("bench", {}, space, OBJECTIVES, queue)).study_id
+        fill_ours(self.store._database.writer, self.study_id, space, earlier)
+        self.worker = self.store.register_worker(pid=1, device="cpu", study="bench", version="", host="bench")
+        self.searcher = Searcher(space, ("maximize",), sampler="tpe", options={}, seed=0)
+        self.pruner = make_pruner("median", {"min_epochs": 1}, epochs=EPOCHS + 1)
+        self.meter = Meter(self.store._database.writer, self.store._database.reader)
+        self.cursor = 0
 
-
-def _one_of_ours(
-    store: Store,
-    study_id: int,
-    worker: str,
-    searcher: Searcher,
-    pruner: Any,
-    cursor: int,
-    chance: random.Random,
-    meter: Meter,
-) -> int:
-    with meter.part("claim"):
-        store.requeue_lost_trials(study_id)
-        claim = store.claim(study_id, worker)
-        assert claim is not None
-    with meter.part("history"):
-        history = store.history(study_id, cursor)
-    with meter.part("sampler"):
-        searcher.observe(history.finished)
-        params = searcher.suggest(claim.slot, fixed=claim.params, running=history.running)
-    with meter.part("point"):
-        store.set_params(claim, params, store_space(searcher))
-    curve = simulated_curve(chance, EPOCHS)
-    with meter.part("reports"):
-        for number, value in enumerate(curve, start=1):
-            row = EpochRow(number, value, {"dice": value}, {}, 1 - value, 1e-3, 1.0)
-            answer = store.report(claim, row, peers=pruner.asks(number, 0), bracket=0)
-            if answer.peers:
-                pruner.decide(number, answer.peers)
-    with meter.part("finish"):
-        assert store.finish(claim, Outcome(State.COMPLETE, values=(max(curve),), last=(EPOCHS, curve[-1])))
-    return history.cursor
-
-
-def store_space(searcher: Searcher) -> SearchSpace:
-    """Return the space that a searcher searches."""
-    return searcher._space
-
-
-def run_optuna(url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> Meter:
-    """Run trials as a script with plain Optuna does."""
-    storage = optuna.storages.RDBStorage(url)
-    sampler = optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=0)
-    study = optuna.create_study(
-        study_name="plain",
-        storage=storage,
-        sampler=sampler,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=10),
-        direction="maximize",
-    )
-    fill_optuna(storage.engine, study._study_id, space, earlier)
-    meter, chance = Meter(storage.engine), random.Random(2)
-    for _ in range(trials):
-        with meter.trial():
-            trial = study.ask()
-            _suggest(trial, space)
-            curve = simulated_curve(chance, EPOCHS)
+    def one_trial(self, curve: tuple[float, ...]) -> None:
+        """Run one trial whose scores are given."""
+        part, store = self.meter.part, self.store
+        with part("claim"):
+            store.requeue_lost_trials(self.study_id)
+            claim = store.claim(self.study_id, self.worker)
+            assert claim is not None
+        with part("history"):
+            history = store.history(self.study_id, self.cursor)
+            self.cursor = history.cursor
+        with part("sampler"):
+            self.searcher.observe(history.finished)
+            params = self.searcher.suggest(claim.slot, fixed=claim.params, running=history.running)
+        with part("point"):
+            store.set_params(claim, params, self.space)
+        with part("reports"):
             for number, value in enumerate(curve, start=1):
-                trial.report(value, number)
-                trial.should_prune()
-            study.tell(trial, max(curve))
-    meter.close()
-    storage.remove_session()
-    storage.engine.dispose()
-    return meter
+                row = EpochRow(number, value, {"dice": value}, {}, 1 - value, 1e-3, 1.0)
+                answer = store.report(claim, row, peers=self.pruner.asks(number, 0), bracket=0)
+                if answer.peers:
+                    self.pruner.decide(number, answer.peers)
+        with part("finish"):
+            assert store.finish(claim, Outcome(State.COMPLETE, values=(max(curve),), last=(EPOCHS, curve[-1])))
+
+    def close(self) -> None:
+        """Close the store."""
+        self.meter.close()
+        self.store.close()
+
+
+class Plain:
+    """What a script with plain Optuna does."""
+
+    def __init__(self, url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> None:
+        self.space = space
+        self.storage = optuna.storages.RDBStorage(url)
+        self.study = optuna.create_study(
+            study_name="plain",
+            storage=self.storage,
+            sampler=optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=0),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=10),
+            direction="maximize",
+        )
+        fill_optuna(self.storage.engine, self.study._study_id, space, earlier)
+        self.meter = Meter(self.storage.engine)
+
+    def one_trial(self, curve: tuple[float, ...]) -> None:
+        """Run one trial whose scores are given."""
+        trial = self.study.ask()
+        _suggest(trial, self.space)
+        for number, value in enumerate(curve, start=1):
+            trial.report(value, number)
+            trial.should_prune()
+        self.study.tell(trial, max(curve))
+
+    def close(self) -> None:
+        """Close the storage."""
+        self.meter.close()
+        self.storage.remove_session()
+        self.storage.engine.dispose()
+
+
+def compare(urls: tuple[str, str], space: SearchSpace, earlier: list[Earlier], trials: int) -> tuple[Meter, Meter]:
+    """Run the same curves on both sides, one trial of each in turn, so that other load meets both alike."""
+    ours, plain = Ours(urls[0], space, earlier, trials), Plain(urls[1], space, earlier, trials)
+    chance = random.Random(2)
+    for _ in range(trials):
+        curve = simulated_curve(chance, EPOCHS)
+        for side in (ours, plain):
+            with side.meter.trial():
+                side.one_trial(curve)
+    ours.close()
+    plain.close()
+    return ours.meter, plain.meter
 
 
 def _suggest(trial: optuna.Trial, space: SearchSpace) -> None:
@@ -185,21 +195,26 @@ def milliseconds(seconds: list[float]) -> float:
 
 
 def report(results: list[tuple[str, int, Meter, Meter]]) -> None:
-    """Print the two tables."""
-    print("| storage | earlier trials | statements: ours | Optuna | ms a trial: ours | Optuna | ours / Optuna ", end="")
-    print("| first trial, ms: ours | Optuna |\n|---|---|---|---|---|---|---|---|---|")
+    """Print the tables."""
+    heads = ("storage", "earlier trials", "statements: ours", "Optuna", "ms a trial: ours", "Optuna", "ours / Optuna")
+    heads += ("client CPU ms: ours", "Optuna", "first trial, ms: ours", "Optuna")
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for storage, earlier, ours, plain in results:
         mine, theirs = milliseconds(ours.seconds), milliseconds(plain.seconds)
-        print(
-            f"| {storage} | {earlier} | {max(ours.statements)} | {max(plain.statements[1:])} | {mine:.0f}"
-            f" | {theirs:.0f} | {mine / theirs:.2f} | {1000 * ours.seconds[0]:.0f} | {1000 * plain.seconds[0]:.0f} |"
-        )
+        cells = [storage, earlier, max(ours.statements), max(plain.statements[1:]), f"{mine:.0f}", f"{theirs:.0f}"]
+        cells += [f"{mine / theirs:.2f}", f"{milliseconds(ours.cpu):.0f}", f"{milliseconds(plain.cpu):.0f}"]
+        cells += [f"{1000 * ours.seconds[0]:.0f}", f"{1000 * plain.seconds[0]:.0f}"]
+        print(f"| {' | '.join(map(str, cells))} |")
     parts = list(results[0][2].parts)
     print(f"\nWhere ours goes, ms a trial:\n\n| storage | earlier trials | {' | '.join(parts)} |")
     print("|---|---|" + "---|" * len(parts))
     for storage, earlier, ours, _ in results:
-        cells = " | ".join(f"{milliseconds(ours.parts[part]):.1f}" for part in parts)
-        print(f"| {storage} | {earlier} | {cells} |")
+        row = " | ".join(f"{milliseconds(ours.parts[part]):.1f}" for part in parts)
+        print(f"| {storage} | {earlier} | {row} |")
+
+
+def _empty(server: Server | None, file: Path) -> str:
+    return f"sqlite:///{file}" if server is None else server.new_database().replace("://", "+psycopg://")
 
 
 def main() -> None:
@@ -223,13 +238,9 @@ def main() -> None:
                 server = stack.enter_context(running_server(durable=True))
             for number in map(int, options.earlier.split(",")):
                 earlier = earlier_trials(spec.space, number, EPOCHS)
-                meters = []
-                for name, run in (("ours", run_ours), ("plain", run_optuna)):
-                    url = server.new_database() if server else f"sqlite:///{folder / f'{name}{number}.db'}"
-                    url = url.replace("postgresql://", "postgresql+psycopg://")
-                    meters.append(run(url, spec.space, earlier, options.trials))
-                    gc.collect()
-                results.append((storage, number, meters[0], meters[1]))
+                urls = (_empty(server, folder / f"ours{number}.db"), _empty(server, folder / f"plain{number}.db"))
+                results.append((storage, number, *compare(urls, spec.space, earlier, options.trials)))
+                gc.collect()
                 print(f"{storage}, {number} earlier trials: done", file=sys.stderr)
     report(results)
 

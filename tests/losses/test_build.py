@@ -1,5 +1,6 @@
 """From configuration to loss: names, options, sums, and what is handed back."""
 
+import pickle
 from typing import Any
 
 import pytest
@@ -196,3 +197,105 @@ def test_check_finds_bad_labels() -> None:
     """The trainer asks once, on any device."""
     with pytest.raises(LossInputError):
         built("dice").check(torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 9))
+
+
+def test_losses_survive_pickling(entry: LossEntry) -> None:
+    """Spawned workers and deep copies of a trainer carry the loss along."""
+    loss = built(entry)
+    target = blobs((8, 8))
+    logits = scores(target)
+
+    again = pickle.loads(pickle.dumps(loss))
+
+    assert again(logits, target) == loss(logits, target)
+
+
+def test_what_a_loss_learns_reaches_the_optimizer() -> None:
+    """The tolerance of the robust T-loss has a learning rate of its own, and no weight decay."""
+    loss = built("robust_t", {"learning_rate": 0.05})
+    (group,) = loss.parameter_groups()
+    optimizer = torch.optim.AdamW([{"params": [torch.nn.Parameter(torch.zeros(1))]}, group], lr=1e-3)
+    target = blobs((8, 8))
+    before = loss.state_dict()["terms.robust_t.state.log_nu"].clone()
+
+    loss(scores(target), target).backward()
+    optimizer.step()
+
+    assert optimizer.param_groups[1]["lr"] == 0.05
+    assert optimizer.param_groups[1]["weight_decay"] == 0.0
+    assert loss.state_dict()["terms.robust_t.state.log_nu"] != before
+
+
+def test_frozen_parameters_are_no_optimizers_business() -> None:
+    """InverseForm's regressor is trained before, and head and trunk after."""
+    assert built("inverse_form").parameter_groups() == []
+    assert len(built("boundary_aware").parameter_groups()[0]["params"]) == 4
+
+
+def weights_over_epochs(name: str, options: dict[str, Any], epochs: int) -> list[tuple[float, ...]]:
+    loss = built(name, options)
+    found = []
+    for epoch in range(1, epochs + 1):
+        loss.on_epoch(epoch, epochs)
+        found.append(loss.blend.weights(loss.moment))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        pytest.param("boundary", {"weight": 0.5}, [(0.5, 1), (0.5, 1), (0.5, 1)], id="constant"),
+        pytest.param(
+            "boundary",
+            {"schedule": "increase", "weight": 0.01, "step": 0.02},
+            [(0.01, 1), (0.03, 1), (0.05, 1)],
+            id="increase",
+        ),
+        pytest.param(
+            "boundary", {"schedule": "rebalance", "step": 0.6}, [(0, 1), (0.6, 0.4), (0.99, 0.01)], id="rebalance"
+        ),
+        pytest.param("hausdorff", {"schedule": "ramp", "weight": 0.8}, [(0, 1), (0.4, 0.6), (0.8, 0.2)], id="ramp"),
+        pytest.param("region_wise", {"schedule": "alone"}, [(1, 0), (1, 0), (1, 0)], id="alone"),
+        pytest.param("region_wise", {"schedule": "gradual"}, [(0, 1), (0.5, 0.5), (0.99, 0.01)], id="gradual"),
+        pytest.param("active_boundary", {"start": 0.5, "weight": 2.0}, [(0, 1), (2, 1), (2, 1)], id="late-start"),
+    ],
+)
+def test_schedules(name: str, options: dict[str, Any], expected: list[tuple[float, ...]]) -> None:
+    """Weights of loss and base over three epochs, as the catalogue describes them."""
+    for found, wanted in zip(weights_over_epochs(name, options, 3), expected, strict=True):
+        assert found == pytest.approx(wanted)
+
+
+def test_equalised_loss_is_never_more_than_its_base() -> None:
+    """Karimi's rule of equal means: squared distances would drown every base."""
+    target = blobs((12, 12))
+    logits = scores(target)
+    base = built("dice_cross_entropy")(logits, target)
+
+    total = built("hausdorff", {"weight": 100.0})(logits, target)
+
+    torch.testing.assert_close(total, 2 * base)
+
+
+def test_maps_that_are_handed_in_are_used() -> None:
+    """The data layer makes them once; a loss that made its own would be slow and nobody would notice."""
+    target = blobs((8, 8))
+    logits = scores(target)
+    loss = built("boundary", {"weight": 1.0})
+    none = {"signed_distance": torch.zeros(2, 3, 8, 8)}
+
+    torch.testing.assert_close(loss(logits, target, none), built("dice_cross_entropy")(logits, target))
+    with pytest.raises(LossInputError, match=r"signed_distance.*\[2, 3, 9, 8\].*\[2, 3, 8, 8\]"):
+        loss(logits, target, {"signed_distance": torch.zeros(2, 3, 9, 8)})
+
+
+def test_features_of_the_network_are_used() -> None:
+    """The conditional boundary loss works on features where the model hands them over, at their own size."""
+    target = blobs((8, 8))
+    features = torch.randn(2, 4, 4, 4, dtype=torch.float64, requires_grad=True)
+    inputs = {"features": features, "classifier_weight": torch.randn(3, 4), "classifier_bias": torch.zeros(3)}
+
+    built("conditional_boundary")(scores(target), target, inputs).backward()
+
+    assert features.grad is not None
+    assert features.grad.abs().max() > 0

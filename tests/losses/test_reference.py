@@ -9,6 +9,7 @@ from monai import losses as monai
 from torch.nn import functional as F
 
 from tests.losses.scenes import FREQUENCIES, VOID, blobs, built, scores, truth
+from tuner.losses.inverse_form import FrozenRegressor, drawn_pairs, geodesic_distance
 
 TARGET = blobs((12, 12))
 LOGITS = scores(TARGET)
@@ -241,3 +242,22 @@ def test_sums_of_a_whole_image_keep_small_changes() -> None:
     exact = built("dice", {"classes": "all"}, classes=2)(logits.double(), target)
 
     assert float(value) == pytest.approx(float(exact), abs=1e-6)
+
+
+def test_geodesic_distance_is_the_angle_of_the_nearest_rotation() -> None:
+    """By singular values in numpy; and the slope exists where these are equal."""
+    theta = np.array([[1.1, 0.05, -0.2], [-0.03, 0.9, 0.1], [0.0, 0.0, 1.0]])
+    u, _, v = np.linalg.svd(theta)
+    identity = torch.eye(3, dtype=torch.float64, requires_grad=True)
+
+    assert float(geodesic_distance(torch.tensor(theta))) == pytest.approx(np.arccos((np.trace(u @ v) - 1) / 2))
+    assert torch.autograd.grad(geodesic_distance(identity), identity)[0].isfinite().all()
+
+
+def test_regressor_finds_how_borders_were_moved() -> None:
+    """A regressor that had learnt nothing would make InverseForm a constant."""
+    maps, coefficients = drawn_pairs(128, torch.Generator().manual_seed(5))
+
+    found = FrozenRegressor(classes=3)(maps)
+
+    assert (found - coefficients).square().mean() < 0.5 * coefficients.square().mean()

@@ -1,6 +1,7 @@
 """The storage is Optuna's: its own tools open it and see what happened."""
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -22,8 +23,10 @@ from tests.store.examples import (
     pruned,
     run_all,
 )
+from tuner.errors import SpecError
 from tuner.search.distributions import distribution, internal
-from tuner.store.optuna_tables import distribution_json, internal_value
+from tuner.search.space import SearchSpace
+from tuner.store.optuna_tables import distribution_json, internal_value, value_rows
 from tuner.store.states import Reason
 from tuner.store.store import Store
 
@@ -155,3 +158,24 @@ def test_the_dashboard_shows_a_study(store: Store, storage: optuna.storages.RDBS
     assert answers == ["200 OK"]
     assert [t["state"] for t in document["trials"]] == ["Complete", "Waiting", "Waiting"]
     assert document["trials"][0]["values"] == [0.5]
+
+
+def test_values_without_a_place_in_optunas_tables_are_refused(store: Store) -> None:
+    """A choice is stored as its index: one that does not exist would read as another one."""
+    loss = SPACE.dimensions[0]
+
+    with pytest.raises(SpecError, match="outside dice, focal, tversky"):
+        internal_value(loss, "hinge")
+
+    assert [row["value_type"] for row in value_rows(1, (math.inf, -math.inf, 0.5))] == ["INF_POS", "INF_NEG", "FINITE"]
+
+
+def test_a_fixed_loss_is_every_trials_loss(store: Store) -> None:
+    """Peers are counted by loss, and lists are filtered by it, where nothing is searched too."""
+    space = SearchSpace(SPACE.dimensions[1:2])
+    study = store.create_study(new_study(trials=2, space=space, spec={"loss": {"name": "dice"}}))
+    claim = store.claim(study.study_id, "w1")
+    assert claim is not None
+    assert store.set_params(claim, {"train.lr": 1e-3}, space)
+
+    assert [row["loss"] for row in store.trials("organs")] == ["dice", "dice"]

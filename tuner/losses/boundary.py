@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.function import segmentation_loss
-from tuner.losses.reductions import class_mean, quotient
+from tuner.losses.reductions import WeighedSum, class_mean, quotient
 from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
 
@@ -23,7 +23,7 @@ def boundary(view: View, *, signed_distance: Tensor | None = None, include_backg
     phi = target_map(view, "signed_distance", signed_distance)
     first = 0 if include_background else 1
     scale = math.hypot(*phi.shape[2:]) if normalise else 1.0
-    weighted = (view.probabilities[:, first:] * phi.flatten(2)[:, first:]).sum()
+    weighted: Tensor = WeighedSum.apply(view.probabilities, phi.flatten(2), first)  # type: ignore[no-untyped-call]
     return weighted / (scale * view.n_valid * (view.classes - first))
 
 
@@ -47,7 +47,8 @@ def region_wise(
         return (false - view.p_true * relative_depth(view, distance)).sum() / (view.n_valid * view.classes)
     phi = target_map(view, "signed_distance", signed_distance).flatten(2)
     z = phi.scatter(1, view.flat_labels.unsqueeze(1), -distance.unsqueeze(1))
-    return (view.probabilities * z).sum() / (view.n_valid * view.classes)
+    weighted: Tensor = WeighedSum.apply(view.probabilities, z, 0)  # type: ignore[no-untyped-call]
+    return weighted / (view.n_valid * view.classes)
 
 
 def relative_depth(view: View, distance: Tensor) -> Tensor:

@@ -5,36 +5,48 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.losses.function import segmentation_loss
-from tuner.losses.reductions import window_mean
 from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
 
-SCALES = (3, 7, 15)
-HIDDEN = 32
+SCALES = (2, 4, 8)
+HIDDEN = 16
 
 
 class DistanceHead(nn.Module):
-    """A small network from class probabilities, at the pixel and averaged around it, to the scores of K bins.
+    """A small network from class probabilities, at the pixel and around it, to the scores of K distance bins.
 
-    It works in any number of dimensions, starts the same each time, and is trained with the segmentation network.
+    What lies around is averaged over blocks of 2, 4 and 8 pixels, mixed there, and interpolated back. The head works
+    in any number of dimensions, starts the same each time, and is trained with the segmentation network.
     """
 
     def __init__(self, *, classes: int, bins: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
         inputs = classes * (1 + len(SCALES))
-        self.first = nn.Parameter(torch.randn(HIDDEN, inputs, generator=generator) * (2 / inputs) ** 0.5)
-        self.first_bias = nn.Parameter(torch.zeros(HIDDEN))
+        first = torch.randn(1 + len(SCALES), HIDDEN, classes, generator=generator)
+        self.first = nn.Parameter(first * (2 / inputs) ** 0.5)
         self.last = nn.Parameter(torch.randn(bins, HIDDEN, generator=generator) * (1 / HIDDEN) ** 0.5)
+        self.first_bias = nn.Parameter(torch.zeros(HIDDEN))
         self.last_bias = nn.Parameter(torch.zeros(bins))
 
     def forward(self, probabilities: Tensor) -> Tensor:
         """Return scores [B, K, *S] from probabilities [B, C, *S]."""
-        around = [window_mean(probabilities, size) for size in SCALES]
-        inputs = torch.cat([probabilities, *around], 1).movedim(1, -1)
-        kind = inputs.dtype
-        hidden = torch.relu(F.linear(inputs, self.first.to(kind), self.first_bias.to(kind)))
-        return F.linear(hidden, self.last.to(kind), self.last_bias.to(kind)).movedim(-1, 1)
+        first = self.first.to(probabilities.dtype)
+        hidden = _mixed(probabilities, first[0], self.first_bias)
+        size = list(probabilities.shape[2:])
+        pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
+        way = "bilinear" if len(size) == 2 else "trilinear"
+        for scale, weight in zip(SCALES, first[1:], strict=True):
+            if min(size) >= scale:
+                around = _mixed(pool(probabilities, scale), weight, None)
+                hidden = hidden + F.interpolate(around, size=size, mode=way, align_corners=False)
+        return _mixed(torch.relu(hidden), self.last.to(hidden.dtype), self.last_bias)
+
+
+def _mixed(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Mix the channels of maps [B, I, *S] by weight [O, I]."""
+    mixed = torch.matmul(weight, maps.flatten(2)).reshape(len(maps), len(weight), *maps.shape[2:])
+    return mixed if bias is None else mixed + bias.to(mixed.dtype).view(-1, *(1,) * (maps.ndim - 2))
 
 
 @segmentation_loss()

@@ -16,6 +16,7 @@ from tuner.losses.view import View
 
 CONTEXT, CENTRE, PULL = 1.0, 0.2, 2.0
 LEAST_NORM = 1e-4
+MOST_ANCHORS = 8192
 
 
 @segmentation_loss()
@@ -67,7 +68,8 @@ def boundary_parts(
     centre: cross-entropy of the classified mean of all same-class neighbours, and of the rightly predicted ones.
     pull: squared distance of a rightly predicted anchor to the mean of its rightly predicted same-class neighbours
     (no gradient through the mean). The last two are averaged over the anchors of a class, then over classes. The
-    released code drops class 0 from the context; ours does not.
+    released code drops class 0 from the context; ours does not. Of more than MOST_ANCHORS anchors in a batch every
+    second (third, ...) one is taken: they are neighbours and say nearly the same.
     """
     valid = torch.ones_like(near) if view.void is None else ~view.void
     anchors = _Anchors.of(near & valid, view.labels, view.logits.detach().argmax(1), valid, window)
@@ -78,13 +80,14 @@ def boundary_parts(
     own = rows[anchors.places]
     same_sum, right_sum = torch.zeros_like(own), torch.zeros_like(own)
     context = own.new_zeros(())
-    for around in anchors.neighbours():
+    neighbours = anchors.neighbours()
+    for around in neighbours:
         other = rows[around.places]
         same_sum = same_sum + other * around.same.unsqueeze(1)
         right_sum = right_sum + other * around.right.unsqueeze(1)
         gap = (F.cosine_similarity(own, other, dim=1, eps=LEAST_NORM) - around.same).square()
         context = context + (gap * around.inner).sum() / around.inner.sum().clamp_min(1)
-    same, right = anchors.counts()
+    same, right = (torch.stack(kinds).sum(0) for kinds in zip(*((n.same, n.right) for n in neighbours), strict=True))
     every = same_sum / (same + 1e-5).unsqueeze(1)
     hit = right_sum / (right + 1e-5).unsqueeze(1)
     sure = anchors.is_right & (right > 0)
@@ -124,6 +127,8 @@ class _Anchors:
         where = near.nonzero()
         sizes = tuple(near.shape[1:])
         places = near.flatten().nonzero().squeeze(1)
+        thinning = max(1, -(-len(places) // MOST_ANCHORS))
+        where, places = where[::thinning], places[::thinning]
         right = (guess == labels) & valid
         return cls(places, where[:, 1:], sizes, offsets, labels.flatten(), right.flatten(), valid.flatten())
 
@@ -155,15 +160,12 @@ class _Anchors:
             found.append(_Neighbour(places, same.to(kind), right.to(kind), (central & known).to(kind)))
         return found
 
-    def counts(self) -> tuple[Tensor, Tensor]:
-        around = self.neighbours()
-        return sum((n.same for n in around[1:]), around[0].same), sum((n.right for n in around[1:]), around[0].right)
-
 
 def _entropy(centres: Tensor, labels: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     if weight is None:
         return F.cross_entropy(torch.log(centres.clamp_min(TINY)), labels, reduction="none")
-    return F.cross_entropy(F.linear(centres, weight.to(centres.dtype), bias), labels, reduction="none")
+    offset = None if bias is None else bias.to(centres.dtype)
+    return F.cross_entropy(F.linear(centres, weight.to(centres.dtype), offset), labels, reduction="none")
 
 
 def _mean_of_classes(values: Tensor, labels: Tensor, counts: Tensor, classes: int) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tuner.losses.view import View, read_view
+from tuner.registry import load
 
 
 class LossFunction:
@@ -29,6 +30,10 @@ class LossFunction:
         with full_precision(logits):
             view = read_view(logits, target, ignore_index=ignore_index, sums=sums, squares=squares)
             return self.on(view, **options)
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        """Pickle by name, as a function is."""
+        return load, (f"{self.formula.__module__}:{self.formula.__qualname__}",)
 
     def reads(self, **options: object) -> tuple[bool, bool]:
         """Say whether these options need sums of probabilities, and of their squares."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.function import segmentation_loss
-from tuner.losses.target_maps import marked_labels
+from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
 from tuner.maps import border_distance
 
@@ -16,7 +16,16 @@ EROSIONS = 10
 
 
 @segmentation_loss()
-def hausdorff(view: View, *, variant: str, alpha: float, include_background: bool, normalise: bool) -> Tensor:
+def hausdorff(
+    view: View,
+    *,
+    own_distance: Tensor | None = None,
+    signed_distance: Tensor | None = None,
+    variant: str,
+    alpha: float,
+    include_background: bool,
+    normalise: bool,
+) -> Tensor:
     """Hausdorff distance loss (Karimi and Salcudean 2020), in two of the paper's forms.
 
     "distance": mean over images, classes and V of (p - t)^2 (d_p^alpha + d_t^alpha), d the distance to the border of
@@ -27,39 +36,52 @@ def hausdorff(view: View, *, variant: str, alpha: float, include_background: boo
     """
     if variant == "erosion":
         return erosion_form(view, alpha=alpha, include_background=include_background)
-    return distance_form(view, alpha=alpha, include_background=include_background, normalise=normalise)
+    truth = border_map(view, own_distance, signed_distance)
+    scale = math.hypot(*view.labels.shape[1:]) if normalise else 1.0
+    return distance_form(view, truth, alpha=alpha, include_background=include_background, scale=scale)
 
 
 @segmentation_loss()
-def log_hausdorff(view: View, *, alpha: float, include_background: bool) -> Tensor:
+def log_hausdorff(
+    view: View,
+    *,
+    own_distance: Tensor | None = None,
+    signed_distance: Tensor | None = None,
+    alpha: float,
+    include_background: bool,
+) -> Tensor:
     """Logarithm of the Hausdorff loss: ln(1 + its distance form), which takes its scale away. MONAI's form."""
-    return torch.log1p(distance_form(view, alpha=alpha, include_background=include_background, normalise=False))
+    truth = border_map(view, own_distance, signed_distance)
+    return torch.log1p(distance_form(view, truth, alpha=alpha, include_background=include_background, scale=1.0))
 
 
-def distance_form(view: View, *, alpha: float, include_background: bool, normalise: bool) -> Tensor:
-    """Return mean (p - t)^2 (d_p^alpha + d_t^alpha); the borders are read on the host."""
+def border_map(view: View, own_distance: Tensor | None, signed_distance: Tensor | None) -> Tensor:
+    """Return [B, C, N]: the distance of every pixel to the border of every class of the target, 0 without one."""
+    own = target_map(view, "own_distance", own_distance).flatten(1)
+    signed = target_map(view, "signed_distance", signed_distance).flatten(2)
+    return signed.scatter(1, view.flat_labels.unsqueeze(1), own.unsqueeze(1))
+
+
+def distance_form(view: View, truth: Tensor, *, alpha: float, include_background: bool, scale: float) -> Tensor:
+    """Return mean (p - t)^2 (d_p^alpha + d_t^alpha), truth [B, C, N] being d_t; d_p is made on the host."""
     first = 0 if include_background else 1
-    scale = math.hypot(*view.labels.shape[1:]) if normalise else 1.0
-    weights = _distances(view, first, alpha)
+    weights = (guess_distances(view, first).pow(alpha) + truth[:, first:].pow(alpha)) / float(scale**alpha)
     error = _errors(view)[:, first:].square()
-    return (error * weights).sum() / (float(scale**alpha) * view.n_valid * (view.classes - first))
+    return (error * weights).sum() / (view.n_valid * (view.classes - first))
+
+
+def guess_distances(view: View, first: int) -> Tensor:
+    """Return [B, C - first, N]: the distance of every pixel to the border of {p_c > 0.5}, 0 without one."""
+    guess = (view.probabilities.detach()[:, first:] > 0.5).cpu().numpy()
+    guess = guess.reshape(*guess.shape[:2], *view.labels.shape[1:])
+    distances = np.stack([np.stack([border_distance(mask) for mask in image]) for image in guess])
+    return torch.from_numpy(distances).flatten(2).to(view.logits.device, view.logits.dtype)
 
 
 def _errors(view: View) -> Tensor:
     """Return p - t [B, C, N], 0 on void pixels."""
     truth = torch.zeros_like(view.probabilities).scatter_(1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1))
     return view.probabilities - truth
-
-
-def _distances(view: View, first: int, alpha: float) -> Tensor:
-    labels = marked_labels(view)
-    guess = view.probabilities.detach().reshape(view.logits.shape).cpu().numpy() > 0.5
-    weights = np.zeros((len(labels), view.classes - first, *labels.shape[1:]), np.float32)
-    for n, image in enumerate(labels):
-        for c in range(first, view.classes):
-            for mask in (guess[n, c], image == c):
-                weights[n, c - first] += border_distance(mask) ** alpha
-    return torch.from_numpy(weights).flatten(2).to(view.logits.device, view.logits.dtype)
 
 
 def erosion_form(view: View, *, alpha: float, include_background: bool) -> Tensor:

@@ -1,5 +1,8 @@
 """Region mutual information: neighbourhoods of prediction and label should tell each other much."""
 
+import itertools
+from functools import reduce
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,11 +48,11 @@ def region_information(view: View, *, radius: int, stride: int, pool: str) -> Te
     truth, guess = _pooled(hot, stride, pool), _pooled(probabilities, stride, pool)
     if min(truth.shape[2:]) < radius:
         return probabilities.sum() * 0
-    y, p = _centred(_neighbourhoods(truth, radius)), _centred(_neighbourhoods(guess, radius))
+    y, p = _neighbourhoods(truth, radius), _neighbourhoods(guess, radius)
     d = y.shape[2]
     ridge = RIDGE * torch.eye(d, dtype=y.dtype, device=y.device)
-    cross = y @ p.mT
-    left = y @ y.mT - cross @ torch.linalg.solve(p @ p.mT + ridge, cross.mT)
+    cross = _scatter(y, p)
+    left = _scatter(y, y) - cross @ torch.linalg.solve(_scatter(p, p) + ridge, cross.mT)
     # symmetric in theory only: the factorisation reads one half
     left = (left + left.mT) / 2 + ridge
     factor = torch.linalg.cholesky_ex(left).L
@@ -61,22 +64,39 @@ def region_information(view: View, *, radius: int, stride: int, pool: str) -> Te
 
 
 def _pooled(maps: Tensor, stride: int, pool: str) -> Tensor:
+    """Pool maps [B, C, *S] >= 0 over blocks of `stride` that begin half a block outside, zeros there.
+
+    The blocks do not overlap, so reshaping replaces torch's pooling, which is far slower on the CPU.
+    """
     if stride <= 1:
         return maps
-    if maps.ndim == 4:
-        pooling = F.max_pool2d if pool == "max" else F.avg_pool2d
-    else:
-        pooling = F.max_pool3d if pool == "max" else F.avg_pool3d
-    return pooling(maps, stride, stride=stride, padding=stride // 2)
+    dims = maps.ndim - 2
+    counts = [(side + 2 * (stride // 2) - stride) // stride + 1 for side in maps.shape[2:]]
+    padding = [
+        edge
+        for count, side in zip(reversed(counts), reversed(maps.shape[2:]), strict=True)
+        for edge in (stride // 2, count * stride - side - stride // 2)
+    ]
+    blocks = F.pad(maps, padding)
+    blocks = blocks.reshape(*blocks.shape[:2], *(part for count in counts for part in (count, stride)))
+    for axis in range(1 + 2 * dims, 2, -2):
+        # the parts of a block one by one: reductions over a short axis are slow
+        parts = blocks.unbind(axis)
+        blocks = reduce(torch.maximum if pool == "max" else torch.add, parts)
+    return blocks if pool == "max" else blocks / stride**dims
 
 
 def _neighbourhoods(maps: Tensor, radius: int) -> Tensor:
     """Return [B, C, radius^dims, positions] of maps [B, C, *S], in float64 (on the CPU where the device has none)."""
     wide = (maps.cpu() if maps.device.type == "mps" else maps).double()
-    for axis in range(2, maps.ndim):
-        wide = wide.unfold(axis, radius, 1)
-    return wide.flatten(maps.ndim).flatten(2, maps.ndim - 1).mT
+    sizes = [side - radius + 1 for side in maps.shape[2:]]
+    windows = []
+    for offset in itertools.product(range(radius), repeat=len(sizes)):
+        window = [slice(start, start + size) for start, size in zip(offset, sizes, strict=True)]
+        windows.append(wide[(slice(None), slice(None), *window)].flatten(2))
+    return torch.stack(windows, 2)
 
 
-def _centred(vectors: Tensor) -> Tensor:
-    return vectors - vectors.mean(-1, keepdim=True)
+def _scatter(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sums over positions of the products of centred vectors, [B, C, d, d]."""
+    return a @ b.mT - a.sum(-1, keepdim=True) @ b.mean(-1, keepdim=True).mT

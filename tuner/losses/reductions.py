@@ -1,9 +1,11 @@
 """Small pieces of arithmetic that the formulas share: class averages, safe quotients and powers, class weights."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tuner.losses.view import View
@@ -62,3 +64,25 @@ def window_mean(maps: Tensor, size: int) -> Tensor:
     padded = F.pad(maps, (size // 2,) * (2 * (maps.ndim - 2)))
     pool = F.avg_pool2d if maps.ndim == 4 else F.avg_pool3d
     return pool(padded, size, stride=1)
+
+
+class WeighedSum(torch.autograd.Function):
+    """Sum of p w over everything but the first channels; one pass back, where a slice and a product make three."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, weights: Tensor, first: int) -> Tensor:
+        """Return the sum of p [B, C, N] times weights [B, C, N] over the channels from `first` on."""
+        ctx.save_for_backward(weights)
+        ctx.first = first
+        rows = (len(p), 1, -1)
+        kept, by = p[:, first:].reshape(rows), weights[:, first:].reshape(rows)
+        return torch.bmm(kept, by.mT).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of p."""
+        (weights,) = ctx.saved_tensors
+        slope = weights * grad
+        slope[:, : ctx.first] = 0
+        return slope, None, None

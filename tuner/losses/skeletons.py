@@ -1,8 +1,9 @@
 """Losses for thin structures: the centre lines must be found, and must be connected."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tuner.losses.function import segmentation_loss
 from tuner.losses.reductions import class_mean, quotient
@@ -21,10 +22,12 @@ def soft_cldice(view: View, *, iterations: int, smooth: float, classes: str) -> 
     """
     shape = view.logits.shape
     p = view.probabilities.reshape(shape)[:, 1:]
-    truth = torch.zeros_like(view.probabilities).scatter_(1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1))
-    t = truth.reshape(shape)[:, 1:]
+    with torch.no_grad():
+        truth = torch.zeros_like(view.probabilities).scatter_(1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1))
+        t = truth.reshape(shape)[:, 1:]
+        true_lines = soft_skeleton(t, iterations)
     dims = tuple(range(2, p.ndim))
-    lines, true_lines = soft_skeleton(p, iterations), soft_skeleton(t, iterations)
+    lines = soft_skeleton(p, iterations)
     if view.void is not None:
         # a line beside a void region may lie on it; void pixels have no say
         lines = lines.masked_fill(view.void.unsqueeze(1), 0)
@@ -39,29 +42,36 @@ def soft_cldice(view: View, *, iterations: int, smooth: float, classes: str) -> 
 
 def soft_skeleton(maps: Tensor, iterations: int) -> Tensor:
     """Return the soft skeleton of maps [B, C, *S] in [0, 1]: what every erosion loses by opening."""
-    bones = torch.relu(maps - _opened(maps))
+    eroded = _eroded(maps)
+    bones = torch.relu(maps - _dilated(eroded))
     for _ in range(iterations):
-        maps = _eroded(maps)
-        lost = torch.relu(maps - _opened(maps))
+        maps, eroded = eroded, _eroded(eroded)
+        lost = torch.relu(maps - _dilated(eroded))
         bones = bones + torch.relu(lost - bones * lost)
     return bones
 
 
-def _opened(maps: Tensor) -> Tensor:
-    pool = F.max_pool2d if maps.ndim == 4 else F.max_pool3d
-    return pool(_eroded(maps), 3, stride=1, padding=1)
-
-
 def _eroded(maps: Tensor) -> Tensor:
     """Return the minimum over each pixel and its neighbours along the axes."""
-    dims = maps.ndim - 2
-    pool = F.max_pool2d if dims == 2 else F.max_pool3d
     least = maps
-    for axis in range(dims):
-        kernel = [3 if other == axis else 1 for other in range(dims)]
-        padding = [1 if other == axis else 0 for other in range(dims)]
-        least = torch.minimum(least, -pool(-maps, kernel, stride=1, padding=padding))
+    for axis in range(2, maps.ndim):
+        least = torch.minimum(least, _beside(maps, axis, torch.minimum))
     return least
+
+
+def _dilated(maps: Tensor) -> Tensor:
+    """Return the maximum over each pixel and all its neighbours, diagonal ones too."""
+    for axis in range(2, maps.ndim):
+        maps = torch.maximum(maps, _beside(maps, axis, torch.maximum))
+    return maps
+
+
+def _beside(maps: Tensor, axis: int, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Choose among the two neighbours along an axis; the edge is its own neighbour (torch's pooling is far slower)."""
+    length = maps.shape[axis] - 1
+    before = torch.cat([maps.narrow(axis, 0, 1), maps.narrow(axis, 0, length)], axis)
+    after = torch.cat([maps.narrow(axis, 1, length), maps.narrow(axis, length, 1)], axis)
+    return choose(before, after)
 
 
 @segmentation_loss()

@@ -274,6 +274,7 @@ BEYOND: tuple[LossEntry, ...] = (
         summary="the Hausdorff loss without its scale",
         good_for="as hausdorff, with a weight that hardly depends on the image size",
         bad_for="a distance transform of the prediction in every step",
+        needs=("own_distance", "signed_distance"),
         alone=False,
         blend=("base", "weight"),
         breaks=FOREGROUND_ONLY,
