@@ -1,5 +1,7 @@
 """Study files: what is understood, and how what is wrong is refused."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,8 @@ import pytest
 
 from tuner.errors import SpecError, TunerError, UnknownNameError
 from tuner.losses.catalogue import LOSSES
-from tuner.registry import defaults
 from tuner.overrides import seconds
+from tuner.registry import defaults
 from tuner.spec import StudySpec, find_study_file, load_spec, shipped_studies
 from tuner.yaml_file import YamlDocument, dump_yaml, parse_yaml, read_yaml
 
@@ -288,3 +290,10 @@ def test_the_defaults_of_the_queue_take_the_files_own_values() -> None:
 
     assert point["train.lr"] == 3e-4
     assert point["train.batch_size"] == 16
+
+
+def test_reading_a_study_file_imports_neither_optuna_nor_torch() -> None:
+    """The command line and the service read study files; they must not wait for what they do not use."""
+    code = "import sys, tuner.spec; print([m for m in ('optuna', 'torch', 'monai', 'sqlalchemy') if m in sys.modules])"
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -31,7 +31,7 @@ from tuner.errors import ConfigError, SpecError, UnknownNameError
 from tuner.overrides import overridden, seconds
 from tuner.registry import Scalar
 from tuner.search.catalogue import PRUNERS, SAMPLERS
-from tuner.search.coverage import grid_queue, grid_size
+from tuner.search.grid import grid_queue, grid_size
 from tuner.search.space import SearchSpace
 from tuner.search.warm_start import Competitor, left_out, queue
 from tuner.search_section import SearchSection, read_search

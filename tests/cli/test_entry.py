@@ -86,7 +86,6 @@ def test_wrong_words_are_answered_with_the_right_ones(tuner: Shell, here: Path, 
         ["worker", "--study", "organs", "--print-sbatch"],
         ["worker", "--any", "--print-k8s"],
         ["launch", "--dataset", "phantom", "--launcher", "ray"],
-        ["launch", "--dataset", "phantom", "--serve"],
     ],
     ids=" ".join,
 )

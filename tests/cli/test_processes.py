@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -146,3 +147,17 @@ def test_a_study_that_fails_for_one_reason_stops_and_says_so(tmp_path: Path) -> 
     document = run_apart(tmp_path, "status", "tiny", "--json").json()
     assert (document["phase"], document["phase_reason"]) == ("stopped", "failures")
     assert document["trials"]["waiting"] == 15
+
+
+def test_a_launch_serves_the_dashboard_beside_it(tmp_path: Path) -> None:
+    """`--serve` shows the search while it runs, and ends with it."""
+    with launched(tmp_path, str(slow_study(tmp_path, epochs=40)), "--serve") as process:
+        wait_for(tmp_path, "RUNNING")
+        assert process.stderr is not None
+        address = next(line for line in process.stderr if "dashboard: " in line).split("dashboard: ")[1].strip()
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert b"tiny" in page.read()
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+    assert process.returncode == 130

@@ -8,7 +8,7 @@ import pytest
 from tests.search.planted import complete, conditional_space, play, searcher_for
 from tuner.errors import SpecError
 from tuner.registry import Scalar
-from tuner.search.coverage import combinations, grid_size
+from tuner.search.grid import combinations, grid_size
 from tuner.search.history import Observation
 from tuner.search.searcher import Searcher
 from tuner.search.space import Dimension, SearchSpace

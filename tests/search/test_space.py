@@ -3,7 +3,7 @@
 import pytest
 
 from tests.search.planted import conditional_space
-from tuner.search.coverage import combinations
+from tuner.search.grid import combinations
 from tuner.search.space import Dimension, SearchSpace, describe
 
 LR = Dimension("train.lr", "float", 1e-5, 1e-1, log=True)

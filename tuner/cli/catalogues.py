@@ -10,6 +10,7 @@ from tuner.cli.group import PanelCommand
 from tuner.cli.places import JsonOption
 
 _PANEL = "Catalogue"
+_BY_FILES = "those that the files hold"
 RowName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them, in full.", show_default=False)]
 
 
@@ -57,13 +58,13 @@ def datasets(name: RowName = None, as_json: JsonOption = False) -> None:
         output.put_json(documents[0] if name else documents)
     elif name:
         row = rows[0]
-        facts = [("classes", ", ".join(row.class_names)), ("how to get it", row.how_to_get)]
+        facts = [("classes", ", ".join(row.class_names) or _BY_FILES), ("how to get it", row.how_to_get)]
         _put_one(f"{row.name}: {row.summary}", facts, row.options, "dataset")
         output.put("\nLayout\n" + "\n".join(f"  {line}" for line in row.layout.splitlines()))
     else:
         output.put_table(
             ("dataset", "classes", "options", "summary"),
-            [(r.name, len(r.class_names), [o.name for o in r.options], r.summary) for r in rows],
+            [(r.name, len(r.class_names) or "-", [o.name for o in r.options], r.summary) for r in rows],
             right=("classes",),
         )
 

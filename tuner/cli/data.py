@@ -17,6 +17,10 @@ data = make_group("Prepare, check and describe data sets.")
 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a data set.", show_default=False)]
 
+OverridesOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option: size=128, path=nuclei.")
+]
+
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
@@ -33,14 +37,16 @@ def prepare_command(
 ) -> None:
     """Convert a raw download into the layout that launch reads, below the data root."""
     from tuner.data.catalogue import DATASETS
-    from tuner.errors import NotInThisVersionError, RequestError
+    from tuner.errors import RequestError
     from tuner.registry import load
 
     entry = DATASETS.find(name, where="tuner data prepare")
     if entry.convert is None:
         if entry.check is None:
             raise RequestError(f"{name!r} is computed; there is nothing to convert.")
-        raise NotInThisVersionError(f"tuner data prepare {name}")
+        raise RequestError(
+            f"{name!r} is read as it was published; there is nothing to convert.", hint=f"Expected:\n{entry.layout}"
+        )
     settings = settings_of(data_root=data_root)
     if settings.data_root is None:
         raise RequestError("where shall it go? Name a data root.", hint="--data-root DIR or TUNER_DATA_ROOT")
@@ -59,13 +65,18 @@ def prepare_command(
 
 
 @data.command("check", cls=PanelCommand)
-def check_command(name: NameArgument, data_root: DataRootOption = None, as_json: JsonOption = False) -> None:
+def check_command(
+    name: NameArgument,
+    overrides: OverridesOption = None,
+    data_root: DataRootOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Open every file and name every one that is broken or missing, a line each; exit 1 when there is one."""
     from tuner.data.catalogue import DATASETS
     from tuner.data.check import check
 
-    DATASETS.find(name, where="tuner data check")
-    defects = check({"name": name}, data_root=settings_of(data_root=data_root).data_root)
+    section = _section(DATASETS.find(name, where="tuner data check"), overrides or [])
+    defects = check(section, data_root=settings_of(data_root=data_root).data_root)
     if as_json:
         output.put_json({"name": name, "ok": not defects, "defects": defects})
     else:
@@ -79,9 +90,7 @@ def check_command(name: NameArgument, data_root: DataRootOption = None, as_json:
 @data.command("describe", cls=PanelCommand)
 def describe_command(
     name: NameArgument,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option: size=128, validation=0.25.")
-    ] = None,
+    overrides: OverridesOption = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the division into halves.", min=0)] = 0,
     data_root: DataRootOption = None,
     cache: CacheOption = None,

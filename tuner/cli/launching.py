@@ -68,7 +68,8 @@ LauncherOption = Annotated[
     ),
 ]
 ServeOption = Annotated[
-    bool, typer.Option("--serve", help="Serve the dashboard as well (not in this version).", rich_help_panel=_WORK)
+    bool,
+    typer.Option("--serve", help="Serve the dashboard as well, on port 8000 or any free one.", rich_help_panel=_WORK),
 ]
 
 
@@ -106,11 +107,11 @@ def launch(
     as_json: JsonOption = False,
 ) -> None:
     """Create a study, or continue it where it stopped, and search until its budget is used up."""
-    resources = _resources(workers, devices, per_device, launcher, serve)
+    resources = _resources(workers, devices, per_device, launcher)
     settings = settings_of(storage, artifacts, data_root, cache)
     document = _study_document(study, dataset)
     values = _values(name=name, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
-    _start(document, values, overrides or [], settings, resources, as_json=as_json)
+    _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
 
 
 def resume(
@@ -135,13 +136,13 @@ def resume(
     from tuner.store.store import Store
     from tuner.yaml_file import YamlDocument
 
-    resources = _resources(workers, devices, per_device, launcher, serve)
+    resources = _resources(workers, devices, per_device, launcher)
     settings = settings_of(storage, artifacts, data_root, cache)
     with Store.open(settings.storage, read_only=True) as store:
         record = store.study(name)
     values = _values(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
     document = YamlDocument(record.spec, {}, f"study {name}")
-    _start(document, values, overrides or [], settings, resources, as_json=as_json)
+    _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
 
 
 def _start(
@@ -152,6 +153,7 @@ def _start(
     resources: "Resources",
     *,
     as_json: bool,
+    serve: bool,
 ) -> None:
     from tuner.cli.searching import search
     from tuner.launch.opening import Request
@@ -165,7 +167,7 @@ def _start(
         trials_given="budget.trials" in values,
         timeout_given="budget.timeout" in values,
     )
-    code = search(request, as_json=as_json)
+    code = search(request, as_json=as_json, serve=serve)
     if code:
         raise typer.Exit(code)
 
@@ -206,9 +208,7 @@ def _values(
     return values
 
 
-def _resources(
-    workers: int | None, devices: str | None, per_device: str | None, launcher: str | None, serve: bool
-) -> "Resources":
+def _resources(workers: int | None, devices: str | None, per_device: str | None, launcher: str | None) -> "Resources":
     from tuner.errors import NotInThisVersionError
     from tuner.launch.base import LAUNCHERS
     from tuner.launch.opening import Resources
@@ -217,6 +217,4 @@ def _resources(
         LAUNCHERS.find(launcher, where="--launcher")
     if launcher == "ray":
         raise NotInThisVersionError("--launcher ray")
-    if serve:
-        raise NotInThisVersionError("--serve")
     return Resources(workers=workers, devices=devices, per_device=per_device, launcher=launcher)

@@ -3,7 +3,8 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,7 +16,7 @@ from tuner.cli.snapshots import Observer
 from tuner.cli.studies import best_document, published_defaults, stored_spec
 from tuner.cli.views import make_view
 from tuner.cli.watching import watch
-from tuner.errors import NoSuccessError, RunError
+from tuner.errors import NoSuccessError, RunError, TunerError
 from tuner.launch.base import LAUNCHERS, Order, log_path
 from tuner.launch.continuing import check_same, new_total
 from tuner.launch.crew import Crew
@@ -24,9 +25,11 @@ from tuner.registry import load
 from tuner.settings import Settings
 from tuner.store.store import Store
 
+DASHBOARD_PORT = 8000
 
-def search(request: Request, *, as_json: bool) -> int:
-    """Run a study to the end of its budget; return the exit code."""
+
+def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
+    """Run a study to the end of its budget, the dashboard beside it if asked for; return the exit code."""
     settings, name = request.settings, request.spec.name
     if _is_used_up(request):
         output.tell(f"The budget of {name} is used up; --trials N raises it.")
@@ -39,8 +42,13 @@ def search(request: Request, *, as_json: bool) -> int:
         output.tell(f"{opened.record.total} trials are queued. Start workers with: tuner worker --study {name}")
         if as_json:
             _put_status(settings, name)
+        if serve:
+            _serve_until_interrupted(settings)
         return 0
-    with Store.open(settings.storage) as store:
+    with ExitStack() as stack:
+        if serve:
+            output.tell(f"  dashboard: {stack.enter_context(_dashboard(settings))}studies/{name}\n")
+        store = stack.enter_context(Store.open(settings.storage))
         view = make_view(request.spec.objectives[0].metric, opened.spec.base.train.epochs)
         crew = Crew(load(launcher.fn)(), _orders(opened, settings), note=view.note)
         try:
@@ -51,6 +59,28 @@ def search(request: Request, *, as_json: bool) -> int:
         output.tell(f"\nInterrupted; nothing is lost. It goes on with: tuner resume {name}{_where(settings)}")
         return INTERRUPTED
     return _finish(settings, name, as_json=as_json)
+
+
+@contextmanager
+def _dashboard(settings: Settings) -> Iterator[str]:
+    """Serve the dashboard beside the search, on the usual port or, where that is taken, on any; yields the address."""
+    from api.running import served_beside
+    from api.service import ServiceSettings
+
+    config = ServiceSettings.resolve(os.environ, settings)
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(served_beside(config, port=DASHBOARD_PORT))
+        except TunerError:
+            address = stack.enter_context(served_beside(config, port=0))
+        yield address
+
+
+def _serve_until_interrupted(settings: Settings) -> None:
+    from api.running import serve
+    from api.service import ServiceSettings
+
+    serve(ServiceSettings.resolve(os.environ, settings), port=DASHBOARD_PORT, devices=[], say=output.tell)
 
 
 def _is_used_up(request: Request) -> bool:

@@ -133,6 +133,8 @@ def open_study(request: Request, *, say: Say, progress: Progress | None = None) 
         _check_continuation(request, record)
     resources = request.resources.over(record.resources if record else {})
     question = _question(resources)
+    if set(question.devices) - {AUTO, "cpu"}:
+        ask(replace(question, precision=False))  # a device that is not here is refused before anything is prepared
     check_writable(settings.artifacts)
     check_data(spec, settings, say)
     data = prepare_data(spec, settings, progress)

@@ -6,16 +6,12 @@ import numpy as np
 
 from tuner.registry import Scalar
 from tuner.search.distributions import single
+from tuner.search.grid import switches
 from tuner.search.history import Observation
 from tuner.search.ledger import Floats, Ledger
 from tuner.search.space import Dimension, SearchSpace
 
 Branch = tuple[tuple[str, Scalar], ...]
-
-
-def switches(space: SearchSpace) -> tuple[str, ...]:
-    """Return the choices that each deserve a search of their own: which loss, and whatever other parameters need."""
-    return tuple(d.name for d in space if d.name == "loss" or d.name in space.switches)
 
 
 class Branches:

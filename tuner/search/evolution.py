@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, create_trial
 from tuner.errors import SpecError
 from tuner.registry import Scalar
 from tuner.search.branches import Branches
-from tuner.search.coverage import combinations
 from tuner.search.distributions import distribution, external, from_unit, single, to_unit
 from tuner.search.draw import generator
+from tuner.search.grid import combinations
 from tuner.search.history import Observation
 from tuner.search.ledger import Ledger
 from tuner.search.scratch import scratch_study

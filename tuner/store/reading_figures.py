@@ -214,6 +214,13 @@ class FigureReading(PageReading):
             found[number_of[row.trial_id]].append(row)
         return found
 
+    def params_of(self, study: StudyRecord, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return the parameters of these trials, by number."""
+        query = select(_attempts.c.number, _attempts.c.params).where(
+            _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
+        )
+        return {row.number: row.params for row in self._rows(query)}
+
     def occupation(self, study: StudyRecord, *, most: int) -> Sample:
         """Return the K newest attempts that a worker held, oldest first.
 

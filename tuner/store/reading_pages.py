@@ -8,7 +8,7 @@ from sqlalchemy import Connection, and_, case, func, or_, select
 from tuner.store import optuna_tables, tables
 from tuner.store.clock import iso, seconds_now
 from tuner.store.records import StudyRecord
-from tuner.store.room import Room
+from tuner.store.room import Room, own, same_name
 from tuner.store.rows import AnyRow
 from tuner.store.store import Store
 
@@ -124,7 +124,7 @@ class PageReading(Room):
             select(tables.studies.c.name, _attempts.c.branch)
             .join(tables.studies, tables.studies.c.study_id == _attempts.c.study_id)
             .where(_attempts.c.branch.is_not(None), _attempts.c.value.is_not(None))
-            .distinct()
+            .group_by(tables.studies.c.study_id, tables.studies.c.name, _attempts.c.branch)
             .order_by(tables.studies.c.study_id.desc())
         )
         found: dict[str, list[str]] = {}
@@ -146,20 +146,54 @@ class PageReading(Room):
 
         return self._database.read(read)
 
+    def pulse(self, name: str) -> str:
+        """Return what changes with every write to a study, and when a worker comes or falls silent; one statement.
+
+        Raises as `Store.revision`.
+        """
+        studies = tables.studies
+        live = select(func.count()).where(
+            _workers.c.left_at.is_(None),
+            _workers.c.seen_at > seconds_now() - self._lost_after_s,
+            (_workers.c.study_id == studies.c.study_id) | _workers.c.worker_id.in_(_holders(studies.c.study_id)),
+        )
+        query = (
+            select(
+                studies.c.identity,
+                studies.c.revision,
+                _newest_epoch(studies.c.study_id).label("epoch"),
+                live.correlate(studies).scalar_subquery().label("live"),
+            )
+            .join(optuna_tables.studies, own & same_name)
+            .where(studies.c.name == name)
+        )
+
+        def read(connection: Connection) -> str:
+            row = connection.execute(query).one_or_none()
+            if row is None:
+                self._find(connection, name)
+                return ""
+            return f"{row.identity}-{row.revision}-{row.epoch}-{row.live}"
+
+        return self._database.read(read)
+
     def live_count(self, study_id: int | None = None) -> int:
         """Count the workers that were heard of lately: the one thing in a study's document that no write changes."""
-        held = select(_attempts.c.worker_id).where(
-            _attempts.c.study_id == study_id, _attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None)
-        )
         query = select(func.count().label("many")).where(
             _workers.c.left_at.is_(None), _workers.c.seen_at > seconds_now() - self._lost_after_s
         )
         if study_id is not None:
-            query = query.where((_workers.c.study_id == study_id) | _workers.c.worker_id.in_(held))
+            query = query.where((_workers.c.study_id == study_id) | _workers.c.worker_id.in_(_holders(study_id)))
         return int(self._rows(query)[0].many)
 
     def _rows(self, query: Any) -> list[AnyRow]:
         return self._database.read(lambda connection: list(connection.execute(query)))
+
+
+def _holders(study_id: Any) -> Any:
+    return select(_attempts.c.worker_id).where(
+        _attempts.c.study_id == study_id, _attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None)
+    )
 
 
 def _newest_epoch(study_id: Any) -> Any:

@@ -1,0 +1,58 @@
+"""The service put together: routes, errors, guard. Importing this opens nothing."""
+
+from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+
+import tuner
+from api import problems, static_files
+from api.guard import Guard
+from api.pages import every
+from api.remembered import Recent, Remembered
+from api.routes import catalogue, figures, health, studies, trials
+from api.service import Service, ServiceSettings
+from tuner.artifacts import Artifacts
+from tuner.store.store import Store
+
+DESCRIPTION = """\
+Hyperparameter search for segmentation losses. Every `GET` of a study, trial or figure carries an `ETag`; sent back as
+`If-None-Match`, it is answered by 304 as long as nothing was written. Errors are
+`{"error": {"code", "message", "hint", "where"}}`. With a token set, writes need `Authorization: Bearer …`.
+"""
+
+
+def create_app(store: Store, config: ServiceSettings) -> FastAPI:
+    """Build the service on an open storage. Raises ConfigError for an open address without a token."""
+    config.check()
+    app = FastAPI(
+        title="tuner",
+        version=tuner.__version__,
+        description=DESCRIPTION,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        openapi_tags=[
+            {"name": "studies", "description": "Created, steered, read."},
+            {"name": "trials", "description": "Points that were tried, are tried, or will be."},
+            {"name": "figures", "description": "What a study says, drawn."},
+            {"name": "catalogue", "description": "What a study can name, and who works."},
+            {"name": "operations", "description": "Signs of life."},
+        ],
+        middleware=[
+            Middleware(Guard, config=config),
+            Middleware(GZipMiddleware, minimum_size=1000, compresslevel=4),
+        ],
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.service = Service(store, Artifacts(config.settings.artifacts), config)
+    app.state.remembered = Remembered()
+    app.state.recent = Recent()
+    problems.install(app)
+    versioned = APIRouter(prefix="/api/v1")
+    for module in (studies, trials, figures, catalogue):
+        versioned.include_router(module.router)
+    app.include_router(versioned)
+    app.include_router(health.router)
+    app.include_router(static_files.router)
+    app.include_router(every.router)
+    return app

@@ -1,0 +1,109 @@
+"""Trials side by side: what differs, curves over each other, classes, and the wall of predictions."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.deps import FiguresDep, ServiceDep, StudyName
+from api.drawing import Drawing
+from api.pages.trial import trial_context
+from api.service import Service
+from api.templating import page
+from tuner.errors import SpecError
+from tuner.figure_numbers import label
+from tuner.store.reading_figures import FigureReading
+
+router = APIRouter()
+
+MOST = 8
+MOST_EPOCHS = 200
+WALL_CASES = 6
+LEADERS = 4
+
+
+@router.get("/studies/{name}/compare")
+def show_comparison(
+    name: StudyName,
+    request: Request,
+    service: ServiceDep,
+    figures: FiguresDep,
+    trials: Annotated[str, Query(max_length=200, pattern=r"^[0-9, ]*$")] = "",
+) -> Response:
+    """Compare the named trials; none named: the best of each of the leading losses."""
+
+    def context() -> dict[str, Any]:
+        chosen = _numbers(trials) or _best_of_each(service, figures, name)
+        return comparison(service, figures, name, chosen)
+
+    return page(request, "compare.html", lambda: service.store.revision(name), context)
+
+
+def comparison(service: Service, figures: FigureReading, name: str, numbers: Sequence[int]) -> dict[str, Any]:
+    """Return what the template needs."""
+    columns = [trial_context(service, figures, name, number) for number in numbers]
+    record = service.store.study(name)
+    names = dict.fromkeys(key for column in columns for key in column["trial"]["params"])
+    parameters = []
+    for key in names:
+        values = [label(p[key]) if key in (p := c["trial"]["params"]) else "" for c in columns]
+        parameters.append({"name": key, "values": values, "differs": len(set(values)) > 1})
+    metric = record.objectives[0]["metric"]
+    classes = dict.fromkeys(
+        key for c in columns if c["at_best"] for key in (c["at_best"]["per_class"].get(metric) or {})
+    )
+    curves = figures.curves_of(record, numbers, most=MOST_EPOCHS)
+    return {
+        "study": name,
+        "record": record,
+        "metric": metric,
+        "maximizes": record.directions[0] == "maximize",
+        "columns": columns,
+        "parameters": sorted(parameters, key=lambda row: not row["differs"]),
+        "classes": [
+            {
+                "name": key,
+                "values": [
+                    (c["at_best"]["per_class"].get(metric) or {}).get(key) if c["at_best"] else None for c in columns
+                ],
+            }
+            for key in classes
+        ],
+        "curves": [
+            {"number": number, "epochs": [r.epoch for r in rows], "values": [r.value for r in rows]}
+            for number in numbers
+            for rows in (curves.get(number, []),)
+        ],
+        "wall": _wall(columns),
+    }
+
+
+def _wall(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the cases that the trials share, worst first by their mean over the trials."""
+    pictured = [c for c in columns if c["pictures"]]
+    if not pictured:
+        return []
+    cases = {p["case"]: p for p in pictured[0]["pictures"]}
+    scores: dict[str, list[float]] = {}
+    for column in columns:
+        for row in column["cases"]:
+            if row["value"] is not None:
+                scores.setdefault(row["case"], []).append(row["value"])
+    flipped = -1 if columns[0]["record"].directions[0] == "minimize" else 1
+    means = {case: sum(values) / len(values) for case, values in scores.items()}
+    ordered = sorted(cases.values(), key=lambda p: flipped * means.get(p["case"], 0.0))
+    return [picture | {"mean": means.get(picture["case"])} for picture in ordered[:WALL_CASES]]
+
+
+def _numbers(text: str) -> list[int]:
+    found = list(dict.fromkeys(int(part) for part in text.replace(",", " ").split()))
+    if len(found) > MOST:
+        raise SpecError([f"trials: {len(found)} trials; at most {MOST} fit beside each other"])
+    if any(number > 2**31 - 1 for number in found):
+        raise SpecError(["trials: there is no trial with such a number"])
+    return found
+
+
+def _best_of_each(service: Service, figures: FigureReading, name: str) -> list[int]:
+    losses = Drawing(service, figures, name).losses()
+    return [n.best_trial for n in losses if n.best_trial is not None][:LEADERS]

@@ -1,0 +1,201 @@
+"""One study: what happens now, which loss wins, every figure, every trial, and the levers."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.deps import FiguresDep, Offset, ServiceDep, StudyName
+from api.drawing import Drawing
+from api.routes.figures import written_csv
+from api.schemas import Order, Sort, State
+from api.service import Service
+from api.specs import stored_spec, written_spec
+from api.templating import page, render
+from api.verdict import Verdict, judge
+from tuner.errors import ConflictError, TunerError
+from tuner.figure_numbers import LossNumbers, label
+from tuner.store.reading_figures import FigureReading
+from tuner.store.records import StudyRecord
+
+router = APIRouter()
+
+ON_A_PAGE = 50
+MOST_IN_CSV = 100_000
+SPARK = 60
+FOR_NOISE = 300
+
+StateQuery = Annotated[State | Literal[""] | None, Query()]
+"""A form without a choice sends an empty one."""
+LossQuery = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
+
+
+@router.get("/studies/{name}")
+def show_study(
+    name: StudyName,
+    request: Request,
+    service: ServiceDep,
+    figures: FiguresDep,
+    state: StateQuery = None,
+    loss: LossQuery = None,
+    sort: Annotated[Sort, Query()] = "value",
+    order: Annotated[Order | None, Query()] = None,
+    offset: Offset = 0,
+) -> Response:
+    """Show a study; a study of another Optuna program is shown as far as it can be."""
+
+    def context() -> dict[str, Any]:
+        view = StudyView(service, figures, name)
+        chosen = order or ("desc" if sort == "value" and view.maximizes else "asc")
+        trials = service.store.page(
+            name, state=state or None, loss=loss or None, sort=sort, order=chosen, limit=ON_A_PAGE, offset=offset
+        )
+        table = {"state": state, "loss": loss, "sort": sort, "order": chosen, "offset": offset, "step": ON_A_PAGE}
+        return view.context() | {"page": trials, "table": table}
+
+    try:
+        return page(request, "study.html", lambda: figures.pulse(name), context)
+    except ConflictError:
+        found = next(s for s in service.store.studies() if s["name"] == name)
+        body = render("foreign.html", request, study=found).encode("utf-8", "replace")
+        return Response(body, media_type="text/html; charset=utf-8")
+
+
+@router.get("/studies/{name}/trials.csv")
+def download_trials(name: StudyName, service: ServiceDep, state: StateQuery = None, loss: LossQuery = None) -> Response:
+    """Return the trials as CSV, one column a parameter."""
+    space = service.store.study(name).space
+    rows = service.store.trials(name, state=state or None, loss=loss or None, limit=MOST_IN_CSV)
+    plain = ("number", "state", "value", "loss", "reason", "epochs", "duration_s", "worker", "started", "finished")
+    names = [d.name for d in space if d.name != "loss"]
+    lines = ([*(row[key] for key in plain), *(row["params"].get(key) for key in names)] for row in rows)
+    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(written_csv([*plain, *names], lines), headers=headers, media_type="text/csv; charset=utf-8")
+
+
+class StudyView:
+    """Everything that the page of a study says."""
+
+    def __init__(self, service: Service, figures: FigureReading, name: str) -> None:
+        self.service = service
+        self.figures = figures
+        self.drawing = Drawing(service, figures, name)
+        self.study: StudyRecord = self.drawing.study
+        self.maximizes = self.study.directions[0] == "maximize"
+
+    def context(self) -> dict[str, Any]:
+        """Return what the template needs."""
+        status = self.service.store.status(self.study.name)
+        losses = self.drawing.losses()
+        verdict = self._verdict(losses, status["best"])
+        values = [value for n in losses for _, value in n.values]
+        epochs = self._epochs()
+        return {
+            "study": status,
+            "record": self.study,
+            "metric": self.study.objectives[0]["metric"],
+            "maximizes": self.maximizes,
+            "losses": losses,
+            "options": self._best_options(losses),
+            "families": family_rows(losses),
+            "verdict": verdict,
+            "scale": _scale(values, self.maximizes),
+            "running": self._running(),
+            "epochs": epochs,
+            "eta": self._eta(status),
+            "failures": self.figures.failures(self.study),
+            "dimensions": list(self.study.space),
+            "shared": [d.name for d in self.study.space.shared],
+            "best_params": best_options(status["best"]),
+            "spec": written_spec(self.study),
+            "any_worker": any(w["study_id"] is None for w in self.service.store.workers()),
+            "several": len(self.study.objectives) > 1,
+        }
+
+    def _verdict(self, losses: list[LossNumbers], best: Mapping[str, Any] | None) -> Verdict:
+        sample: list[dict[str, Any]] = []
+        if self.study.space.find("train.seed"):
+            rows = self.figures.points(self.study, most=FOR_NOISE).rows
+            sample = [{"state": "COMPLETE", "value": row.value, "params": row.params} for row in rows]
+        epochs: list[dict[str, Any]] = []
+        if best:
+            curve = self.figures.curves_of(self.study, [best["number"]], most=10_000)
+            epochs = [{"value": row.value} for row in curve.get(best["number"], [])]
+        return judge(losses, sample, epochs)
+
+    def _best_options(self, losses: list[LossNumbers]) -> dict[str, list[tuple[str, str]]]:
+        """Return the options of each loss in its best trial, by their short names."""
+        params = self.figures.params_of(self.study, [n.best_trial for n in losses if n.best_trial is not None])
+        return {
+            n.loss: [
+                (name.removeprefix(f"loss.{n.loss}."), label(value))
+                for name, value in params.get(n.best_trial if n.best_trial is not None else -1, {}).items()
+                if name.startswith(f"loss.{n.loss}.")
+            ]
+            for n in losses
+        }
+
+    def _running(self) -> list[dict[str, Any]]:
+        running = self.figures.running(self.study)
+        curves = self.figures.curves_of(self.study, [row["number"] for row in running], most=SPARK)
+        values = [point.value for curve in curves.values() for point in curve]
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        for row in running:
+            curve = curves.get(row["number"], [])
+            row["curve"] = [point.value for point in curve]
+            row["epoch"] = curve[-1].epoch if curve else 0
+            row["last"] = curve[-1].value if curve else None
+            row["low"], row["high"] = low, high
+        return running
+
+    def _epochs(self) -> int:
+        train = self.study.spec.get("train")
+        epochs = train.get("epochs") if isinstance(train, Mapping) else None
+        return int(epochs) if isinstance(epochs, int) else SPARK
+
+    def _eta(self, status: Mapping[str, Any]) -> float | None:
+        workers = len(status["workers"])
+        mean = self.figures.mean_seconds(self.study) if workers else None
+        left = status["trials"]["waiting"] + status["trials"]["running"] / 2
+        return None if mean is None or status["phase"] != "running" else left * mean / workers
+
+
+def family_rows(losses: list[LossNumbers]) -> list[dict[str, Any]]:
+    """Return the survey's families, best first: their best loss, and how many trials they had."""
+    found: dict[str, dict[str, Any]] = {}
+    for n in losses:
+        row = found.setdefault(
+            n.family,
+            {"family": n.family, "best": n.best, "loss": n.loss, "trial": n.best_trial, "tried": 0, "losses": 0},
+        )
+        row["tried"] += n.tried
+        row["losses"] += 1
+    return list(found.values())
+
+
+def best_options(best: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Return the parameters of the best trial, those of its loss first."""
+    if best is None:
+        return []
+    pairs = [(name, label(value)) for name, value in best["params"].items() if name != "loss"]
+    return sorted(pairs, key=lambda pair: (not pair[0].startswith("loss."), pair[0]))
+
+
+def full_configuration(record: StudyRecord, params: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the configuration of a trial; None while its parameters are not all chosen."""
+    try:
+        return stored_spec(record).config(params).as_dict()
+    except TunerError:
+        return None
+
+
+def _scale(values: list[float], maximizes: bool) -> tuple[float, float]:
+    """Return the ends of the leaderboard's scale: a few collapsed trials must not squeeze all others together."""
+    if not values:
+        return 0.0, 1.0
+    ranked = sorted(values)
+    first, third = ranked[len(ranked) // 4], ranked[3 * len(ranked) // 4]
+    reach = 2 * (third - first)
+    if maximizes:
+        return max(ranked[0], first - reach), ranked[-1]
+    return ranked[0], min(ranked[-1], third + reach)

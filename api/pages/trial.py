@@ -1,0 +1,108 @@
+"""One trial: its parameters against the defaults, its curves, what it predicted, where it ran, how to repeat it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from api.deps import FiguresDep, ServiceDep, StudyName, TrialNumber
+from api.pages.study import full_configuration
+from api.predictions import Predictions, confusion, tail, worst_cases
+from api.routes.trials import artifact_url
+from api.service import Service
+from api.specs import stored_spec
+from api.templating import page
+from tuner.figure_numbers import axis_of, label
+from tuner.registry import Scalar
+from tuner.store.reading_figures import FigureReading
+from tuner.store.records import StudyRecord
+from tuner.yaml_file import dump_yaml
+
+router = APIRouter()
+
+
+@router.get("/studies/{name}/trials/{number}")
+def show_trial(
+    name: StudyName, number: TrialNumber, request: Request, service: ServiceDep, figures: FiguresDep
+) -> Response:
+    """Show a trial."""
+    return page(
+        request,
+        "trial.html",
+        lambda: service.store.revision(name),
+        lambda: trial_context(service, figures, name, number),
+    )
+
+
+def trial_context(service: Service, figures: FigureReading, name: str, number: int) -> dict[str, Any]:
+    """Return what the template needs."""
+    record = service.store.study(name)
+    trial = service.store.trial(name, number)
+    history = service.store.epochs(name, number)
+    best_epoch = trial["best_epoch"] or _best_epoch(history, record.directions[0])
+    at_best = next((row for row in history if row["epoch"] == best_epoch), None)
+    files = service.artifacts.listing(name, number)
+    names = {file.name for file in files}
+    predictions = Predictions(service, record, number)
+    config = full_configuration(record, trial["params"])
+    matrix = confusion(service, name, number) if "confusion.npy" in names else None
+    return {
+        "study": name,
+        "record": record,
+        "metric": record.objectives[0]["metric"],
+        "trial": trial,
+        "history": history,
+        "best_epoch": best_epoch,
+        "at_best": at_best,
+        "parameters": parameter_rows(record, trial["params"]),
+        "attempts": figures.attempts_at(record, trial["slot"]),
+        "files": [{"name": f.name, "size": f.size, "url": artifact_url(name, number, f.name)} for f in files],
+        "cases": worst_cases(service, name, number, best_epoch, record.objectives[0]) if "cases.jsonl" in names else [],
+        "pictures": predictions.cases() if "predictions.npz" in names else [],
+        "has_truth": predictions.truth is not None,
+        "confusion": matrix,
+        "log": tail(service, name, number) if "log.txt" in names else None,
+        "config": dump_yaml(config) if config else None,
+    }
+
+
+def parameter_rows(record: StudyRecord, params: Mapping[str, Scalar]) -> list[dict[str, Any]]:
+    """Return each parameter beside its published default, with both as shares of the searched range."""
+    published: dict[str, Scalar] = {}
+    for competitor in stored_spec(record).competitors:
+        if competitor.name == params.get("loss"):
+            published |= competitor.defaults
+    rows = []
+    for name, value in params.items():
+        dimension = record.space.find(name)
+        axis = axis_of(dimension) if dimension else None
+        numeric = axis is not None and not axis.choices
+        default = published.get(name)
+        rows.append(
+            {
+                "name": name,
+                "value": label(value),
+                "default": label(default) if name in published else None,
+                "differs": name in published and default != value,
+                "range": f"{label(axis.low)} – {label(axis.high)}{' log' if axis.log else ''}"
+                if axis and numeric
+                else ", ".join(axis.choices)
+                if axis and len(axis.choices) <= 6
+                else "",
+                "place": axis.share(float(value))  # type: ignore[arg-type]
+                if axis and numeric and axis.place(value) is not None
+                else None,
+                "default_place": min(1.0, max(0.0, axis.share(float(default))))  # type: ignore[arg-type]
+                if axis and numeric and axis.place(default) is not None
+                else None,
+            }
+        )
+    return rows
+
+
+def _best_epoch(history: list[dict[str, Any]], direction: str) -> int | None:
+    found = [(row["value"], -row["epoch"]) for row in history if row["value"] is not None]
+    if not found:
+        return None
+    chosen = max(found) if direction == "maximize" else min(found, key=lambda pair: (pair[0], -pair[1]))
+    return -int(chosen[1])

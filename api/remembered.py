@@ -1,0 +1,64 @@
+"""What was computed for a revision is true for it for ever: a small, bounded memory that all pages share.
+
+Fifty open pages then cost one computation a revision. Nothing is lost when it is dropped.
+"""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+MOST_BYTES = 24 * 2**20
+
+
+class Remembered:
+    """Bytes by key, the least recently used forgotten first."""
+
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most = most_bytes
+        self._size = 0
+        self._kept: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, ...], make: Callable[[], bytes]) -> bytes:
+        """Return what was made for this key, or make it."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+        made = make()
+        with self._lock:
+            if key not in self._kept and len(made) <= self._most // 4:
+                self._kept[key] = made
+                self._size += len(made)
+                while self._size > self._most:
+                    self._size -= len(self._kept.popitem(last=False)[1])
+        return made
+
+
+class Recent:
+    """Pages as they were a moment ago, for polls of open pages only: fifty of them cost one look at the storage."""
+
+    FOR_S = 1.5
+    MOST = 256
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[str, str], tuple[float, str, bytes]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, str]) -> tuple[str, bytes] | None:
+        """Return ETag and content of a page that was made a moment ago."""
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None or time.monotonic() - found[0] > self.FOR_S:
+            return None
+        return found[1], found[2]
+
+    def put(self, key: tuple[str, str], tag: str, content: bytes) -> None:
+        """Keep a page for a moment."""
+        with self._lock:
+            self._kept[key] = (time.monotonic(), tag, content)
+            self._kept.move_to_end(key)
+            while len(self._kept) > self.MOST:
+                self._kept.popitem(last=False)

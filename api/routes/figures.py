@@ -1,0 +1,76 @@
+"""Figures as Plotly JSON, as a table, as CSV."""
+
+import csv
+import io
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api.deps import FiguresDep, ServiceDep, StudyName, StudyTag, tagged
+from api.drawing import Drawing, Wish
+from api.remembered import Remembered
+from api.routes.errors import READ, content
+from api.schemas import Figure, FigureFormat, FigureName, Table
+from tuner import figure_parts
+
+router = APIRouter(tags=["figures"])
+
+Parameter = Annotated[str | None, Query(description="A searched parameter.", max_length=200)]
+
+
+@router.get(
+    "/studies/{name}/figures/{figure}",
+    summary="Draw a figure",
+    response_model=Figure | Table,
+    responses=READ | content("text/csv"),
+)
+def read_figure(
+    name: StudyName,
+    figure: Annotated[FigureName, Path(description="Which figure.")],
+    request: Request,
+    service: ServiceDep,
+    figures: FiguresDep,
+    tag: StudyTag,
+    loss: Annotated[str | None, Query(description="Only trials of this loss.", max_length=200)] = None,
+    param: Annotated[list[str] | None, Query(description="Parameters that are shown.", max_length=12)] = None,
+    x: Parameter = None,
+    y: Parameter = None,
+    format: Annotated[FigureFormat, Query(description="Plotly JSON, a table as JSON, or CSV.")] = "plotly",
+) -> Response:
+    """Return a figure as Plotly JSON, thinned to what a screen can show; `reason` says why there is nothing to draw."""
+    remembered: Remembered = request.app.state.remembered
+    wish = Wish(loss=loss, params=tuple(param or ()), x=x, y=y)
+
+    def make() -> bytes:
+        return _written(Drawing(service, figures, name).draw(figure, wish), format)
+
+    content = remembered.get((tag, name, figure, repr(wish), format), make)
+    answer = tagged(content, tag, "text/csv" if format == "csv" else "application/json")
+    if format == "csv":
+        answer.headers["Content-Disposition"] = f'attachment; filename="{figure}.csv"'
+    return answer
+
+
+def _written(drawn: figure_parts.Figure, format: str) -> bytes:
+    if format == "plotly":
+        return json.dumps(drawn.as_dict(), separators=(",", ":")).encode()
+    if format == "table":
+        table: dict[str, Any] = {"columns": drawn.columns, "rows": drawn.rows, "reason": drawn.reason}
+        return json.dumps(table | {"note": drawn.note}, separators=(",", ":")).encode()
+    return written_csv(drawn.columns, drawn.rows)
+
+
+def written_csv(columns: tuple[str, ...] | list[str], rows: Any) -> bytes:
+    """Write rows as CSV; a text that a spreadsheet would run as a formula gets an apostrophe."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return buffer.getvalue().encode("utf-8", "replace")
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return f"'{value}"
+    return value

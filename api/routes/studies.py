@@ -1,0 +1,141 @@
+"""Studies: listed, created, steered, deleted."""
+
+import hashlib
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request, Response
+
+from api.deps import LARGEST, FiguresDep, Limit, Offset, ServiceDep, StudyName, StudyTag, tag_of, tagged, unless_matches
+from api.remembered import Remembered
+from api.routes.errors import READ, WRITE, content, errors
+from api.schemas import BestDetail, ExportFormat, Resume, Study, StudyFile
+from api.specs import MOST_TRIALS, configuration, read_posted, store_study
+from tuner.errors import ConflictError, NotFoundError, SpecError
+from tuner.export import export_trial, render
+
+router = APIRouter(tags=["studies"])
+
+_FORMS = {
+    "yaml": ("yaml", "text/plain"),
+    "json": ("json", "application/json"),
+    "python": ("py", "text/plain"),
+}
+
+
+@router.get("/studies", summary="List studies", response_model=list[Study], responses=errors(304, 422))
+def list_studies(
+    request: Request, service: ServiceDep, figures: FiguresDep, limit: Limit = 100, offset: Offset = 0
+) -> Response:
+    """Return the studies of the storage, newest first; `X-Total-Count` says how many there are."""
+    tag = tag_of(f"{figures.overview_revision()}-{figures.live_count()}")
+    unless_matches(request, tag)
+    found = service.store.studies()[::-1]
+    answer = tagged(json.dumps(found[offset : offset + limit]), tag)
+    answer.headers["X-Total-Count"] = str(len(found))
+    return answer
+
+
+@router.post("/studies", summary="Create a study", status_code=201, response_model=Study, responses=WRITE)
+def create_study(body: Annotated[StudyFile, Body()], service: ServiceDep, response: Response) -> dict[str, Any]:
+    """Check a study file and store it with its whole budget. Workers take it from the queue."""
+    spec = read_posted(body.model_dump(exclude_unset=True), service.config.settings.data_root)
+    record = store_study(service, spec)
+    response.headers["Location"] = f"/api/v1/studies/{record.name}"
+    status = service.store.status(record.name)
+    served = any(worker["study_id"] is None for worker in service.store.workers())
+    return status | {"next": None if served else f"tuner worker --study {record.name}"}
+
+
+@router.get("/studies/{name}", summary="Read a study", response_model=Study, responses=READ)
+def read_study(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
+    """Return the document of `tuner status --json`; a study of another Optuna program carries `foreign: true`."""
+    try:
+        tag = tag_of(figures.pulse(name))
+    except ConflictError:
+        foreign = next((s for s in service.store.studies() if s["name"] == name and s["foreign"]), None)
+        if foreign is None:
+            raise
+        content = json.dumps(foreign)
+        return tagged(content, tag_of(hashlib.sha256(content.encode()).hexdigest()[:32]))
+    unless_matches(request, tag)
+    return tagged(json.dumps(service.store.status(name)), tag)
+
+
+@router.delete("/studies/{name}", summary="Delete a study", status_code=204, responses=WRITE)
+def delete_study(
+    name: StudyName,
+    service: ServiceDep,
+    artifacts: Annotated[bool, Query(description="Remove the files of its trials as well.")] = False,
+) -> None:
+    """Delete a study with its trials; refused while a worker is alive for it."""
+    service.store.delete_study(name)
+    if artifacts:
+        service.artifacts.delete(name)
+
+
+@router.post("/studies/{name}/pause", summary="Pause a study", response_model=Study, responses=WRITE)
+def pause_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
+    """Let running trials finish; nothing new starts."""
+    service.store.pause(name)
+    return service.store.status(name)
+
+
+@router.post("/studies/{name}/stop", summary="Stop a study", response_model=Study, responses=WRITE)
+def stop_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
+    """Have running trials checkpointed and given back to the queue."""
+    service.store.stop(name)
+    return service.store.status(name)
+
+
+@router.post("/studies/{name}/resume", summary="Resume a study", response_model=Study, responses=WRITE)
+def resume_study(name: StudyName, service: ServiceDep, body: Annotated[Resume | None, Body()] = None) -> dict[str, Any]:
+    """Take back a pause or stop; with `trials`, raise the total of the budget."""
+    if body is not None and body.trials is not None:
+        total = service.store.study(name).total
+        if body.trials < total:
+            raise SpecError([f"trials: {body.trials} is below the total of {total}; a budget can only be raised"])
+        if body.trials - total > MOST_TRIALS:
+            raise SpecError([f"trials: adds {body.trials - total}; at most {MOST_TRIALS} at a time"])
+        service.store.raise_budget(name, body.trials)
+    service.store.go_on(name)
+    return service.store.status(name)
+
+
+@router.get("/studies/{name}/best", summary="Read the best trial", response_model=BestDetail, responses=READ)
+def read_best(name: StudyName, service: ServiceDep, tag: StudyTag) -> Response:
+    """Return the document of `tuner best --json`: the best complete trial and its configuration."""
+    best = service.store.best(name)
+    if best is None:
+        raise NotFoundError(f"study {name!r} has no complete trial yet.", hint="Wait for the first one to finish.")
+    front = {"front": best.pop("front")} if "front" in best else {}
+    config = configuration(service.store.study(name), best["params"])
+    return tagged(json.dumps(best | {"config": config} | front), tag)
+
+
+@router.get(
+    "/studies/{name}/export",
+    summary="Export a configuration",
+    response_class=Response,
+    responses=READ | content("text/plain", "application/json"),
+)
+def export_study(
+    name: StudyName,
+    request: Request,
+    service: ServiceDep,
+    tag: StudyTag,
+    trial: Annotated[int | None, Query(description="Number of a trial; the best one else.", ge=0, le=LARGEST)] = None,
+    format: Annotated[ExportFormat, Query(description="What is written.")] = "yaml",
+) -> Response:
+    """Return the best (or the named) trial as a configuration that stands alone: what `tuner train` takes."""
+    remembered: Remembered = request.app.state.remembered
+
+    def make() -> bytes:
+        config = export_trial(service.store, name, number=trial, artifacts=service.artifacts.root)
+        return render(config, format).encode()
+
+    suffix, media_type = _FORMS[format]
+    answer = tagged(remembered.get((tag, name, "export", str(trial), format), make), tag, media_type)
+    filename = f"{name}-{'best' if trial is None else trial}.{suffix}"
+    answer.headers["Content-Disposition"] = f'attachment; filename="{filename}"'
+    return answer

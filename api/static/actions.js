@@ -1,0 +1,105 @@
+// Buttons and dialogs that write. Errors are shown in the server's own words.
+import { refresh } from "./live.js";
+
+export const toast = (text, bad = false) => {
+  const box = document.createElement("div");
+  box.className = bad ? "toast bad" : "toast";
+  box.textContent = text;
+  document.getElementById("toasts").append(box);
+  setTimeout(() => box.remove(), bad ? 12_000 : 4_000);
+};
+
+export const send = async (url, method = "POST", body = undefined) => {
+  const headers = { Accept: "application/json" };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  const answer = await fetch(url, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
+  if (answer.status === 401) { location.assign(`/login?next=${encodeURIComponent(location.pathname)}`); return null; }
+  const content = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
+  if (answer.ok) return content;
+  const error = content.error ?? { message: `the server answers ${answer.status}` };
+  throw new Error([error.message, error.hint].filter(Boolean).join("\n"));
+};
+
+const press = async (button) => {
+  const question = button.dataset.confirm;
+  if (question && !confirm(question)) return;
+  const url = button.dataset.url ?? button.closest("[data-api]").dataset.api + button.dataset.post;
+  button.disabled = true;
+  try {
+    if (await send(url)) { toast(`${button.textContent.trim()}: done`); await refresh(); }
+  } catch (error) {
+    toast(error.message, true);
+  } finally {
+    button.disabled = false;
+  }
+};
+
+const filled = (form) => {
+  if (form.dataset.number) return { [form.dataset.number]: Number(form.elements[form.dataset.number].value) };
+  if (form.dataset.params === undefined) return undefined;
+  const params = {};
+  for (const field of form.querySelectorAll("[name]")) {
+    if (field.value === "" || field.closest("[hidden]")) continue;
+    params[field.name] = field.tagName === "SELECT" ? JSON.parse(field.value) : Number(field.value);
+  }
+  return { params };
+};
+
+const submit = async (form) => {
+  const problem = form.querySelector(".problem");
+  problem.textContent = "";
+  try {
+    const answer = await send(form.dataset.send, form.dataset.method ?? "POST", filled(form));
+    if (!answer) return;
+    form.closest("dialog").close();
+    toast("number" in answer && form.dataset.params !== undefined ? `Trial ${answer.number} is next.` : "Done.");
+    if (form.dataset.then) location.assign(form.dataset.then);
+    else await refresh();
+  } catch (error) {
+    problem.textContent = error.message;
+  }
+};
+
+// Options of a loss are shown only while that loss is chosen.
+const showBranches = (form) => {
+  for (const label of form.querySelectorAll("[data-when]")) {
+    const chosen = form.elements[label.dataset.switch]?.value;
+    label.hidden = !chosen || String(JSON.parse(chosen)) !== label.dataset.when;
+  }
+};
+
+export const startActions = () => {
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest("button, a");
+    if (!target) return;
+    if (target.dataset.post || target.dataset.url) press(target);
+    if (target.dataset.dialog) {
+      target.closest("details")?.removeAttribute("open");
+      document.getElementById(target.dataset.dialog).showModal();
+    }
+    if ("close" in target.dataset) target.closest("dialog").close();
+    if ("themeToggle" in target.dataset) dispatchEvent(new Event("toggletheme"));
+    if (target.dataset.copy) {
+      const source = document.querySelector(target.dataset.copy);
+      navigator.clipboard?.writeText(source.value ?? source.textContent).then(() => toast("Copied."));
+    }
+  });
+  for (const form of document.querySelectorAll("form[data-send]")) {
+    form.addEventListener("submit", (event) => { event.preventDefault(); submit(form); });
+    if (form.dataset.params !== undefined) {
+      form.addEventListener("change", () => showBranches(form));
+      showBranches(form);
+    }
+  }
+  document.addEventListener("click", (event) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const link = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
+    if (link) link.click();
+    else if (event.key === "t") dispatchEvent(new Event("toggletheme"));
+    else if (event.key === "g") location.assign("/");
+    else if (event.key === "/") { const search = document.querySelector("[data-search]"); if (search) { event.preventDefault(); search.focus(); } }
+  });
+};

@@ -1,0 +1,195 @@
+// Figures: fetched when they come into sight, drawn by plotly (loaded once, when the first one is needed), refreshed
+// by ETag, in the page's colours. Each can be shown as a table and saved as CSV or PNG; a click on a trial opens it.
+let loading = null;
+
+const plotly = () => {
+  loading ??= new Promise((resolve, reject) => {
+    // Plotly adds style sheets with text, which the content policy forbids, unless elements with these ids are there.
+    for (const id of document.body.dataset.marks.split(" ")) {
+      const mark = document.createElement("meta");
+      mark.id = id;
+      document.head.append(mark);
+    }
+    const script = document.createElement("script");
+    script.src = document.body.dataset.plotly;
+    script.onload = () => resolve(window.Plotly);
+    script.onerror = () => reject(new Error("plotly could not be loaded"));
+    document.head.append(script);
+  });
+  return loading;
+};
+
+const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+const SERIES = ["#0d9488", "#e07b00", "#3b82f6", "#c026a3", "#8a8f00", "#dc2626", "#7c6f64", "#0ea5e9", "#65a30d"];
+const WAIT = 15_000;
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+const themed = (layout) => {
+  const ink = colour("--quiet");
+  const rule = colour("--rule");
+  const copy = structuredClone(layout);
+  for (const key of Object.keys(copy)) {
+    if (/^[xy]axis\d*$/.test(key)) copy[key] = { gridcolor: rule, linecolor: rule, zerolinecolor: rule, tickfont: { size: 11 }, ...copy[key] };
+  }
+  return {
+    ...copy,
+    paper_bgcolor: "transparent", plot_bgcolor: "transparent", autosize: true,
+    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink },
+    hoverlabel: { bgcolor: colour("--paper"), bordercolor: colour("--rule-strong"), font: { color: colour("--ink"), size: 12 }, align: "left" },
+  };
+};
+
+const narrow = (layout) => {
+  if (innerWidth > 640) return layout;
+  const copy = { ...layout, margin: { ...layout.margin, l: 44, r: 8 } };
+  if (copy.grid) {
+    const panels = Object.keys(copy).filter((key) => /^xaxis\d*$/.test(key)).length;
+    copy.grid = { ...copy.grid, rows: panels, columns: 1, ygap: 0.6 };
+    copy.height = 210 * panels + 60;
+  }
+  return copy;
+};
+
+const plain = (plot, text) => {
+  window.Plotly?.purge(plot);
+  plot.classList.add("bare");
+  plot.textContent = text;
+};
+
+const draw = async (figure, drawn) => {
+  const plot = figure.querySelector(".plot");
+  if (drawn.reason) { plain(plot, drawn.reason); return; }
+  const library = await plotly();
+  if (!plot.classList.contains("js-plotly-plot")) plot.replaceChildren();
+  plot.classList.remove("bare");
+  await library.react(plot, drawn.data, themed(narrow(drawn.layout)), CONFIG);
+  plot.removeAllListeners?.("plotly_click");
+  plot.on("plotly_click", (event) => {
+    const number = event.points[0]?.customdata?.[0];
+    if (Number.isInteger(number) && figure.dataset.study) location.assign(`/studies/${encodeURIComponent(figure.dataset.study)}/trials/${number}`);
+  });
+};
+
+const addressOf = (figure, format) => {
+  const words = new URLSearchParams();
+  if (format) words.set("format", format);
+  const scope = figure.closest("section")?.querySelector("[data-scope]");
+  if (scope?.value) words.set("loss", scope.value);
+  for (const field of figure.querySelectorAll("[data-param]")) if (field.value) words.set(field.dataset.param, field.value);
+  return `/api/v1/studies/${encodeURIComponent(figure.dataset.study)}/figures/${figure.dataset.figure}?${words}`;
+};
+
+const cell = (value) => {
+  const box = document.createElement("td");
+  const isNumber = typeof value === "number";
+  if (isNumber) box.className = "num";
+  box.textContent = value === null ? "" : isNumber && !Number.isInteger(value) ? Number(value.toPrecision(5)) : String(value);
+  return box;
+};
+
+const showTable = async (figure) => {
+  const box = figure.querySelector(".tabled");
+  const answer = await fetch(addressOf(figure, "table"));
+  if (!answer.ok) return;
+  const { columns, rows } = await answer.json();
+  const table = document.createElement("table");
+  const head = table.createTHead().insertRow();
+  for (const name of columns) { const title = document.createElement("th"); title.scope = "col"; title.textContent = name; head.append(title); }
+  const body = table.createTBody();
+  for (const row of rows.slice(0, 500)) body.insertRow().append(...row.map(cell));
+  box.replaceChildren(rows.length ? table : document.createTextNode("nothing yet"));
+};
+
+const states = new WeakMap();
+
+const refresh = async (figure, force = false) => {
+  const state = states.get(figure);
+  const url = addressOf(figure, "");
+  if (!state.seen || state.busy || (!force && state.url === url && Date.now() - state.at < WAIT)) return;
+  state.busy = true;
+  state.at = Date.now();
+  try {
+    const headers = state.tag && state.url === url ? { "If-None-Match": state.tag } : {};
+    const answer = await fetch(url, { headers, cache: "no-store" });
+    if (answer.status === 304) return;
+    const drawn = await answer.json();
+    if (!answer.ok) { plain(figure.querySelector(".plot"), drawn.error?.message ?? `the server answers ${answer.status}`); return; }
+    state.tag = answer.headers.get("ETag");
+    state.url = url;
+    state.drawn = drawn;
+    await draw(figure, drawn);
+    const note = figure.querySelector(".note");
+    note.hidden = !drawn.note;
+    note.textContent = drawn.note ?? "";
+    figure.querySelector("[data-tool=csv]").href = addressOf(figure, "csv");
+    if (!figure.querySelector(".tabled").hidden) await showTable(figure);
+  } catch {
+    state.at = 0;
+  } finally {
+    state.busy = false;
+  }
+};
+
+const seriesOf = (figure) => {
+  const given = JSON.parse(figure.dataset.series);
+  const lines = given.curves
+    ? given.curves.map((curve) => ({ name: `trial ${curve.number}`, x: curve.epochs, y: curve.values, strong: true, number: curve.number }))
+    : given.series.map((line) => ({ ...line, x: given.x }));
+  return {
+    data: lines.map((line, index) => ({
+      type: "scatter", mode: line.x.length > 1 ? "lines" : "markers", name: line.name, x: line.x, y: line.y, connectgaps: true,
+      line: { color: SERIES[index % SERIES.length], width: line.strong || lines.length === 1 ? 2.5 : 1.2 },
+      hovertemplate: `${line.name}: %{y:.4f}<extra></extra>`,
+    })),
+    layout: {
+      height: 300, margin: { l: 52, r: 12, t: 12, b: 44 }, hovermode: "x unified", showlegend: lines.length > 1,
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: { title: { text: "epoch" }, zeroline: false }, yaxis: { title: { text: given.y }, zeroline: false },
+    },
+    reason: null,
+  };
+};
+
+const redrawSeries = async (figure) => { const drawn = seriesOf(figure); states.set(figure, { drawn, seen: true }); await draw(figure, drawn); };
+
+const save = async (figure) => {
+  const library = await plotly();
+  const name = figure.dataset.figure ?? "curves";
+  await library.downloadImage(figure.querySelector(".plot"), { format: "png", width: 1200, height: 700, scale: 2, filename: name });
+};
+
+export const startFigures = () => {
+  const all = () => [...document.querySelectorAll("[data-figure]")];
+  const eye = new IntersectionObserver((entries) => {
+    for (const entry of entries) {
+      const state = states.get(entry.target);
+      if (!state) continue;
+      state.seen = entry.isIntersecting;
+      if (entry.isIntersecting) refresh(entry.target);
+    }
+  }, { rootMargin: "200px" });
+  for (const figure of all()) { states.set(figure, { seen: false, at: 0 }); eye.observe(figure); }
+  const drawSeries = () => document.querySelectorAll("[data-series]").forEach((figure) => { if (!states.has(figure)) redrawSeries(figure); });
+  drawSeries();
+  addEventListener("regionschange", drawSeries);
+  addEventListener("studychange", () => all().forEach((figure) => refresh(figure)));
+  addEventListener("themechange", () => document.querySelectorAll("[data-figure], [data-series]").forEach((figure) => {
+    const drawn = states.get(figure)?.drawn;
+    if (drawn) draw(figure, drawn);
+  }));
+  document.addEventListener("change", (event) => {
+    if (event.target.matches("[data-scope]")) event.target.closest("section").querySelectorAll("[data-figure]").forEach((figure) => refresh(figure, true));
+    if (event.target.matches("[data-param]")) refresh(event.target.closest("[data-figure]"), true);
+  });
+  document.addEventListener("click", (event) => {
+    const tool = event.target.closest("[data-tool]");
+    const figure = tool?.closest(".figure");
+    if (tool?.dataset.tool === "png") save(figure);
+    if (tool?.dataset.tool === "table") {
+      const box = figure.querySelector(".tabled");
+      box.hidden = !box.hidden;
+      tool.setAttribute("aria-pressed", String(!box.hidden));
+      if (!box.hidden) showTable(figure);
+    }
+  });
+};

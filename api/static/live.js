@@ -1,0 +1,74 @@
+// The page asks for itself again with the ETag it has; only regions that differ are replaced, and nothing is when the
+// server answers 304. Hidden pages ask rarely.
+import { showTimes } from "./times.js";
+
+const EVERY = 5_000;
+const HIDDEN = 60_000;
+let tag = null;
+let asking = false;
+let timer = 0;
+
+const regions = () => [...document.querySelectorAll("[data-live][id]")];
+
+const isBusy = (region) => region.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, summary")
+  || region.querySelector("details.menu[open]");
+
+export const replaceRegions = (html) => {
+  const fresh = new DOMParser().parseFromString(html, "text/html");
+  for (const region of regions()) {
+    const next = fresh.getElementById(region.id);
+    if (!next || isBusy(region)) continue;
+    showTimes(next);
+    if (next.innerHTML === region.innerHTML) continue;
+    const left = [...region.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
+    region.replaceWith(document.adoptNode(next));
+    next.querySelectorAll(".scroll").forEach((box, index) => { box.scrollLeft = left[index] ?? 0; });
+  }
+  document.title = fresh.title;
+  dispatchEvent(new Event("regionschange"));
+};
+
+const say = (text) => {
+  const link = document.getElementById("link");
+  link.hidden = !text;
+  link.textContent = text;
+};
+
+export const refresh = async (poll = false) => {
+  if (asking) return;
+  asking = true;
+  try {
+    const headers = { Accept: "text/html" };
+    if (poll) headers["X-Poll"] = "1";
+    if (tag) headers["If-None-Match"] = tag;
+    const answer = await fetch(location.pathname + location.search, { headers, cache: "no-store" });
+    if (answer.redirected && new URL(answer.url).pathname === "/login") { location.assign(answer.url); return; }
+    if (answer.status === 200) {
+      const changed = tag !== null || document.querySelector("[data-live]");
+      tag = answer.headers.get("ETag");
+      const html = await answer.text();
+      if (changed) { replaceRegions(html); dispatchEvent(new Event("studychange")); }
+    }
+    say(answer.ok || answer.status === 304 ? "" : `the server answers ${answer.status}`);
+  } catch {
+    say("no connection; trying again");
+  } finally {
+    asking = false;
+  }
+};
+
+const schedule = () => {
+  clearTimeout(timer);
+  timer = setTimeout(async () => { await refresh(true); schedule(); }, document.hidden ? HIDDEN : EVERY);
+};
+
+export const startLive = () => {
+  if (!document.querySelector("[data-live]")) return;
+  schedule();
+  document.addEventListener("visibilitychange", async () => {
+    if (!document.hidden) await refresh();
+    schedule();
+  });
+};
+
+export const forgetTag = () => { tag = null; };

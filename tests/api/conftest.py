@@ -1,0 +1,86 @@
+"""A service on a demo storage, on a real port; tests that write get a copy of the storage."""
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+
+from api.app import create_app
+from api.service import ServiceSettings
+from tests.api import demo
+from tuner.settings import Settings
+from tuner.store.store import Store
+
+
+def settings_in(folder: Path, token: str | None = None) -> Settings:
+    """Return the places of a test."""
+    environment = {"TUNER_API_TOKEN": token} if token else {}
+    return Settings.resolve(
+        environment,
+        storage=f"sqlite:///{folder / 'tuner.db'}",
+        artifacts=folder / "artifacts",
+        cache=folder / "cache",
+        data_root=folder / "data",
+    )
+
+
+@contextmanager
+def served(config: ServiceSettings) -> Iterator[str]:
+    """Serve in a thread on a free port; yields the address."""
+    with Store.open(config.settings.storage, create=True, patience_s=2) as store:
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(store, config), host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+        )
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        try:
+            yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo storage; nobody changes it."""
+    folder = tmp_path_factory.mktemp("demo")
+    demo.build(f"sqlite:///{folder / 'tuner.db'}", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(demo_folder: Path) -> Iterator[str]:
+    """Address of a service on the demo; tests that use it change nothing."""
+    with served(ServiceSettings(settings_in(demo_folder))) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def reader(address: str) -> Iterator[httpx.Client]:
+    """A client that only reads."""
+    with httpx.Client(base_url=address, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def folder(demo_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the demo that may be changed."""
+    target = tmp_path / "copy"
+    shutil.copytree(demo_folder, target, ignore=shutil.ignore_patterns("cache"))
+    (target / "cache").symlink_to(demo_folder / "cache")
+    return target
+
+
+@pytest.fixture
+def writer(folder: Path) -> Iterator[httpx.Client]:
+    """A client that may write."""
+    with served(ServiceSettings(settings_in(folder))) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client

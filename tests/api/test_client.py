@@ -1,0 +1,69 @@
+"""The Python client, against a real service."""
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.service import ServiceSettings
+from tests.api.conftest import served, settings_in
+from tuner.client import Client, ServiceError
+from tuner.errors import RequestError, RunError
+
+
+def test_everything_that_the_client_can_do(writer: httpx.Client) -> None:
+    """A notebook drives a study from end to end with it."""
+    client = Client(str(writer.base_url))
+
+    created = client.create({"name": "remote", "dataset": "phantom", "budget": {"trials": 2}})
+    assert created["name"] == "remote"
+    number = client.enqueue("remote", {})
+    assert client.trial("remote", number)["state"] == "WAITING"
+    assert client.pause("remote")["phase"] == "paused"
+    assert client.stop("remote")["phase"] == "stopped"
+    assert client.wait("remote", timeout_s=1)["phase"] == "stopped"
+    assert client.resume("remote", trials=5)["trials"]["total"] == 5
+    client.delete("remote")
+    assert "remote" not in [study["name"] for study in client.studies()]
+
+
+def test_reading(reader: httpx.Client) -> None:
+    """Every document of the contract has a method."""
+    client = Client(str(reader.base_url))
+    best = client.best("organs")
+
+    assert len(list(client.iter_trials("organs"))) == client.study("organs")["trials"]["total"]
+    assert client.trials("organs", state="COMPLETE", limit=3)["items"][0]["state"] == "COMPLETE"
+    assert client.export("organs", trial=best["number"], format="json").startswith("{")
+    assert client.figure("organs", "slice", loss="tversky")["data"]
+    assert client.artifact("organs", best["number"], "predictions.png").startswith(b"\x89PNG")
+    assert client.losses()
+    assert client.datasets()
+    assert client.models()
+    assert isinstance(client.workers(), list)
+    assert client.study("organs") is client.study("organs")
+
+
+def test_errors_speak_the_services_words(reader: httpx.Client) -> None:
+    """A user of the client sees what a user of the command line would."""
+    with pytest.raises(ServiceError, match="there is no study 'organ'") as caught:
+        Client(str(reader.base_url)).study("organ")
+
+    assert (caught.value.status, caught.value.code, caught.value.exit_code) == (404, "not_found", 2)
+    assert caught.value.hint == "Did you mean 'organs'?"
+
+
+def test_the_token_is_sent(folder: Path) -> None:
+    """With a token set, only those who have it write."""
+    with served(ServiceSettings(settings_in(folder, "secret"))) as url:
+        with pytest.raises(ServiceError, match="token"):
+            Client(url).pause("organs")
+        assert Client(url, token="secret").pause("organs")["phase"] == "paused"
+
+
+def test_a_service_that_is_not_there() -> None:
+    """No traceback of urllib for a typing mistake."""
+    with pytest.raises(RunError, match="cannot be reached"):
+        Client("http://127.0.0.1:9", timeout_s=2).studies()
+    with pytest.raises(RequestError, match="not the address"):
+        Client("file:///etc/passwd")

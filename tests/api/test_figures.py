@@ -1,0 +1,191 @@
+"""Figures: numbers against plain Python, pictures against plotly's own classes."""
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from api.verdict import judge
+from tests.api.test_contract import STUDY, V1
+from tests.store.examples import SPACE, new_study, run_all
+from tuner.figure_numbers import Bar as TimelineBar
+from tuner.figure_numbers import LossNumbers, Point, axis_of, busy_share, contour
+from tuner.importance import explained, importances
+from tuner.store.reading_figures import FigureReading
+from tuner.store.store import Store
+
+FIGURES = ("history", "curves", "losses", "importance", "slice", "parallel", "contour", "timeline")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """An empty SQLite storage."""
+    with Store.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_figures_are_legal_plotly(reader: httpx.Client, figure: str) -> None:
+    """We write plain dictionaries for speed; plotly's own validators must accept every one."""
+    from plotly.graph_objects import Figure
+
+    drawn = reader.get(f"{STUDY}/figures/{figure}").json()
+
+    assert drawn["reason"] is None
+    assert drawn["data"]
+    Figure(data=drawn["data"], layout=drawn["layout"])
+
+
+def test_the_front_is_legal_plotly(reader: httpx.Client) -> None:
+    """The Pareto front exists for several objectives only."""
+    from plotly.graph_objects import Figure
+
+    drawn = reader.get(f"{V1}/studies/goals/figures/pareto").json()
+
+    Figure(data=drawn["data"], layout=drawn["layout"])
+    assert "Pareto front" in [trace.get("name") for trace in drawn["data"]]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_of_nothing_says_why(reader: httpx.Client, figure: str) -> None:
+    """An empty plot looks broken; a sentence does not."""
+    answer = reader.get(f"{V1}/studies/fresh/figures/{figure}")
+
+    assert answer.status_code == 200
+    assert answer.json()["reason"]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_a_table_and_a_csv(reader: httpx.Client, figure: str) -> None:
+    """Not everybody can see a plot, and everybody wants the numbers."""
+    table = reader.get(f"{STUDY}/figures/{figure}?format=table").json()
+    rows = list(csv.reader(io.StringIO(reader.get(f"{STUDY}/figures/{figure}?format=csv").text)))
+
+    assert rows[0] == table["columns"]
+    assert len(rows) == len(table["rows"]) + 1 > 1
+
+
+def test_options_of_other_losses_do_not_clutter(reader: httpx.Client) -> None:
+    """In a conditional space, parameters of thirteen losses mean nothing to a trial of the fourteenth."""
+    shared = reader.get(f"{STUDY}/figures/parallel?format=table").json()["columns"]
+    own = reader.get(f"{STUDY}/figures/parallel?format=table&loss=tversky").json()["columns"]
+
+    assert not [name for name in shared if name.startswith("loss.")]
+    assert [name for name in own if name.startswith("loss.")] == ["loss.tversky.alpha"]
+
+
+def test_history_keeps_every_record_when_it_is_thinned(store: Store) -> None:
+    """A best trial that thinning drops would be a lie in the most looked-at figure."""
+    values = [float(v) for v in np.random.default_rng(0).permutation(60)]
+    record = store.create_study(new_study(trials=60))
+    run_all(store, record.study_id, values)
+
+    found = FigureReading(store).history(store.study("organs"), most=7)
+
+    records = [i for i, v in enumerate(values) if v == max(values[: i + 1])]
+    assert found.total == 60
+    assert [row.number for row in found.rows if row.record] == records
+    assert 7 <= len(found.rows) <= 7 + len(records)
+
+
+def test_thinning_keeps_the_best_and_spreads_the_rest(store: Store) -> None:
+    """What a leaderboard shows of a thousand trials must have their best, worst third and median."""
+    record = store.create_study(new_study(trials=50))
+    run_all(store, record.study_id, [i / 100 for i in range(50)])
+    reading = FigureReading(store)
+
+    rows = reading.values_by_loss(store.study("organs"), {"focal": 50}, most=10)
+    points = reading.points(store.study("organs"), most=10)
+
+    assert rows[0].value == 0.49
+    assert [row.value for row in rows] == sorted((row.value for row in rows), reverse=True)
+    assert len(rows) == 10
+    assert points.rows[0].value == 0.49
+    assert points.total == 50
+
+
+def test_importance_is_the_share_of_variance() -> None:
+    """Reference: one-way analysis of variance on ranks, written out."""
+    levels = ["a"] * 20 + ["b"] * 20
+    values = [*np.arange(20.0), *np.arange(30.0, 50.0)]
+    ranks = np.arange(40.0)
+    between = 20 * ((ranks[:20].mean() - 19.5) ** 2 + (ranks[20:].mean() - 19.5) ** 2)
+    total = ((ranks - 19.5) ** 2).sum()
+    expected = (between - (total - between) / 38) / total
+
+    assert explained(levels, values) == pytest.approx(expected)
+
+
+def test_importance_finds_what_matters_and_nothing_else() -> None:
+    """A parameter that does nothing must not look important: chance is taken off."""
+    dice = np.random.default_rng(0)
+    params = [
+        {"x": float(dice.uniform()), "y": float(dice.uniform()), "c": "ab"[int(dice.integers(2))]} for _ in range(400)
+    ]
+    values = [(p["x"] - 0.5) ** 2 for p in params]
+
+    found = {item.name: item.share for item in importances(params, values)}
+
+    assert found["x"] > 0.8
+    assert found["y"] < 0.05
+    assert found["c"] < 0.05
+
+
+@pytest.mark.parametrize("values", [[1.0] * 20, [1.0] * 3], ids=["constant", "too few"])
+def test_importance_of_nothing(values: list[float]) -> None:
+    """Equal values are explained by nothing; too few say nothing."""
+    assert explained(list(range(len(values))), values) in (0.0, None)
+
+
+def test_a_contour_lies_between_the_values_it_smooths() -> None:
+    """A guess outside what was measured would invent an optimum."""
+    x, y = axis_of(SPACE.find("train.lr")), axis_of(SPACE.find("model.width"))  # type: ignore[arg-type]
+    points = [Point(i, i / 10, "dice", {"train.lr": 10 ** -(2 + i / 4), "model.width": 8 + 5 * i}) for i in range(10)]
+
+    found = contour(x, y, points)
+
+    assert found is not None
+    heights = np.array(found.heights)
+    assert heights.shape == (24, 24)
+    assert 0 <= heights.min() < heights.max() <= 0.9
+
+
+def test_idle_time_is_what_no_trial_fills() -> None:
+    """Half of a lane's span is gaps: it was busy half of the time."""
+    bars = [
+        TimelineBar(0, None, "COMPLETE", None, "w", 0.0, 10.0),
+        TimelineBar(1, None, "COMPLETE", None, "w", 30.0, 40.0),
+    ]
+
+    assert busy_share(bars) == {"w": 0.5}
+
+
+def _loss(name: str, best: float) -> LossNumbers:
+    return LossNumbers(name, "region", 1, 0, 0, 0, 1.0, best, 0, best, [(0, best)])
+
+
+def test_a_lead_within_the_noise_is_no_lead() -> None:
+    """The question that no other dashboard answers: is the winner better than chance?"""
+    epochs = [{"value": v} for v in (0.70, 0.72, 0.70, 0.72, 0.70, 0.72, 0.70, 0.72, 0.70)]
+
+    assert judge([_loss("dice", 0.75), _loss("focal", 0.74)], [], epochs).kind == "tie"
+    assert judge([_loss("dice", 0.95), _loss("focal", 0.74)], [], epochs).kind == "clear"
+    assert judge([_loss("dice", 0.75)], [], epochs).kind == "open"
+    assert judge([], [], []).kind == "open"
+
+
+def test_repeats_with_other_seeds_tell_the_noise() -> None:
+    """Repeated configurations beat any guess from a curve."""
+    sample = [
+        {"state": "COMPLETE", "value": 0.70 + 0.001 * i, "params": {"train.lr": 0.1, "train.seed": i}} for i in range(4)
+    ]
+
+    found = judge([_loss("dice", 0.75), _loss("focal", 0.74)], sample, [])
+
+    assert found.kind == "clear"
+    assert found.source is not None
+    assert "seeds" in found.source

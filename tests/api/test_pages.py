@@ -1,0 +1,148 @@
+"""Pages as a server gives them: everything is there, markup in names is text, nothing comes from elsewhere."""
+
+import re
+from pathlib import Path
+
+import httpx
+import optuna
+import pytest
+
+from tests.api.test_contract import STUDY, V1
+
+PAGES = (
+    "/",
+    "/studies/organs",
+    "/studies/goals",
+    "/studies/fresh",
+    "/studies/organs/trials/0",
+    "/studies/organs/compare",
+    "/losses",
+    "/datasets",
+    "/workers",
+    "/new",
+    "/login",
+)
+HTML = {"Accept": "text/html"}
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_answer_and_refer_to_nothing_elsewhere(reader: httpx.Client, path: str) -> None:
+    """The dashboard works in a room without a network."""
+    answer = reader.get(path, headers=HTML)
+
+    assert answer.status_code == 200
+    for address in re.findall(r'(?:src|href|action)="([^"]*)"', answer.text):
+        assert not re.match(r"(https?:)?//", address), address
+    assert "style=" not in answer.text
+    assert "<script>" not in answer.text
+
+
+@pytest.mark.parametrize("path", [p for p in PAGES if p != "/login"])
+def test_unchanged_pages_are_304(reader: httpx.Client, path: str) -> None:
+    """An open page asks every five seconds."""
+    tag = reader.get(path, headers=HTML).headers["ETag"]
+
+    assert reader.get(path, headers={**HTML, "If-None-Match": tag}).status_code == 304
+
+
+def test_static_files_are_kept_for_ever_under_their_hash(reader: httpx.Client) -> None:
+    """Plotly's 5 MB travel once."""
+    page = reader.get("/studies/organs").text
+    script = re.search(r'data-plotly="([^"]+)"', page)
+    assert script is not None
+    answer = reader.get(script[1])
+
+    assert "immutable" in answer.headers["Cache-Control"]
+    assert b"plotly.js" in answer.content[:200]
+    assert reader.get("/static/..%2fapp.py").status_code in (404, 405)
+
+
+def test_the_trials_table_can_be_saved(reader: httpx.Client) -> None:
+    """What is on the screen is wanted in a spreadsheet."""
+    text = reader.get("/studies/organs/trials.csv?state=COMPLETE").text
+    total = reader.get(f"{STUDY}/trials?state=COMPLETE").json()["total"]
+
+    assert text.startswith("number,state,value,loss")
+    assert len(text.splitlines()) == total + 1
+
+
+def test_pictures_of_predictions(reader: httpx.Client) -> None:
+    """The wall is what a segmentation person looks at."""
+    number = reader.get(STUDY).json()["best"]["number"]
+    page = reader.get(f"/studies/organs/trials/{number}").text
+    for address in re.findall(r'src="(/studies/organs/trials/\d+/pictures/[^"]+)"', page)[:4]:
+        picture = reader.get(address.replace("&amp;", "&"))
+        assert picture.status_code == 200
+        assert picture.content.startswith(b"\x89PNG")
+    base = f"/studies/organs/trials/{number}/pictures"
+    assert reader.get(f"{base}/nobody").status_code == 404
+    assert reader.get(f"{base}/phantom000?slice=999").status_code == 404
+    assert reader.get(f"{base}/phantom000?view=x-ray").status_code == 422
+
+
+def test_broken_artifacts_are_no_server_error(writer: httpx.Client, folder: Path) -> None:
+    """A disk that fills up leaves half files; the page of the trial still opens."""
+    number = writer.get(STUDY).json()["best"]["number"]
+    trial = folder / "artifacts" / "organs" / str(number)
+    for name in ("predictions.npz", "confusion.npy", "cases.jsonl"):
+        (trial / name).write_bytes(b"\x00 not what it says")
+
+    assert writer.get(f"/studies/organs/trials/{number}", headers=HTML).status_code == 200
+
+
+def test_foreign_studies_are_shown_and_left_alone(writer: httpx.Client, folder: Path) -> None:
+    """A storage may be shared with other Optuna programs, whose names may hold anything."""
+    name = "<img src=x onerror=alert(1)>"
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'tuner.db'}")
+    optuna.create_study(study_name=name, storage=storage).optimize(
+        lambda trial: trial.suggest_float("x", 0, 1), n_trials=2
+    )
+    optuna.create_study(study_name="plain", storage=storage)
+    storage.engine.dispose()
+
+    page = writer.get("/", headers=HTML).text
+    assert name not in page
+    assert "&lt;img src=x" in page
+    assert writer.get(f"{V1}/studies/plain").json()["foreign"] is True
+    assert writer.get("/studies/plain", headers=HTML).status_code == 200
+    assert writer.post(f"{V1}/studies/plain/pause").status_code == 409
+    assert writer.delete(f"{V1}/studies/plain").status_code == 409
+
+
+def test_the_form_writes_the_study_file_and_refuses_on_the_spot(writer: httpx.Client) -> None:
+    """Nobody should learn from a failed submission what a form could have said."""
+    form = {"name": "drafted", "dataset": "phantom", "losses": ["dice", "focal"], "trials": 7,
+            "train": {"epochs": 2}, "ranges": {"train.lr": [1e-4, 1e-2]}}  # fmt: skip
+    draft = writer.post("/new/draft", json=form).json()
+    assert draft["problems"] == []
+    assert "7 trials, 2 losses" in draft["says"]
+    wrong = writer.post("/new/check", json={"yaml": draft["yaml"].replace("dice", "dyce", 1)}).json()
+    assert "dyce" in wrong["problems"][0]
+
+    created = writer.post("/new", json={"yaml": draft["yaml"]})
+    assert created.status_code == 201
+    assert writer.get(f"{V1}/studies/drafted").json()["trials"]["total"] == 7
+
+
+def test_whole_families_are_named(writer: httpx.Client) -> None:
+    """A study file that lists forty losses says less than `all`."""
+    losses = writer.get(f"{V1}/losses").json()
+    every = writer.post("/new/draft", json={"losses": [x["name"] for x in losses]}).json()
+    pixel = writer.post("/new/draft", json={"losses": [x["name"] for x in losses if x["family"] == "pixel"]}).json()
+
+    assert "loss: [all]" in every["yaml"]
+    assert "loss: [pixel]" in pixel["yaml"]
+
+
+def test_a_poll_may_be_a_moment_old_and_nothing_else(writer: httpx.Client) -> None:
+    """Fifty polling pages share one look at the storage; somebody who has just pressed a button sees what it did."""
+    page = "/studies/organs"
+    first = writer.get(page, headers=HTML)
+    writer.post(f"{STUDY}/pause")
+
+    polled = writer.get(page, headers={**HTML, "X-Poll": "1", "If-None-Match": first.headers["ETag"]})
+    asked = writer.get(page, headers={**HTML, "If-None-Match": first.headers["ETag"]})
+
+    assert polled.status_code in (200, 304)
+    assert asked.status_code == 200
+    assert "ph-paused" in asked.text

@@ -1,0 +1,36 @@
+"""A thousand requests that nobody would write by hand, made from our own OpenAPI document; bounded in time."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+EXAMPLES = 12
+LEFT_OUT = "ignored_auth,positive_data_acceptance"
+"""No token is set here; and a study file can be legal JSON and still name a loss that there is not."""
+
+
+@pytest.mark.slow
+def test_schemathesis_finds_nothing(writer: httpx.Client) -> None:
+    """Clients are generated from the document: whatever it says must be true, and nothing may end in a 500."""
+    beside = Path(sys.executable).with_name("schemathesis")
+    program = str(beside) if beside.exists() else shutil.which("schemathesis")
+    if program is None:
+        message = "schemathesis is not installed: pip install schemathesis"
+        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+
+    words = ["--max-examples", str(EXAMPLES), "--exclude-checks", LEFT_OUT, "--no-color"]
+    done = subprocess.run(
+        [program, "run", f"{writer.base_url}/openapi.json", *words],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert writer.get("/healthz").status_code == 200

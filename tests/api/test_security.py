@@ -1,0 +1,241 @@
+"""Who may do what: tokens, sessions, origins, hosts, sizes, paths, markup."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.service import ServiceSettings
+from api.specs import read_posted
+from tests.api.conftest import served, settings_in
+from tests.api.test_contract import STUDY, V1, error_of
+from tuner.errors import ConfigError, SpecError
+from tuner.settings import Settings
+
+TOKEN = "a long random text"
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture
+def guarded(folder: Path) -> Iterator[httpx.Client]:
+    """A service with a token; reading is open."""
+    config = ServiceSettings(settings_in(folder, TOKEN))
+    with served(config) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+@pytest.fixture
+def private(folder: Path) -> Iterator[httpx.Client]:
+    """A service with a token for reading as well."""
+    config = ServiceSettings(settings_in(folder, TOKEN), private=True)
+    with served(config) as url, httpx.Client(base_url=url, timeout=30) as client:
+        yield client
+
+
+def test_writes_need_the_token(guarded: httpx.Client) -> None:
+    """Anybody who can reach the port could otherwise stop a week of work."""
+    assert guarded.get(STUDY).status_code == 200
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}, {"Authorization": ""}):
+        answer = guarded.post(f"{STUDY}/pause", headers=headers)
+        assert answer.status_code == 401
+        assert error_of(answer)["code"] == "unauthorized"
+    assert guarded.post(f"{STUDY}/pause", headers=BEARER).status_code == 200
+
+
+def test_private_reading_needs_it_too(private: httpx.Client) -> None:
+    """TUNER_API_PRIVATE hides names and numbers of studies."""
+    assert private.get(STUDY).status_code == 401
+    assert private.get("/metrics").status_code == 401
+    assert private.get("/openapi.json").status_code == 401
+    assert private.get("/healthz").status_code == 200
+    assert private.get(STUDY, headers=BEARER).status_code == 200
+    page = private.get("/", headers={"Accept": "text/html"})
+    assert page.status_code == 303
+    assert page.headers["Location"] == "/login?next=/"
+
+
+def test_signing_in_gives_a_cookie_that_only_this_origin_can_use(guarded: httpx.Client) -> None:
+    """A page of another site must not press our buttons in the browser of somebody who is signed in."""
+    origin = str(guarded.base_url).rstrip("/")
+    assert guarded.post("/login", data={"token": "wrong"}).status_code == 401
+    signed = guarded.post("/login", data={"token": TOKEN, "next": "/studies/organs"}, headers={"Origin": origin})
+    assert signed.status_code == 303
+    assert signed.headers["Location"] == "/studies/organs"
+    cookie = signed.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "samesite=strict" in cookie.lower()
+    assert TOKEN not in cookie
+
+    assert guarded.post(f"{STUDY}/pause").status_code == 403
+    assert guarded.post(f"{STUDY}/pause", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert guarded.post(f"{STUDY}/pause", headers={"Origin": "null"}).status_code == 403
+    assert guarded.post(f"{STUDY}/pause", headers={"Origin": origin}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "target", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
+)
+def test_signing_in_leads_nowhere_else(guarded: httpx.Client, target: str) -> None:
+    """An open redirect makes a good phishing link."""
+    answer = guarded.post("/login", data={"token": TOKEN, "next": target})
+
+    assert answer.headers["Location"] == "/"
+
+
+def test_without_a_token_other_sites_still_cannot_write(writer: httpx.Client) -> None:
+    """A service on a laptop's loopback is reached by every page that its owner opens."""
+    assert writer.post(f"{STUDY}/pause", headers={"Origin": "https://evil.example"}).status_code == 403
+    assert writer.post(f"{STUDY}/pause", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert writer.post(f"{STUDY}/pause").status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:8000", "127.0.0.1.evil.example", "", "[::2]:80"])
+def test_foreign_hosts_are_refused(reader: httpx.Client, host: str) -> None:
+    """DNS rebinding: another site's name must not lead a browser to this server."""
+    answer = reader.get(STUDY, headers={"Host": host})
+
+    assert answer.status_code == 400
+
+
+def test_named_hosts_and_loopback_are_served() -> None:
+    """Behind a proxy the service has a name of its own."""
+    settings = Settings.resolve({})
+    config = ServiceSettings.resolve({"TUNER_ALLOWED_HOSTS": "lab.example, other:9000"}, settings)
+
+    assert all(map(config.answers_to, ("lab.example:443", "other", "localhost:1", "127.0.0.1", "[::1]:8000")))
+    assert not config.answers_to("example")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "::", "lab.example"])
+def test_open_addresses_need_a_token(host: str) -> None:
+    """A forgotten flag must not put a lab's studies on the network."""
+    with pytest.raises(ConfigError, match="TUNER_API_TOKEN"):
+        ServiceSettings.resolve({}, Settings.resolve({}), host=host)
+    ServiceSettings.resolve({}, Settings.resolve({"TUNER_API_TOKEN": TOKEN}), host=host)
+
+
+def test_privacy_without_a_token_is_refused() -> None:
+    """Nobody could ever sign in."""
+    with pytest.raises(ConfigError, match="TUNER_API_PRIVATE"):
+        ServiceSettings.resolve({"TUNER_API_PRIVATE": "1"}, Settings.resolve({}))
+
+
+def test_large_bodies_are_413(writer: httpx.Client) -> None:
+    """Memory is bounded, whether the length is announced or not."""
+    body = b'{"name": "' + b"x" * 1_100_000 + b'"}'
+
+    def chunks() -> Iterator[bytes]:
+        yield from (body[i : i + 65536] for i in range(0, len(body), 65536))
+
+    for content in (body, chunks()):
+        answer = writer.post(f"{V1}/studies", content=content, headers={"Content-Type": "application/json"})
+        assert answer.status_code == 413
+        assert error_of(answer)["code"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/..%2f..%2ftuner.db",
+        "/%2e%2e/%2e%2e/tuner.db",
+        "/....//tuner.db",
+        "/.hidden",
+        "/nul%00l",
+        "/" + "a" * 5000,
+    ],
+)
+def test_no_path_leaves_the_folder_of_a_trial(reader: httpx.Client, path: str) -> None:
+    """Artifacts are files of a disk that holds other files too."""
+    answer = reader.get(f"{STUDY}/trials/0/artifacts{path}")
+
+    assert 400 <= answer.status_code < 500
+    error_of(answer)
+
+
+def test_links_are_not_followed(writer: httpx.Client, folder: Path) -> None:
+    """A link in an artifact folder must not become a window on the machine."""
+    number = writer.get(STUDY).json()["best"]["number"]
+    (folder / "artifacts" / "organs" / str(number) / "window.txt").symlink_to("/etc/hostname")
+
+    assert writer.get(f"{STUDY}/trials/{number}/artifacts/window.txt").status_code == 404
+
+
+def test_artifacts_run_nothing(reader: httpx.Client) -> None:
+    """What a trial wrote is data, whatever it claims to be."""
+    number = reader.get(STUDY).json()["best"]["number"]
+    answer = reader.get(f"{STUDY}/trials/{number}/artifacts/config.yaml")
+
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_content_policy_is_strict(reader: httpx.Client) -> None:
+    """No script but our own runs, whatever a study is called."""
+    policy = reader.get("/").headers["Content-Security-Policy"]
+
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/nothing", 404),
+        ("PUT", f"{V1}/studies", 405),
+        ("PATCH", STUDY, 405),
+        ("GET", f"{V1}/studies/nope", 404),
+        ("GET", f"{V1}/studies/%00", 422),
+        ("GET", f"{V1}/studies/{'x' * 5000}", 422),
+        ("GET", f"{STUDY}/trials/99999", 404),
+        ("GET", f"{STUDY}/trials/-1", 422),
+        ("GET", f"{STUDY}/trials/99999999999999999999999", 422),
+        ("GET", f"{STUDY}/figures/nope", 422),
+        ("GET", f"{STUDY}/figures/pareto", 422),
+        ("GET", f"{STUDY}/figures/slice?param=nope", 422),
+        ("GET", f"{STUDY}/figures/importance?loss=nope", 422),
+        ("GET", f"{STUDY}/trials?loss=%00", 404),
+    ],
+)
+def test_every_error_has_the_one_shape(reader: httpx.Client, method: str, path: str, status: int) -> None:
+    """A client handles errors in one place, or not at all."""
+    answer = reader.request(method, path)
+
+    assert answer.status_code == status
+    error_of(answer)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[" * 100_000, b'{"a": 1e999999}', b'{"name": "\\ud800", "dataset": "phantom"}', b"\xff\xfe", b"null",
+     b'{"dataset": "phantom", "seed": ' + b"9" * 5000 + b"}", b'{"dataset": "phantom", "budget": {"trials": NaN}}'],
+)  # fmt: skip
+def test_broken_bodies_are_the_clients_fault(writer: httpx.Client, content: bytes) -> None:
+    """A 500 says that we made a mistake; these are not ours."""
+    answer = writer.post(f"{V1}/studies", content=content, headers={"Content-Type": "application/json"})
+
+    assert 400 <= answer.status_code < 500
+    error_of(answer)
+
+
+def test_errors_are_pages_for_people(reader: httpx.Client) -> None:
+    """Somebody with a browser is not shown JSON."""
+    answer = reader.get("/studies/<script>", headers={"Accept": "text/html"})
+
+    assert answer.status_code == 404
+    assert "text/html" in answer.headers["Content-Type"]
+    assert "<script>alert" not in answer.text
+    assert "&lt;script&gt;" in answer.text
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc", "~/data", "a/../../b", "a\\b"])
+def test_posted_data_paths_stay_below_the_data_root(tmp_path: Path, path: str) -> None:
+    """A study that somebody posts must not read whatever a worker's user may read."""
+    study = {"dataset": {"name": "phantom", "validation": [path]}}
+
+    with pytest.raises(SpecError, match="leads out of the data root"):
+        read_posted(study, tmp_path)
+    assert read_posted({"dataset": {"name": "phantom", "validation": ["inside/case1"]}}, tmp_path).total

@@ -1,0 +1,145 @@
+"""The process: refusals before anything is created, restarts that change nothing, readers that hold nobody up."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.api.test_contract import STUDY
+from tests.store.examples import claimed, epoch, new_study
+from tuner.store.store import Store
+
+
+def serve(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `tuner serve` to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "tuner", "serve", *words],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        pytest.param(("--host", "0.0.0.0"), "TUNER_API_TOKEN", id="open without a token"),
+        pytest.param(("--workers", "-1"), "--workers", id="workers below zero"),
+        pytest.param(("--devices", "tpu", "--workers", "1"), "--devices", id="unknown device"),
+        pytest.param(("--port", "99999"), "--port", id="no such port"),
+    ],
+)
+def test_wrong_requests_create_nothing(tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    """Exit code 2, one explanation, an empty folder."""
+    done = serve(tmp_path, *words)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    """The most common failure of all servers."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = serve(tmp_path, "--port", str(other.getsockname()[1]))
+
+    assert done.returncode == 1
+    assert "cannot listen" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_ends_at_a_signal(tmp_path: Path) -> None:
+    """Ctrl-C must not need a second one."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tuner", "serve", "--port", "0"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    with process.stderr as stream:
+        assert "dashboard at http://127.0.0.1:" in stream.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) in (0, -signal.SIGTERM)
+
+
+def test_two_services_say_the_same(writer: httpx.Client, folder: Path) -> None:
+    """The service holds no state: a second one, or a restarted one, gives the same answers and ETags."""
+    from api.service import ServiceSettings
+    from tests.api.conftest import served, settings_in
+
+    with served(ServiceSettings(settings_in(folder))) as url:
+        again = httpx.get(url + STUDY)
+
+    first = writer.get(STUDY)
+    assert again.headers["ETag"] == first.headers["ETag"]
+    assert again.json()["trials"] == first.json()["trials"]
+
+
+def test_readers_hold_no_writer_up(writer: httpx.Client, folder: Path) -> None:
+    """Ten pages that poll while a worker reports: no error on either side, every epoch stored."""
+    stop = threading.Event()
+    statuses: list[int] = []
+
+    def poll() -> None:
+        with httpx.Client(base_url=writer.base_url, timeout=60) as client:
+            while not stop.is_set():
+                statuses.append(client.get("/studies/busy", headers={"Accept": "text/html"}).status_code)
+                statuses.append(client.get("/api/v1/studies/busy/figures/curves").status_code)
+
+    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+        record = store.create_study(new_study("busy", trials=4))
+        readers = [threading.Thread(target=poll) for _ in range(5)]
+        for reader in readers:
+            reader.start()
+        begin = time.monotonic()
+        for _ in range(4):
+            claim = claimed(store, record.study_id)
+            for number in range(1, 11):
+                store.report(claim, epoch(number))
+        spent = time.monotonic() - begin
+        stop.set()
+        for reader in readers:
+            reader.join()
+        stored = [len(store.epochs("busy", number)) for number in range(4)]
+
+    assert stored == [10] * 4
+    assert set(statuses) == {200}
+    assert spent < 60
+
+
+def test_a_thousand_bad_requests_leave_it_standing(writer: httpx.Client) -> None:
+    """Scanners find every port; memory and answers must not suffer."""
+    bad = [
+        "/.env",
+        "/api/v1/studies/" + "x" * 300,
+        "/api/v1/studies/organs/trials?limit=-5",
+        "/%ff%fe",
+        "/static/..%2f..%2fetc",
+    ]
+    statuses = {writer.get(bad[i % len(bad)]).status_code for i in range(1000)}
+
+    assert all(400 <= status < 500 for status in statuses)
+    assert writer.get(STUDY).status_code == 200
+
+
+def test_it_can_run_beside_a_launch(tmp_path: Path) -> None:
+    """`tuner launch --serve` shows the study that it runs, and takes the service down when it returns."""
+    from api.running import served_beside
+    from api.service import ServiceSettings
+    from tests.api.conftest import settings_in
+
+    with served_beside(ServiceSettings(settings_in(tmp_path)), port=0) as address:
+        assert httpx.get(f"{address}api/v1/studies").json() == []
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{address}healthz", timeout=2)
