@@ -60,7 +60,8 @@ class Truth:
             return None
         images = np.load(folder / "validation-images.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder / "validation-labels.npy", mmap_mode="r", allow_pickle=False)
-        return cls(images, labels, _places(manifest["samples"], len(labels)), list(DATASETS[name].class_names))
+        names = manifest.get("class_names") or DATASETS[name].class_names
+        return cls(images, labels, _places(manifest["samples"], len(labels)), list(names))
 
     def of(self, case: str) -> tuple[NDArray[Any], Labels] | None:
         """Return image and labels of a case, both [D, H, W]; None for a case that is not there."""

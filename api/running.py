@@ -87,6 +87,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(MOST_CONNECTIONS)  # who follows the address at once waits for the service, and is not refused
     except OSError as error:
         listener.close()
         raise RunError(

@@ -43,7 +43,7 @@ def dataset_view(service: Service, entry: DatasetEntry) -> list[dict[str, Any]]:
                 "samples": sum(samples.values()),
                 "validation": len(labels),
                 "size": list(labels.shape[1:]),
-                "frequencies": list(zip(entry.class_names, frequencies, strict=False)),
+                "frequencies": list(zip(manifest.get("class_names") or entry.class_names, frequencies, strict=False)),
                 "shown": [min(len(labels) - 1, step * i + step // 2) for i in range(min(SAMPLES, len(labels)))],
             }
         )

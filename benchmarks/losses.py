@@ -2,16 +2,25 @@
 
     python benchmarks/losses.py [--losses dice,focal] [--rounds 15] [--threads 1] [--device cpu]
 
-Rounds are interleaved, so that other work on the machine meets all losses alike; the table shows medians. Target maps
+Rounds are interleaved, so that other work on the machine meets all losses alike; the table shows medians of this
+process's CPU time (of the wall clock on a GPU). Target maps
 are made once and handed in, as in training; "map" is what making them costs in the same units. "MONAI" is MONAI's
-implementation of the same loss, where it has one, timed in the same rounds. "memory" is what one forward and backward
+implementation of the same loss, where it has one, timed in the same rounds; "SMP" is segmentation-models-pytorch's,
+taken out of its wheel, which pip fetches (its package wants torchvision). "memory" is what one forward and backward
 allocates at its peak beyond logits and gradient, in units of the logits (on CUDA only).
 """
 
 import argparse
+import importlib
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
+import types
+import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from monai import losses as monai
@@ -40,6 +49,34 @@ MONAI: dict[str, Callable[[], torch.nn.Module]] = {
     "log_hausdorff": lambda: monai.LogHausdorffDTLoss(softmax=True, to_onehot_y=True),
 }
 
+SMP: dict[str, tuple[str, dict[str, object]]] = {
+    "dice": ("DiceLoss", {}),
+    "jaccard": ("JaccardLoss", {}),
+    "tversky": ("TverskyLoss", {"alpha": 0.3, "beta": 0.7}),
+    "focal_tversky": ("TverskyLoss", {"alpha": 0.3, "beta": 0.7, "gamma": 0.75}),
+    "focal": ("FocalLoss", {}),
+    "lovasz_softmax": ("LovaszLoss", {}),
+}
+
+
+def smp_losses() -> types.ModuleType | None:
+    """Return segmentation-models-pytorch's `losses` without the rest of its package; None where it cannot be had."""
+    package = "segmentation_models_pytorch"
+    with tempfile.TemporaryDirectory() as folder:
+        fetch = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", folder, package.replace("_", "-")]
+        done = subprocess.run(fetch, capture_output=True, check=False)
+        wheels = list(Path(folder).glob("*.whl"))
+        if done.returncode or not wheels:
+            print("SMP left out: pip cannot fetch segmentation-models-pytorch here")
+            return None
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            wheel.extractall(folder, [name for name in wheel.namelist() if name.startswith(f"{package}/losses/")])
+        # an empty parent, so that its __init__ does not run
+        parent = types.ModuleType(package)
+        parent.__path__ = [str(Path(folder) / package)]
+        sys.modules[package] = parent
+        return importlib.import_module(f"{package}.losses")
+
 
 def scene(shape: tuple[int, ...], device: str) -> tuple[Tensor, Tensor]:
     """Logits and labels with smooth regions, from a fixed seed."""
@@ -55,10 +92,12 @@ def step(loss: Callable[[], Tensor], logits: Tensor) -> float:
     """Seconds of one forward and backward."""
     logits.grad = None
     wait(logits)
-    start = time.perf_counter()
+    # other people's work on the machine does not count, where the host does the work
+    clock = time.process_time if logits.device.type == "cpu" else time.perf_counter
+    start = clock()
     loss().backward()
     wait(logits)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def wait(logits: Tensor) -> None:
@@ -78,8 +117,10 @@ def peak(loss: Callable[[], Tensor], logits: Tensor) -> float | None:
     return (torch.cuda.max_memory_allocated() - before) / own - 1
 
 
-def candidates(names: list[str], logits: Tensor, target: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """Everything that is timed, by name; MONAI's under `monai NAME`."""
+def candidates(
+    names: list[str], logits: Tensor, target: Tensor, smp: types.ModuleType | None = None
+) -> dict[str, Callable[[], Tensor]]:
+    """Everything that is timed, by name; others' under `monai NAME` and `smp NAME`."""
     classes = logits.shape[1]
     view = read_view(logits.detach(), target, ignore_index=VOID)
     timed: dict[str, Callable[[], Tensor]] = {
@@ -97,6 +138,10 @@ def candidates(names: list[str], logits: Tensor, target: Tensor) -> dict[str, Ca
         if name in MONAI:
             module, column = MONAI[name](), target.unsqueeze(1)
             timed[f"monai {name}"] = lambda module=module, column=column: module(logits, column)
+        if smp is not None and name in SMP:
+            kind, options = SMP[name]
+            other = getattr(smp, kind)(mode="multiclass", **options)
+            timed[f"smp {name}"] = lambda other=other: other(logits, target)
         if loss.needs & MAPS.keys():
             timed[f"map {name}"] = lambda needs=loss.needs: make_maps(logits, target, needs)
     return timed
@@ -114,10 +159,10 @@ def make_maps(logits: Tensor, target: Tensor, needs: frozenset[str]) -> Tensor:
     return logits[:1, :1].sum() * 0
 
 
-def measure(names: list[str], shape: tuple[int, ...], rounds: int, device: str) -> None:
+def measure(names: list[str], shape: tuple[int, ...], rounds: int, device: str, smp: types.ModuleType | None) -> None:
     """Time one shape and print its table."""
     logits, target = scene(shape, device)
-    timed = candidates(names, logits, target)
+    timed = candidates(names, logits, target, smp)
     seconds: dict[str, list[float]] = {name: [] for name in timed}
     for round_ in range(rounds + 1):
         for name, loss in timed.items():
@@ -126,9 +171,9 @@ def measure(names: list[str], shape: tuple[int, ...], rounds: int, device: str) 
                 seconds[name].append(taken)
     unit = statistics.median(seconds["reference"])
     print(f"\nlogits {list(shape)} on {device}: cross-entropy forward + backward takes {unit * 1000:.2f} ms\n")
-    print("| loss | ours | MONAI | map | memory |\n|---|---|---|---|---|")
+    print("| loss | ours | MONAI | SMP | map | memory |\n|---|---|---|---|---|---|")
     for name in names:
-        cells = [ratio(seconds.get(key), unit) for key in (name, f"monai {name}", f"map {name}")]
+        cells = [ratio(seconds.get(key), unit) for key in (name, f"monai {name}", f"smp {name}", f"map {name}")]
         memory = peak(timed[name], logits)
         print(f"| {name} | {' | '.join(cells)} | {'' if memory is None else f'{memory:.2f}'} |")
 
@@ -145,8 +190,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    smp = smp_losses()
     for shape in SHAPES:
-        measure(options.losses.split(","), shape, options.rounds, options.device)
+        measure(options.losses.split(","), shape, options.rounds, options.device, smp)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,30 @@ def test_the_readme_shows_the_commands_that_matter() -> None:
     """Launch, resume, export and train are the product."""
     for word in ("launch", "resume", "export", "train", "status", "trials", "best"):
         assert any(command.startswith(f"tuner {word}") for command in COMMANDS), word
+
+
+SERVING = [
+    line.split("#")[0].strip()
+    for kind, text in BLOCKS
+    if not kind
+    for line in text.splitlines()
+    if line.startswith("tuner ")
+]
+
+
+@pytest.mark.parametrize("command", SERVING)
+def test_what_the_readme_serves_answers(tmp_path: Path, command: str) -> None:
+    """A dashboard that does not open is no dashboard."""
+    places = ["--storage", f"sqlite:///{tmp_path / 'tuner.db'}", "--cache", str(tmp_path / "cache")]
+    small = ["--trials", "3", "--epochs", "1"] if "launch" in command else ["--port", "0"]
+    words = [sys.executable, "-m", *shlex.split(command), *places, *small]
+    with subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        try:
+            assert process.stderr is not None
+            address = next(found[0] for line in process.stderr if (found := re.findall(r"http://[^ \n]+", line)))
+            with urllib.request.urlopen(address, timeout=30) as page:
+                assert page.status == 200
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+        finally:
+            process.kill()

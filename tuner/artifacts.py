@@ -129,6 +129,7 @@ class Artifacts:
         for name in CARRIED_ON:
             if (source / name).is_file() and not (source / name).is_symlink():
                 _copy(source / name, target / name)
+        (source / CHECKPOINT).unlink(missing_ok=True)  # nothing continues from it any more, and disks are finite
 
     def _is_inside(self, path: Path, study: str, number: int) -> bool:
         return path.resolve() == self.root.resolve() / study / str(number)

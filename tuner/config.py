@@ -41,7 +41,9 @@ class TrainConfig(Section):
     batch_size: int = Field(16, ge=1, le=4096, description="Slices (2-D) or volumes (3-D) in an optimiser step.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum.")
     lr: float = Field(3e-4, gt=0, le=10, description="Peak learning rate.")
-    weight_decay: float = Field(1e-4, ge=0, le=1, description="Weight decay (decoupled with adamw); not on biases and norms.")
+    weight_decay: float = Field(
+        1e-4, ge=0, le=1, description="Weight decay (decoupled with adamw); not on biases and norms."
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd, first beta of adamw.")
     schedule: Literal["cosine", "one_cycle", "polynomial", "constant"] = Field(
         "cosine", description="How the learning rate falls over all optimiser steps."
@@ -245,7 +247,7 @@ def objectives_section(given: object, problems: list[str]) -> tuple[Objective, .
 
 
 def build_section(model: type[Any], given: object, path: str, problems: list[str]) -> Any:
-    """Validate a pydantic section; each problem gets its dotted path, the value and the limit. None when there is one."""
+    """Validate a pydantic section; a problem gets its dotted path, the value and the limit, and the result is None."""
     if not isinstance(given, Mapping):
         problems.append(f"{path}: {given!r} is not a mapping")
         return None

@@ -8,6 +8,7 @@ import pytest
 
 from tuner.data.catalogue import DATASETS, DatasetEntry
 from tuner.registry import load
+from tuner.spec import find_study_file, load_spec
 
 
 def test_reading_it_imports_nothing_heavy() -> None:
@@ -24,7 +25,8 @@ def test_checking_needs_no_torch() -> None:
     """`tuner data check` and `describe` do not wait for torch."""
     code = (
         "import sys, tuner.data.check, tuner.data.describe, tuner.data.prepare_synapse, tuner.data.synapse,"
-        " tuner.data.phantom; print(sorted({'torch', 'h5py', 'nibabel'} & set(sys.modules)))"
+        " tuner.data.phantom, tuner.data.folder, tuner.data.cityscapes, tuner.data.nnunet, tuner.data.msd;"
+        " print(sorted({'torch', 'h5py', 'nibabel'} & set(sys.modules)))"
     )
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -35,7 +37,7 @@ def test_rows_name_real_functions(entry: DatasetEntry) -> None:
     """A row is text; what it names must exist and take what it is called with."""
     assert list(inspect.signature(load(entry.source)).parameters) == ["options", "data_root"]
     if entry.check:
-        assert list(inspect.signature(load(entry.check)).parameters) == ["data_root", "memory"]
+        assert list(inspect.signature(load(entry.check)).parameters) == ["options", "data_root", "memory"]
     if entry.convert:
         assert list(inspect.signature(load(entry.convert)).parameters) == ["raw", "out", "test", "progress"]
 
@@ -43,8 +45,18 @@ def test_rows_name_real_functions(entry: DatasetEntry) -> None:
 @pytest.mark.parametrize("entry", DATASETS.values(), ids=lambda entry: entry.name)
 def test_defaults_are_legal(entry: DatasetEntry) -> None:
     """A default that its own option refuses would refuse every study."""
-    assert entry.class_names[0] == "background"
+    assert not entry.background or not entry.class_names or entry.class_names[0] == "background"
     assert "size" in {option.name for option in entry.options}
     for option in entry.options:
         assert option.problem(option.default) is None
         assert option.summary.endswith(".")
+
+
+@pytest.mark.parametrize("entry", DATASETS.values(), ids=lambda entry: entry.name)
+def test_every_data_set_ships_a_study(entry: DatasetEntry) -> None:
+    """`tuner launch --dataset NAME` works for every name that is listed, with the survey's 14 losses."""
+    spec = load_spec(find_study_file(entry.name))
+
+    assert spec.name == spec.base.dataset["name"] == entry.name
+    (losses,) = (dimension for dimension in spec.space.dimensions if dimension.name == "loss")
+    assert len(losses.choices or ()) == 14

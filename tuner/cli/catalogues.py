@@ -1,6 +1,7 @@
 """The catalogue: losses, data sets and models, with their options, defaults, legal intervals and search ranges."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,14 @@ _PANEL = "Catalogue"
 _BY_FILES = "those that the files hold"
 RowName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them, in full.", show_default=False)]
 
+ProbeOption = Annotated[
+    bool, typer.Option("--probe", help="Show how the loss and its gradient respond as a prediction drifts off.")
+]
+FiguresOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="DIR", help="With --probe: write a PNG per loss.", show_default=False),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
@@ -20,12 +29,21 @@ def register(app: typer.Typer) -> None:
         app.command(name, rich_help_panel=_PANEL, cls=PanelCommand)(command)
 
 
-def losses(name: RowName = None, as_json: JsonOption = False) -> None:
+def losses(
+    name: RowName = None,
+    as_json: JsonOption = False,
+    probe: ProbeOption = False,
+    output_folder: FiguresOption = None,
+) -> None:
     """List the losses, or show one: formula, options, paper, what it is good and bad for."""
     from tuner.losses.catalogue import LOSSES
 
     rows = [LOSSES.find(name)] if name else list(LOSSES.values())
-    if as_json:
+    if output_folder is not None and not probe:
+        raise typer.BadParameter("only --probe draws figures: add it, or leave -o out", param_hint="-o")
+    if probe:
+        _put_probe(rows, as_json=as_json, folder=output_folder)
+    elif as_json:
         documents = [loss_document(row) for row in rows]
         output.put_json(documents[0] if name else documents)
     elif name:
@@ -45,6 +63,34 @@ def losses(name: RowName = None, as_json: JsonOption = False) -> None:
         output.put_table(
             ("loss", "family", "options", "summary"),
             [(r.name, r.family, [o.name for o in r.options], r.summary) for r in rows],
+        )
+
+
+def _put_probe(rows: Sequence[Any], *, as_json: bool, folder: Path | None) -> None:
+    from tuner.cli.probe_figures import write_figures
+    from tuner.losses.probe import document
+
+    curves = document(rows)
+    if folder is not None:
+        for path in write_figures(curves, folder):
+            output.tell(f"wrote {path}")
+    if as_json:
+        output.put_json(curves)
+    elif folder is None:
+        output.put_table(
+            ("loss", "drift", "object", "from", "to", "loss along it", "gradient norm along it"),
+            [
+                (
+                    loss["name"],
+                    curve["drift"],
+                    curve["object"],
+                    curve["amounts"][0],
+                    curve["amounts"][-1],
+                    *("  ".join(f"{value:.3g}" for value in curve[key][::2]) for key in ("values", "gradients")),
+                )
+                for loss in curves["losses"]
+                for curve in loss["curves"]
+            ],
         )
 
 

@@ -45,7 +45,7 @@ def prepare_command(
         if entry.check is None:
             raise RequestError(f"{name!r} is computed; there is nothing to convert.")
         raise RequestError(
-            f"{name!r} is read as it was published; there is nothing to convert.", hint=f"Expected:\n{entry.layout}"
+            f"{name!r} is read as it is; there is nothing to convert.", hint=f"Expected:\n{entry.layout}"
         )
     settings = settings_of(data_root=data_root)
     if settings.data_root is None:

@@ -1,9 +1,11 @@
 """The data sets that a study can name, their options declared once. Importing this reads no file and no torch."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from tuner.data.entry import DatasetEntry, size_option
+from tuner.data.rows_of_pictures import PICTURES
+from tuner.data.rows_of_volumes import VOLUMES
+from tuner.registry import Option, Registry
 
-from tuner.registry import Option, Registry, Scalar
+__all__ = ["DATASETS", "ORGANS", "VALIDATION_SHARE", "DatasetEntry"]
 
 ORGANS = (
     "background",
@@ -20,34 +22,6 @@ ORGANS = (
 
 VALIDATION_SHARE = 0.2
 """Default of `dataset.validation`: the share of the training cases that validates."""
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetEntry:
-    """One data set. Options that all have (`size`) stand in each row, for their defaults differ."""
-
-    name: str
-    summary: str
-    channels: int
-    class_names: tuple[str, ...]
-    options: tuple[Option, ...]
-    source: str
-    """`fn(options, data_root) -> Source`"""
-    check: str | None
-    """`fn(data_root, memory) -> list of defects`; None when nothing is on disk."""
-    convert: str | None
-    """`fn(raw, out, test, progress)`, behind `tuner data prepare`; None when there is nothing to convert."""
-    layout: str
-    """What has to lie where, below the data root."""
-    how_to_get: str
-    augment: Mapping[str, Scalar] = field(default_factory=dict)
-    """Augmentation options that differ from the defaults for this data set."""
-
-
-def _size(default: int) -> Option:
-    return Option(
-        "size", "int", default, "Height and width in pixels that every image is resized to.", low=16, high=1024
-    )
 
 
 SYNAPSE_LAYOUT = """\
@@ -70,7 +44,7 @@ _SYNAPSE = DatasetEntry(
     summary="Abdominal CT, eight organs, TransUNet's preprocessed layout (18 training and 12 test cases).",
     channels=1,
     class_names=ORGANS,
-    options=(_size(224),),
+    options=(size_option(224),),
     source="tuner.data.synapse:open_synapse",
     check="tuner.data.synapse_check:check_files",
     convert="tuner.data.prepare_synapse:prepare_raw",
@@ -84,7 +58,7 @@ _PHANTOM = DatasetEntry(
     channels=1,
     class_names=ORGANS,
     options=(
-        _size(96),
+        size_option(96),
         Option("cases", "int", 12, "Training cases (patients); a third as many test cases exist beside.", 2, 1000),
         Option("slices", "int", 12, "Slices of a case, from the lower poles of the kidneys to the diaphragm.", 1, 512),
         Option("dimensions", "int", 2, "2: every slice is a sample. 3: every case is one volume.", choices=(2, 3)),
@@ -100,4 +74,4 @@ _PHANTOM = DatasetEntry(
     how_to_get="nothing to get: it is computed",
 )
 
-DATASETS: Registry[DatasetEntry] = Registry("dataset", (_SYNAPSE, _PHANTOM))
+DATASETS: Registry[DatasetEntry] = Registry("dataset", (_SYNAPSE, _PHANTOM), PICTURES, VOLUMES)

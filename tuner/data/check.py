@@ -6,6 +6,7 @@ from typing import Any
 
 from tuner.data.catalogue import DATASETS
 from tuner.data.memory import FileMemory
+from tuner.data.options import complete_options
 from tuner.registry import load
 
 
@@ -13,18 +14,19 @@ def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | No
     """Open every file of a data set, test cases too, and return its defects, a line each; empty when it is good.
 
     Args:
-        config: A `dataset` section; only its `name` matters.
+        config: A `dataset` section; of its options those that say where and what the files are.
         data_root: Folder that holds one folder per data set; never written to.
         cache: Where it is remembered which files were good, so that only files whose size or time has changed are
             opened again; None opens all of them.
 
     Raises:
-        UnknownNameError: There is no such data set.
+        UnknownNameError, SpecError: There is no such data set, or an option or value is not legal.
         DataError: Nothing of it is below the data root.
     """
     entry = DATASETS.find(str(config.get("name")), where="dataset.name")
     if entry.check is None:
         return []
     memory = FileMemory(cache / f"checked-{entry.name}.json" if cache else None)
-    found: list[str] = load(entry.check)(data_root, memory)
+    options = complete_options(entry, config)
+    found: list[str] = load(entry.check)(options, data_root, memory)
     return found

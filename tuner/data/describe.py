@@ -41,7 +41,7 @@ def _describe_split(data: PreparedData, split: Split) -> dict[str, Any]:
             **_objects(data, split, index),
         }
         for index, name in enumerate(data.class_names)
-        if index
+        if index or not data.background
     }
     return {
         "cases": {case: int(count) for case, count in zip(split.cases, counts, strict=True)},

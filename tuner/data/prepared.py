@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from tuner.data.cache import CACHE_HINT, open_or_build
 from tuner.data.catalogue import DATASETS, VALIDATION_SHARE, DatasetEntry
 from tuner.data.memory import FileMemory
-from tuner.data.source import IGNORE_INDEX, Source, TestCase
+from tuner.data.options import complete_options
+from tuner.data.source import IGNORE_INDEX, SelfNaming, Source, TestCase
 from tuner.data.storage import ArrayWriter, require_space
 from tuner.data.validation import Protocol, choose_cases
-from tuner.errors import DataError, SpecError, UnknownNameError
+from tuner.errors import DataError
 from tuner.registry import Scalar, load
 
 Progress = Callable[[str, int, int], None]
@@ -51,7 +52,7 @@ class PreparedData:
     name: str
     channels: int
     class_names: tuple[str, ...]
-    """Index 0 is the background."""
+    """Index 0 is the background, where there is one."""
     ignore_index: int
     spatial_dims: int
     train: Split
@@ -65,11 +66,18 @@ class PreparedData:
     folder: Path
     stacked: bool
     """True: the slices of a case are scored as one volume [slices, H, W]."""
+    background: bool = True
+    """Whether class 0 is background; no metric counts it then."""
 
     @property
     def classes(self) -> int:
         """Number of classes, the background included."""
         return len(self.class_names)
+
+    @property
+    def scored_names(self) -> tuple[str, ...]:
+        """Names of the classes that metrics count."""
+        return self.class_names[int(self.background) :]
 
 
 def prepare(
@@ -103,14 +111,15 @@ def prepare(
     files = source.files([*train, *held_out])
     memory = FileMemory(cache / f"hashes-{entry.name}.json" if files else None)
     contents = _read_contents(files, memory, progress)
-    fingerprint = _fingerprint(entry, source, cases, contents)
+    names = class_names_of(entry, source, memory)
+    fingerprint = _fingerprint(entry.name, names, source, cases, contents)
     folder = cache / f"{entry.name}-{fingerprint[:16]}"
     memory.save()
-    manifest = open_or_build(folder, lambda scratch: _write(scratch, entry, source, cases, progress))
+    manifest = open_or_build(folder, lambda scratch: _write(scratch, entry.name, names, source, cases, progress))
     return PreparedData(
         name=entry.name,
-        channels=entry.channels,
-        class_names=entry.class_names,
+        channels=source.sample_shape[0],
+        class_names=names,
         ignore_index=IGNORE_INDEX,
         spatial_dims=len(source.sample_shape) - 1,
         train=_open_split(folder, "train", train, manifest),
@@ -120,15 +129,19 @@ def prepare(
         validation_protocol=protocol,
         folder=folder,
         stacked=source.stacked,
+        background=source.background if isinstance(source, SelfNaming) else entry.background,
     )
 
 
 def test_cases(config: Mapping[str, Any], *, data_root: Path | None, cache: Path, seed: int) -> Iterator[TestCase]:
     """Yield the test cases at their original size, one at a time; for `train` and `report` only.
 
-    `cache` and `seed` are those of `prepare`; test cases depend on neither.
+    `cache` and `seed` are those of `prepare`; test cases do not depend on the seed.
     """
-    _, _, source = open_source(config, data_root)
+    entry, _, source = open_source(config, data_root)
+    memory = FileMemory(cache / f"hashes-{entry.name}.json")
+    class_names_of(entry, source, memory)
+    memory.save()
     for case in source.test:
         yield source.original(case)
 
@@ -141,25 +154,9 @@ def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[Data
     return entry, options, source
 
 
-def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str, Scalar]:
-    """Return every option of the row, the section's values before the defaults; raises for any that is not legal."""
-    declared = {option.name: option for option in entry.options}
-    problems = []
-    for name, value in config.items():
-        if name in ("name", "validation"):
-            continue
-        if name not in declared:
-            raise UnknownNameError(
-                kind=f"option of dataset {entry.name!r}", name=name, known=[*declared, "validation"], where="dataset"
-            )
-        problem = declared[name].problem(value)
-        if problem:
-            problems.append(f"dataset.{name}: {problem}")
-    if problems:
-        raise SpecError(problems)
-    chosen = {name: config.get(name, option.default) for name, option in declared.items()}
-    # 0 and 0.0 are one value: they must give one fingerprint.
-    return {name: float(value) if declared[name].type == "float" else value for name, value in chosen.items()}
+def class_names_of(entry: DatasetEntry, source: Source, memory: FileMemory) -> tuple[str, ...]:
+    """Return the names of the classes: the row's, or what the files say where the row leaves it to them."""
+    return source.class_names(memory) if isinstance(source, SelfNaming) else entry.class_names
 
 
 def _read_contents(
@@ -177,12 +174,16 @@ def _read_contents(
 
 
 def _fingerprint(
-    entry: DatasetEntry, source: Source, cases: Mapping[str, Sequence[str]], contents: Sequence[tuple[str, str]]
+    name: str,
+    class_names: Sequence[str],
+    source: Source,
+    cases: Mapping[str, Sequence[str]],
+    contents: Sequence[tuple[str, str]],
 ) -> str:
     whole = {
         "format": _FORMAT,
-        "dataset": entry.name,
-        "classes": entry.class_names,
+        "dataset": name,
+        "classes": class_names,
         "recipe": source.recipe(),
         "shape": source.sample_shape,
         "cases": cases,
@@ -193,7 +194,8 @@ def _fingerprint(
 
 def _write(
     folder: Path,
-    entry: DatasetEntry,
+    name: str,
+    class_names: Sequence[str],
     source: Source,
     cases: Mapping[str, Sequence[str]],
     progress: Progress | None,
@@ -224,17 +226,18 @@ def _write(
                     if progress:
                         progress("preparing", done, total)
             if not images.is_complete:
-                raise DataError(f"fewer samples than the {samples} that were announced.", where=entry.name)
-    return {"class_frequencies": _frequencies(counts, entry), "samples": sizes}
+                raise DataError(f"fewer samples than the {samples} that were announced.", where=name)
+    frequencies = _frequencies(counts, name, len(class_names))
+    return {"class_frequencies": frequencies, "class_names": list(class_names), "samples": sizes}
 
 
-def _frequencies(counts: NDArray[np.int64], entry: DatasetEntry) -> list[float]:
-    foreign = [int(label) for label in np.flatnonzero(counts) if len(entry.class_names) <= label != IGNORE_INDEX]
+def _frequencies(counts: NDArray[np.int64], name: str, classes: int) -> list[float]:
+    foreign = [int(label) for label in np.flatnonzero(counts) if classes <= label != IGNORE_INDEX]
     if foreign:
-        raise DataError(f"labels {foreign} are not classes of {entry.name} (0 to {len(entry.class_names) - 1}).")
-    counted = counts[: len(entry.class_names)]
+        raise DataError(f"labels {foreign} are not classes of {name} (0 to {classes - 1}).")
+    counted = counts[:classes]
     if not counted.sum():
-        raise DataError(f"the training cases of {entry.name} hold no labelled pixel.")
+        raise DataError(f"the training cases of {name} hold no labelled pixel.")
     return [float(share) for share in counted / counted.sum()]
 
 

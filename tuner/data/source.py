@@ -7,10 +7,12 @@ in `tuner.data.catalogue`.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tuner.data.memory import FileMemory
 
 Image = NDArray[np.float32]
 Label = NDArray[np.uint8]
@@ -27,7 +29,7 @@ class TestCase:
 
     name: str
     image: Image
-    """[D, H, W] slices of a stacked data set (one channel), [C, *S] otherwise; intensities as in training."""
+    """[D, H, W] or [D, C, H, W] slices of a stacked data set, [C, *S] otherwise; intensities as in training."""
     label: Label
     """[D, H, W], or [*S]."""
     spacing: tuple[float, ...] | None
@@ -67,3 +69,15 @@ class Source(Protocol):
 
     def original(self, case: str) -> TestCase:
         """A test case at its original size."""
+
+
+@runtime_checkable
+class SelfNaming(Protocol):
+    """What a source has beside `Source` when its files decide which classes there are."""
+
+    @property
+    def background(self) -> bool:
+        """Whether class 0 is background."""
+
+    def class_names(self, memory: FileMemory) -> tuple[str, ...]:
+        """Names of the classes; what is learnt of a file is remembered."""

@@ -21,12 +21,13 @@ from tuner.data.synapse_files import (
     volume_path,
 )
 from tuner.errors import DataError
+from tuner.registry import Scalar
 
 _TOPIC = "synapse check 1"
 
 
-def check_files(data_root: Path | None, memory: FileMemory) -> list[str]:
-    """Open every file that the lists name and return the defects, a line each.
+def check_files(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
+    """Open every file that the lists name and return the defects, a line each; no option matters.
 
     A file that was found good is opened again only when its size or its time has changed.
 

@@ -29,6 +29,7 @@ def score_case(
     metrics: Sequence[str],
     spacing: Sequence[float] | None = None,
     confusion: Counts | None = None,
+    background: bool = True,
 ) -> CaseScores:
     """Score one case: an image [H, W] or a volume [D, H, W].
 
@@ -40,9 +41,10 @@ def score_case(
         metrics: Names of `METRICS`.
         spacing: Size of a pixel along each axis; distances are in pixels without it.
         confusion: [C, C] counts (truth along the rows) where the caller has them already.
+        background: Whether class 0 is background; otherwise it counts as every other class.
 
     Returns:
-        For each metric the values of classes 1..C-1; None where the class is not counted.
+        For each metric the values of classes 1..C-1 (0..C-1 without a background); None where the class is not counted.
 
     Raises:
         UnknownNameError: A metric that there is not.
@@ -51,11 +53,30 @@ def score_case(
     names = [METRICS.find(name).name for name in metrics]
     if confusion is None:
         confusion = confusion_counts(prediction, label, classes=classes, ignore_index=ignore_index)
+    if not background:
+        prediction, label, confusion = _raised(prediction, label, confusion, ignore_index)
+        ignore_index = -1
     scores = {name: OVERLAP[name](confusion) for name in names if name in OVERLAP}
     surface = [name for name in names if name not in OVERLAP]
     if surface:
         scores |= _surface_scores(prediction, label, confusion, ignore_index, surface, spacing)
     return {name: scores[name] for name in names}
+
+
+def without_absent(cases: Sequence[CaseScores], occurring: Sequence[bool]) -> list[CaseScores]:
+    """Take classes that no case of the whole set truly holds out of every score: they are not counted, never 0.
+
+    Args:
+        cases: What `score_case` returned, case by case.
+        occurring: For each of its classes, whether the truth of any case holds it.
+    """
+    return [
+        {
+            name: [value if occurs else None for value, occurs in zip(values, occurring, strict=True)]
+            for name, values in case.items()
+        }
+        for case in cases
+    ]
 
 
 def mean_scores(
@@ -68,6 +89,14 @@ def mean_scores(
         for name in (rows[0] if rows else ())
     }
     return {name: _mean(values) for name, values in per_class.items()}, per_class
+
+
+def _raised(
+    prediction: NDArray[Any], label: NDArray[Any], confusion: Counts, ignore_index: int
+) -> tuple[NDArray[Any], NDArray[Any], Counts]:
+    """Number the classes from 1, ignored pixels -1: what is ignored becomes a background that no class shares."""
+    raised = np.where(label == ignore_index, -1, label.astype(np.int32) + 1)
+    return prediction.astype(np.int32) + 1, raised, np.pad(confusion, ((1, 0), (1, 0)))
 
 
 def _surface_scores(

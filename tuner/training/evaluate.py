@@ -11,7 +11,7 @@ from torch import Tensor
 from tuner.data.prepared import PreparedData, Split
 from tuner.metrics.catalogue import METRICS
 from tuner.metrics.confusion import confusion_by_case
-from tuner.metrics.score import mean_scores, score_case
+from tuner.metrics.score import mean_scores, score_case, without_absent
 from tuner.training.batches import Samples
 from tuner.training.reports import CaseScore
 from tuner.training.trial import Trial
@@ -60,14 +60,17 @@ def validate(
                 data.ignore_index,
                 tuple(METRICS),
                 confusion=counts,
+                background=data.background,
             )
         )
+    if not data.background:
+        scores = without_absent(scores, (confusion.sum((0, 2)) > 0).tolist())
     means, per_class = mean_scores(scores)
     return Validation(
         metrics=means,
-        per_class=by_class(per_class, data.class_names),
+        per_class=by_class(per_class, data.scored_names),
         cases=tuple(
-            CaseScore(unit.name, by_class(score, data.class_names)) for unit, score in zip(units, scores, strict=True)
+            CaseScore(unit.name, by_class(score, data.scored_names)) for unit, score in zip(units, scores, strict=True)
         ),
         confusion=confusion.sum(0),
         predictions=predictions,
@@ -102,10 +105,10 @@ class ScoreUnit:
 
 
 def by_class(
-    scores: Mapping[str, Sequence[float | None]], class_names: Sequence[str]
+    scores: Mapping[str, Sequence[float | None]], scored_names: Sequence[str]
 ) -> dict[str, dict[str, float | None]]:
-    """Name the values of classes 1..C-1: metric, then class name, then the value."""
-    return {metric: dict(zip(class_names[1:], values, strict=True)) for metric, values in scores.items()}
+    """Name the values of the scored classes: metric, then class name, then the value."""
+    return {metric: dict(zip(scored_names, values, strict=True)) for metric, values in scores.items()}
 
 
 def score_units(split: Split, *, stacked: bool) -> list[ScoreUnit]:

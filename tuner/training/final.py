@@ -14,7 +14,7 @@ from tuner.data.resize import resize_images, resize_labels
 from tuner.data.source import TestCase
 from tuner.errors import DataError
 from tuner.metrics.catalogue import METRICS
-from tuner.metrics.score import mean_scores, score_case
+from tuner.metrics.score import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
 from tuner.training.evaluate import Labels, by_class
 from tuner.training.record import BEST, TrialFolder
@@ -89,20 +89,32 @@ def score_tests(
     trial = build_trial(config, data, device)
     trial.model.load_state_dict(record.read_best())
     scores, names = [], []
+    occurring = np.zeros(data.classes, bool)
     for case in tests:
         predicted = predict_case(trial, case, data, batch_size=config.train.batch_size)
         names.append(case.name)
+        occurring |= np.bincount(case.label.ravel(), minlength=256)[: data.classes] > 0
         scores.append(
-            score_case(predicted, case.label, data.classes, data.ignore_index, tuple(METRICS), spacing=case.spacing)
+            score_case(
+                predicted,
+                case.label,
+                data.classes,
+                data.ignore_index,
+                tuple(METRICS),
+                spacing=case.spacing,
+                background=data.background,
+            )
         )
     if not scores:
         return None
+    if not data.background:
+        scores = without_absent(scores, occurring.tolist())
     means, per_class = mean_scores(scores)
     return {
         "metrics": means,
-        "per_class": by_class(per_class, data.class_names),
+        "per_class": by_class(per_class, data.scored_names),
         "cases": [
-            {"case": name, "metrics": by_class(score, data.class_names)}
+            {"case": name, "metrics": by_class(score, data.scored_names)}
             for name, score in zip(names, scores, strict=True)
         ],
     }
@@ -116,7 +128,8 @@ def predict_case(trial: Trial, case: TestCase, data: PreparedData, *, batch_size
         Labels in the shape of `case.label`.
     """
     trial.model.eval()
-    samples = case.image[:, None] if data.stacked else case.image[None]
+    slices = case.image[:, None] if case.image.ndim == 3 else case.image
+    samples = slices if data.stacked else case.image[None]
     size = data.train.images.shape[-2:]
     resized = torch.from_numpy(resize_images(np.ascontiguousarray(samples, np.float32), (size[0], size[1])))
     found = [

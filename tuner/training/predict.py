@@ -6,6 +6,7 @@ best epoch belongs to an earlier attempt.
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BytesIO
 
 import numpy as np
@@ -50,7 +51,7 @@ class Pictures:
         folder = self._record.path
         write_file(folder / "confusion.npy", _npy(self._confusion))
         write_file(folder / "predictions.npz", _npz(self._predictions))
-        write_file(folder / "predictions.png", draw(self._rows(), self._run.data.class_names))
+        write_file(folder / "predictions.png", draw(self._rows(), ("", *self._run.data.scored_names)))
         self._written = best.epoch
 
     def _predict_again(self, epoch: int) -> bool:
@@ -64,7 +65,8 @@ class Pictures:
         return True
 
     def _rows(self) -> list[Row]:
-        return [self._row(unit) for unit in self._units[:DRAWN_CASES]]
+        rows = [self._row(unit) for unit in self._units[:DRAWN_CASES]]
+        return rows if self._run.data.background else [_without_background(row) for row in rows]
 
     def _row(self, unit: ScoreUnit) -> Row:
         split = self._run.data.validation
@@ -74,6 +76,12 @@ class Pictures:
         depth = _fullest(truth)
         image = split.images[unit.start][:, depth] if unit.single else split.images[unit.start + depth]
         return Row(f"{unit.name}, slice {depth + 1}", np.asarray(image), truth[depth], predicted[depth], ignore)
+
+
+def _without_background(row: Row) -> Row:
+    """Number the classes of a picture from 1: label 0 is drawn as nothing."""
+    truth = np.where(row.truth == row.ignore_index, row.ignore_index, row.truth + 1).astype(np.uint8)
+    return replace(row, truth=truth, predicted=(row.predicted + 1).astype(np.uint8))
 
 
 def _fullest(labels: Labels) -> int:

@@ -13,6 +13,7 @@ from tuner.config import TrainConfig, TrialConfig
 from tuner.data.augment import Augment
 from tuner.data.augmentation import complete_augmentation
 from tuner.data.prepared import PreparedData
+from tuner.data.sample_maps import training_maps
 from tuner.training.batches import Samples
 from tuner.training.checkpoint import copied
 from tuner.training.device import free_memory
@@ -40,6 +41,9 @@ class Run:
         self.samples = Samples(data.train, device)
         self.validation = Samples(data.validation, device)
         self.augment = build_augment(config, data)
+        # Distances do not survive being turned and stretched, so an augmented batch has its maps made anew.
+        self.maps = training_maps(data, self.trial.loss.needs) if self.augment is None else {}
+        self._checked = False
         kind = torch.device(device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=self.trial.precision == "float16")
         self.parameters = trained_parameters(self.trial.optimizer)
@@ -82,7 +86,12 @@ class Run:
         if self.augment is not None:
             images, labels = self.augment(images.float(), labels, augmenting)
         trial.optimizer.zero_grad(set_to_none=True)
-        loss: Tensor = trial.loss(trial.logits(trial.to_device(images)), labels)
+        logits = trial.logits(trial.to_device(images))
+        if not self._checked:
+            trial.loss.check(logits, labels)
+            self._checked = True
+        inputs = self.maps_of(index) | trial.handed_over(tuple(labels.shape[1:]))
+        loss: Tensor = trial.loss(logits, labels, inputs)
         torch.autograd.backward(self.scaler.scale(loss))
         if clip_norm is not None:
             self.scaler.unscale_(trial.optimizer)
@@ -90,6 +99,11 @@ class Run:
         self.scaler.step(trial.optimizer)
         self.scaler.update()
         return loss.detach()
+
+    def maps_of(self, index: Tensor) -> dict[str, Tensor]:
+        """Return the cached target maps of the samples `index` [B], on the device."""
+        rows = index.numpy()
+        return {name: torch.from_numpy(maps[rows]).to(self.device) for name, maps in self.maps.items()}
 
     def validate(self, stop: Callable[[], bool]) -> Validation | None:
         """Score the network on the validation half; None when `stop` said so in the middle."""
@@ -125,7 +139,7 @@ class Run:
     def close(self) -> None:
         """Give the memory back."""
         vars(self).pop("trial", None)
-        for name in ("samples", "validation", "parameters", "scaler"):
+        for name in ("samples", "validation", "parameters", "scaler", "maps"):
             vars(self).pop(name, None)
         free_memory(self.device)
 

@@ -15,8 +15,10 @@ from tuner.data.prepared import PreparedData
 from tuner.errors import EffectiveConfigError
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.models.build import SegmentationNet, build_model
+from tuner.models.features import FeatureTap
 from tuner.registry import Scalar
 from tuner.training.device import resolve_precision, sound_precision
+from tuner.training.loss_parts import connect
 from tuner.training.optim import Schedule, build_optimizer, effective_train
 from tuner.training.seeds import seed_everything
 
@@ -39,6 +41,7 @@ class Trial:
     precision: str
     layout: torch.memory_format
     steps_per_epoch: int
+    tap: FeatureTap | None = None
 
     def to_device(self, images: Tensor) -> Tensor:
         """Bring a batch [B, C, *S] to the device, in float32 and in the layout that the network is fast with."""
@@ -52,6 +55,10 @@ class Trial:
         dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
         with torch.autocast(torch.device(self.device).type, dtype=dtype):
             return cast(Tensor, self.model(images))
+
+    def handed_over(self, sizes: tuple[int, ...]) -> dict[str, Tensor]:
+        """Return what the loss asks of the network beside its logits, of the last call of `logits`."""
+        return {} if self.tap is None else self.tap.take(sizes)
 
     def effective_options(self) -> dict[str, Scalar]:
         """Return what the built parts really use, under the names of the configuration."""
@@ -79,7 +86,9 @@ def build_trial(config: TrialConfig, data: PreparedData, device: str) -> Trial:
         classes=data.classes,
         ignore_index=data.ignore_index,
         class_frequencies=data.class_frequencies,
-    ).to(device)
+    )
+    tap = connect(loss, model, data)
+    loss = loss.to(device)
     steps = math.ceil(len(data.train.labels) / train.batch_size)
     trial = Trial(
         model=model,
@@ -91,6 +100,7 @@ def build_trial(config: TrialConfig, data: PreparedData, device: str) -> Trial:
         precision=_precision(train.precision, device, data.spatial_dims),
         layout=layout,
         steps_per_epoch=steps,
+        tap=tap,
     )
     check_effective(config, trial.effective_options())
     return trial
