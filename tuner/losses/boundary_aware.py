@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tuner.errors import LossInputError
 from tuner.losses.function import segmentation_loss
 from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
@@ -15,19 +16,30 @@ HIDDEN = 16
 class DistanceHead(nn.Module):
     """A small network from class probabilities, at the pixel and around it, to the scores of K distance bins.
 
-    What lies around is averaged over blocks of 2, 4 and 8 pixels, mixed there, and interpolated back. The head works
-    in any number of dimensions, starts the same each time, and is trained with the segmentation network.
+    After `adopt_features` it works on the segmentation network's features instead. What lies around is averaged over
+    blocks of 2, 4 and 8 pixels, mixed there, and interpolated back. The head works in any number of dimensions, starts
+    the same each time, and is trained with the segmentation network.
     """
 
     def __init__(self, *, classes: int, bins: int) -> None:
         super().__init__()
+        self.on_features = False
+        self.bins = bins
+        self._start(classes)
+
+    def adopt_features(self, channels: int) -> None:
+        """Start anew on features of so many channels; only before an optimizer knows the parameters."""
+        self.on_features = True
+        self._start(channels)
+
+    def _start(self, channels: int) -> None:
         generator = torch.Generator().manual_seed(0)
-        inputs = classes * (1 + len(SCALES))
-        first = torch.randn(1 + len(SCALES), HIDDEN, classes, generator=generator)
+        inputs = channels * (1 + len(SCALES))
+        first = torch.randn(1 + len(SCALES), HIDDEN, channels, generator=generator)
         self.first = nn.Parameter(first * (2 / inputs) ** 0.5)
-        self.last = nn.Parameter(torch.randn(bins, HIDDEN, generator=generator) * (1 / HIDDEN) ** 0.5)
+        self.last = nn.Parameter(torch.randn(self.bins, HIDDEN, generator=generator) * (1 / HIDDEN) ** 0.5)
         self.first_bias = nn.Parameter(torch.zeros(HIDDEN))
-        self.last_bias = nn.Parameter(torch.zeros(bins))
+        self.last_bias = nn.Parameter(torch.zeros(self.bins))
 
     def forward(self, probabilities: Tensor) -> Tensor:
         """Return scores [B, K, *S] from probabilities [B, C, *S]."""
@@ -55,6 +67,7 @@ def boundary_aware(
     *,
     state: DistanceHead,
     boundary_head: Tensor | None = None,
+    features: Tensor | None = None,
     own_distance: Tensor | None = None,
     radius: int,
     bins: int,
@@ -62,13 +75,24 @@ def boundary_aware(
     """Boundary-aware loss (Hayder, He, Salzmann 2017): mean over V and K of the bins' binary cross-entropies.
 
     The bins are those of `distance_bins`. Their scores are `boundary_head` [B, K, *S] where the network has such a
-    head; otherwise the loss brings its own, on top of the probabilities. The paper is about instances; here an
+    head; otherwise the loss brings its own, on top of `features` [B, D, *S] where it was built for them (as a training
+    does), else of the probabilities. The paper is about instances; here an
     object is a connected piece of a foreground class, and the head serves the training only.
     """
     distance = target_map(view, "own_distance", own_distance)
     if boundary_head is None:
-        boundary_head = state(view.probabilities.reshape(view.logits.shape))
+        boundary_head = state(_seen_by(state, view, features))
     return bin_entropy(boundary_head, distance_bins(view, distance, radius=radius, bins=bins), view)
+
+
+def _seen_by(head: DistanceHead, view: View, features: Tensor | None) -> Tensor:
+    if not head.on_features:
+        return view.probabilities.reshape(view.logits.shape)
+    wanted = (len(view.labels), head.first.shape[2], *view.labels.shape[1:])
+    if features is None or tuple(features.shape) != wanted:
+        found = "none" if features is None else list(features.shape)
+        raise LossInputError(f"the head was built for features {list(wanted)}, found {found}.")
+    return features.to(view.logits.dtype)
 
 
 def distance_bins(view: View, distance: Tensor, *, radius: int, bins: int) -> Tensor:

@@ -127,6 +127,10 @@ class SegmentationLoss(nn.Module):
                 groups.append({"params": learned, "weight_decay": 0.0, **rate})
         return groups
 
+    def states(self) -> list[nn.Module]:
+        """Return the modules that the terms keep beside the network."""
+        return [term.state for term in self._parts.values() if term.state is not None]
+
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Check a batch thoroughly, its labels too; on a GPU this waits for the device, so ask once."""
         read_view(logits, target, ignore_index=self.ignore_index)

@@ -1,5 +1,6 @@
 """InverseForm: how far the predicted border has to be moved, turned and stretched to lie on the true one."""
 
+from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
 
@@ -14,6 +15,11 @@ LEAST = 1e-12
 SIDE = 32
 STEPS = 300
 SHAPES_A_STEP = 48
+DATA_STEPS = 300
+LOOK_EVERY = 100
+
+Progress = Callable[[int, int, float], None]
+"""Called with the step, the number of steps, and the error."""
 
 
 class Regressor(nn.Module):
@@ -38,7 +44,7 @@ class Regressor(nn.Module):
 
 
 class FrozenRegressor(nn.Module):
-    """A regressor that was trained on drawn shapes before; it is the same for everyone and no longer learns."""
+    """A regressor that no longer learns: trained on drawn shapes, unless weights for a data set are loaded into it."""
 
     def __init__(self, *, classes: int) -> None:
         super().__init__()
@@ -56,23 +62,49 @@ class FrozenRegressor(nn.Module):
 
 @cache
 def trained_weights() -> tuple[Tensor, ...]:
-    """Train the regressor once per process, from a fixed seed, in seconds: L2 between found and true coefficients."""
+    """Train the regressor on drawn shapes, once per process, from a fixed seed, in seconds."""
+    regressor = _trained(lambda generator: drawn_pairs(SHAPES_A_STEP, generator))
+    return tuple(parameter.detach() for parameter in regressor.parameters())
+
+
+def train_on_borders(borders: Tensor, *, progress: Progress | None = None) -> dict[str, Tensor]:
+    """Train the regressor, from a fixed seed, on border maps [M, 1, 64, 64] of a data set; return its weights."""
+
+    def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        return moved_pairs(borders[torch.randint(len(borders), (SHAPES_A_STEP,), generator=generator)], generator)
+
+    regressor = _trained(draw, steps=DATA_STEPS, progress=progress)
+    return {name: value.detach().clone() for name, value in regressor.state_dict().items()}
+
+
+def _trained(
+    draw: Callable[[torch.Generator], tuple[Tensor, Tensor]], *, steps: int = STEPS, progress: Progress | None = None
+) -> Regressor:
+    """Minimise the L2 distance between found and true coefficients."""
     generator = torch.Generator().manual_seed(0)
     with torch.enable_grad(), torch.autocast("cpu", enabled=False):
         regressor = Regressor(generator)
         optimizer = torch.optim.Adam(regressor.parameters(), lr=2e-3)
-        for _ in range(STEPS):
-            maps, coefficients = drawn_pairs(SHAPES_A_STEP, generator)
+        for step in range(1, steps + 1):
+            maps, coefficients = draw(generator)
             optimizer.zero_grad()
-            (regressor(maps) - coefficients).square().mean().backward()
+            error = (regressor(maps) - coefficients).square().mean()
+            torch.autograd.backward(error)
             optimizer.step()
-    return tuple(parameter.detach() for parameter in regressor.parameters())
+            if progress is not None and step % LOOK_EVERY == 0:
+                progress(step, steps, float(error.detach()))
+    return regressor
 
 
 def drawn_pairs(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw border maps of random shapes beside their transforms, [count, 2, 32, 32], and the coefficients."""
     field = F.interpolate(torch.randn(count, 1, 6, 6, generator=generator), size=(64, 64), mode="bicubic")
-    borders = local_range((field > 0.3).float())
+    return moved_pairs(local_range((field > 0.3).float()), generator)
+
+
+def moved_pairs(borders: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return border maps [B, 1, 64, 64] beside random transforms of them, [B, 2, 32, 32], and the coefficients."""
+    count = len(borders)
     spread = torch.tensor([[0.2, 0.2, 0.25], [0.2, 0.2, 0.25]])
     coefficients = (2 * torch.rand(count, 2, 3, generator=generator) - 1) * spread
     # some pairs are the same map twice: nothing to move must be found too
@@ -83,6 +115,12 @@ def drawn_pairs(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]
     return F.adaptive_avg_pool2d(torch.cat([moved, borders], 1), SIDE), coefficients
 
 
+def label_borders(labels: Tensor) -> Tensor:
+    """Return the border maps [B, 1, 64, 64] of integer labels [B, H, W], of any number of classes."""
+    borders = (local_range(labels.unsqueeze(1).float()) > 0).float()
+    return F.adaptive_avg_pool2d(borders, 2 * SIDE)
+
+
 @segmentation_loss()
 def inverse_form(view: View, *, state: FrozenRegressor, variant: str, edge_weight: float) -> Tensor:
     """InverseForm loss (Borse et al. 2021): distance of the border's transform + edge_weight * BCE of the border.
@@ -91,7 +129,7 @@ def inverse_form(view: View, *, state: FrozenRegressor, variant: str, edge_weigh
     regressor says which affine transform lies between them. "euclidean" is the norm of what it adds to the identity,
     "geodesic" the angle of its nearest rotation. 3-D volumes are taken slice by slice. The released code feeds a
     constant to its regressor, which gives no gradient; ours has one. The paper trains the regressor on borders of
-    photographs; ours is trained on drawn shapes.
+    photographs; ours on those of the data set in a training, else on drawn shapes.
     """
     guess, truth = border_maps(view)
     maps = F.adaptive_avg_pool2d(torch.stack([guess, truth], 1), SIDE)

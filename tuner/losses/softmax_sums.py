@@ -39,16 +39,20 @@ class SoftmaxSums(torch.autograd.Function):
         p, labels, void = ctx.saved_tensors
         if g_nll is not None and void is not None:
             g_nll = g_nll.masked_fill(void, 0)
-        slope = _slope(p, g_p, g_sum, g_square)
+        slope, owned = _slope(p, g_p, g_sum, g_square)
         if slope is None:
             if g_nll is None:
                 return None, None, None, None, None
             grad = p * g_nll.unsqueeze(1)
-        else:
+        elif slope.shape[-1] == 1:
             # where the slope is one number per class, a matrix product replaces a pass over [B, C, N]
-            mean = torch.bmm(slope.mT, p).squeeze(1) if slope.shape[-1] == 1 else (p * slope).sum(1)
-            shift = mean.neg_() if g_nll is None else g_nll - mean
-            grad = torch.add(slope, shift.unsqueeze(1)).mul_(p)
+            mean = torch.bmm(slope.mT, p).squeeze(1)
+            grad = torch.add(slope, (mean.neg_() if g_nll is None else g_nll - mean).unsqueeze(1)).mul_(p)
+        else:
+            # fresh memory costs more than arithmetic: one buffer from here to the end
+            grad = slope.mul_(p) if owned else slope * p
+            mean = grad.sum(1)
+            grad.addcmul_(p, (mean.neg_() if g_nll is None else g_nll - mean).unsqueeze(1))
         if g_nll is not None:
             grad.scatter_add_(1, labels.unsqueeze(1), -g_nll.unsqueeze(1))
         return grad, None, None, None, None
@@ -68,12 +72,17 @@ def _softmax(logits: Tensor, labels: Tensor, void: Tensor | None) -> tuple[Tenso
     return log_p.exp_(), nll
 
 
-def _slope(p: Tensor, g_p: Tensor | None, g_sum: Tensor | None, g_square: Tensor | None) -> Tensor | None:
-    """Return the gradient with respect to p: [B, C, 1] where it is one number per class, else [B, C, N]."""
-    slope = None if g_sum is None else g_sum.unsqueeze(-1)
+def _slope(p: Tensor, g_p: Tensor | None, g_sum: Tensor | None, g_square: Tensor | None) -> tuple[Tensor | None, bool]:
+    """Return the gradient with respect to p, [B, C, 1] where it is one number per class, else [B, C, N].
+
+    The second result says whether it was made here, so that it may be written to.
+    """
+    slope, owned = None if g_sum is None else g_sum.unsqueeze(-1), False
     if g_square is not None:
         steep = p * (2 * g_square).unsqueeze(-1)
-        slope = steep if slope is None else steep.add_(slope)
-    if g_p is not None:
-        slope = g_p if slope is None else g_p + slope
-    return slope
+        slope, owned = (steep if slope is None else steep.add_(slope)), True
+    if g_p is None:
+        return slope, owned
+    if slope is None:
+        return g_p, False
+    return (slope.add_(g_p) if owned else slope + g_p), True

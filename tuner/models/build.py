@@ -1,6 +1,6 @@
 """From the `model` section of a configuration to a network that takes images of any size."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch.nn.functional as F
@@ -26,7 +26,7 @@ class SegmentationNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map [B, channels, *S] to logits [B, classes, *S]."""
         sizes = images.shape[2:]
-        missing = [max(-size % self.stride, 2 * self.stride - size) for size in sizes]
+        missing = [after - size for after, size in zip(self.padded(sizes), sizes, strict=True)]
         if not any(missing):
             return cast(Tensor, self.network(images))
         padding = [amount for extra in reversed(missing) for amount in (0, extra)]
@@ -34,6 +34,10 @@ class SegmentationNet(nn.Module):
         for axis, size in enumerate(sizes, start=2):
             logits = logits.narrow(axis, 0, size)
         return logits
+
+    def padded(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """Return the size [*S] that the network sees of an input of this size."""
+        return tuple(size + max(-size % self.stride, 2 * self.stride - size) for size in sizes)
 
     def effective_options(self) -> dict[str, Scalar]:
         """Return the options that the built layers really have, under their dotted names."""

@@ -36,6 +36,8 @@ class MonaiUNet(nn.Module):
             norm=norm,
             dropout=dropout,
         )
+        self.classifier_is_residual = residual_units > 0
+        """Whether the last convolution's input is added to its output."""
         quicken(self.unet)
 
     def forward(self, images: Tensor) -> Tensor:

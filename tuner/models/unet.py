@@ -76,6 +76,11 @@ class UNet(nn.Module):
             x = block(torch.cat([skip, double(x)], 1))
         return cast(Tensor, self.head(x))
 
+    @property
+    def classifier(self) -> nn.Module:
+        """The layer that makes logits of features."""
+        return self.head
+
     def effective_options(self) -> dict[str, Scalar]:
         """Read the options from the layers."""
         first = cast(Block, self.encoder[0])

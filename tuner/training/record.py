@@ -57,6 +57,11 @@ class TrialFolder:
         LOGGER.addHandler(self._handler)
         return self
 
+    def note_precision(self, used: str) -> None:
+        """Write down in what precision the trial is trained, where its configuration leaves that to the device."""
+        if used != self.config.train.precision:
+            write_json(self.path / "environment.json", environment(self.config, self.device) | {"precision": used})
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:

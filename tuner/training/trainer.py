@@ -59,6 +59,7 @@ def train(
             yield from _train_elsewhere(config, device, record, stop, allow_entry)
             return
         with closing(Run(config, data, device)) as run:
+            record.note_precision(run.trial.precision)
             yield from _train(config, run, record, stop)
 
 
