@@ -61,10 +61,14 @@ class Drawing:
         return _DRAWERS[figure](self, wish)
 
     def losses(self) -> list[LossNumbers]:
-        """Return the numbers of every loss, best first."""
-        states = self.reading.states_by_loss(self.study)
-        counts = {row.branch: row.many for row in states if row.branch and row.state == "COMPLETE"}
-        return losses(self.reading.values_by_loss(self.study, counts, most=MOST_OF_LOSS), states, self.direction)
+        """Return the numbers of every loss, best first; nobody may change them."""
+        study, most = self.study, MOST_OF_LOSS
+
+        def count() -> list[LossNumbers]:
+            states = self.reading.states_by_loss(study)
+            return losses(self.reading.values_by_loss(study, most=most), states, self.direction)
+
+        return self.service.leaderboards.get(study.identity, study.revision, count)
 
     def history(self, wish: Wish) -> Figure:
         """Values by trial."""

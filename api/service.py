@@ -7,8 +7,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from api.remembered import Newest
 from tuner.artifacts import Artifacts
 from tuner.errors import ConfigError
+from tuner.figure_numbers import LossNumbers
 from tuner.settings import Settings
 from tuner.store.store import Store
 
@@ -90,6 +92,8 @@ class Service:
     store: Store
     artifacts: Artifacts
     config: ServiceSettings
+    leaderboards: Newest[list[LossNumbers]] = field(default_factory=Newest)
+    """Of the newest revision of each study: epochs and life signs change none, so most polls find theirs here."""
 
 
 def host_of(header: str) -> str:

@@ -10,7 +10,9 @@ import logging
 import math
 import os
 import re
+import resource
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -234,9 +236,12 @@ class Worker:
         key = json.dumps([config.dataset, study.spec.seed], sort_keys=True)
         if key not in self._data:
             places = self.settings.with_stored(study.record.resources)
-            self._data[key] = prepare(
-                config.dataset, data_root=places.data_root, cache=places.cache, seed=study.spec.seed
-            )
+            data = prepare(config.dataset, data_root=places.data_root, cache=places.cache, seed=study.spec.seed)
+            if study.record.resources.get("fingerprint") is None and config.dataset == study.spec.base.dataset:
+                facts = {"fingerprint": data.fingerprint, "protocol": data.validation_protocol}
+                self.store.add_resources(study.record.study_id, facts)
+                study.record = self.store.study(study.record.name)
+            self._data[key] = data
         return self._data[key]
 
     def _is_alone(self, name: str) -> bool:
@@ -271,7 +276,8 @@ class Worker:
                 if time.monotonic() - self.progress.touched > HANGS_AFTER_S:
                     continue
                 try:
-                    self.progress.told = not self.store.beat(self._id) or self._is_stopped()
+                    alive = self.store.beat(self._id, progress=memory_used(self.device))
+                    self.progress.told = not alive or self._is_stopped()
                 except TunerError as error:
                     logger.warning("no sign of life could be given: %s", error)
 
@@ -282,6 +288,16 @@ class Worker:
         finally:
             over.set()
             thread.join(timeout=2 * BEAT_S)
+
+
+def memory_used(device: str) -> dict[str, int]:
+    """Return the most memory in MiB that this process has held: `rss_mib`, and `cuda_mib` once CUDA is in use."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    used = {"rss_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10))}
+    torch = sys.modules.get("torch")  # importing it for this would cost more than it says
+    if torch is not None and device.startswith("cuda") and torch.cuda.is_initialized():
+        used["cuda_mib"] = round(torch.cuda.max_memory_reserved(device) / 2**20)
+    return used
 
 
 def ramp_epochs(config: TrialConfig, data: PreparedData) -> int:

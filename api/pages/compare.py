@@ -7,7 +7,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.deps import FiguresDep, ServiceDep, StudyName
 from api.drawing import Drawing
-from api.pages.trial import trial_context
+from api.pages.trial import column_context
+from api.routes.figures import csv_answer
 from api.service import Service
 from api.templating import page
 from tuner.errors import SpecError
@@ -15,6 +16,8 @@ from tuner.figure_numbers import label
 from tuner.store.reading_figures import FigureReading
 
 router = APIRouter()
+
+TrialsQuery = Annotated[str, Query(max_length=200, pattern=r"^[0-9, ]*$")]
 
 MOST = 8
 MOST_EPOCHS = 200
@@ -28,7 +31,7 @@ def show_comparison(
     request: Request,
     service: ServiceDep,
     figures: FiguresDep,
-    trials: Annotated[str, Query(max_length=200, pattern=r"^[0-9, ]*$")] = "",
+    trials: TrialsQuery = "",
 ) -> Response:
     """Compare the named trials; none named: the best of each of the leading losses."""
 
@@ -39,10 +42,23 @@ def show_comparison(
     return page(request, "compare.html", lambda: service.store.revision(name), context)
 
 
+@router.get("/studies/{name}/compare.csv")
+def download_comparison(
+    name: StudyName, service: ServiceDep, figures: FiguresDep, trials: TrialsQuery = ""
+) -> Response:
+    """Return the curves of a comparison as CSV, a row an epoch of a trial."""
+    numbers = _numbers(trials) or _best_of_each(service, figures, name)
+    record = service.store.study(name)
+    losses = {number: service.store.trial(name, number)["loss"] for number in numbers}
+    curves = figures.curves_of(record, numbers, most=MOST_EPOCHS)
+    rows = [[number, losses[number], row.epoch, row.value] for number in numbers for row in curves.get(number, [])]
+    return csv_answer(f"{name}-curves.csv", ["trial", "loss", "epoch", record.objectives[0]["metric"]], rows)
+
+
 def comparison(service: Service, figures: FigureReading, name: str, numbers: Sequence[int]) -> dict[str, Any]:
     """Return what the template needs."""
-    columns = [trial_context(service, figures, name, number) for number in numbers]
     record = service.store.study(name)
+    columns = [column_context(service, record, number) for number in numbers]
     names = dict.fromkeys(key for column in columns for key in column["trial"]["params"])
     parameters = []
     for key in names:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from api.deps import FiguresDep, Offset, ServiceDep
+from api.pages.study import time_left
 from api.templating import page
 
 router = APIRouter()
@@ -27,14 +28,18 @@ def show_studies(
     def context() -> dict[str, Any]:
         everything = service.store.studies()[::-1]
         found = [s for s in everything if search.lower() in f"{s['name']} {s['dataset']} {s['phase']}".lower()]
+        by_name = {s["name"]: s for s in found}
         if sort == "name":
             found.sort(key=lambda s: s["name"].lower())
         elif sort == "progress":
             found.sort(key=lambda s: -_done(s) / max(1, s["trials"]["total"]))
         elif sort == "best":
             found.sort(key=lambda s: (s["best"] is None, -(s["best"] or {"value": 0})["value"]))
+        shown = found[offset : offset + ON_A_PAGE]
+        running = [s["name"] for s in shown if s["phase"] == "running" and not s["foreign"]]
         return {
-            "studies": found[offset : offset + ON_A_PAGE],
+            "studies": shown,
+            "left": {s: time_left(figures, service.store.study(s).study_id, by_name[s]) for s in running},
             "total": len(found),
             "any": bool(everything),
             "search": search,

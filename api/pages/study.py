@@ -102,7 +102,7 @@ class StudyView:
             "scale": _scale(values, self.maximizes),
             "running": self._running(),
             "epochs": epochs,
-            "eta": self._eta(status),
+            "eta": time_left(self.figures, self.study.study_id, status),
             "failures": self.figures.failures(self.study),
             "dimensions": list(self.study.space),
             "shared": [d.name for d in self.study.space.shared],
@@ -153,11 +153,15 @@ class StudyView:
         epochs = train.get("epochs") if isinstance(train, Mapping) else None
         return int(epochs) if isinstance(epochs, int) else SPARK
 
-    def _eta(self, status: Mapping[str, Any]) -> float | None:
-        workers = len(status["workers"])
-        mean = self.figures.mean_seconds(self.study) if workers else None
-        left = status["trials"]["waiting"] + status["trials"]["running"] / 2
-        return None if mean is None or status["phase"] != "running" else left * mean / workers
+
+def time_left(figures: FigureReading, study_id: int, status: Mapping[str, Any]) -> float | None:
+    """Guess the seconds until the budget is used up; None when the study does not run or nothing has ended."""
+    workers = len(status["workers"])
+    if status["phase"] != "running" or not workers:
+        return None
+    mean = figures.mean_seconds(study_id)
+    left = status["trials"]["waiting"] + status["trials"]["running"] / 2
+    return None if mean is None else left * mean / workers
 
 
 def family_rows(losses: list[LossNumbers]) -> list[dict[str, Any]]:

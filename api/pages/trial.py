@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from api.deps import FiguresDep, ServiceDep, StudyName, TrialNumber
 from api.pages.study import full_configuration
 from api.predictions import Predictions, confusion, tail, worst_cases
+from api.routes.figures import csv_answer
 from api.routes.trials import artifact_url
 from api.service import Service
 from api.specs import stored_spec
@@ -34,35 +35,61 @@ def show_trial(
     )
 
 
+@router.get("/studies/{name}/trials/{number}/curves.csv")
+def download_curves(name: StudyName, number: TrialNumber, service: ServiceDep) -> Response:
+    """Return every epoch of a trial as CSV: a column a metric, and `metric class` for each class."""
+    rows = service.store.epochs(name, number)
+    metrics = list(dict.fromkeys(key for row in rows for key in row["metrics"]))
+    pairs = list(dict.fromkeys((key, own) for row in rows for key, of in row["per_class"].items() for own in of or ()))
+    plain = ("epoch", "value", "best", "train_loss", "lr", "seconds")
+    lines = [
+        [
+            *(row[key] for key in plain),
+            *(row["metrics"].get(key) for key in metrics),
+            *((row["per_class"].get(key) or {}).get(own) for key, own in pairs),
+        ]
+        for row in rows
+    ]
+    columns = [*plain, *metrics, *(f"{key} {own}" for key, own in pairs)]
+    return csv_answer(f"{name}-trial-{number}.csv", columns, lines)
+
+
 def trial_context(service: Service, figures: FigureReading, name: str, number: int) -> dict[str, Any]:
     """Return what the template needs."""
     record = service.store.study(name)
+    shown = column_context(service, record, number)
+    trial, names = shown["trial"], {file["name"] for file in shown["files"]}
+    config = full_configuration(record, trial["params"])
+    return shown | {
+        "study": name,
+        "metric": record.objectives[0]["metric"],
+        "parameters": parameter_rows(record, trial["params"]),
+        "attempts": figures.attempts_at(record, trial["slot"]),
+        "confusion": confusion(service, name, number) if "confusion.npy" in names else None,
+        "log": tail(service, name, number) if "log.txt" in names else None,
+        "config": dump_yaml(config) if config else None,
+    }
+
+
+def column_context(service: Service, record: StudyRecord, number: int) -> dict[str, Any]:
+    """Return what a trial shows wherever it is shown: its row, epochs, files, cases and pictures."""
+    name = record.name
     trial = service.store.trial(name, number)
     history = service.store.epochs(name, number)
     best_epoch = trial["best_epoch"] or _best_epoch(history, record.directions[0])
-    at_best = next((row for row in history if row["epoch"] == best_epoch), None)
     files = service.artifacts.listing(name, number)
     names = {file.name for file in files}
     predictions = Predictions(service, record, number)
-    config = full_configuration(record, trial["params"])
-    matrix = confusion(service, name, number) if "confusion.npy" in names else None
     return {
-        "study": name,
         "record": record,
-        "metric": record.objectives[0]["metric"],
         "trial": trial,
         "history": history,
         "best_epoch": best_epoch,
-        "at_best": at_best,
-        "parameters": parameter_rows(record, trial["params"]),
-        "attempts": figures.attempts_at(record, trial["slot"]),
+        "at_best": next((row for row in history if row["epoch"] == best_epoch), None),
         "files": [{"name": f.name, "size": f.size, "url": artifact_url(name, number, f.name)} for f in files],
         "cases": worst_cases(service, name, number, best_epoch, record.objectives[0]) if "cases.jsonl" in names else [],
         "pictures": predictions.cases() if "predictions.npz" in names else [],
         "has_truth": predictions.truth is not None,
-        "confusion": matrix,
-        "log": tail(service, name, number) if "log.txt" in names else None,
-        "config": dump_yaml(config) if config else None,
     }
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
@@ -68,6 +69,12 @@ def written_csv(columns: tuple[str, ...] | list[str], rows: Any) -> bytes:
     writer.writerow(columns)
     writer.writerows([_cell(value) for value in row] for row in rows)
     return buffer.getvalue().encode("utf-8", "replace")
+
+
+def csv_answer(filename: str, columns: list[str], rows: Any) -> Response:
+    """Answer with rows as a file to save."""
+    headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(filename, safe='')}"}
+    return Response(written_csv(columns, rows), headers=headers, media_type="text/csv; charset=utf-8")
 
 
 def _cell(value: Any) -> Any:

@@ -1,5 +1,6 @@
 // Figures: fetched when they come into sight, drawn by plotly (loaded once, when the first one is needed), refreshed
-// by ETag, in the page's colours. Each can be shown as a table and saved as CSV or PNG; a click on a trial opens it.
+// by ETag, in the page's colours. Each can be shown as a table and saved as CSV or PNG; a click on
+// a trial offers its page and its predictions.
 let loading = null;
 
 const plotly = () => {
@@ -67,8 +68,31 @@ const draw = async (figure, drawn) => {
   plot.removeAllListeners?.("plotly_click");
   plot.on("plotly_click", (event) => {
     const number = event.points[0]?.customdata?.[0];
-    if (Number.isInteger(number) && figure.dataset.study) location.assign(`/studies/${encodeURIComponent(figure.dataset.study)}/trials/${number}`);
+    if (Number.isInteger(number) && figure.dataset.study) offer(figure, number);
   });
+};
+
+const closeOffers = () => document.querySelectorAll(".offer").forEach((box) => box.remove());
+
+// What can be done with the trial that was clicked: look at it, or at what it predicts beside the best one.
+const offer = (figure, number) => {
+  closeOffers();
+  const url = `/studies/${encodeURIComponent(figure.dataset.study)}`;
+  const best = document.querySelector("[data-best]")?.dataset.best;
+  const beside = best && best !== String(number) ? `${number},${best}` : `${number}`;
+  const box = document.createElement("p");
+  box.className = "offer";
+  const link = (href, text) => {
+    const anchor = document.createElement("a");
+    anchor.className = "button";
+    anchor.href = href;
+    anchor.textContent = text;
+    box.append(anchor);
+  };
+  link(`${url}/trials/${number}`, `Open trial ${number}`);
+  link(`${url}/compare?trials=${beside}#wall`, beside.includes(",") ? `Its predictions beside the best trial's` : "Its predictions");
+  figure.querySelector(".plot").after(box);
+  box.firstChild.focus({ preventScroll: true });
 };
 
 const addressOf = (figure, format) => {
@@ -181,6 +205,7 @@ export const startFigures = () => {
     if (event.target.matches("[data-scope]")) event.target.closest("section").querySelectorAll("[data-figure]").forEach((figure) => refresh(figure, true));
     if (event.target.matches("[data-param]")) refresh(event.target.closest("[data-figure]"), true);
   });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeOffers(); });
   document.addEventListener("click", (event) => {
     const tool = event.target.closest("[data-tool]");
     const figure = tool?.closest(".figure");

@@ -102,6 +102,31 @@ def test_figures_are_drawn_and_told_as_tables(address: str) -> None:
         assert watch.errors == []
 
 
+def test_a_point_in_a_figure_leads_to_its_trial_and_its_predictions(address: str) -> None:
+    """From an outlier in a figure it is one step to what the network got wrong."""
+    needed_chromium()
+    with opened(address) as (page, watch):
+        page.goto("/studies/organs")
+        scroll_through(page)
+        page.wait_for_selector("[data-figure=history] svg.main-svg")
+        page.evaluate(
+            "document.querySelector('[data-figure=history] .plot').emit('plotly_click', {points: [{customdata: [0]}]})"
+        )
+        offers = page.locator(".offer a")
+        assert offers.count() == 2
+        assert offers.nth(0).get_attribute("href") == "/studies/organs/trials/0"
+        page.keyboard.press("Escape")
+        assert offers.count() == 0
+        page.evaluate(
+            "document.querySelector('[data-figure=history] .plot').emit('plotly_click', {points: [{customdata: [0]}]})"
+        )
+        offers.nth(1).click()
+        page.wait_for_url("**/compare?trials=0,*#wall")
+        assert page.locator(".compare thead .trial").count() == 2
+
+        assert watch.errors == []
+
+
 def test_the_table_of_trials_filters_without_a_reload(address: str) -> None:
     """Filter, sort, choose columns, select, compare: with the keyboard's focus where it was."""
     needed_chromium()

@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
+from api.remembered import Newest
 from api.verdict import judge
 from tests.api.test_contract import STUDY, V1
 from tests.store.examples import SPACE, new_study, run_all
@@ -98,7 +99,7 @@ def test_thinning_keeps_the_best_and_spreads_the_rest(store: Store) -> None:
     run_all(store, record.study_id, [i / 100 for i in range(50)])
     reading = FigureReading(store)
 
-    rows = reading.values_by_loss(store.study("organs"), {"focal": 50}, most=10)
+    rows = reading.values_by_loss(store.study("organs"), most=10)
     points = reading.points(store.study("organs"), most=10)
 
     assert rows[0].value == 0.49
@@ -106,6 +107,36 @@ def test_thinning_keeps_the_best_and_spreads_the_rest(store: Store) -> None:
     assert len(rows) == 10
     assert points.rows[0].value == 0.49
     assert points.total == 50
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+@pytest.mark.parametrize("most", [3, 40])
+def test_the_first_of_equals_leads(store: Store, direction: str, most: int) -> None:
+    """Between equal trials the leaderboard may not change its mind when another one ends."""
+    record = store.create_study(new_study(trials=12, objectives=[{"metric": "dice", "direction": direction}]))
+    run_all(store, record.study_id, [0.5, 0.9, 0.1, 0.9, 0.1, 0.5], "focal")
+    run_all(store, record.study_id, [0.2, 0.2, 0.2], "dice")
+
+    rows = FigureReading(store).values_by_loss(store.study("organs"), most=most)
+    first: dict[str, int] = {}
+    for row in rows:
+        first.setdefault(row.branch, row.number)
+
+    assert first == {"focal": 1 if direction == "maximize" else 2, "dice": 6}
+    assert len({row.number for row in rows}) == len(rows)
+
+
+def test_what_is_remembered_of_a_study_goes_with_its_revision() -> None:
+    """A leaderboard that stays behind would show yesterday's winner."""
+    newest: Newest[list[int]] = Newest()
+
+    assert newest.get("a", 1, lambda: [1]) == [1]
+    assert newest.get("a", 1, lambda: [2]) == [1]
+    assert newest.get("b", 1, lambda: [3]) == [3]
+    assert newest.get("a", 2, lambda: [4]) == [4]
+    for name in range(Newest.MOST):
+        newest.get(str(name), 1, list)
+    assert newest.get("a", 2, lambda: [5]) == [5]
 
 
 def test_importance_is_the_share_of_variance() -> None:

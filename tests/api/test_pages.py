@@ -1,5 +1,7 @@
 """Pages as a server gives them: everything is there, markup in names is text, nothing comes from elsewhere."""
 
+import csv
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import optuna
 import pytest
 
 from tests.api.test_contract import STUDY, V1
+from tuner.store.store import Store
 
 PAGES = (
     "/",
@@ -64,6 +67,46 @@ def test_the_trials_table_can_be_saved(reader: httpx.Client) -> None:
 
     assert text.startswith("number,state,value,loss")
     assert len(text.splitlines()) == total + 1
+
+
+def test_curves_can_be_saved(reader: httpx.Client) -> None:
+    """Every figure has its numbers; those of a trial and of a comparison are the curves that papers show."""
+    number = reader.get(STUDY).json()["best"]["number"]
+    epochs = reader.get(f"{STUDY}/trials/{number}").json()["history"]
+    page = reader.get(f"/studies/organs/trials/{number}").text
+    trial = list(csv.DictReader(reader.get(f"/studies/organs/trials/{number}/curves.csv").text.splitlines()))
+    compared = reader.get(f"/studies/organs/compare.csv?trials={number},0").text
+    rows = list(csv.DictReader(compared.splitlines()))
+
+    assert f'href="/studies/organs/trials/{number}/curves.csv"' in page
+    assert len(trial) == len(epochs)
+    assert [float(row["dice"]) for row in trial] == [row["metrics"]["dice"] for row in epochs]
+    assert [float(row["dice liver"]) for row in trial] == [row["per_class"]["dice"]["liver"] for row in epochs]
+    assert {row["trial"] for row in rows} == {str(number), "0"}
+    assert [float(row["dice"]) for row in rows if row["trial"] == str(number)] == [row["value"] for row in epochs]
+    assert f"compare.csv?trials={number},0" in reader.get(f"/studies/organs/compare?trials={number},0").text
+    assert reader.get("/studies/organs/trials/99999/curves.csv").status_code == 404
+
+
+def test_running_studies_say_how_long_they_take(writer: httpx.Client, folder: Path) -> None:
+    """Whoever opens the list wants to know which study is done tonight."""
+    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+        store.register_worker(pid=os.getpid(), device="cpu", study="organs", version="demo")
+
+    assert writer.get(STUDY).json()["phase"] == "running"
+    assert re.search(r"about [^<]+ left</p>", writer.get("/?search=organs", headers=HTML).text)
+    assert "left</p>" not in writer.get("/?search=rested", headers=HTML).text
+
+
+def test_workers_say_what_memory_they_hold(writer: httpx.Client, folder: Path) -> None:
+    """A worker that grows is seen before the machine swaps."""
+    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+        worker = store.register_worker(pid=os.getpid(), device="cuda:0", study="organs", version="demo")
+        store.beat(worker, progress={"rss_mib": 1234, "cuda_mib": 5678})
+
+    page = writer.get("/workers", headers=HTML).text
+
+    assert "1\u202f234 MiB · GPU 5\u202f678 MiB" in page
 
 
 def test_pictures_of_predictions(reader: httpx.Client) -> None:

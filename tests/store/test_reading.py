@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from itertools import product
 from typing import Any
 
@@ -22,6 +23,8 @@ from tests.store.examples import (
 )
 from tuner.errors import ConflictError, NotFoundError, UnknownNameError
 from tuner.store.fronts import pareto
+from tuner.store.listing import Order
+from tuner.store.reading_figures import FigureReading
 from tuner.store.states import Reason
 from tuner.store.store import Store
 
@@ -136,6 +139,32 @@ def test_unknown_words_are_refused(busy: Store, query: dict[str, Any]) -> None:
     """A misspelt filter must not look like an empty study."""
     with pytest.raises(UnknownNameError):
         busy.trials("organs", **query)
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+@pytest.mark.parametrize("state", [None, "COMPLETE", "WAITING"], ids=str)
+def test_pages_by_value_are_parts_of_the_whole_list(busy: Store, order: Order, state: str | None) -> None:
+    """Trials with a value and those without come from two queries; none may be lost or doubled where they meet."""
+    whole = numbers(busy.trials("organs", sort="value", order=order, state=state))
+
+    for limit, offset in product((1, 2, 5), range(8)):
+        found = busy.page("organs", sort="value", order=order, state=state, limit=limit, offset=offset)
+        assert numbers(found["items"]) == whole[offset : offset + limit]
+        assert found["total"] == len(whole)
+
+
+def test_counting_agrees_with_optuna(busy: Store) -> None:
+    """Counts read our rows where those say it all; the state of a trial stands in Optuna's."""
+    study = busy.study("organs")
+    reading = FigureReading(busy)
+    by_loss = {(row.branch, row.state): row.many for row in reading.states_by_loss(study)}
+    listed = Counter((trial["loss"], trial["state"]) for trial in busy.trials("organs"))
+    ended = Counter(
+        (trial["state"], trial["reason"]) for trial in busy.trials("organs", all_attempts=True) if trial["reason"]
+    )
+
+    assert by_loss == listed
+    assert {(row["state"], row["reason"]): row["count"] for row in reading.failures(study)} == ended
 
 
 def test_ranking_by_another_metric_reads_the_best_epoch(store: Store) -> None:

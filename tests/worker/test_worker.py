@@ -1,6 +1,8 @@
 """One worker, in this process: how trials end, and what the study is told about it."""
 
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -154,3 +156,29 @@ def test_hopeless_trials_are_pruned_with_a_reason(tmp_path: Path, url: str) -> N
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True)
     return folder
+
+
+def test_the_first_worker_stores_which_data_it_found(tmp_path: Path, url: str) -> None:
+    """A study that was posted has met no data; without its fingerprint the dashboard finds no truth to show."""
+    with Store.open(url, create=True) as store:
+        create(store, tiny("train.precision=auto", "budget.trials=1"))
+        assert "fingerprint" not in store.study("tiny").resources
+        work(store, settings(tmp_path, url))
+        resources = store.study("tiny").resources
+        store.add_resources(store.study("tiny").study_id, {"fingerprint": "another"})
+
+        assert (tmp_path / "cache" / f"phantom-{resources['fingerprint'][:16]}").is_dir()
+        assert resources["protocol"]
+        assert store.study("tiny").resources == resources
+        environment = json.loads((tmp_path / "artifacts" / "tiny" / "0" / "environment.json").read_text())
+        assert environment["precision"] in ("float32", "bfloat16")
+
+
+def test_memory_is_told_without_asking_for_torch() -> None:
+    """A life sign must not cost the seconds that importing torch takes."""
+    code = "import sys, tuner.worker as w; print(w.memory_used('cuda:0')['rss_mib'], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    mib, has_torch = done.stdout.split()
+    assert 10 < int(mib) < 4000
+    assert has_torch == "False"

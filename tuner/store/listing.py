@@ -17,6 +17,8 @@ _attempts, _epochs, _trials = tables.attempts, tables.epochs, optuna_tables.tria
 
 Order = Literal["asc", "desc"]
 
+_WITH_STATE = _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
+
 _DURATION = func.coalesce(_attempts.c.finished_at, seconds_now()) - _attempts.c.claimed_at
 _SORTS: dict[str, ColumnElement[Any]] = {
     "number": _attempts.c.number,
@@ -74,12 +76,16 @@ class Listing(Room):
 
         def read(connection: Connection) -> dict[str, Any]:
             study_id = self._find(connection, name).study_id
-            query = _rows(by).where(_attempts.c.study_id == study_id, *where)
-            total = connection.scalar(select(func.count()).select_from(query.subquery()))
-            key: ColumnElement[Any] = _measured(by) if by else _SORTS[sort]
+            chosen = [_attempts.c.study_id == study_id, *where]
+            query = _rows(by).where(*chosen)
+            total = _total(connection, chosen, joined=state is not None)
             direction = order or _natural(by)
-            ranked = query.order_by(*ranked_first(key, "maximize" if direction == "desc" else "minimize"))
-            rows = connection.execute(ranked.order_by(_attempts.c.number).limit(limit).offset(offset)).all()
+            if sort == "value" and by is None and limit is not None:
+                rows = _by_value(connection, query, chosen, direction, limit, offset, joined=state is not None)
+            else:
+                key: ColumnElement[Any] = _measured(by) if by else _SORTS[sort]
+                ranked = query.order_by(*ranked_first(key, "maximize" if direction == "desc" else "minimize"))
+                rows = list(connection.execute(ranked.order_by(_attempts.c.number).limit(limit).offset(offset)))
             curves = _curves(connection, [row.trial_id for row in rows])
             return {"items": [_item(row, curves, by) for row in rows], "total": total}
 
@@ -117,6 +123,26 @@ def ranked_first(key: ColumnElement[Any], direction: str) -> tuple[ColumnElement
     return key.is_(None), key.desc() if direction == "maximize" else key.asc()
 
 
+def _total(connection: Connection, chosen: Sequence[ColumnElement[bool]], *, joined: bool) -> int:
+    """Count the rows that are chosen; `joined`: a condition names Optuna's table."""
+    query = select(func.count()).select_from(_WITH_STATE if joined else _attempts)
+    return connection.scalar(query.where(*chosen)) or 0
+
+
+def _by_value(connection: Connection, query: Select[Any], chosen: Sequence[ColumnElement[bool]], direction: Order,
+              limit: int, offset: int, *, joined: bool) -> list[AnyRow]:  # fmt: skip
+    """Return a page by value, those without one last: an index has the first part in order, so nothing is sorted."""
+    value = _attempts.c.value
+    first = value.desc() if direction == "desc" else value.asc()
+    valued = query.where(value.is_not(None)).order_by(first, _attempts.c.number)
+    rows = list(connection.execute(valued.limit(limit).offset(offset)))
+    if len(rows) < limit:
+        with_value = _total(connection, [*chosen, value.is_not(None)], joined=joined)
+        rest = query.where(value.is_(None)).order_by(_attempts.c.number)
+        rows += connection.execute(rest.limit(limit - len(rows)).offset(max(0, offset - with_value)))
+    return rows
+
+
 def _check(state: str | None, sort: str, order: str | None, by: str | None) -> None:
     if state is not None and state not in list(State):
         raise UnknownNameError(kind="state", name=state, known=list(State))
@@ -138,7 +164,7 @@ def _measured(by: str) -> ColumnElement[Any]:
 
 
 def _rows(by: str | None) -> Select[Any]:
-    joined: Any = _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
+    joined: Any = _WITH_STATE
     columns: list[Any] = [_attempts, _trials.c.state, _DURATION.label("duration_s")]
     if by:
         joined = joined.outerjoin(

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, case, func, select, true
 from tuner.store import optuna_tables, tables
 from tuner.store.arrows import timed_out
 from tuner.store.clock import iso
+from tuner.store.counting import state_of
 from tuner.store.fronts import front_of
 from tuner.store.room import Room, own, same_name
 from tuner.store.rows import AnyRow
@@ -188,11 +189,11 @@ class Reading(Room):
 
 def _counts(connection: Connection, study_id: int) -> dict[str, int]:
     """Count the newest attempts by state: each place of the budget once."""
+    state = state_of().label("state")
     found = connection.execute(
-        select(_trials.c.state, func.count())
-        .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
+        select(state, func.count())
         .where(_attempts.c.study_id == study_id, _attempts.c.successor.is_(None))
-        .group_by(_trials.c.state)
+        .group_by(state)
     )
     by_state: dict[str, int] = {row[0]: row[1] for row in found}
     return {word: by_state.get(state, 0) for word, state in _COUNTED.items()}

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, or_, select
 
 from tuner.store import optuna_tables, tables
 from tuner.store.clock import seconds_now
+from tuner.store.counting import state_of
 from tuner.store.reading_pages import PageReading
 from tuner.store.records import StudyRecord
 from tuner.store.rows import AnyRow
@@ -62,41 +63,37 @@ class FigureReading(PageReading):
         )
         return self._sample(query)
 
-    def values_by_loss(self, study: StudyRecord, counts: Mapping[str, int], *, most: int) -> list[AnyRow]:
+    def values_by_loss(self, study: StudyRecord, *, most: int) -> list[AnyRow]:
         """Return about K values of each loss, evenly spread from best to worst. Rows: branch, number, value.
 
-        `counts`: how many complete trials each loss has, which spares the database a second pass.
+        The first of each loss is its best trial, the oldest one of several that are equal.
         """
-        value = _attempts.c.value
-        place = func.row_number().over(
-            partition_by=_attempts.c.branch, order_by=(_toward_best(study, value), _attempts.c.number)
-        )
-        inner = (
-            select(_attempts.c.branch, _attempts.c.number, value, place.label("place"))
-            .where(_attempts.c.study_id == study.study_id, value.is_not(None), _attempts.c.branch.is_not(None))
-            .subquery()
-        )
-        wide = {branch: -(-count // most) for branch, count in counts.items() if count > most}
-        stride: Any = case(wide, value=inner.c.branch, else_=1) if wide else literal(1)
-        query = (
-            select(inner.c.branch, inner.c.number, inner.c.value)
-            .where((inner.c.place - 1) % stride == 0)
-            .order_by(inner.c.branch, inner.c.place)
-        )
-        return self._rows(query)
+
+        def read(connection: Connection) -> list[AnyRow]:
+            tops = connection.execute(_tops(study)).all()
+            if not tops:
+                return []
+            best = connection.execute(_oldest(study, tops)).all()
+            numbers = {row.number for row in best}
+            spread = connection.execute(_spread(study, {row.branch: row.many for row in tops}, most)).all()
+            spread = [row for row in spread if row.number not in numbers]
+            spread.sort(key=lambda row: (-row.value if _maximizes(study) else row.value, row.number))
+            return [*best, *spread]
+
+        return self._database.read(read)
 
     def states_by_loss(self, study: StudyRecord) -> list[AnyRow]:
         """Count the newest attempts of each loss. Rows: branch, state, many, seconds (spent on them)."""
+        state = state_of().label("state")
         query = (
             select(
                 _attempts.c.branch,
-                _trials.c.state,
+                state,
                 func.count().label("many"),
                 func.sum(_attempts.c.finished_at - _attempts.c.claimed_at).label("seconds"),
             )
-            .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
             .where(_attempts.c.study_id == study.study_id, _attempts.c.successor.is_(None))
-            .group_by(_attempts.c.branch, _trials.c.state)
+            .group_by(_attempts.c.branch, state)
         )
         return self._rows(query)
 
@@ -111,7 +108,7 @@ class FigureReading(PageReading):
             conditions.append(_attempts.c.branch == loss)
         inner = (
             select(
-                _attempts.c.trial_id,
+                _attempts.c.number,
                 func.row_number().over(order_by=(_toward_best(study, value), _attempts.c.number)).label("place"),
                 func.count().over().label("total"),
             )
@@ -127,7 +124,7 @@ class FigureReading(PageReading):
                 _attempts.c.params,
                 inner.c.total,
             )
-            .join(inner, inner.c.trial_id == _attempts.c.trial_id)
+            .join(inner, (inner.c.number == _attempts.c.number) & (_attempts.c.study_id == study.study_id))
             .where(or_(inner.c.place == 1, _kept(inner.c.place, inner.c.total, most)))
             .order_by(inner.c.place)
         )
@@ -258,6 +255,45 @@ class FigureReading(PageReading):
     def _sample(self, query: Any) -> Sample:
         rows = self._rows(query)
         return Sample(rows, int(rows[0].total) if rows else 0)
+
+
+def _tops(study: StudyRecord) -> Any:
+    """Select, for each loss with a complete trial, how many it has and its best value."""
+    value = _attempts.c.value
+    top = func.max(value) if _maximizes(study) else func.min(value)
+    return (
+        select(_attempts.c.branch, func.count().label("many"), top.label("top"))
+        .where(_attempts.c.study_id == study.study_id, value.is_not(None), _attempts.c.branch.is_not(None))
+        .group_by(_attempts.c.branch)
+    )
+
+
+def _oldest(study: StudyRecord, tops: Sequence[AnyRow]) -> Any:
+    """Select the first trial of each loss that has its best value."""
+    value = _attempts.c.value
+    best = or_(*((_attempts.c.branch == row.branch) & (value == row.top) for row in tops))
+    return (
+        select(_attempts.c.branch, func.min(_attempts.c.number).label("number"), value)
+        .where(_attempts.c.study_id == study.study_id, value.is_not(None), best)
+        .group_by(_attempts.c.branch, value)
+    )
+
+
+def _spread(study: StudyRecord, counts: Mapping[str, int], most: int) -> Any:
+    """Select every so manieth value of each loss, in the order of the index: then nothing has to be sorted."""
+    value = _attempts.c.value
+    place = func.row_number().over(partition_by=_attempts.c.branch, order_by=(value, _attempts.c.number))
+    inner = (
+        select(_attempts.c.branch, _attempts.c.number, value, place.label("place"))
+        .where(_attempts.c.study_id == study.study_id, value.is_not(None), _attempts.c.branch.is_not(None))
+        .subquery()
+    )
+    strides = {branch: -(-many // most) for branch, many in counts.items()}
+    stride: Any = case(strides, value=inner.c.branch, else_=1)
+    before: Any = inner.c.place - 1
+    if _maximizes(study):
+        before = case(dict(counts), value=inner.c.branch, else_=0) - inner.c.place
+    return select(inner.c.branch, inner.c.number, inner.c.value).where(before % stride == 0)
 
 
 def _maximizes(study: StudyRecord) -> bool:

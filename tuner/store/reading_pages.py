@@ -7,6 +7,7 @@ from sqlalchemy import Connection, and_, case, func, or_, select
 
 from tuner.store import optuna_tables, tables
 from tuner.store.clock import iso, seconds_now
+from tuner.store.counting import state_of
 from tuner.store.records import StudyRecord
 from tuner.store.room import Room, own, same_name
 from tuner.store.rows import AnyRow
@@ -28,17 +29,17 @@ class PageReading(Room):
 
         `{"state", "reason", "count", "trials" (with no later attempt), "number" (the newest), "message"}`.
         """
+        state = state_of().label("state")
         grouped = (
             select(
-                _trials.c.state,
+                state,
                 _attempts.c.reason,
                 func.count().label("count"),
                 func.sum(case((_attempts.c.successor.is_(None), 1), else_=0)).label("trials"),
                 func.max(_attempts.c.number).label("number"),
             )
-            .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
             .where(_attempts.c.study_id == study.study_id, _attempts.c.reason.is_not(None))
-            .group_by(_trials.c.state, _attempts.c.reason)
+            .group_by(state, _attempts.c.reason)
             .subquery()
         )
         query = (
@@ -74,12 +75,12 @@ class PageReading(Room):
         )
         return [dict(row._mapping) | {"started": iso(row.claimed_at)} for row in self._rows(query)]
 
-    def mean_seconds(self, study: StudyRecord) -> float | None:
+    def mean_seconds(self, study_id: int) -> float | None:
         """Return the mean time of the 200 newest trials that ended complete or pruned; None before the first."""
         newest = (
             select((_attempts.c.finished_at - _attempts.c.claimed_at).label("seconds"))
             .where(
-                _attempts.c.study_id == study.study_id,
+                _attempts.c.study_id == study_id,
                 _attempts.c.finished_at.is_not(None),
                 or_(_attempts.c.value.is_not(None), _attempts.c.reason == "pruned"),
             )

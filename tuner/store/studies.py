@@ -147,6 +147,23 @@ class Studies(Room):
             changes |= {"timeout_s": timeout_s, "spent_s": 0.0}
         self._want(name, Wanted.RUN, None, None, **changes)
 
+    def add_resources(self, study_id: int, facts: Mapping[str, Any]) -> None:
+        """Store what nobody knew of a study before its first worker; what is stored already stays.
+
+        A study that is posted to the service has met no data yet.
+        """
+        columns = tables.studies.c
+
+        def add(connection: Connection) -> None:
+            raise_revision(connection, study_id)  # first, for it locks the row: of several workers one is the first
+            stored = connection.scalar(select(columns.resources).where(columns.study_id == study_id))
+            known = {key: value for key, value in (stored or {}).items() if value is not None}
+            connection.execute(
+                update(tables.studies).where(columns.study_id == study_id).values(resources={**facts, **known})
+            )
+
+        self._database.write(add)
+
     def prune_by_hand(self, name: str, number: int) -> None:
         """Have a running trial ended at its next report. Raises NotFoundError, ConflictError when it does not run."""
 

@@ -113,7 +113,12 @@ _partial("tuner_attempts_waiting", "claimed_at IS NULL", "study_id", "urgency", 
 _partial("tuner_attempts_held", "claimed_at IS NOT NULL AND finished_at IS NULL", "study_id", "worker_id")
 _partial("tuner_attempts_newest", "successor IS NULL", "study_id", "number")
 _partial("tuner_attempts_value", "value IS NOT NULL", "study_id", "value")
+_partial("tuner_attempts_ranked", "value IS NOT NULL", "study_id", "branch", "value", "number")
 Index("tuner_attempts_finished", attempts.c.study_id, attempts.c.finished_revision)
+_COUNTED = ("study_id", "successor", "branch", "reason", "claimed_at", "finished_at", "number", "trial_id")
+Index(
+    "tuner_attempts_counted", *(attempts.c[name] for name in _COUNTED)
+)  # all that counting by loss and reason reads: rows are wide, and pages count all of them
 
 epochs = Table(
     "tuner_epochs",

@@ -253,9 +253,11 @@ CREATE TABLE version_info (
 INSERT INTO "version_info" VALUES(1,12,'5.0.0');
 CREATE UNIQUE INDEX ix_studies_study_name ON studies (study_name);
 CREATE INDEX ix_trials_study_id ON trials (study_id);
+CREATE INDEX tuner_attempts_counted ON tuner_attempts (study_id, successor, branch, reason, claimed_at, finished_at, number, trial_id);
 CREATE INDEX tuner_attempts_finished ON tuner_attempts (study_id, finished_revision);
 CREATE INDEX tuner_attempts_held ON tuner_attempts (study_id, worker_id) WHERE claimed_at IS NOT NULL AND finished_at IS NULL;
 CREATE INDEX tuner_attempts_newest ON tuner_attempts (study_id, number) WHERE successor IS NULL;
+CREATE INDEX tuner_attempts_ranked ON tuner_attempts (study_id, branch, value, number) WHERE value IS NOT NULL;
 CREATE INDEX tuner_attempts_value ON tuner_attempts (study_id, value) WHERE value IS NOT NULL;
 CREATE INDEX tuner_attempts_waiting ON tuner_attempts (study_id, urgency, slot) WHERE claimed_at IS NULL;
 CREATE INDEX tuner_epochs_newest ON tuner_epochs (study_id, id);

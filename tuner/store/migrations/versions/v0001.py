@@ -45,6 +45,12 @@ def upgrade() -> None:
         sa.UniqueConstraint("study_id", "number", name="tuner_attempts_number"),
         sa.UniqueConstraint("study_id", "slot", "attempt", name="tuner_attempts_slot"),
     )
+    op.create_index(
+        "tuner_attempts_counted",
+        "tuner_attempts",
+        ["study_id", "successor", "branch", "reason", "claimed_at", "finished_at", "number", "trial_id"],
+        unique=False,
+    )
     op.create_index("tuner_attempts_finished", "tuner_attempts", ["study_id", "finished_revision"], unique=False)
     op.create_index(
         "tuner_attempts_held",
@@ -61,6 +67,14 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("successor IS NULL"),
         postgresql_where=sa.text("successor IS NULL"),
+    )
+    op.create_index(
+        "tuner_attempts_ranked",
+        "tuner_attempts",
+        ["study_id", "branch", "value", "number"],
+        unique=False,
+        sqlite_where=sa.text("value IS NOT NULL"),
+        postgresql_where=sa.text("value IS NOT NULL"),
     )
     op.create_index(
         "tuner_attempts_value",
