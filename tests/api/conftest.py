@@ -1,10 +1,11 @@
 """A service on a demo storage, on a real port; tests that write get a copy of the storage."""
 
 import shutil
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -56,11 +57,36 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+WRITING = threading.Lock()
+"""Held while the demo is written or copied: a copy of a database in the middle of a write is none."""
+
+
+def give_life_signs(folder: Path) -> None:
+    """Let the demo's workers be heard of: they are rows only, and would be lost after a minute of tests."""
+    path = folder / "tuner.db"
+    with closing(sqlite3.connect(path)) as database:
+        workers = [row[0] for row in database.execute("SELECT worker_id FROM tuner_workers WHERE left_at IS NULL")]
+    with Store.open(f"sqlite:///{path}") as store:
+        for worker in workers:
+            store.beat(worker)
+
+
 @pytest.fixture(scope="session")
 def address(demo_folder: Path) -> Iterator[str]:
     """Address of a service on the demo; tests that use it change nothing."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(10):
+            with WRITING:
+                give_life_signs(demo_folder)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
     with served(ServiceSettings(settings_in(demo_folder))) as url:
         yield url
+    over.set()
+    thread.join(30)
 
 
 @pytest.fixture(scope="session")
@@ -74,8 +100,10 @@ def reader(address: str) -> Iterator[httpx.Client]:
 def folder(demo_folder: Path, tmp_path: Path) -> Path:
     """A copy of the demo that may be changed."""
     target = tmp_path / "copy"
-    shutil.copytree(demo_folder, target, ignore=shutil.ignore_patterns("cache"))
+    with WRITING:
+        shutil.copytree(demo_folder, target, ignore=shutil.ignore_patterns("cache"))
     (target / "cache").symlink_to(demo_folder / "cache")
+    give_life_signs(target)
     return target
 
 
