@@ -46,6 +46,31 @@ def sparkline(values: Sequence[float], low: float, high: float, epochs: int) -> 
     ).format(line, x, y)
 
 
+def answer(words: str, amounts: Sequence[float], large: Sequence[float], small: Sequence[float]) -> Markup:
+    """How a loss answers to a growing error, for a large and a small object, and the numbers as a table."""
+    low, high = min((0.0, *large, *small)), max((*large, *small))
+    lines = Markup("").join(
+        Markup('<polyline class="{}" points="{}"/>').format(
+            name,
+            " ".join(
+                f"{4 + 112 * i / (len(values) - 1):.1f},{44 - 40 * _share(v, low, high):.1f}"
+                for i, v in enumerate(values)
+            ),
+        )
+        for name, values in (("large", large), ("small", small))
+    )
+    rows = Markup("").join(
+        Markup("<tr>{}</tr>").format(Markup("").join(Markup('<td class="num mono">{:.3g}</td>').format(v) for v in row))
+        for row in zip(amounts, large, small, strict=True)
+    )
+    return Markup(
+        '<figure><svg class="pair" viewBox="0 0 120 48" aria-hidden="true">{}</svg><figcaption>{}</figcaption>'
+        '<details class="fold"><summary>Table</summary><table><thead><tr><th scope="col" class="num">error</th>'
+        '<th scope="col" class="num">large</th><th scope="col" class="num">small</th></tr></thead>'
+        "<tbody>{}</tbody></table></details></figure>"
+    ).format(lines, words, rows)
+
+
 def progress(trials: Mapping[str, int]) -> Markup:
     """The budget as one bar: what is complete, ended early, failed, running; the rest waits."""
     total = max(1, trials["total"])

@@ -1,9 +1,14 @@
 """Losses, data sets, workers: what there is, and who tried it."""
 
+import json
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from markupsafe import Markup
 
+from api.charts import answer
 from api.deps import FiguresDep, ServiceDep
 from api.samples import dataset_view, sample_picture
 from api.templating import page
@@ -32,9 +37,28 @@ def show_losses(request: Request, figures: FiguresDep) -> Response:
                 for family in FAMILIES
             ],
             "tried": figures.studies_with_loss(),
+            "behaviour": _behaviour(),
         }
 
     return page(request, "losses.html", figures.overview_revision, context)
+
+
+@cache
+def _behaviour() -> dict[str, Markup]:
+    """Draw once how each loss answers to growing errors, as `tuner losses --probe` has computed it."""
+    stored = json.loads((files("tuner.losses") / "behaviour.json").read_text(encoding="utf-8"))
+    return {
+        name: Markup("").join(
+            answer(
+                f"{drift['name']}: {drift['unit']}",
+                drift["amounts"],
+                curves[f"{drift['name']}.large"],
+                curves[f"{drift['name']}.small"],
+            )
+            for drift in stored["drifts"]
+        )
+        for name, curves in stored["losses"].items()
+    }
 
 
 @router.get("/datasets")

@@ -10,6 +10,7 @@ import optuna
 import pytest
 
 from tests.api.test_contract import STUDY, V1
+from tuner.losses.catalogue import LOSSES
 from tuner.store.store import Store
 
 PAGES = (
@@ -189,3 +190,10 @@ def test_a_poll_may_be_a_moment_old_and_nothing_else(writer: httpx.Client) -> No
     assert polled.status_code in (200, 304)
     assert asked.status_code == 200
     assert "ph-paused" in asked.text
+
+
+def test_the_catalogue_shows_how_every_loss_answers_to_errors(reader: httpx.Client) -> None:
+    """The survey's third figure: which losses feel an error of a large object, and which of a small one."""
+    page = reader.get("/losses").text
+
+    assert page.count('class="pair"') == 5 * len(LOSSES)

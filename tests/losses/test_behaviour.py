@@ -1,0 +1,24 @@
+"""The stored behaviour curves, which the service draws without torch, are those of the losses that we have."""
+
+import json
+from importlib.resources import files
+
+import pytest
+
+from tuner.losses.catalogue import LOSSES
+from tuner.losses.probe import probe
+
+STORED = json.loads((files("tuner.losses") / "behaviour.json").read_text(encoding="utf-8"))
+
+
+def test_every_loss_is_stored() -> None:
+    """A new loss needs `tuner losses --probe --json` once more."""
+    assert set(STORED["losses"]) == set(LOSSES)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", "dice", "boundary", "unified_focal"])
+def test_what_is_stored_is_what_the_loss_does(name: str) -> None:
+    """A formula that changes must not keep its old picture."""
+    for curve in probe(LOSSES[name]):
+        stored = STORED["losses"][name][f"{curve.drift}.{curve.object}"]
+        assert stored == pytest.approx(list(curve.values), rel=1e-3, abs=1e-4)
