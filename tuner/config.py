@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tuner.data.catalogue import DATASETS
+from tuner.data.validation import validation_problem
 from tuner.errors import ConfigError, SpecError, closest
 from tuner.losses.catalogue import LOSSES
 from tuner.losses.entry import LossEntry
@@ -287,22 +288,6 @@ def complete(
         else:
             values[option.name] = float(value) if option.type == "float" and value is not None else value
     return values
-
-
-def validation_problem(value: object) -> str | None:
-    """Say what is wrong with `dataset.validation`: a share of the cases, a list of cases, or `test`."""
-    legal = "a share of the training cases between 0 and 1 (0.2), a list of case names, or `test`"
-    if isinstance(value, bool) or value is None:
-        return f"{value!r} is not {legal}"
-    if isinstance(value, (int, float)):
-        return None if 0 < value < 1 else f"{value!r} is not {legal}"
-    if isinstance(value, str):
-        return None if value == "test" else f"{value!r} is not {legal}"
-    if isinstance(value, (list, tuple)):
-        if not value or not all(isinstance(case, str) for case in value):
-            return f"{value!r} is not {legal}"
-        return "a case stands twice" if len(set(value)) < len(value) else None
-    return f"{value!r} is not {legal}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str) -> str:
