@@ -2,15 +2,18 @@
 
     python benchmarks/losses.py [--losses dice,focal] [--rounds 15] [--threads 1] [--device cpu]
 
-Rounds are interleaved, so that other work on the machine meets all losses alike; the table shows medians of this
-process's CPU time (of the wall clock on a GPU). Target maps
-are made once and handed in, as in training; "map" is what making them costs in the same units. "MONAI" is MONAI's
-implementation of the same loss, where it has one, timed in the same rounds; "SMP" is segmentation-models-pytorch's,
-taken out of its wheel, which pip fetches (its package wants torchvision). "memory" is what one forward and backward
-allocates at its peak beyond logits and gradient, in units of the logits (on CUDA only).
+Every loss is timed alone, without companion; for those that are added to a base, "with base" is the sum as it is
+trained. Rounds are interleaved, so that other work on the machine meets all losses alike; in every round each runs
+twice and the second counts, so that none pays for the caches that another one emptied. The table shows medians of this
+process's CPU time (of the wall clock on a GPU). Freed memory stays with the process, as in our workers, or the kernel's
+page faults would decide. Target maps are made once and handed in, as in training; "map" is the loss when it must make
+them itself. "MONAI" is MONAI's implementation of the same loss, where it has one, timed in the same rounds; "SMP" is
+segmentation-models-pytorch's, taken out of its wheel, which pip fetches (its package wants torchvision). "memory" is
+what one forward and backward allocates at its peak beyond the logits, the gradient included, in units of the logits.
 """
 
 import argparse
+import ctypes
 import importlib
 import statistics
 import subprocess
@@ -19,16 +22,19 @@ import tempfile
 import time
 import types
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from monai import losses as monai
 from torch import Tensor
 from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 
-from tuner.losses.build import build_loss
+from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalogue import LOSSES
+from tuner.losses.moment import END
 from tuner.losses.target_maps import target_map
 from tuner.losses.view import read_view
 from tuner.maps import MAPS
@@ -89,15 +95,18 @@ def scene(shape: tuple[int, ...], device: str) -> tuple[Tensor, Tensor]:
 
 
 def step(loss: Callable[[], Tensor], logits: Tensor) -> float:
-    """Seconds of one forward and backward."""
-    logits.grad = None
-    wait(logits)
+    """Seconds of one forward and backward, the second of two."""
+    taken = 0.0
     # other people's work on the machine does not count, where the host does the work
     clock = time.process_time if logits.device.type == "cpu" else time.perf_counter
-    start = clock()
-    loss().backward()
-    wait(logits)
-    return clock() - start
+    for _ in range(2):
+        logits.grad = None
+        wait(logits)
+        start = clock()
+        loss().backward()
+        wait(logits)
+        taken = clock() - start
+    return taken
 
 
 def wait(logits: Tensor) -> None:
@@ -105,16 +114,32 @@ def wait(logits: Tensor) -> None:
         torch.cuda.synchronize()
 
 
-def peak(loss: Callable[[], Tensor], logits: Tensor) -> float | None:
-    """Memory of one forward and backward, in units of the logits, the gradient left out."""
-    if logits.device.type != "cuda":
-        return None
+def keep_memory() -> None:
+    """Let the allocator keep what is freed, as our workers' does (tuner/launch/local.py); glibc only."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        trim_threshold, mmap_threshold = -1, -3
+        mallopt(trim_threshold, 2_000_000_000)
+        mallopt(mmap_threshold, 1 << 30)
+
+
+def peak(loss: Callable[[], Tensor], logits: Tensor) -> float:
+    """Memory of one forward and backward at its peak, in units of the logits, the gradient included."""
     logits.grad = None
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    loss().backward()
     own = logits.numel() * logits.element_size()
-    return (torch.cuda.max_memory_allocated() - before) / own - 1
+    if logits.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        loss().backward()
+        return (torch.cuda.max_memory_allocated() - before) / own
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        loss().backward()
+    held = top = 0
+    for event in sorted(seen.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            top = max(top, held)
+    return top / own
 
 
 def candidates(
@@ -134,7 +159,9 @@ def candidates(
             class_frequencies=[1 / classes] * classes,
         ).to(logits.device)
         inputs = {need: target_map(view, need, None) for need in loss.needs if need in MAPS}
-        timed[name] = lambda loss=loss, inputs=inputs: loss(logits, target, inputs)
+        timed[name] = alone(loss, logits, target, inputs)
+        if loss.blend.hidden and "base" in LOSSES[name].blend:
+            timed[f"base {name}"] = lambda loss=loss, inputs=inputs: loss(logits, target, inputs)
         if name in MONAI:
             module, column = MONAI[name](), target.unsqueeze(1)
             timed[f"monai {name}"] = lambda module=module, column=column: module(logits, column)
@@ -143,20 +170,26 @@ def candidates(
             other = getattr(smp, kind)(mode="multiclass", **options)
             timed[f"smp {name}"] = lambda other=other: other(logits, target)
         if loss.needs & MAPS.keys():
-            timed[f"map {name}"] = lambda needs=loss.needs: make_maps(logits, target, needs)
+            timed[f"map {name}"] = alone(loss, logits, target, {})
     return timed
 
 
+def alone(loss: SegmentationLoss, logits: Tensor, target: Tensor, inputs: Mapping[str, Tensor]) -> Callable[[], Tensor]:
+    """The loss without its base."""
+    term = cast(Term, loss.terms[loss.name])
+    sums, squares = term.function.reads(**term.keywords)
+    logs = term.function.logs
+
+    def run() -> Tensor:
+        view = read_view(logits, target, ignore_index=VOID, sums=sums, squares=squares, logs=logs)
+        return term(view, inputs, END)
+
+    return run
+
+
 def bare(name: str) -> dict[str, object]:
-    """Options under which the loss is timed without its companion; add-ons keep their base, as in training."""
+    """Options under which the loss has no companion."""
     return {"cross_entropy_weight": 0.0} if "cross_entropy_weight" in LOSSES[name].blend else {}
-
-
-def make_maps(logits: Tensor, target: Tensor, needs: frozenset[str]) -> Tensor:
-    view = read_view(logits.detach(), target, ignore_index=VOID)
-    for need in needs & MAPS.keys():
-        target_map(view, need, None)
-    return logits[:1, :1].sum() * 0
 
 
 def measure(names: list[str], shape: tuple[int, ...], rounds: int, device: str, smp: types.ModuleType | None) -> None:
@@ -171,11 +204,12 @@ def measure(names: list[str], shape: tuple[int, ...], rounds: int, device: str, 
                 seconds[name].append(taken)
     unit = statistics.median(seconds["reference"])
     print(f"\nlogits {list(shape)} on {device}: cross-entropy forward + backward takes {unit * 1000:.2f} ms\n")
-    print("| loss | ours | MONAI | SMP | map | memory |\n|---|---|---|---|---|---|")
+    print("| loss | ours | MONAI | SMP | map | with base | memory |\n|---|---|---|---|---|---|---|")
+    print(f"| (torch's cross-entropy) | 1.00 | | | | | {peak(timed['reference'], logits):.1f} |")
     for name in names:
-        cells = [ratio(seconds.get(key), unit) for key in (name, f"monai {name}", f"smp {name}", f"map {name}")]
-        memory = peak(timed[name], logits)
-        print(f"| {name} | {' | '.join(cells)} | {'' if memory is None else f'{memory:.2f}'} |")
+        keys = (name, f"monai {name}", f"smp {name}", f"map {name}", f"base {name}")
+        cells = [ratio(seconds.get(key), unit) for key in keys]
+        print(f"| {name} | {' | '.join(cells)} | {peak(timed[name], logits):.1f} |")
 
 
 def ratio(seconds: list[float] | None, unit: float) -> str:
@@ -190,6 +224,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    keep_memory()
     smp = smp_losses()
     for shape in SHAPES:
         measure(options.losses.split(","), shape, options.rounds, options.device, smp)

@@ -139,6 +139,9 @@ def _cross(ndim: int) -> NDArray[np.bool_]:
     return np.asarray(ndimage.generate_binary_structure(ndim, 1), dtype=bool)
 
 
+PER_CLASS = frozenset({"signed_distance"})
+"""Maps with a value for every class; the others have one for every pixel."""
+
 TargetMap = Callable[..., NDArray[np.generic]]
 
 MAPS: dict[str, TargetMap] = {

@@ -16,7 +16,12 @@ def test_every_loss_is_stored() -> None:
     assert set(STORED["losses"]) == set(LOSSES)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "dice", "boundary", "unified_focal"])
+QUICK = ("cross_entropy", "dice", "boundary", "unified_focal")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in LOSSES]
+)
 def test_what_is_stored_is_what_the_loss_does(name: str) -> None:
     """A formula that changes must not keep its old picture."""
     for curve in probe(LOSSES[name]):

@@ -10,6 +10,7 @@ from tests.losses.scenes import FREQUENCIES, VOID, blobs, built, scores
 from tuner.errors import LossInputError, SpecError, UnknownNameError
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.losses.entry import LossEntry
+from tuner.losses.inverse_form import FrozenRegressor, trained_weights
 
 
 def build(config: dict[str, Any]) -> SegmentationLoss:
@@ -230,6 +231,31 @@ def test_frozen_parameters_are_no_optimizers_business() -> None:
     """InverseForm's regressor is trained before, and head and trunk after."""
     assert built("inverse_form").parameter_groups() == []
     assert len(built("boundary_aware").parameter_groups()[0]["params"]) == 4
+
+
+def test_the_regressor_learns_only_when_it_is_asked() -> None:
+    """Seconds for shapes that the weights of a data set replace would be lost in every trial that draws the loss."""
+
+    def lessons() -> int:
+        info = trained_weights.cache_info()
+        return info.hits + info.misses
+
+    before = lessons()
+    first, second = built("inverse_form"), built("inverse_form")
+    pickle.dumps(second)
+    assert lessons() == before
+
+    target = blobs((8, 8))
+    saved = {name: value.clone() for name, value in first.state_dict().items()}
+    assert lessons() == before + 1
+    second.load_state_dict(saved)
+    assert second(scores(target), target) == first(scores(target), target)
+    assert lessons() == before + 1
+
+    third = FrozenRegressor(classes=3)
+    third.adopt({name: torch.zeros_like(value) for name, value in third.regressor.named_parameters()})
+    assert third(torch.ones(1, 2, 32, 32)).abs().max() == 0
+    assert lessons() == before + 1
 
 
 def weights_over_epochs(name: str, options: dict[str, Any], epochs: int) -> list[tuple[float, ...]]:

@@ -84,6 +84,11 @@ def test_survey_taxonomy(family: str) -> None:
     assert ours <= SURVEY_NAMES[family]
 
 
+def test_later_losses_say_whose_code_they_are(entry: LossEntry) -> None:
+    """MONAI's where it is right, ours where it is not: the docstring says which and why."""
+    assert entry.survey or "MONAI" in (inspect.getdoc(load(entry.fn)) or "")
+
+
 def test_catalogue_imports_no_torch() -> None:
     """The command line and the service list losses without three seconds of torch."""
     code = "import sys, tuner.losses.catalogue; sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'numpy')))"

@@ -1,262 +1,297 @@
-"""How each vector's loss and parameters are spelt in our functions."""
+"""How each vector's loss and parameters are spelt in our functions; a parameter that nobody reads is an error."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from tests.losses import vector_terms as terms
+from tests.losses.vector_terms import VOID, Case, Params
 from tuner.losses import combination, lovasz, pixel
-from tuner.losses.active_boundary import direction_loss
-from tuner.losses.blend import blend_of
-from tuner.losses.boundary_aware import bin_entropy, distance_bins
+from tuner.losses.blend import COMPANION, blend_of
 from tuner.losses.catalogue import LOSSES
-from tuner.losses.conditional_boundary import boundary_parts
-from tuner.losses.hausdorff import EROSIONS
-from tuner.losses.inverse_form import coefficient_distance, euclidean_distance, geodesic_distance
 from tuner.losses.moment import Moment
-from tuner.losses.overlap_variants import squared_errors
-from tuner.losses.robust import student_t
-from tuner.losses.target_maps import target_map
+from tuner.losses.robust import Tolerance
 from tuner.losses.view import read_view
 from tuner.losses.wasserstein import wasserstein_dice
 from tuner.registry import load
 
-Vector = dict[str, Any]
-Case = Callable[[Tensor, Tensor, dict[str, Any]], Tensor]
-VOID = 255
+OVERLAP = {"background": "include_background"}
+ERRORS = {"fp_weight": "alpha", "fn_weight": "beta"} | OVERLAP
+DISTANCE = {"phi": "map", "lam": "weight", "lambda": "weight", "sigma": "decay_px", "sigma_px": "decay_px"}
+SHARE = dict.fromkeys(("w", "w_ce", "lambda", "lam", "lambda_ce", "ce_weight", "w_focal", "w_topk"), "weight")
 
 
-def named(name: str, renamed: dict[str, str] | None = None, **fixed: Any) -> Case:
+def named(name: str, renamed: Mapping[str, str] | None = None, **fixed: Any) -> Case:
     """A case that calls the registry's function, its parameters renamed, all others at `fixed` or default."""
 
-    def run(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-        row = LOSSES[name]
+    def run(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+        row, given = LOSSES[name], dict(renamed or {})
         options = {option.name: option.default for option in row.own_options} | fixed
-        for key, value in params.items():
-            options[(renamed or {}).get(key, key)] = value
-        options.pop("ignore_index", None)
+        known = options.keys() | set(row.needs)
+        share = params.take("w_ce", COMPANION, default=0.0) if COMPANION in row.blend else 0.0
+        weights = params.take("class_weights") if "class_weight_exponent" in options else None
+        for key in list(params):
+            if given.get(key, key) in known:
+                options[given.get(key, key)] = params.take(key)
+        if weights is not None:
+            # f^-1 for the weights' inverses; ours are scaled to mean 1
+            options |= {"class_weight_exponent": 1.0, "class_frequencies": [1 / w for w in weights]}
         if "class_frequencies" in row.needs:
-            options.setdefault("class_frequencies", [1.0 / max(2, logits.shape[1])] * max(2, logits.shape[1]))
-        unknown = options.keys() - {o.name for o in row.own_options} - set(row.needs)
-        if unknown:
-            raise KeyError(f"{name} has no option {', '.join(sorted(unknown))}")
-        return load(row.fn)(logits, target, ignore_index=VOID, **options)
+            classes = max(2, logits.shape[1])
+            options.setdefault("class_frequencies", [1.0 / classes] * classes)
+        value = load(row.fn)(logits, target, ignore_index=VOID, **options)
+        return value if share == 0 else (1 - share) * value + share * _nll_mean(logits, target)
 
     return run
 
 
-def cross_entropy(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    weights = params.get("class_weights")
+def _nll_mean(logits: Tensor, target: Tensor) -> Tensor:
+    return pixel.weighted_cross_entropy(read_view(logits, target, ignore_index=VOID), weights=None)
+
+
+def cross_entropy(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    weights, omega = params.take("class_weights"), params.take("omega", "class_weight_exponent", default=0.0)
+    if omega:
+        weights = [f**-omega for f in params.take("class_freq", "class_frequencies")]
+    rule = params.take("normalise", default="weights")
+    if params.take("mode", default="softmax") == "sigmoid":
+        # -a t ln s(z) - (1 - t) ln s(-z), divided by the number of pixels
+        weights, rule = [1.0, params.take("pos_weight", default=1.0)], "count"
     return pixel.weighted_cross_entropy(
         read_view(logits, target, ignore_index=VOID),
         weights=None if weights is None else torch.tensor(weights, dtype=logits.dtype),
-        label_smoothing=params.get("label_smoothing", 0.0),
-        normalise=params.get("normalise", "weights"),
+        label_smoothing=params.take("label_smoothing", default=0.0),
+        normalise=rule,
     )
 
 
-def focal(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    alpha = params.get("alpha")
-    if params.get("mode") == "sigmoid":
-        return pixel.focal_sigmoid(logits, target, ignore_index=VOID, gamma=params["gamma"], alpha=alpha)
+def focal(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    gamma, alpha = params.take("gamma", default=2.0), params.take("alpha", "class_weights")
+    if params.take("mode", default="softmax") == "sigmoid":
+        return pixel.focal_sigmoid(logits, target, ignore_index=VOID, gamma=gamma, alpha=alpha)
+    if isinstance(alpha, float) and max(2, logits.shape[1]) == 2:
+        alpha = [1 - alpha, alpha]
     weights = None if alpha is None else torch.tensor(alpha, dtype=logits.dtype)
-    return pixel.weighted_focal(read_view(logits, target, ignore_index=VOID), weights=weights, gamma=params["gamma"])
+    return pixel.weighted_focal(read_view(logits, target, ignore_index=VOID), weights=weights, gamma=gamma)
 
 
-def focal_tversky(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    params = dict(params)
-    reduce = params.pop("reduce", "mean")
-    rename = {"fp_weight": "alpha", "fn_weight": "beta"}
-    value = named("focal_tversky", rename, classes="all", smooth=0.0)(logits, target, params)
-    return value * max(2, logits.shape[1]) if reduce == "sum" else value
-
-
-def lovasz_hinge(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    return lovasz.lovasz_hinge(logits, target, ignore_index=VOID, per_image=params.get("per_image", False))
-
-
-def combo(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    form = params.get("form", "survey")
-    alpha, smooth = params.get("alpha", 0.5), params.get("smooth", 1.0)
-    view = read_view(logits, target, ignore_index=VOID, sums=True)
-    if "multi-class" in form:
-        weights = torch.tensor(params.get("class_weights", [1.0] * view.classes), dtype=logits.dtype)
-        return combination.combo_parts(
-            view, weights=weights, normalise="weights", alpha=alpha, smooth=smooth, background=True
-        )
-    value = named("combo")(logits, target, {"alpha": alpha, "beta": params.get("beta", 0.5), "smooth": smooth})
-    return value - (1 - alpha) if form.startswith("original") else value
-
-
-def exp_log(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    frequencies = params.get("class_freq")
-    options = {
-        # without class frequencies the vectors weigh every class by 1: one class holds the whole sum
-        "class_frequencies": [1.0] + [0.0] * (logits.shape[1] - 1) if frequencies is None else frequencies,
-        "dice_weight": params["w_dice"],
-        "gamma": params["gamma_dice"],
-        "smooth": params.get("eps", 1.0),
-        "classes": params.get("classes", "all"),
-    }
-    assert params["gamma_dice"] == params["gamma_ce"]
-    assert abs(params["w_dice"] + params["w_ce"] - 1) < 1e-12
-    return named("exponential_logarithmic")(logits, target, options)
-
-
-def unified_focal(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    params = {key: value for key, value in params.items() if key != "rare"}
-    rename = {"lambda": "weight", "asym": "asymmetric", "eps": "smooth"}
-    return named("unified_focal", rename, classes="all", smooth=0.0)(logits, target, params)
-
-
-def distance_map_ce(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    options = {"map": params.get("phi", "reversed_norm"), "weight": params.get("lam", 1.0)}
-    return named("distance_map_ce")(logits, target, options)
-
-
-def wasserstein(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    return wasserstein_dice(
-        read_view(logits, target, ignore_index=VOID),
-        distances=torch.tensor(params["M"], dtype=logits.dtype),
-        weighting=params.get("weighting", "default").lower(),
-        background=params.get("background", 0),
-        smooth=params.get("eps", 0.0),
-    )
-
-
-def rmi(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    known = {"radius": params["radius"], "pool": params["pool"], "stride": params["pool_size"]}
-    return named("region_mutual_information")(logits, target, {**known, "weight": params["lambda"]})
-
-
-def t_loss(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    view = read_view(logits, target, ignore_index=VOID, sums=True, squares=True)
-    missed, false = squared_errors(view)
-    nu = torch.tensor(params["nu"], dtype=logits.dtype)
-    pixels = view.counts.sum(1, keepdim=True)
-    return student_t((missed + false)[:, 1:], pixels, nu, precision=params.get("inv_scale", 1.0)).mean()
-
-
-def boundary(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    everything = params.get("idc") == list(range(max(2, logits.shape[1])))
-    bare = named("boundary", include_background=everything)(logits, target, {})
-    if "schedule" not in params:
-        return bare
-    options = {"schedule": params["schedule"], "base": "dice"}
-    row = LOSSES["boundary"]
-    chosen = {name: option.default for name in row.blend for option in row.options if option.name == name} | options
-    base = named("dice", classes="all", smooth=1e-5)(logits, target, {})
-    blend = blend_of(row, chosen)
-    return blend.mix([bare, base], blend.weights(Moment(params["epoch"] + 1, 1000)))
-
-
-def hausdorff(variant: str) -> Case:
-    def run(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-        assert params.get("erosions", EROSIONS) == EROSIONS
-        options = {"alpha": params.get("alpha", 2.0), "include_background": params.get("include_background", False)}
-        return named("hausdorff", variant=variant)(logits, target, options)
+def tversky(name: str) -> Case:
+    def run(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+        reduce = params.take("reduce", default="mean")
+        if "exponent" in params:
+            params["gamma"] = 1 / params.take("exponent")
+        value = named(name, ERRORS, classes="all", smooth=0.0)(logits, target, params)
+        return value * max(2, logits.shape[1]) if reduce == "sum" else value
 
     return run
 
 
-def active_boundary(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    view = read_view(logits, target, ignore_index=VOID)
-    distance = target_map(view, "label_border_distance", None)
-    return direction_loss(
-        view,
-        distance.trunc() if params.get("truncate_distance") else distance,
-        boundary_share=params.get("max_N_ratio", 0.01),
-        theta=params.get("theta", 20.0),
-        label_smoothing=params.get("label_smoothing", 0.2),
+def lovasz_hinge(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    per_image = params.take("per_image", default=False)
+    return lovasz.lovasz_hinge(logits, target, ignore_index=VOID, per_image=per_image)
+
+
+def combo(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    form, weights = params.take("form", default="survey"), params.take("class_weights")
+    alpha, smooth = params.take("alpha", default=0.5), params.take("smooth", default=1.0)
+    view = read_view(logits, target, ignore_index=VOID, sums=True)
+    if "multi-class" in form or weights is not None or view.classes > 2:
+        params.take("beta")
+        value = combination.combo_parts(
+            view,
+            weights=torch.tensor(weights or [1.0] * view.classes, dtype=logits.dtype),
+            normalise="weights",
+            alpha=alpha,
+            smooth=smooth,
+            background=True,
+        )
+    else:
+        given = {"alpha": alpha, "beta": params.take("beta", default=0.5), "smooth": smooth}
+        value = named("combo")(logits, target, Params(given))
+    return value - (1 - alpha) if form.startswith("original") else value
+
+
+def exp_log(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    frequencies = params.take("class_freq", "class_frequencies")
+    both = params.take("gamma", default=0.3)
+    dice_weight = params.take("w_dice", "dice_weight", default=0.8)
+    shared = {
+        # without class frequencies the vectors weigh every class by 1: one class holds the whole sum
+        "class_frequencies": [1.0] + [0.0] * (max(2, logits.shape[1]) - 1) if frequencies is None else frequencies,
+        "smooth": params.take("eps", "smooth", default=1.0),
+        "classes": params.take("classes", default="all"),
+        "batch": params.take("batch", default=True),
+    }
+    run = named("exponential_logarithmic")
+    rough = {"dice_weight": 1.0, "gamma": params.take("gamma_dice", default=both)}
+    fine = {"dice_weight": 0.0, "gamma": params.take("gamma_ce", default=both)}
+    pixel_weight = params.take("w_ce", default=1 - dice_weight)
+    return dice_weight * run(logits, target, Params(shared | rough)) + pixel_weight * run(
+        logits, target, Params(shared | fine)
     )
 
 
-def region_wise(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    return named("region_wise")(logits, target, {"map": params["map"].split()[0]})
+def unified_focal(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    rare = params.take("rare")
+    if rare is not None and sorted(rare) != list(range(1, logits.shape[1])):
+        common = [c for c in range(logits.shape[1]) if c not in rare]
+        if len(common) != 1:
+            raise ValueError(f"rare classes {rare}: ours has one common class")
+        order = [*common, *rare]
+        logits = logits[:, order]
+        target = torch.tensor([order.index(c) if c in order else c for c in range(VOID + 1)])[target]
+    rename = {"lambda": "weight", "lam": "weight", "asym": "asymmetric", "eps": "smooth"}
+    return named("unified_focal", rename, classes="all", smooth=0.0)(logits, target, params)
 
 
-def generalized_dice(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    return named("generalized_dice", {"w_type": "class_weighting"}, batch=False)(logits, target, params)
-
-
-def logit_adjusted(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    return named("logit_adjusted_ce", {"prior": "class_frequencies"})(logits, target, params)
-
-
-def soft_cldice(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    assert params.get("channel", 1) == 1
-    assert logits.shape[1] == 2
-    options = {"iterations": params.get("iter", 3), "smooth": params.get("smooth", 1.0)}
-    return named("soft_cldice", classes="all")(logits, target, options)
-
-
-def boundary_aware(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    view = read_view(torch.zeros(len(target), 2, *target.shape[1:]).double(), target, ignore_index=VOID)
-    bins = distance_bins(view, target_map(view, "own_distance", None), radius=params["R"], bins=params["K"])
-    return bin_entropy(logits, bins, view)
-
-
-def inverse_form(logits: Tensor | None, target: Tensor | None, params: dict[str, Any]) -> Tensor:
-    if "coefficients" in params:
-        return coefficient_distance(torch.tensor(params["coefficients"], dtype=torch.float64)).mean()
-    theta = torch.tensor(params["theta"], dtype=torch.float64)
-    return geodesic_distance(theta) if params["variant"].startswith("geodesic") else euclidean_distance(theta)
-
-
-def conditional_boundary(logits: Tensor, target: Tensor, params: dict[str, Any]) -> Tensor:
-    near, features, weight, bias = (
-        torch.tensor(params[key], dtype=torch.float64)
-        for key in ("boundary_mask", "features", "classifier_weight", "classifier_bias")
+def wasserstein(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    matrix, weighting = params.take("M"), params.take("weighting", default="default").lower()
+    smooth = params.take("eps", "smooth", default=0.0)
+    if matrix is None:
+        given = {"weighting": weighting, "smooth": smooth}
+        rename = {"sibling": "sibling_distance", "delta": "sibling_distance"}
+        params.update(given)
+        return named("generalized_wasserstein_dice", rename)(logits, target, params)
+    return wasserstein_dice(
+        read_view(logits, target, ignore_index=VOID),
+        distances=torch.tensor(matrix, dtype=logits.dtype),
+        weighting=weighting,
+        background=params.take("background", default=0),
+        smooth=smooth,
     )
-    view = read_view(logits, target, ignore_index=VOID)
-    parts = boundary_parts(view, near > 0, features, weight=weight, bias=bias, window=params["kernel"])
-    return params["w_ctx"] * parts.context + params["w_nce"] * parts.centre + params["w_cn"] * parts.pull
 
 
-TVERSKY = {"fp_weight": "alpha", "fn_weight": "beta"}
-COMPOUND = {"w": "weight", "w_ce": "weight", "lambda": "weight", "lambda_ce": "weight", "ce_weight": "weight"}
+def t_loss(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    start = params.take("nu_tilde", "log_degrees_of_freedom")
+    if start is None:
+        return terms.student_t_loss(logits, target, params)
+    state = Tolerance(classes=max(2, logits.shape[1]), log_degrees_of_freedom=start, learning_rate=1e-3).double()
+    return named("robust_t", per_pixel=False)(logits, target, Params(params.rest() | {"state": state}))
+
+
+def boundary(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    bare = terms.boundary_of_classes(logits, target, params)
+    schedule = params.take("schedule")
+    if schedule is None:
+        return bare
+    row = LOSSES["boundary"]
+    chosen = {name: option.default for name in row.blend for option in row.options if option.name == name}
+    chosen |= {"schedule": schedule, "base": "dice"}
+    chosen |= {ours: params.take(*keys, default=chosen[ours]) for ours, keys in BLEND_KEYS.items()}
+    # the vectors give the weight that follows from the epoch, and say what the region loss is
+    expected = params.take("alpha")
+    if schedule == "constant" and expected is not None:
+        chosen["weight"] = expected
+    params.take("region")
+    base = named("dice", classes="all", smooth=1e-5)(logits, target, Params())
+    blend = blend_of(row, chosen)
+    weights = blend.weights(Moment(params.take("epoch", default=0) + 1, 1000))
+    if schedule == "rebalance" and expected is not None and not math.isclose(weights[1], expected):
+        raise ValueError(f"rebalance has come to {weights[1]}, the vector's alpha is {expected}")
+    return blend.mix([bare, base], weights)
+
+
+BLEND_KEYS = {"weight": ("w", "weight"), "step": ("step",)}
+
+
+def soft_cldice(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    channel = params.take("channel")
+    if channel is not None and logits.shape[1] > 2:
+        log_p = F.log_softmax(logits, 1)
+        rest = torch.cat([log_p[:, :channel], log_p[:, channel + 1 :]], 1).logsumexp(1)
+        logits = torch.stack([rest, log_p[:, channel]], 1)
+        target = torch.where(target == VOID, VOID, (target == channel).long())
+    return named("soft_cldice", {"iter": "iterations"}, classes="all")(logits, target, params)
+
 
 CASES: dict[str, Case] = {
     "cross_entropy": cross_entropy,
     "topk": named("topk", {"k_percent": "k"}),
     "focal": focal,
-    "distance_map_ce": distance_map_ce,
-    "dice": named("dice", classes="all", smooth=0.0),
-    "log_cosh_dice": named("log_cosh_dice", classes="all", smooth=0.0),
+    "distance_map_ce": named("distance_map_ce", DISTANCE),
+    "dice": named("dice", OVERLAP, classes="all", smooth=0.0),
+    "log_cosh_dice": named("log_cosh_dice", OVERLAP, classes="all", smooth=0.0),
     "generalized_wasserstein_dice": wasserstein,
-    "jaccard": named("jaccard", classes="all", smooth=0.0),
+    "jaccard": named("jaccard", OVERLAP, classes="all", smooth=0.0),
     "lovasz_softmax": named("lovasz_softmax"),
     "lovasz_hinge": lovasz_hinge,
-    "tversky": named("tversky", TVERSKY, classes="all", smooth=0.0),
-    "focal_tversky": focal_tversky,
+    "tversky": tversky("tversky"),
+    "focal_tversky": tversky("focal_tversky"),
     "sensitivity_specificity": named("sensitivity_specificity", {"r": "sensitivity_ratio"}, classes="all", smooth=0.0),
-    "rmi": rmi,
-    "t_loss": t_loss,
+    "region_mutual_information": terms.mutual_information_loss,
+    "robust_t": t_loss,
     "boundary": boundary,
-    "hausdorff_dt": hausdorff("distance"),
-    "hausdorff_er": hausdorff("erosion"),
-    "boundary_aware": boundary_aware,
-    "inverseform": inverse_form,
-    "conditional_boundary": conditional_boundary,
-    "active_boundary": active_boundary,
-    "boundary_dou": named("boundary_dou"),
-    "region_wise": region_wise,
+    "hausdorff": terms.hausdorff(None),
+    "hausdorff_dt": terms.hausdorff("distance"),
+    "hausdorff_er": terms.hausdorff("erosion"),
+    "log_hausdorff": named("log_hausdorff"),
+    "boundary_aware": terms.boundary_aware,
+    "inverse_form": terms.inverse_form,
+    "conditional_boundary": terms.conditional_boundary,
+    "active_boundary": terms.active_boundary,
+    "boundary_dou": named("boundary_dou", classes="all"),
+    "region_wise": terms.region_wise,
     "combo": combo,
-    "exp_log": exp_log,
+    "exponential_logarithmic": exp_log,
     "unified_focal": unified_focal,
-    "dice_cross_entropy": named("dice_cross_entropy", COMPOUND),
-    "dice_focal": named("dice_focal", COMPOUND),
-    "generalized_dice": generalized_dice,
-    "poly1_ce": named("poly1"),
-    "logit_adjusted_ce": logit_adjusted,
+    "dice_cross_entropy": named("dice_cross_entropy", SHARE | OVERLAP),
+    "dice_focal": named("dice_focal", SHARE | OVERLAP),
+    "dice_topk": named("dice_topk", SHARE | OVERLAP | {"k_percent": "k"}),
+    "generalized_dice_focal": named("generalized_dice_focal", SHARE | {"w_type": "class_weighting"}),
+    "generalized_dice": named("generalized_dice", {"w_type": "class_weighting"}, batch=False),
+    "poly1": named("poly1", {"eps": "epsilon"}),
+    "logit_adjusted_ce": named("logit_adjusted_ce", {"prior": "class_frequencies"}),
+    "nacl": named("nacl", {"alpha": "weight"}),
     "mcc": named("mcc", {"eps": "smooth"}, classes="all", smooth=0.0),
+    "dice_plus_plus": named("dice_plus_plus", OVERLAP),
     "soft_cldice": soft_cldice,
 }
+
+# what the vectors, the papers and the libraries call the same loss
+ALIASES = {
+    "ce": "cross_entropy",
+    "dmce": "distance_map_ce",
+    "gwdl": "generalized_wasserstein_dice",
+    "iou": "jaccard",
+    "lovasz": "lovasz_softmax",
+    "sens_spec": "sensitivity_specificity",
+    "ssl": "sensitivity_specificity",
+    "ftl": "focal_tversky",
+    "rmi": "region_mutual_information",
+    "t_loss": "robust_t",
+    "tloss": "robust_t",
+    "log_hausdorff_dt": "log_hausdorff",
+    "abl": "active_boundary",
+    "inverseform": "inverse_form",
+    "cbl": "conditional_boundary",
+    "bdou": "boundary_dou",
+    "exp_log": "exponential_logarithmic",
+    "ell": "exponential_logarithmic",
+    "ufl": "unified_focal",
+    "gdl": "generalized_dice",
+    "poly1_ce": "poly1",
+    "logit_adjusted": "logit_adjusted_ce",
+    "cldice": "soft_cldice",
+    "dice_ce": "dice_cross_entropy",
+    "ohem": "ohem_ce",
+}
+
+PARTS: dict[str, Callable[[Tensor, Tensor, Params], dict[str, Tensor]]] = {
+    "region_mutual_information": terms.mutual_information_parts,
+    "conditional_boundary": terms.conditional_boundary_parts,
+}
+
+
+def our_name(loss: str) -> str:
+    """Return what a vector's loss is called here."""
+    return ALIASES.get(loss, loss)
 
 
 def case_of(loss: str) -> Case | None:
     """Return how a vector's loss is run, or None for a loss that is not ours."""
-    if loss in CASES:
-        return CASES[loss]
-    return named(loss) if loss in LOSSES else None
+    name = our_name(loss)
+    return CASES.get(name) or (named(name) if name in LOSSES else None)

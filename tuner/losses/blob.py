@@ -14,7 +14,7 @@ def blob(view: View, *, objects: Tensor | None = None, smooth: float) -> Tensor:
 
     An object is a connected component of a foreground class. Its Dice is taken over the image without the other
     objects of its class: TP = sum of p_c over it, P = TP + sum of p_c over all pixels that are not of class c.
-    Images without an object add nothing.
+    Images without an object add nothing. Ours: MONAI has none.
     """
     numbers = target_map(view, "objects", objects).flatten(1).long()
     most = int(numbers.max())

@@ -12,7 +12,7 @@ from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
 
 
-@segmentation_loss()
+@segmentation_loss(logs=False)
 def boundary(view: View, *, signed_distance: Tensor | None = None, include_background: bool, normalise: bool) -> Tensor:
     """Boundary loss (Kervadec et al. 2019): mean over images, classes and V of phi_c p_c; negative at best.
 
@@ -43,8 +43,7 @@ def region_wise(
     distance = target_map(view, "own_distance", own_distance).flatten(1)
     if map == "rrw":
         # z is 1 for every class but the true one, so the sum over classes is a function of p_t alone
-        false = -torch.expm1(-view.nll) * view.valid
-        return (false - view.p_true * relative_depth(view, distance)).sum() / (view.n_valid * view.classes)
+        return (view.wrong - view.p_true * relative_depth(view, distance)).sum() / (view.n_valid * view.classes)
     phi = target_map(view, "signed_distance", signed_distance).flatten(2)
     z = phi.scatter(1, view.flat_labels.unsqueeze(1), -distance.unsqueeze(1))
     weighted: Tensor = WeighedSum.apply(view.probabilities, z, 0)  # type: ignore[no-untyped-call]
@@ -59,7 +58,7 @@ def relative_depth(view: View, distance: Tensor) -> Tensor:
     return torch.where(deepest > 0, distance / torch.where(deepest > 0, deepest, 1), 1)
 
 
-@segmentation_loss(sums=True, squares=True)
+@segmentation_loss(sums=True, squares=True, logs=False)
 def boundary_dou(view: View, *, alpha_max: float, smooth: float, classes: str) -> Tensor:
     """Boundary difference over union (Sun, Luo, Li 2023), sums over the batch.
 

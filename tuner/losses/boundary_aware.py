@@ -82,6 +82,9 @@ def boundary_aware(
     distance = target_map(view, "own_distance", own_distance)
     if boundary_head is None:
         boundary_head = state(_seen_by(state, view, features))
+    wanted = (len(view.labels), bins, *view.labels.shape[1:])
+    if tuple(boundary_head.shape) != wanted:
+        raise LossInputError(f"the head's scores are {list(boundary_head.shape)}: they must be {list(wanted)}.")
     return bin_entropy(boundary_head, distance_bins(view, distance, radius=radius, bins=bins), view)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tuner.errors import LossInputError, SpecError, UnknownNameError
 from tuner.losses.blend import Blend, blend_of
 from tuner.losses.catalogue import LOSSES
-from tuner.losses.entry import LossEntry
+from tuner.losses.entry import LossEntry, term_weight
 from tuner.losses.function import LossFunction, full_precision
 from tuner.losses.moment import Moment
 from tuner.losses.view import View, check_labels, read_view
@@ -55,7 +55,10 @@ class SegmentationLoss(nn.Module):
     """A loss as the trainer uses it: `loss(logits, target, inputs)`, logits [B, C, *S], target [B, *S].
 
     Autocast is off inside, half types are raised to float32. `needs` names the inputs that make it faster or that it
-    cannot do without. `on_epoch` must be called at the start of every epoch.
+    cannot do without. `on_epoch` must be called at the start of every epoch. torch.compile takes a loss whose maps are
+    given as one graph, and no device is waited for; active_boundary, conditional_boundary and blob, which pick pixels
+    or count objects, break the graph there and wait, and so does hausdorff's host transform on the CPU. Gradients have
+    no second derivative.
     """
 
     def __init__(
@@ -87,9 +90,10 @@ class SegmentationLoss(nn.Module):
         self._check(logits)
         sums, squares = self._reads
         with full_precision(logits):
-            view = read_view(logits, target, ignore_index=self.ignore_index, sums=sums, squares=squares)
             weights = self.blend.weights(self.moment)
             weighed = [(term, w) for term, w in zip(self._parts.values(), weights, strict=True) if w != 0]
+            logs = any(term.function.logs for term, _ in weighed)
+            view = read_view(logits, target, ignore_index=self.ignore_index, sums=sums, squares=squares, logs=logs)
             values = [term(view, inputs or {}, self.moment) for term, _ in weighed]
             return self.blend.mix(values, [weight for _, weight in weighed])
 
@@ -207,7 +211,7 @@ def _weights(parts: Sequence[str], chosen: Mapping[str, Any], *, where: str) -> 
             raise UnknownNameError(kind="weight of a sum", name=key, known=parts, where=where)
     weights = {}
     for part in parts:
-        option = Option(part, "float", 1.0, "weight relative to the first term", low=0.0, high=1e6)
+        option = term_weight(part)
         value = chosen.get(part, option.default)
         problem = option.problem(value)
         if problem:

@@ -16,7 +16,7 @@ LEAST_PRIOR = 1e-8
 
 @segmentation_loss()
 def poly1(view: View, *, epsilon: float) -> Tensor:
-    """Poly-1 cross-entropy (Leng et al. 2022): mean over V of -ln p_t + epsilon (1 - p_t)."""
+    """Poly-1 cross-entropy (Leng et al. 2022): mean over V of -ln p_t + epsilon (1 - p_t). Ours: MONAI has none."""
     return pixel_mean(view.nll - epsilon * torch.expm1(-view.nll), view)
 
 
@@ -24,7 +24,7 @@ def poly1(view: View, *, epsilon: float) -> Tensor:
 def logit_adjusted_ce(view: View, *, class_frequencies: Tensor | Sequence[float], tau: float) -> Tensor:
     """Logit-adjusted cross-entropy (Menon et al. 2021): cross-entropy of z + tau ln f, f the class frequencies.
 
-    For training only: the network is read without the adjustment, and so favours rare classes.
+    For training only: the network is read without the adjustment, and so favours rare classes. Ours: MONAI has none.
     """
     prior = torch.as_tensor(class_frequencies, dtype=view.logits.dtype, device=view.logits.device)
     shift = tau * (prior / prior.sum()).clamp_min(LEAST_PRIOR).log()
@@ -38,7 +38,8 @@ def nacl(view: View, *, weight: float) -> Tensor:
     """Neighbour-aware calibration (Murugesan et al. 2023): cross-entropy + weight mean_{V, C} |z - u|.
 
     u is the mean of the one-hot target over the 3 x 3 (3 x 3 x 3) neighbourhood, zero outside the image and on void
-    pixels; z are the logits themselves, so a constant added to them is seen. Equal to MONAI's `NACLLoss`.
+    pixels; z are the logits themselves, so a constant added to them is seen. Ours equals MONAI's `NACLLoss`,
+    which knows no ignore_index.
     """
     hot = F.one_hot(view.labels, view.classes).movedim(-1, 1).to(view.logits.dtype)
     if view.void is not None:

@@ -11,3 +11,10 @@ from tuner.registry import Registry
 FAMILIES: tuple[str, ...] = ("pixel", "region", "boundary", "combination")
 
 LOSSES: Registry[LossEntry] = Registry("loss", PIXEL, REGION, BOUNDARY, COMBINATION, BEYOND)
+EXPLICIT = "loss."
+"""Before the name of a loss in `search.loss`: the loss is meant, and not the family that is called the same."""
+
+
+def competing_name(loss: str) -> str:
+    """Return how `search.loss` names one loss: `boundary` alone would be the whole family."""
+    return f"{EXPLICIT}{loss}" if loss in FAMILIES else loss

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from tuner.losses.function import segmentation_loss
 from tuner.losses.overlap_variants import generalized_dice_error
-from tuner.losses.pixel import focal_term, hardest_mean, weighted_cross_entropy, weighted_focal
-from tuner.losses.reductions import class_mean, class_weights, pixel_mean, quotient, safe_power
+from tuner.losses.pixel import hardest_mean, weighted_cross_entropy, weighted_focal
+from tuner.losses.powers import focal_term, safe_power
+from tuner.losses.reductions import by_label, class_mean, class_weights, pixel_mean, quotient
 from tuner.losses.region import dice_error, overlap, tversky_error
 from tuner.losses.view import View
 
@@ -70,10 +71,10 @@ def exponential_logarithmic(
     occurs = shares > 0
     weights = torch.where(occurs, (shares.sum() / torch.where(occurs, shares, 1)).sqrt(), 1)
     of = overlap(view, batch=batch, include_background=True)
-    index = quotient(2 * of.tp + smooth, of.p + of.t + smooth)
+    index = quotient(2 * of.tp + smooth, of.p + (of.t + smooth), positive=smooth > 0)
     depth = -torch.log(index.clamp(1e-12, 1))
     rough = class_mean(safe_power(depth, gamma), of.t, of.units, classes=classes)
-    fine = pixel_mean(safe_power(view.nll, gamma) * weights[view.flat_labels], view)
+    fine = pixel_mean(safe_power(view.nll, gamma) * by_label(weights, view), view)
     return dice_weight * rough + (1 - dice_weight) * fine
 
 
@@ -88,10 +89,10 @@ def unified_focal(
     Tversky = mean of (1 - TI_f)^(1 - gamma) and 1 - TI_b. Otherwise both exponents hold for every class, as in the
     authors' code (the paper swaps gamma and 1 - gamma there; equal at 0.5).
     """
-    common = view.flat_labels == 0
-    plain, focused = view.nll, focal_term(view.nll, gamma)
-    rare_value = plain if asymmetric else focused
-    pixels = torch.where(common, (1 - delta) * focused, delta * rare_value)
+    balance = view.logits.new_full((view.classes,), delta)
+    balance[0] = 1 - delta
+    focused = view.flat_labels == 0 if asymmetric else None
+    pixels = focal_term(view.nll, gamma, p=view.p_true, focused=focused) * by_label(balance, view)
     of = overlap(view, batch=False, include_background=True)
     error = tversky_error(of, alpha=1 - delta, beta=delta, smooth=smooth)
     sharp = safe_power(error, 1 - gamma)
@@ -114,7 +115,10 @@ def dice_cross_entropy(
     include_background: bool,
     classes: str,
 ) -> Tensor:
-    """Dice and cross-entropy (Isensee et al. 2021): weight * cross-entropy + (1 - weight) * Dice loss."""
+    """Dice and cross-entropy (Isensee et al. 2021): weight * cross-entropy + (1 - weight) * Dice loss.
+
+    Ours: MONAI's `DiceCELoss` is equal with lambdas 1 - weight and weight and classes="all", but knows no ignore_index.
+    """
     weights = None
     if class_weight_exponent != 0:
         weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
@@ -137,7 +141,11 @@ def dice_focal(
     include_background: bool,
     classes: str,
 ) -> Tensor:
-    """Dice and focal: weight * focal loss (softmax form) + (1 - weight) * Dice loss."""
+    """Dice and focal: weight * focal loss (softmax form) + (1 - weight) * Dice loss.
+
+    Ours: MONAI's `DiceFocalLoss` takes sigmoids for the focal part, divides it by the number of classes, and knows no
+    ignore_index.
+    """
     weights = None
     if class_weight_exponent != 0:
         weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
@@ -158,7 +166,10 @@ def dice_topk(
     include_background: bool,
     classes: str,
 ) -> Tensor:
-    """Dice and TopK (Ma et al. 2021): weight * TopK cross-entropy + (1 - weight) * Dice loss."""
+    """Dice and TopK (Ma et al. 2021): weight * TopK cross-entropy + (1 - weight) * Dice loss.
+
+    Ours: MONAI has none, and nnU-Net's counts void pixels among the hardest.
+    """
     of = overlap(view, batch=batch, include_background=include_background)
     error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
     return weight * hardest_mean(view, k / 100) + (1 - weight) * error
@@ -179,7 +190,8 @@ def generalized_dice_focal(
 ) -> Tensor:
     """Generalized Dice and focal: weight * focal loss (softmax form) + (1 - weight) * generalized Dice loss.
 
-    MONAI's compound sums sigmoids or divides the focal part by the number of classes; this one does neither.
+    Ours: MONAI's `GeneralizedDiceFocalLoss` takes sigmoids for the focal part, divides it by the number of classes, and
+    knows no ignore_index.
     """
     weights = None
     if class_weight_exponent != 0:

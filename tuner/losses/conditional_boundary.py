@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tuner.errors import LossInputError
 from tuner.losses.function import segmentation_loss
-from tuner.losses.reductions import TINY
+from tuner.losses.powers import TINY
 from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
 
@@ -42,8 +42,8 @@ def conditional_boundary(
     if features is None:
         features = view.probabilities.reshape(view.logits.shape)
         classifier_weight, classifier_bias = None, None
-    elif classifier_weight is None:
-        raise LossInputError("features come without classifier_weight [C, D]: the loss needs both.")
+    else:
+        _check_features(view, features, classifier_weight, classifier_bias)
     parts = boundary_parts(
         view, near, _sized(features, view), weight=classifier_weight, bias=classifier_bias, window=window
     )
@@ -174,6 +174,23 @@ def _mean_of_classes(values: Tensor, labels: Tensor, counts: Tensor, classes: in
     total = values.new_zeros(classes).scatter_add(0, labels, values * kept)
     number = values.new_zeros(classes).scatter_add(0, labels, kept)
     return (total / number.clamp_min(1)).sum() / (number > 0).sum().clamp_min(1)
+
+
+def _check_features(view: View, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+    if weight is None:
+        raise LossInputError("features come without classifier_weight [C, D]: the loss needs both.")
+    if features.ndim != view.logits.ndim or len(features) != len(view.logits):
+        raise LossInputError(
+            f"features are {list(features.shape)}, but logits are {list(view.logits.shape)}: "
+            f"features must be [{len(view.logits)}, D, *S], at any resolution."
+        )
+    wanted = (view.classes, features.shape[1])
+    if tuple(weight.shape) != wanted or (bias is not None and tuple(bias.shape) != wanted[:1]):
+        found = f"{list(weight.shape)} and {'no bias' if bias is None else list(bias.shape)}"
+        raise LossInputError(
+            f"classifier_weight and classifier_bias are {found}: for {view.classes} classes and features "
+            f"{list(features.shape)} they must be {list(wanted)} and {list(wanted[:1])}."
+        )
 
 
 def _sized(features: Tensor, view: View) -> Tensor:

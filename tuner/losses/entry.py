@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tuner.registry import Option
+from tuner.registry import Option, Search
 
 Family = Literal["pixel", "region", "boundary", "combination"]
 
@@ -45,3 +45,16 @@ class LossEntry:
     def own_options(self) -> tuple[Option, ...]:
         """The options of the formula itself: those that a term of a sum has."""
         return tuple(option for option in self.options if option.name not in self.blend)
+
+
+def term_weight(term: str) -> Option:
+    """Return the weight of a further term of a sum, as an option that is called like the term."""
+    return Option(
+        term,
+        "float",
+        1.0,
+        "Weight of a further term of a sum, relative to the first, which has 1.",
+        low=0.0,
+        high=1000.0,
+        search=Search(0.01, 10.0, log=True),
+    )

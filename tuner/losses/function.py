@@ -1,6 +1,7 @@
 """A loss as a function: the checks, the precision and the all-void rule, written once for every formula."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import update_wrapper
 
 import torch
@@ -18,8 +19,9 @@ class LossFunction:
     `loss.on(view, gamma=2.0)` is the same on a view that several losses share; `reads` says what it must hold.
     """
 
-    def __init__(self, formula: Callable[..., Tensor], *, sums: bool, squares: bool) -> None:
+    def __init__(self, formula: Callable[..., Tensor], *, sums: bool, squares: bool, logs: bool) -> None:
         update_wrapper(self, formula)
+        self.logs = logs
         self.formula = formula
         self._sums = sums
         self._squares = squares
@@ -28,7 +30,7 @@ class LossFunction:
         """Return the loss of logits [B, C, *S] against target [B, *S], a scalar."""
         sums, squares = self.reads(**options)
         with full_precision(logits):
-            view = read_view(logits, target, ignore_index=ignore_index, sums=sums, squares=squares)
+            view = read_view(logits, target, ignore_index=ignore_index, sums=sums, squares=squares, logs=self.logs)
             return self.on(view, **options)
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
@@ -44,24 +46,28 @@ class LossFunction:
         if view.whole_void:
             return view.clean_logits.sum() * 0
         value = self.formula(view, **options)
-        if view.whole_void is None:
+        if view.whole_void is None and view.void is not None:
             # only the device knows whether every pixel is void; asking it would make the host wait
-            value = torch.where(view.counts.sum() > 0, value, value.new_zeros(()))
+            value = torch.where(view.void.all(), value.new_zeros(()), value)
         return value
 
 
-def segmentation_loss(*, sums: bool = False, squares: bool = False) -> Callable[[Callable[..., Tensor]], LossFunction]:
+def segmentation_loss(
+    *, sums: bool = False, squares: bool = False, logs: bool = True
+) -> Callable[[Callable[..., Tensor]], LossFunction]:
     """Make a formula over a View a loss; `sums` and `squares` name the softmax sums that it reads.
 
-    A formula with an option `squared` reads squares only where that is true.
+    A formula with an option `squared` reads squares only where that is true. One without `logs` does not read -ln p.
     """
 
     def wrap(formula: Callable[..., Tensor]) -> LossFunction:
-        return LossFunction(formula, sums=sums, squares=squares)
+        return LossFunction(formula, sums=sums, squares=squares, logs=logs)
 
     return wrap
 
 
-def full_precision(logits: Tensor) -> torch.autocast:
+def full_precision(logits: Tensor) -> AbstractContextManager[object]:
     """Switch autocast off: sums over an image overflow float16 and lose bfloat16's few digits."""
-    return torch.autocast(logits.device.type, enabled=False)
+    kind = logits.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()

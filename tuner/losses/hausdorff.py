@@ -1,21 +1,23 @@
 """Losses that stand for the Hausdorff distance: errors cost the more the farther they are from a border."""
 
 import math
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from tuner.losses.distances import squared_border_distances
 from tuner.losses.function import segmentation_loss
+from tuner.losses.places import put_at, take_from
 from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
-from tuner.maps import border_distance
 
 EROSIONS = 10
 
 
-@segmentation_loss()
+@segmentation_loss(logs=False)
 def hausdorff(
     view: View,
     *,
@@ -41,7 +43,7 @@ def hausdorff(
     return distance_form(view, truth, alpha=alpha, include_background=include_background, scale=scale)
 
 
-@segmentation_loss()
+@segmentation_loss(logs=False)
 def log_hausdorff(
     view: View,
     *,
@@ -50,7 +52,10 @@ def log_hausdorff(
     alpha: float,
     include_background: bool,
 ) -> Tensor:
-    """Logarithm of the Hausdorff loss: ln(1 + its distance form), which takes its scale away. MONAI's form."""
+    """Logarithm of the Hausdorff loss: ln(1 + its distance form), which takes its scale away.
+
+    MONAI's form: ours equals `LogHausdorffDTLoss`, which knows no ignore_index and transforms with scipy, slowly.
+    """
     truth = border_map(view, own_distance, signed_distance)
     return torch.log1p(distance_form(view, truth, alpha=alpha, include_background=include_background, scale=1.0))
 
@@ -59,23 +64,55 @@ def border_map(view: View, own_distance: Tensor | None, signed_distance: Tensor 
     """Return [B, C, N]: the distance of every pixel to the border of every class of the target, 0 without one."""
     own = target_map(view, "own_distance", own_distance).flatten(1)
     signed = target_map(view, "signed_distance", signed_distance).flatten(2)
-    return signed.scatter(1, view.flat_labels.unsqueeze(1), own.unsqueeze(1))
+    distances = signed.clone(memory_format=torch.contiguous_format)
+    put_at(distances, view.places, own)
+    return distances
 
 
 def distance_form(view: View, truth: Tensor, *, alpha: float, include_background: bool, scale: float) -> Tensor:
-    """Return mean (p - t)^2 (d_p^alpha + d_t^alpha), truth [B, C, N] being d_t; d_p is made on the host."""
+    """Return mean (p - t)^2 (d_p^alpha + d_t^alpha), truth [B, C, N] being d_t."""
     first = 0 if include_background else 1
-    weights = (guess_distances(view, first).pow(alpha) + truth[:, first:].pow(alpha)) / float(scale**alpha)
-    error = _errors(view)[:, first:].square()
-    return (error * weights).sum() / (view.n_valid * (view.classes - first))
+    weights = _power(truth, alpha)
+    weights[:, first:] += _power(guess_distances(view, first), alpha / 2)
+    weights[:, :first] = 0
+    p = view.probabilities
+    weighed: Tensor = WeighedErrors.apply(p, weights, view.places, view.valid)  # type: ignore[no-untyped-call]
+    return weighed / (float(scale**alpha) * view.n_valid * (view.classes - first))
 
 
 def guess_distances(view: View, first: int) -> Tensor:
-    """Return [B, C - first, N]: the distance of every pixel to the border of {p_c > 0.5}, 0 without one."""
-    guess = (view.probabilities.detach()[:, first:] > 0.5).cpu().numpy()
-    guess = guess.reshape(*guess.shape[:2], *view.labels.shape[1:])
-    distances = np.stack([np.stack([border_distance(mask) for mask in image]) for image in guess])
-    return torch.from_numpy(distances).flatten(2).to(view.logits.device, view.logits.dtype)
+    """Return [B, C - first, N]: the squared distance of every pixel to the border of {p_c > 0.5}, 0 without one."""
+    guess = view.probabilities.detach()[:, first:] > 0.5
+    masks = guess.reshape(-1, *view.labels.shape[1:])
+    return squared_border_distances(masks).view(guess.shape).to(view.logits.dtype)
+
+
+class WeighedErrors(torch.autograd.Function):
+    """Sum of w (p - t)^2; one pass back."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, weights: Tensor, places: Tensor, valid: Tensor) -> Tensor:
+        """Return the sum over p and weights [B, C, N]; t is `valid` [B, N] at the true places, and 0 elsewhere."""
+        errors = p.clone()
+        take_from(errors, places, valid)
+        weighed = weights * errors
+        ctx.save_for_backward(weighed)
+        total: Tensor = torch.linalg.vecdot(errors, weighed).sum()
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient of p."""
+        (weighed,) = ctx.saved_tensors
+        return weighed * (2 * grad), None, None, None
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """Raise a tensor that is ours to write to."""
+    if exponent == 1:
+        return base
+    return base.square_() if exponent == 2 else base.pow_(exponent)
 
 
 def _errors(view: View) -> Tensor:

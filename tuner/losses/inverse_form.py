@@ -1,6 +1,6 @@
 """InverseForm: how far the predicted border has to be moved, turned and stretched to lie on the true one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import pairwise
 
@@ -44,20 +44,47 @@ class Regressor(nn.Module):
 
 
 class FrozenRegressor(nn.Module):
-    """A regressor that no longer learns: trained on drawn shapes, unless weights for a data set are loaded into it."""
+    """A regressor that does not learn in a training: it knows drawn shapes, or the data set whose weights it adopts.
+
+    What it knows of drawn shapes takes seconds to learn, so it learns it when it is first asked or saved.
+    """
 
     def __init__(self, *, classes: int) -> None:
         super().__init__()
-        self.regressor = Regressor(torch.Generator().manual_seed(0))
+        self.regressor = Regressor(torch.Generator().manual_seed(0)).requires_grad_(False)
+        self._knows = False
+        self.register_state_dict_pre_hook(_settled)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_informed)  # type: ignore[no-untyped-call]
+
+    def adopt(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights that `train_on_borders` found."""
+        self.regressor.load_state_dict(weights)
+        self._knows = True
+
+    def settle(self) -> None:
+        """Learn drawn shapes if nothing is known yet."""
+        if self._knows:
+            return
         with torch.no_grad():
             for parameter, weight in zip(self.regressor.parameters(), trained_weights(), strict=True):
                 parameter.copy_(weight)
-        self.regressor.requires_grad_(False)
+        self._knows = True
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the coefficients [B, 2, 3] of maps [B, 2, 32, 32]."""
+        self.settle()
         coefficients: Tensor = self.regressor(maps)
         return coefficients
+
+
+def _settled(regressor: nn.Module, *_: object) -> None:
+    if isinstance(regressor, FrozenRegressor):
+        regressor.settle()
+
+
+def _informed(regressor: nn.Module, _: object) -> None:
+    if isinstance(regressor, FrozenRegressor):
+        regressor._knows = True
 
 
 @cache

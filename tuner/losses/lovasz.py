@@ -1,15 +1,18 @@
 """Lovász-softmax: the convex extension of the Jaccard loss, exact, with one sort per class."""
 
-import numpy as np
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tuner.losses.function import segmentation_loss
+from tuner.losses.places import on_host, put_at
 from tuner.losses.reductions import class_mean
 from tuner.losses.view import View
 
 
-@segmentation_loss()
+@segmentation_loss(logs=False)
 def lovasz_softmax(view: View, *, classes: str, per_image: bool, bins: int) -> Tensor:
     """Lovász-softmax loss (Berman, Rannen Triki, Blaschko 2018): mean_c sum_k e_(k) (J_k - J_(k-1)). In [0, 1].
 
@@ -20,48 +23,69 @@ def lovasz_softmax(view: View, *, classes: str, per_image: bool, bins: int) -> T
     those in one interval share its rise of J evenly. The rises are not negative and add up to at most 1, and errors of
     an interval are at most 1 / bins apart, so the value is off by no more than 1 / bins.
     """
-    if bins:
-        return _by_histogram(view, classes=classes, per_image=per_image, bins=bins)
-    p, labels, void, counts = view.probabilities, view.flat_labels, view.flat_void, view.counts
-    if not per_image:
-        p = p.transpose(0, 1).flatten(1).unsqueeze(0)
-        labels, counts = labels.reshape(1, -1), counts.sum(0, keepdim=True)
-        void = None if void is None else void.reshape(1, -1)
-    with torch.no_grad():
-        slopes, hits = _slopes(p.detach(), labels, void, counts, every=classes == "all")
-    units = (counts.sum(1) > 0).to(p.dtype)
-    return class_mean((p * slopes).sum(-1) + hits, counts, units, classes=classes)
-
-
-def _by_histogram(view: View, *, classes: str, per_image: bool, bins: int) -> Tensor:
-    p = view.probabilities
     counts = view.counts if per_image else view.counts.sum(0, keepdim=True)
+    p = view.probabilities
     with torch.no_grad():
-        slopes, hits = _slopes_by_histogram(p.detach(), view.flat_labels, view.flat_void, counts, bins)
-    value: Tensor = torch.linalg.vecdot(p, slopes)
-    value = (value if per_image else value.sum(0, keepdim=True)) + hits
+        if bins:
+            slopes, hits = _slopes_by_histogram(p.detach(), view.flat_labels, view.flat_void, counts, bins)
+        else:
+            slopes, hits = _slopes(view, counts, every=classes == "all")
+    value: Tensor = RankedErrors.apply(p, slopes, hits)  # type: ignore[no-untyped-call]
     return class_mean(value, counts, (counts.sum(1) > 0).to(p.dtype), classes=classes)
 
 
-def _slopes(p: Tensor, labels: Tensor, void: Tensor | None, counts: Tensor, *, every: bool) -> tuple[Tensor, Tensor]:
-    """Return dL_c/dp_c [U, C, N] and the constant that the true pixels add to L_c, [U, C]."""
-    slopes, hits = torch.zeros_like(p), p.new_zeros(p.shape[:2])
-    on_host = p.device.type == "cpu"
-    for unit in range(p.shape[0]):
+class RankedErrors(torch.autograd.Function):
+    """Sum over pixels of p times slopes, both [B, C, N], plus constants [U, C], U being 1 or B; p alone has a slope."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, slopes: Tensor, constants: Tensor) -> Tensor:
+        """Return [U, C]."""
+        ctx.save_for_backward(slopes)
+        of_image: Tensor = torch.linalg.vecdot(p, slopes)
+        return constants + (of_image if len(constants) == len(p) else of_image.sum(0, keepdim=True))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient of p."""
+        (slopes,) = ctx.saved_tensors
+        return slopes * grad.unsqueeze(-1), None, None
+
+
+def _slopes(view: View, counts: Tensor, *, every: bool) -> tuple[Tensor, Tensor]:
+    """Return dL_c/dp_c [B, C, N] and the constants that the true pixels add to L_c, [U, C]; counts are [U, C]."""
+    p, labels, void = view.probabilities.detach(), view.flat_labels, view.flat_void
+    slopes, hits = torch.zeros_like(p), torch.zeros_like(counts)
+    ranks = _ranks(p, view.p_true.detach(), view.places, void)
+    for unit, total in enumerate(counts):
+        images = slice(unit, unit + 1) if len(counts) == len(p) else slice(None)
+        marked = labels[images].reshape(-1)
+        if void is not None:
+            marked = marked.masked_fill(void[images].reshape(-1), p.shape[1])
         for c in range(p.shape[1]):
-            if on_host and not every and counts[unit, c] == 0:
+            if on_host(p) and not every and total[c] == 0:
                 continue
-            true = labels[unit] == c
-            if void is not None:
-                true &= ~void[unit]
-            error = torch.where(true, 1 - p[unit, c], p[unit, c]).clamp_min_(0)
-            if void is not None:
-                error.masked_fill_(void[unit], -1)
-            order, hit = _descending(error, true)
-            step = jaccard_steps(hit, counts[unit, c])
-            hits[unit, c] = (step * hit).sum()
-            slopes[unit, c].scatter_(0, order, torch.where(hit, -step, step))
+            order = torch.sort(ranks[images, c].reshape(-1)).indices
+            hit = (marked == c).index_select(0, order)
+            step = jaccard_steps(hit, total[c])
+            hits[unit, c] = torch.dot(step, hit.to(step.dtype))
+            signed = torch.empty_like(step).scatter_(0, order, step)
+            slopes[images, c] = signed.mul_(1 - 2 * (marked == c).to(step.dtype)).view(-1, p.shape[2])
     return (slopes if void is None else slopes.masked_fill_(void.unsqueeze(1), 0)), hits
+
+
+def _ranks(p: Tensor, p_true: Tensor, places: Tensor, void: Tensor | None) -> Tensor:
+    """Return numbers [B, C, N] that rise as the errors fall, void pixels last.
+
+    In float32 as whole multiples of 2^-24, what float32 itself resolves below 1: torch sorts integers of 24 bits by
+    radix, ten times faster than floats.
+    """
+    whole = p.dtype == torch.float32
+    rank = p.neg().add_(1)
+    put_at(rank, places, p_true)
+    if void is not None:
+        rank.masked_fill_(void.unsqueeze(1), 1 + 2**-23)
+    return rank.mul_(2**24).to(torch.int32) if whole else rank
 
 
 def _slopes_by_histogram(
@@ -88,7 +112,7 @@ def _slopes_by_histogram(
 
 def _histogram(places: Tensor, valid: Tensor, size: int) -> Tensor:
     """Count valid places, in whole numbers."""
-    if places.device.type == "cpu" and bool(valid.all()):
+    if on_host(places) and bool(valid.all()):
         return torch.bincount(places.flatten(), minlength=size)
     counts = torch.zeros(size, dtype=torch.int64, device=places.device)
     return counts.scatter_add_(0, places.flatten().long(), valid.expand_as(places).flatten())
@@ -104,42 +128,21 @@ def _shares(hit: Tensor, missed: Tensor, total: Tensor) -> Tensor:
     return rise / (hit + missed).clamp_min(1)
 
 
-def _descending(error: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the positions of the errors, largest first, and whether the class is true there.
-
-    On the CPU without those below the smallest error of a true pixel: all true pixels lie before them, so J has
-    reached 1 and their steps are 0.
-    """
-    if error.device.type != "cpu":
-        order = error.argsort(descending=True)
-        return order, true[order]
-    errors, truth = error.numpy(), true.numpy()
-    least = errors[truth].min() if truth.any() else errors.max()
-    kept = np.flatnonzero(errors >= max(least, 0))
-    hits = truth[kept]
-    if errors.dtype != np.float32:
-        places = np.argsort(-errors[kept], kind="stable")
-        return torch.from_numpy(kept[places]), torch.from_numpy(hits[places])
-    # numpy sorts 64-bit integers several times faster than it argsorts floats: the bits of a non-negative float
-    # order like the float, and position and truth ride along in the lower half
-    keys = errors[kept].view(np.int32).astype(np.int64)
-    np.subtract(0x7FFFFFFF, keys, out=keys)
-    keys <<= 32
-    keys |= (kept << 1) | hits
-    keys.sort()
-    return torch.from_numpy((keys & 0xFFFFFFFF) >> 1), torch.from_numpy((keys & 1).astype(bool))
-
-
 def jaccard_steps(hit: Tensor, total: Tensor) -> Tensor:
     """Return J_k - J_(k-1) for hit [N], true in the order of the errors; total is the number of true pixels.
 
     In closed form: with h hits and b misses among the first k, a hit adds 1 / (G + b) and a miss
     (G - h) / ((G + b - 1) (G + b)); where nothing is true, the first miss alone adds 1.
     """
-    hits = hit.cumsum(0)
-    union = torch.arange(1, len(hit) + 1, device=hit.device).sub_(hits).to(total.dtype).add_(total)
-    missed = (total - hits) / (union * (union - 1)).clamp_min_(1)
-    step = torch.where(hit, 1 / union.clamp_min(1), missed)
+    wide = torch.float64 if len(hit) >= 2**24 or total.dtype == torch.float64 else total.dtype
+    hits = hit.cumsum(0, dtype=torch.int32).to(wide)
+    left = total.to(wide) - hits
+    # G + b, b misses being the places so far without the hits
+    union = torch.arange(1, len(hit) + 1, device=hit.device, dtype=wide).add_(left)
+    missed = left.div_((union * (union - 1)).clamp_min_(1))
+    found = union.clamp_min_(1).reciprocal_()
+    # arithmetic instead of a choice, which is several times slower
+    step = missed.addcmul_(hit.to(wide), found.sub_(missed)).to(total.dtype)
     step[:1] = torch.where(total > 0, step[:1], 1)
     return step
 

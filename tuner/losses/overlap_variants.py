@@ -9,7 +9,7 @@ from tuner.losses.region import overlap
 from tuner.losses.view import Overlap, View
 
 
-@segmentation_loss(sums=True, squares=True)
+@segmentation_loss(sums=True, squares=True, logs=False)
 def sensitivity_specificity(
     view: View, *, sensitivity_ratio: float, smooth: float, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
@@ -35,7 +35,7 @@ def squared_errors(view: View) -> tuple[Tensor, Tensor]:
     of = view.overlap(per_image=True)
     if of.square is None:
         raise ValueError("this view was read without squares")
-    missed = view.class_sums(torch.expm1(-view.nll).square())
+    missed = view.class_sums(view.wrong.square())
     return missed, of.square - view.class_sums(view.p_true.square())
 
 
@@ -43,14 +43,14 @@ def _rate(errors: Tensor, pixels: Tensor) -> Tensor:
     return errors / torch.where(pixels > 0, pixels, 1)
 
 
-@segmentation_loss(sums=True)
+@segmentation_loss(sums=True, logs=False)
 def generalized_dice(
     view: View, *, class_weighting: str, smooth: float, batch: bool, include_background: bool
 ) -> Tensor:
     """Generalized Dice loss (Sudre et al. 2017): 1 - (2 sum_c w_c TP_c + s) / (sum_c w_c (P_c + T_c) + s).
 
     w_c = 1 / T_c^2 ("square"), 1 / T_c ("simple") or 1 ("uniform"); an absent class takes the largest weight of the
-    present ones. Equal to MONAI's `GeneralizedDiceLoss`.
+    present ones. Ours equals MONAI's `GeneralizedDiceLoss`, which knows no ignore_index.
     """
     of = overlap(view, batch=batch, include_background=include_background)
     error = generalized_dice_error(of, class_weighting=class_weighting, smooth=smooth)
@@ -68,11 +68,14 @@ def generalized_dice_error(of: Overlap, *, class_weighting: str, smooth: float) 
     return 1 - quotient(found, (weights * (of.p + of.t)).sum(1) + smooth)
 
 
-@segmentation_loss(sums=True)
+@segmentation_loss(sums=True, logs=False)
 def mcc(view: View, *, smooth: float, batch: bool, include_background: bool, classes: str) -> Tensor:
     """Matthews correlation coefficient loss (Abhishek and Hamarneh 2021), each class against the rest. In [0, 2].
 
     mean_c 1 - (TP TN - FP FN + s) / (sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) + s)
+
+    The four are shares of the pixels. Ours equals MONAI's `MCCLoss`, which takes counts (their product leaves float32)
+    and knows no ignore_index.
     """
     of = view.overlap(per_image=not batch)
     n = of.t.sum(1, keepdim=True)
@@ -87,17 +90,18 @@ def mcc(view: View, *, smooth: float, batch: bool, include_background: bool, cla
     return class_mean((1 - correlation)[:, first:], of.t[:, first:], of.units, classes=classes)
 
 
-@segmentation_loss(sums=True)
+@segmentation_loss(sums=True, logs=False)
 def dice_plus_plus(
     view: View, *, gamma: float, smooth: float, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
     """Dice++ (Yeung et al. 2023): mean_c 1 - (2 TP + s) / (2 TP + FN_g + FP_g + s).
 
     FN_g = sum t (1 - p)^gamma and FP_g = sum (1 - t) p^gamma: unsure errors cost less, which calibrates. In [0, 1].
+    Ours: MONAI has none.
     """
     powers = view.probabilities.pow(gamma).sum(-1)
     false = powers - view.class_sums(view.p_true.pow(gamma))
-    missed = view.class_sums((-torch.expm1(-view.nll)).pow(gamma))
+    missed = view.class_sums(view.wrong.pow(gamma))
     of = view.overlap(per_image=not batch)
     if batch:
         missed, false = missed.sum(0, keepdim=True), false.sum(0, keepdim=True)

@@ -10,7 +10,9 @@ from torch.nn import functional as F
 
 from tuner.losses.function import segmentation_loss
 from tuner.losses.moment import END, Moment
-from tuner.losses.reductions import class_weights, pixel_mean, safe_power
+from tuner.losses.places import on_host
+from tuner.losses.powers import focal_term
+from tuner.losses.reductions import by_label, class_weights, pixel_mean
 from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
 
@@ -42,7 +44,7 @@ def weighted_cross_entropy(
 ) -> Tensor:
     """Cross-entropy with given class weights [C]; see `cross_entropy`."""
     if label_smoothing == 0:
-        nll = view.nll if weights is None else view.nll * weights[view.flat_labels]
+        nll = view.nll if weights is None else view.nll * by_label(weights, view)
         total = nll.sum()
     else:
         labels = view.labels if view.void is None else view.labels.masked_fill(view.void, -100)
@@ -77,7 +79,7 @@ def ohem_ce(view: View, *, threshold: float, minimum_share: float) -> Tensor:
     """Cross-entropy with online hard example mining (Shrivastava, Gupta, Girshick 2016).
 
     Mean of -ln p_t over the pixels with p_t below `threshold`; where these are fewer than `minimum_share` of the
-    valid pixels of the batch, over that share, the hardest first.
+    valid pixels of the batch, over that share, the hardest first. Ours: MONAI has none.
     """
     nll = view.nll
     hard = (nll.detach() > -math.log(threshold)).to(nll.dtype)
@@ -120,7 +122,7 @@ def _hardest(nll: Tensor, view: View, share: float) -> tuple[Tensor, Tensor]:
     """Return weights [B, N] that choose the hardest share of the valid pixels, and how many these are."""
     ranked = nll if view.flat_void is None else nll.masked_fill(view.flat_void, -1)
     chosen = (view.n_valid.double() * share + 1e-9).floor().clamp_min(1)
-    if nll.device.type == "cpu":
+    if on_host(nll):
         # several times faster than torch.kthvalue
         place = ranked.numel() - int(chosen)
         last = nll.new_tensor(np.partition(ranked.numpy(), place, axis=None)[place])
@@ -154,24 +156,24 @@ def focal(
 
 def weighted_focal(view: View, *, weights: Tensor | None, gamma: float) -> Tensor:
     """Focal loss with given class weights [C]; see `focal`."""
-    value = focal_term(view.nll, gamma)
+    value = focal_term(view.nll, gamma, p=view.p_true)
     if weights is not None:
-        value = value * weights[view.flat_labels]
+        value = value * by_label(weights, view)
     return pixel_mean(value, view)
 
 
-def focal_term(nll: Tensor, gamma: float) -> Tensor:
-    """Return (1 - p_t)^gamma (-ln p_t) from nll = -ln p_t, exact where p_t nears 1."""
-    return nll if gamma == 0 else safe_power(-torch.expm1(-nll), gamma) * nll
+def focal_sigmoid(logits: Tensor, target: Tensor, *, ignore_index: int, gamma: float, alpha: float | None) -> Tensor:
+    """Focal loss as Lin et al. (2017) wrote it, one sigmoid a channel: a_t (1 - p_t)^gamma (-ln p_t), p = sigmoid(z).
 
-
-def focal_sigmoid(logits: Tensor, target: Tensor, *, ignore_index: int, gamma: float, alpha: float) -> Tensor:
-    """Focal loss as Lin et al. (2017) wrote it, on one channel: a_t (1 - p_t)^gamma (-ln p_t), p = sigmoid(z).
-
-    logits [B, 1, *S]; target [B, *S] of 0 and 1; a_t is alpha for 1 and 1 - alpha for 0; mean over valid pixels.
+    logits [B, C, *S]; target [B, *S] of classes; one channel stands for class 1 against 0. a_t is alpha where the
+    channel's class is true and 1 - alpha elsewhere, None for no weights; mean over valid pixels and channels.
     """
-    void = target == ignore_index
-    z = torch.where(void, 0, logits[:, 0])
-    signed = torch.where(target == 1, z, -z)
-    value = focal_term(F.softplus(-signed), gamma) * torch.where(target == 1, alpha, 1 - alpha)
-    return torch.where(void, 0, value).sum() / (~void).sum().clamp_min(1)
+    void = (target == ignore_index).unsqueeze(1)
+    channels = logits.shape[1]
+    classes = torch.arange(channels, device=logits.device) + int(channels == 1)
+    own = target.unsqueeze(1) == classes.view(1, -1, *(1,) * (logits.ndim - 2))
+    z = torch.where(void, 0, logits)
+    value = focal_term(F.softplus(torch.where(own, -z, z)), gamma)
+    if alpha is not None:
+        value = value * torch.where(own, alpha, 1 - alpha)
+    return value.masked_fill(void, 0).sum() / ((~void).sum().clamp_min(1) * channels)

@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.function import segmentation_loss
-from tuner.losses.reductions import class_mean, quotient, safe_power
+from tuner.losses.powers import safe_power
+from tuner.losses.reductions import class_mean, quotient
 from tuner.losses.view import Overlap, View
 
 
-@segmentation_loss(sums=True, squares=True)
+@segmentation_loss(sums=True, squares=True, logs=False)
 def dice(view: View, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str) -> Tensor:
     """Dice loss (Milletari, Navab, Ahmadi 2016): mean_c 1 - (2 TP_c + s) / (P_c + T_c + s).
 
@@ -27,7 +28,7 @@ def dice(view: View, *, smooth: float, squared: bool, batch: bool, include_backg
     return class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
 
 
-@segmentation_loss(sums=True, squares=True)
+@segmentation_loss(sums=True, squares=True, logs=False)
 def log_cosh_dice(
     view: View, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
@@ -37,15 +38,16 @@ def log_cosh_dice(
     return error + F.softplus(-2 * error) - math.log(2)
 
 
-@segmentation_loss(sums=True, squares=True)
+@segmentation_loss(sums=True, squares=True, logs=False)
 def jaccard(view: View, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str) -> Tensor:
     """Jaccard (IoU) loss (Rahman and Wang 2016): mean_c 1 - (TP_c + s) / (P_c + T_c - TP_c + s). In [0, 1]."""
     of = overlap(view, batch=batch, include_background=include_background)
-    index = quotient(of.tp + smooth, predicted_mass(of, squared=squared) + of.t - of.tp + smooth)
+    union = predicted_mass(of, squared=squared) - of.tp + (of.t + smooth)
+    index = quotient(of.tp + smooth, union, positive=smooth > 0)
     return class_mean(1 - index, of.t, of.units, classes=classes)
 
 
-@segmentation_loss(sums=True)
+@segmentation_loss(sums=True, logs=False)
 def tversky(
     view: View,
     *,
@@ -67,7 +69,7 @@ def tversky(
     return class_mean(tversky_error(of, alpha=alpha, beta=beta, smooth=smooth), of.t, of.units, classes=classes)
 
 
-@segmentation_loss(sums=True)
+@segmentation_loss(sums=True, logs=False)
 def focal_tversky(
     view: View,
     *,
@@ -106,11 +108,13 @@ def predicted_mass(of: Overlap, *, squared: bool) -> Tensor:
 
 def dice_error(of: Overlap, *, smooth: float, squared: bool = False) -> Tensor:
     """Return 1 - Dice of every unit and class, [U, C]."""
-    return 1 - quotient(2 * of.tp + smooth, predicted_mass(of, squared=squared) + of.t + smooth)
+    mass = predicted_mass(of, squared=squared) + (of.t + smooth)
+    return 1 - quotient(2 * of.tp + smooth, mass, positive=smooth > 0)
 
 
 def tversky_error(of: Overlap, *, alpha: float, beta: float | None, smooth: float) -> Tensor:
     """Return 1 - TI of every unit and class, [U, C]; rounding never makes it negative."""
     missed = 1 - alpha if beta is None else beta
-    index = quotient(of.tp + smooth, of.tp + alpha * (of.p - of.tp) + missed * (of.t - of.tp) + smooth)
+    mass = of.tp * (1 - alpha - missed) + of.p * alpha + (of.t * missed + smooth)
+    index = quotient(of.tp + smooth, mass, positive=smooth > 0)
     return torch.clamp_min(1 - index, 0)

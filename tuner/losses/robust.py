@@ -25,7 +25,7 @@ class Tolerance(nn.Module):
         return torch.exp(self.log_nu) + LEAST
 
 
-@segmentation_loss(sums=True, squares=True)
+@segmentation_loss(sums=True, squares=True, logs=False)
 def robust_t(view: View, *, state: Tolerance, per_pixel: bool) -> Tensor:
     """Robust T-loss (Gonzalez-Jimenez et al. 2023), each foreground class against the rest, averaged.
 

@@ -18,7 +18,8 @@ def soft_cldice(view: View, *, iterations: int, smooth: float, classes: str) -> 
         1 - 2 a b / (a + b),  a = (sum S(p) t + s) / (sum S(p) + s),  b = (sum S(t) p + s) / (sum S(t) + s)
 
     S is the soft skeleton by `iterations` erosions: at least half the width of the widest tube. Void pixels are
-    background to it. Equal to MONAI's `SoftclDiceLoss` for one foreground class.
+    background to it. Ours equals MONAI's `SoftclDiceLoss` for one image of one foreground class; that is a mean over
+    images, with all classes in one sum, and knows no ignore_index.
     """
     shape = view.logits.shape
     p = view.probabilities.reshape(shape)[:, 1:]
@@ -80,6 +81,7 @@ def skeleton_recall(view: View, *, skeleton: Tensor | None = None, smooth: float
 
     s_c is the skeleton of the target's class c, widened by two pixels inside it; sums over the batch. The authors'
     code returns minus recall and thins with a topology-preserving method; ours is the morphological skeleton.
+    MONAI has none.
     """
     bones = target_map(view, "skeleton", skeleton).flatten(1) * view.valid
     sizes = view.class_sums(bones).sum(0, keepdim=True)

@@ -6,83 +6,165 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from tuner.losses.places import at, on_host, sums_by_class, take_from
+
 
 class SoftmaxSums(torch.autograd.Function):
     """Softmax over dim 1 and the sums of it that losses are made of; void pixels are zero in every output.
 
-    Inputs: logits [B, C, N] float; labels [B, N] in 0..C-1; void [B, N] bool, or None where there is none.
-    Outputs: nll [B, N]; p [B, C, N]; sum of p [B, C] or None; sum of p squared [B, C] or None.
+    Inputs: logits [B, C, N] float; labels [B, N] in 0..C-1 and their `true_places`; void [B, N] bool, or None where
+    there is none.
+    Outputs: p [B, C, N]; p of the true class [B, N]; -ln of it [B, N], None where nobody asked and the logarithm of p
+    is as exact; sums [K, B, C] or None: of p over the class's own pixels, of p over all, and of p squared.
+
+    The gradient takes the place of p in memory unless the graph is to be kept. It has no second derivative.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, labels: Tensor, void: Tensor | None, sums: bool, squares: bool
+        ctx: Any,
+        logits: Tensor,
+        labels: Tensor,
+        places: Tensor,
+        void: Tensor | None,
+        sums: bool,
+        squares: bool,
+        logs: bool,
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """Compute the outputs in as few passes over [B, C, N] as torch allows."""
-        p, nll = _softmax(logits, labels, void)
-        if void is not None:
-            # masked_fill and not a product: logits on void pixels may be NaN or infinite
-            nll.masked_fill_(void, 0)
-            p.masked_fill_(void.unsqueeze(1), 0)
-        ctx.save_for_backward(p, labels, void)
+        p, p_true, nll = _softmax(logits, places, void, logs)
+        ctx.save_for_backward(p, p_true, labels, places, void)
         ctx.set_materialize_grads(False)
-        total = p.sum(-1) if sums else None
-        total_square = torch.linalg.vector_norm(p, dim=-1).square() if squares else None
-        return nll, p, total, total_square
+        if not sums:
+            return p, p_true, nll, None
+        parts = [sums_by_class(p_true, labels, p.shape[1]), p.sum(-1)]
+        if squares:
+            parts.append(torch.linalg.vector_norm(p, dim=-1).square())
+        return p, p_true, nll, torch.stack(parts)
 
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, g_nll: Tensor | None, g_p: Tensor | None, g_sum: Tensor | None, g_square: Tensor | None
-    ) -> tuple[Tensor | None, None, None, None, None]:
-        """Chain all gradients through one softmax: p (g - sum_c p g) + g_nll (p - t)."""
-        p, labels, void = ctx.saved_tensors
-        if g_nll is not None and void is not None:
-            g_nll = g_nll.masked_fill(void, 0)
-        slope, owned = _slope(p, g_p, g_sum, g_square)
-        if slope is None:
-            if g_nll is None:
-                return None, None, None, None, None
-            grad = p * g_nll.unsqueeze(1)
-        elif slope.shape[-1] == 1:
-            # where the slope is one number per class, a matrix product replaces a pass over [B, C, N]
-            mean = torch.bmm(slope.mT, p).squeeze(1)
-            grad = torch.add(slope, (mean.neg_() if g_nll is None else g_nll - mean).unsqueeze(1)).mul_(p)
-        else:
-            # fresh memory costs more than arithmetic: one buffer from here to the end
-            grad = slope.mul_(p) if owned else slope * p
-            mean = grad.sum(1)
-            grad.addcmul_(p, (mean.neg_() if g_nll is None else g_nll - mean).unsqueeze(1))
-        if g_nll is not None:
-            grad.scatter_add_(1, labels.unsqueeze(1), -g_nll.unsqueeze(1))
-        return grad, None, None, None, None
+        ctx: Any, g_p: Tensor | None, g_true: Tensor | None, g_nll: Tensor | None, g_sums: Tensor | None
+    ) -> tuple[Tensor | None, None, None, None, None, None, None]:
+        """Chain all gradients through one softmax: p (g - sum_c p g) + pull (p - t), `pull` that of the true class."""
+        p, p_true, labels, places, void = ctx.saved_tensors
+        if g_sums is not None:
+            of_class = g_sums[0].gather(1, labels)
+            g_true = of_class if g_true is None else of_class.add_(g_true)
+        pull = g_nll if g_true is None else torch.mul(p_true, g_true).neg_()
+        if g_true is not None and g_nll is not None and pull is not None:
+            pull.add_(g_nll)
+        if pull is not None and void is not None:
+            pull = pull.masked_fill(void, 0)
+        slope, owned = _slope(p, g_p, g_sums)
+        if slope is None and pull is None:
+            return None, None, None, None, None, None, None
+        return _chained(p, slope, pull, places, owned=owned), None, None, None, None, None, None
 
 
-def _softmax(logits: Tensor, labels: Tensor, void: Tensor | None) -> tuple[Tensor, Tensor]:
-    picked = labels.unsqueeze(1)
-    if logits.device.type == "cpu":
+def _softmax(logits: Tensor, places: Tensor, void: Tensor | None, logs: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return p, p of the true class and -ln of it."""
+    if on_host(logits):
         p = torch.softmax(logits, 1)
-        p_t = p.gather(1, picked).squeeze(1)
-        least = p_t if void is None else p_t.masked_fill(void, 1)
+        p_true = at(p, places)
+        least = p_true if void is None else p_true.masked_fill(void, 1)
         # -ln p is as exact as log-softmax until p nears underflow, and saves a pass of exponentials
-        if bool(least.min() > torch.finfo(p.dtype).tiny * 1e8):
-            return p, p_t.log_().neg_()
+        if least.min().item() > torch.finfo(p.dtype).tiny * 1e8:
+            nll = least.log().neg_() if logs else None
+            return _known(p, void), _known(p_true, void), nll
     log_p = torch.log_softmax(logits, 1)
-    nll = log_p.gather(1, picked).squeeze(1).neg_()
-    return log_p.exp_(), nll
+    nll = at(log_p, places).neg_()
+    return _known(log_p.exp_(), void), _known(torch.exp(-nll), void), _known(nll, void)
 
 
-def _slope(p: Tensor, g_p: Tensor | None, g_sum: Tensor | None, g_square: Tensor | None) -> tuple[Tensor | None, bool]:
+def _known(values: Tensor, void: Tensor | None) -> Tensor:
+    """Set values [B, N] or [B, C, N] to zero on void pixels; in place."""
+    if void is None:
+        return values
+    # masked_fill and not a product: logits on void pixels may be NaN or infinite
+    return values.masked_fill_(void if values.ndim == 2 else void.unsqueeze(1), 0)
+
+
+def _slope(p: Tensor, g_p: Tensor | None, g_sums: Tensor | None) -> tuple[Tensor | None, bool]:
     """Return the gradient with respect to p, [B, C, 1] where it is one number per class, else [B, C, N].
 
     The second result says whether it was made here, so that it may be written to.
     """
-    slope, owned = None if g_sum is None else g_sum.unsqueeze(-1), False
-    if g_square is not None:
-        steep = p * (2 * g_square).unsqueeze(-1)
-        slope, owned = (steep if slope is None else steep.add_(slope)), True
+    slope: Tensor | None = None
+    owned = False
+    if g_sums is not None:
+        slope = g_sums[1].unsqueeze(-1)
+        if len(g_sums) > 2:
+            slope, owned = torch.addcmul(slope, p, g_sums[2].unsqueeze(-1), value=2), True
     if g_p is None:
         return slope, owned
     if slope is None:
         return g_p, False
     return (slope.add_(g_p) if owned else slope + g_p), True
+
+
+def _chained(p: Tensor, slope: Tensor | None, pull: Tensor | None, places: Tensor, *, owned: bool) -> Tensor:
+    """Return p (slope - sum_c p slope) + pull (p - t), contiguous, in memory of p or slope if it is free."""
+    if slope is not None and slope.shape[-1] > 1:
+        # fresh memory costs more than arithmetic: one buffer from here to the end
+        # p first, whose layout the product takes: a gradient may come transposed
+        grad = slope.mul_(p) if owned and slope.is_contiguous() else p * slope
+        mean = grad.sum(1)
+        grad.addcmul_(p, (mean.neg_() if pull is None else pull - mean).unsqueeze(1))
+        if pull is not None:
+            take_from(grad, places, pull)
+        return grad
+    factor = pull
+    if slope is not None:
+        # one number per class: a matrix product replaces a pass over [B, C, N]
+        mean = torch.bmm(slope.mT, p).squeeze(1)
+        factor = mean.neg_() if pull is None else pull - mean
+    if factor is None:
+        return torch.zeros_like(p)
+    return _scaled(p, slope, factor, places, pull)
+
+
+def _scaled(p: Tensor, by_class: Tensor | None, by_pixel: Tensor, places: Tensor, pull: Tensor | None) -> Tensor:
+    """Return p times (by_class [B, C, 1] + by_pixel [B, N]), less pull [B, N] at the true classes."""
+    if not on_host(p):
+        columns = by_pixel.unsqueeze(1)
+        grad = p * columns if by_class is None else torch.add(by_class, columns).mul_(p)
+        if pull is not None:
+            take_from(grad, places, pull)
+        return grad
+    # detached: p itself would hand its graph to whoever keeps the gradient
+    grad = p.detach() if _spendable() else torch.empty_like(p)
+    flat = grad.view(-1)
+    # image by image, so that all of it stays in the cache
+    for n, image in enumerate(p):
+        factor = by_pixel[n] if by_class is None else by_class[n] + by_pixel[n]
+        torch.mul(image, factor, out=grad[n])
+        if pull is not None:
+            flat.index_add_(0, places[n], pull[n], alpha=-1)
+    return grad
+
+
+def _spendable() -> bool:
+    """Say whether nobody will ask this graph for gradients again, so that what it saved may be overwritten."""
+    if torch.compiler.is_compiling():
+        return False
+    keeps = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", None)
+    return keeps is not None and not keeps()
+
+
+class ClassSums(torch.autograd.Function):
+    """Sum values [B, N] by labels [B, N]: [B, C]."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, labels: Tensor, classes: int) -> Tensor:
+        """Add up as `sums_by_class` does."""
+        ctx.save_for_backward(labels)
+        return sums_by_class(values, labels, classes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Hand every pixel the gradient of its class."""
+        (labels,) = ctx.saved_tensors
+        return grad.gather(1, labels), None, None

@@ -5,22 +5,28 @@ import torch
 from torch import Tensor
 
 from tuner.errors import LossInputError
+from tuner.losses.device_maps import DEVICE_MAPS
 from tuner.losses.view import View
-from tuner.maps import MAPS
+from tuner.maps import MAPS, PER_CLASS
 
 VOID = -1
+"""What marks void pixels in the labels that maps are made from."""
 
 
 def target_map(view: View, name: str, given: Tensor | None) -> Tensor:
     """Return the map `name` of `tuner.maps` for every image, [B, *S] or [B, C, *S], in the logits' type.
 
     `given` is used where it is not None; it must have been made from this target, after augmentation.
-    Raises LossInputError if it does not have the shape of the logits or of the target.
+    Raises LossInputError if it does not have the shape of the target, or of the logits where it has one value a class.
     """
     if given is not None:
         _check(view, name, given)
         return given.to(view.logits.dtype)
     if name not in view.maps:
+        if view.labels.device.type != "cpu" and name in DEVICE_MAPS:
+            marked = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
+            view.maps[name] = DEVICE_MAPS[name](marked, classes=view.classes).to(view.logits.dtype)
+            return view.maps[name]
         labels = marked_labels(view)
         made = [MAPS[name](image, classes=view.classes, void=VOID) for image in labels]
         view.maps[name] = torch.from_numpy(np.stack(made)).to(view.logits.device, view.logits.dtype)
@@ -34,9 +40,10 @@ def marked_labels(view: View) -> np.ndarray:
 
 
 def _check(view: View, name: str, given: Tensor) -> None:
-    shapes = (tuple(view.labels.shape), tuple(view.logits.shape))
-    if tuple(given.shape) not in shapes:
+    per_class = name in PER_CLASS
+    wanted = view.logits.shape if per_class else view.labels.shape
+    if given.shape != wanted:
         raise LossInputError(
             f"map {name!r} is {list(given.shape)}, but logits are {list(view.logits.shape)}: "
-            f"it must be {list(shapes[0])} for one value per pixel or {list(shapes[1])} for one per class."
+            f"it must be {list(wanted)}, one value per pixel{' and class' if per_class else ''}."
         )

@@ -209,11 +209,11 @@ BOUNDARY: tuple[LossEntry, ...] = (
             Option(
                 "edge_weight",
                 "float",
-                0.3,
-                "weight of the border's own cross-entropy beside the distance",
+                1.0,
+                "weight of the border's own cross-entropy relative to the distance's; published: both alike",
                 low=0.0,
                 high=100.0,
-                search=Search(0.1, 1.0, log=True),
+                search=Search(0.3, 3.0, log=True),
             ),
             Option(
                 "variant",
