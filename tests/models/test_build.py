@@ -10,46 +10,44 @@ import torch
 from monai.networks.nets import UNet as Reference
 
 from tests.conftest import REPOSITORY
+from tests.models.small import HERE, SMALL, marks, values
 from tuner.errors import UnknownNameError
 from tuner.models.build import build_model
 from tuner.models.catalogue import MODELS
-from tuner.registry import Option, defaults, load
+from tuner.registry import defaults, load
 
-SMALL = {"width": 4, "depth": 2}
-ALL = pytest.mark.parametrize("name", list(MODELS))
-
-
-def values(option: Option) -> list[Any]:
-    """Two or more legal values of an option."""
-    if option.choices is not None:
-        return list(option.choices)
-    if option.name == "dropout":
-        return [0.0, 0.25]
-    return {"width": [4, 12], "depth": [1, 3], "residual_units": [0, 1, 3]}[option.name]
+ALL = pytest.mark.parametrize("name", list(HERE))
+SIZES = {
+    "divisible": (32, 32),
+    "odd": (37, 50),
+    "smaller than the stride": (1, 3),
+    "3-D": (16, 16, 16),
+    "3-D odd": (5, 17, 9),
+}
 
 
-@ALL
 @pytest.mark.parametrize(
-    "size",
+    ("name", "size"),
     [
-        pytest.param((32, 32), id="divisible"),
-        pytest.param((37, 50), id="odd"),
-        pytest.param((1, 3), id="smaller than the stride"),
-        pytest.param((16, 16, 16), id="3-D"),
-        pytest.param((5, 17, 9), id="3-D odd"),
+        pytest.param(name, size, id=f"{name} {label}", marks=marks(name, len(size)))
+        for name, entry in HERE.items()
+        for label, size in SIZES.items()
+        if len(size) in entry.dims
     ],
 )
+@torch.no_grad()
 def test_any_size_gives_logits_of_that_size(name: str, size: tuple[int, ...]) -> None:
     """Slices come in any size; a network that wants multiples of 16 must see to it by itself."""
-    model = build_model({"name": name, **SMALL}, channels=2, classes=5, spatial_dims=len(size))
+    model = build_model({"name": name, **SMALL[name]}, channels=2, classes=5, spatial_dims=len(size))
 
     assert model(torch.randn(2, 2, *size)).shape == (2, 5, *size)
 
 
 @ALL
+@torch.no_grad()
 def test_padding_is_cut_off_again(name: str) -> None:
     """The logits of the image's own pixels must stay where they are."""
-    model = build_model({"name": name, **SMALL}, channels=1, classes=3, spatial_dims=2).eval()
+    model = build_model({"name": name, **SMALL[name]}, channels=1, classes=3, spatial_dims=2).eval()
     image = torch.zeros(1, 1, 12, 16)
     image[..., :9, :14] = torch.randn(9, 14)
 
@@ -59,22 +57,23 @@ def test_padding_is_cut_off_again(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "option", "value"),
     [
-        pytest.param(name, option.name, value, id=f"{name} {option.name} {value}")
-        for name, entry in MODELS.items()
+        pytest.param(name, option.name, value, id=f"{name} {option.name} {value}", marks=marks(name))
+        for name, entry in HERE.items()
         for option in entry.options
-        for value in values(option)
+        for value in values(name, option)
     ],
 )
+@torch.no_grad()
 def test_options_are_read_from_the_layers(name: str, option: str, value: Any) -> None:
     """An option that is accepted and ignored would be searched in vain."""
-    model = build_model({"name": name, **SMALL, option: value}, channels=1, classes=3, spatial_dims=2)
-    expected = {"model.name": name} | {f"model.{k}": v for k, v in (defaults(MODELS[name]) | SMALL).items()}
+    model = build_model({"name": name, **SMALL[name], option: value}, channels=1, classes=3, spatial_dims=2)
+    expected = {"model.name": name} | {f"model.{k}": v for k, v in (defaults(MODELS[name]) | SMALL[name]).items()}
 
     assert model.effective_options() == expected | {f"model.{option}": value}
     assert model(torch.randn(2, 1, 16, 16)).isfinite().all()
 
 
-@ALL
+@pytest.mark.parametrize("name", list(MODELS))
 def test_builders_take_the_options_of_their_row(name: str) -> None:
     """Defaults stand in the row only; a second default in the code could differ."""
     parameters = inspect.signature(load(MODELS[name].fn)).parameters.values()
@@ -84,13 +83,20 @@ def test_builders_take_the_options_of_their_row(name: str) -> None:
     assert all(p.default is p.empty for p in own)
 
 
-@ALL
+@pytest.mark.parametrize("name", list(MODELS))
 def test_rows_are_consistent(name: str) -> None:
     """Defaults and search ranges must be legal values."""
-    for option in MODELS[name].options:
+    for option in MODELS[name].all_options:
         assert option.problem(option.default) is None
         ends = (option.search.low, option.search.high, *(option.search.choices or ())) if option.search else ()
         assert all(option.problem(end) is None for end in ends if end is not None)
+
+
+def test_every_model_is_documented() -> None:
+    """The page of networks says which there are."""
+    page = (REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8")
+
+    assert [name for name in MODELS if f"`{name}`" not in page] == []
 
 
 def test_monai_unet_is_monais() -> None:

@@ -1,13 +1,21 @@
 """From the `model` section of a configuration to a network that takes images of any size."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tuner.errors import SpecError
 from tuner.models.catalogue import MODELS
+from tuner.models.dims import dims_problem
+from tuner.models.entry import ENTRY, WEIGHTS
+from tuner.models.rules import rule_problems
+from tuner.models.user_net import UserNet
 from tuner.registry import Scalar, defaults, load, option_named
+
+Maker = Callable[..., Any]
+"""A function of the user's own that makes a network of `channels`, `classes`, `spatial_dims` and its own options."""
 
 
 class SegmentationNet(nn.Module):
@@ -22,6 +30,8 @@ class SegmentationNet(nn.Module):
         self.name = name
         self.network = network
         self.stride = cast(int, network.stride)
+        self.weights: str | None = None
+        """The file that the weights come from, as the configuration names it."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [B, channels, *S] to logits [B, classes, *S]."""
@@ -42,24 +52,45 @@ class SegmentationNet(nn.Module):
     def effective_options(self) -> dict[str, Scalar]:
         """Return the options that the built layers really have, under their dotted names."""
         own: dict[str, Scalar] = cast(Any, self.network).effective_options()
+        if self.weights is not None:
+            own = own | {"weights": self.weights}
         return {"model.name": self.name} | {f"model.{key}": value for key, value in own.items()}
 
 
-def build_model(config: Mapping[str, Any], *, channels: int, classes: int, spatial_dims: int) -> SegmentationNet:
+def build_model(
+    config: Mapping[str, Any], *, channels: int, classes: int, spatial_dims: int, maker: Maker | None = None
+) -> SegmentationNet:
     """Build the network that the `model` section names; options that it leaves out take their defaults.
+
+    Its weights are at random: `tuner.models.pretrained` loads those of `weights`.
 
     Args:
         config: `{"name": "unet", "width": 32, ...}`.
         channels: Channels of an image.
         classes: Classes, the background included.
         spatial_dims: 2 for images, 3 for volumes.
+        maker: The function that `entry` names, imported by whoever may.
 
     Raises:
         UnknownNameError: A model or an option that there is not.
+        SpecError: The model is not made for so many dimensions, options do not go together, or there is no maker.
+        EntryError: The user's function failed, or did not return a network.
     """
+    given = {key: value for key, value in config.items() if key not in ("name", WEIGHTS.name)}
+    if config.get("name") == ENTRY:
+        return SegmentationNet(ENTRY, _made(given, maker, channels, classes, spatial_dims))
     entry = MODELS.find(str(config.get("name")), where="model.name")
-    given = {key: value for key, value in config.items() if key != "name"}
     for key in given:
         option_named(entry, key, kind="model", where=f"model.{key}")
-    network = load(entry.fn)(channels, classes, spatial_dims, **(defaults(entry) | given))
-    return SegmentationNet(entry.name, network)
+    options = defaults(entry) | given
+    problems = [*dims_problem(entry, spatial_dims), *rule_problems(entry, options, "model")]
+    if problems:
+        raise SpecError(problems)
+    return SegmentationNet(entry.name, load(entry.fn)(channels, classes, spatial_dims, **options))
+
+
+def _made(given: dict[str, Any], maker: Maker | None, channels: int, classes: int, spatial_dims: int) -> UserNet:
+    path = str(given.pop("entry", ""))
+    if maker is None:
+        raise SpecError([f"model.entry: {path!r} is made only by a process that trains"])
+    return UserNet.made_by(maker, path, channels=channels, classes=classes, spatial_dims=spatial_dims, options=given)
