@@ -5,13 +5,13 @@ from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 import tuner
-from api import problems, static_files
+from api import openapi, problems, static_files
 from api.guard import Guard
 from api.pages import every
 from api.remembered import Recent, Remembered
 from api.routes import catalogue, figures, health, studies, trials
 from api.service import Service, ServiceSettings
-from tuner.artifacts import Artifacts
+from tuner.mirror import artifacts_of
 from tuner.store.store import Store
 
 DESCRIPTION = """\
@@ -44,7 +44,7 @@ def create_app(store: Store, config: ServiceSettings) -> FastAPI:
         ],
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.service = Service(store, Artifacts(config.settings.artifacts), config)
+    app.state.service = Service(store, artifacts_of(config.settings), config)
     app.state.remembered = Remembered()
     app.state.recent = Recent()
     problems.install(app)
@@ -55,4 +55,5 @@ def create_app(store: Store, config: ServiceSettings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(static_files.router)
     app.include_router(every.router)
+    openapi.describe(app)
     return app

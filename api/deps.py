@@ -13,15 +13,15 @@ LARGEST = 2**31 - 1
 """Largest number of a trial, offset or epoch: what the databases' integers hold."""
 
 
-def get_service(request: Request) -> Service:
-    """Return what `create_app` was given."""
+async def get_service(request: Request) -> Service:
+    """Return what `create_app` was given. Like `get_figures`, it waits for nothing and needs no thread."""
     return cast(Service, request.app.state.service)
 
 
 ServiceDep = Annotated[Service, Depends(get_service)]
 
 
-def get_figures(service: ServiceDep) -> FigureReading:
+async def get_figures(service: ServiceDep) -> FigureReading:
     """Return the queries that figures and pages need."""
     return FigureReading(service.store)
 

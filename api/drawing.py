@@ -5,7 +5,20 @@ from dataclasses import dataclass
 
 from api.service import Service
 from tuner.errors import RequestError, UnknownNameError
-from tuner.figure_numbers import (
+from tuner.figures import (
+    Figure,
+    draw_contour,
+    draw_curves,
+    draw_history,
+    draw_importance,
+    draw_losses,
+    draw_parallel,
+    draw_pareto,
+    draw_slice,
+    draw_timeline,
+    nothing,
+)
+from tuner.figures.numbers import (
     Axis,
     LossNumbers,
     Point,
@@ -17,9 +30,6 @@ from tuner.figure_numbers import (
     losses,
     panels,
 )
-from tuner.figure_parts import Figure, nothing
-from tuner.figures import draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline
-from tuner.figures_of_parameters import draw_contour, draw_importance, draw_parallel, draw_slice
 from tuner.importance import importances
 from tuner.search.space import Dimension
 from tuner.store.reading_figures import FigureReading, Sample
@@ -80,7 +90,7 @@ class Drawing:
         chosen = self.reading.curve_trials(self.study, most=MOST_CURVES)
         epochs = self.reading.curves([row.trial_id for row in chosen.rows], most=MOST_EPOCHS)
         best = next((row.number for row in chosen.rows if row.value is not None), None)
-        return draw_curves(curves(chosen.rows, epochs), chosen.total, self.metric, best)
+        return draw_curves(curves(chosen.rows, epochs), chosen.total, self.metric, best, MOST_EPOCHS)
 
     def loss_figure(self, wish: Wish) -> Figure:
         """Spread of the values of every loss."""

@@ -1,5 +1,6 @@
 """What every request passes before a route sees it: Host, size, token or session, Origin; headers on the way out."""
 
+import asyncio
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
@@ -13,6 +14,10 @@ from api.service import ServiceSettings
 
 MAX_BODY = 1_000_000
 """Bytes of a request's body."""
+MOST_DRAINED = 16 * MAX_BODY
+"""So much of a body that is too large is still read, so that the client comes to hear the refusal."""
+BODY_S = 20.0
+"""Within this a body must have come."""
 COOKIE = "tuner_session"
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -58,11 +63,16 @@ class Guard:
             scope = {**scope, "method": "GET"}
         refusal = self._refuse(scope)
         if refusal is None and scope["method"] not in _SAFE:
-            body = await _whole_body(receive)
-            if body is None:
-                refusal = _too_large()
+            try:
+                async with asyncio.timeout(BODY_S):
+                    body = await _whole_body(receive)
+            except TimeoutError:
+                refusal = _too_slow()
             else:
-                receive = _replay(body, receive)
+                if body is None:
+                    refusal = _too_large()
+                else:
+                    receive = _replay(body, receive)
         if refusal is not None:
             await refusal(scope, receive, send_guarded)
             return
@@ -151,8 +161,14 @@ def _too_large() -> Response:
     )
 
 
+def _too_slow() -> Response:
+    return problem(
+        400, f"the body did not come within {BODY_S:.0f} s.", code="too_slow", headers={"Connection": "close"}
+    )
+
+
 async def _whole_body(receive: Receive) -> bytes | None:
-    """Read the body, None as soon as it is too large: a chunked one announces no length."""
+    """Read the body, None when it is too large: a chunked one announces no length. `MAX_BODY` bytes are kept."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -161,10 +177,11 @@ async def _whole_body(receive: Receive) -> bytes | None:
             return b""
         size += len(message.get("body", b""))
         if size > MAX_BODY:
-            return None
-        parts.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(parts)
+            parts.clear()
+        else:
+            parts.append(message.get("body", b""))
+        if size > MOST_DRAINED or not message.get("more_body"):
+            return b"".join(parts) if size <= MAX_BODY else None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -7,9 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
-
-T = TypeVar("T")
 
 MOST_BYTES = 24 * 2**20
 
@@ -34,10 +31,15 @@ class Remembered:
         with self._lock:
             if key not in self._kept and len(made) <= self._most // 4:
                 self._kept[key] = made
-                self._size += len(made)
+                self._size += _weight(key, made)
                 while self._size > self._most:
-                    self._size -= len(self._kept.popitem(last=False)[1])
+                    self._size -= _weight(*self._kept.popitem(last=False))
         return made
+
+
+def _weight(key: tuple[str, ...], made: bytes) -> int:
+    """Count the key as well: an address may be longer than its page."""
+    return len(made) + sum(map(len, key)) + 200
 
 
 class Recent:
@@ -45,6 +47,7 @@ class Recent:
 
     FOR_S = 1.5
     MOST = 256
+    LONGEST = 1000
 
     def __init__(self) -> None:
         self._kept: OrderedDict[tuple[str, str], tuple[float, str, bytes]] = OrderedDict()
@@ -59,36 +62,11 @@ class Recent:
         return found[1], found[2]
 
     def put(self, key: tuple[str, str], tag: str, content: bytes) -> None:
-        """Keep a page for a moment."""
+        """Keep a page for a moment; not one of an address that no open page has."""
+        if sum(map(len, key)) > self.LONGEST:
+            return
         with self._lock:
             self._kept[key] = (time.monotonic(), tag, content)
             self._kept.move_to_end(key)
             while len(self._kept) > self.MOST:
                 self._kept.popitem(last=False)
-
-
-class Newest(Generic[T]):
-    """What was computed for the newest revision of each study; of few studies, the least recently used forgotten.
-
-    What may be newer than its revision does no harm: a later revision asks again.
-    """
-
-    MOST = 32
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[int, T]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, identity: str, revision: int, make: Callable[[], T]) -> T:
-        """Return what was made for this revision of a study, or make it."""
-        with self._lock:
-            found = self._kept.get(identity)
-        if found is not None and found[0] == revision:
-            return found[1]
-        made = make()
-        with self._lock:
-            self._kept[identity] = (revision, made)
-            self._kept.move_to_end(identity)
-            if len(self._kept) > self.MOST:
-                self._kept.popitem(last=False)
-        return made

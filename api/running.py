@@ -17,6 +17,8 @@ from tuner.store.store import Store
 PATIENCE_S = 5.0
 """How long a request waits for a storage that has gone away."""
 MOST_CONNECTIONS = 512
+KEPT_S = 75
+"""An idle connection is kept so long. Not the usual 5 s: a page asks every 5 s, and would meet the closing door."""
 _END_S = 10.0
 _EVERY = ("0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
 
@@ -72,6 +74,7 @@ def _options(store: Store, config: ServiceSettings) -> uvicorn.Config:
         proxy_headers=False,
         lifespan="off",
         limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=KEPT_S,
         timeout_graceful_shutdown=3,
     )
 

@@ -11,8 +11,10 @@ from api.predictions import drawn
 from api.service import Service
 from tuner.data.cache import MANIFEST, read_manifest
 from tuner.data.catalogue import DATASETS, DatasetEntry
-from tuner.errors import NotFoundError
+from tuner.data.halves import open_validation
+from tuner.errors import DataError, NotFoundError
 
+CLASSES_BY_FILES = "The files decide which classes there are; what was prepared on this machine names its own."
 SAMPLES = 6
 MOST_FOLDERS = 6
 _FOLDER = re.compile(r"([a-z0-9_]+)-([0-9a-f]{16})")
@@ -29,10 +31,10 @@ def dataset_view(service: Service, entry: DatasetEntry) -> list[dict[str, Any]]:
             continue
         try:
             manifest = json.loads(path.read_bytes())
-            labels = np.load(path.parent / "validation-labels.npy", mmap_mode="r", allow_pickle=False)
+            _, labels = open_validation(path.parent, manifest)
             frequencies = [float(share) for share in manifest["class_frequencies"]]
             samples = {str(case): int(count) for case, count in manifest["samples"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, DataError):
             continue
         step = max(1, len(labels) // SAMPLES)
         found.append(
@@ -42,7 +44,7 @@ def dataset_view(service: Service, entry: DatasetEntry) -> list[dict[str, Any]]:
                 "cases": len(samples),
                 "samples": sum(samples.values()),
                 "validation": len(labels),
-                "size": list(labels.shape[1:]),
+                "size": list(labels[0].shape) if len(labels) else [],
                 "frequencies": list(zip(manifest.get("class_names") or entry.class_names, frequencies, strict=False)),
                 "shown": [min(len(labels) - 1, step * i + step // 2) for i in range(min(SAMPLES, len(labels)))],
             }
@@ -57,13 +59,13 @@ def sample_picture(service: Service, folder: str, index: int) -> bytes:
     if match is None or match[1] not in DATASETS:
         raise missing
     path: Path = service.config.settings.cache / folder
-    if read_manifest(path) is None:
+    manifest = read_manifest(path)
+    if manifest is None:
         raise missing
-    images = np.load(path / "validation-images.npy", mmap_mode="r", allow_pickle=False)
-    labels = np.load(path / "validation-labels.npy", mmap_mode="r", allow_pickle=False)
+    images, labels = open_validation(path, manifest)
     if not 0 <= index < len(labels):
         raise missing
-    image, label = np.asarray(images[index, 0]), np.asarray(labels[index])
+    image, label = np.asarray(images[index][0]), np.asarray(labels[index])
     if label.ndim == 3:
         middle = len(label) // 2
         image, label = image[middle], label[middle]

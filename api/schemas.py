@@ -45,32 +45,32 @@ class Objective(Document):
 class Counts(Document):
     """Trials of the budget by state; `total` is the sum of the others."""
 
-    total: int
-    waiting: int
-    running: int
-    complete: int
-    pruned: int
-    failed: int
+    total: int = Field(examples=[100])
+    waiting: int = Field(examples=[62])
+    running: int = Field(examples=[4])
+    complete: int = Field(examples=[25])
+    pruned: int = Field(examples=[8])
+    failed: int = Field(examples=[1])
 
 
 class Best(Document):
     """The best complete trial so far."""
 
-    number: int
-    value: float
-    params: dict[str, Scalar]
-    loss: str | None
+    number: int = Field(examples=[17])
+    value: float = Field(examples=[0.8123])
+    params: dict[str, Scalar] = Field(examples=[{"loss": "focal", "loss.focal.gamma": 2.1, "train.lr": 0.003}])
+    loss: str | None = Field(examples=["focal"])
 
 
 class Worker(Document):
     """A live worker."""
 
-    id: str
-    host: str
-    pid: int
-    device: str
-    trial: int | None
-    last_seen: str
+    id: str = Field(examples=["5f2c9a1be070"])
+    host: str = Field(examples=["node1"])
+    pid: int = Field(examples=[4711])
+    device: str = Field(examples=["cuda:0"])
+    trial: int | None = Field(description="Number of the trial that it holds.", examples=[17])
+    last_seen: str = Field(examples=["2026-01-31T12:00:00+00:00"])
 
 
 class Study(Document):
@@ -79,8 +79,8 @@ class Study(Document):
     name: str = Field(examples=["organs"])
     phase: Phase
     phase_reason: Literal["budget", "timeout", "user", "failures"] | None
-    dataset: str | None
-    model: str | None
+    dataset: str | None = Field(examples=["synapse"])
+    model: str | None = Field(examples=["unet"])
     objectives: list[Objective]
     trials: Counts
     best: Best | None
@@ -90,20 +90,20 @@ class Study(Document):
 class Trial(Document):
     """One attempt at a place of the budget."""
 
-    number: int
+    number: int = Field(examples=[17])
     state: State
-    value: float | None
-    values: list[float] | None
-    params: dict[str, Scalar]
-    loss: str | None
-    reason: str | None
-    retry_of: int | None
-    attempts: int
-    epochs: int
-    duration_s: float | None
-    worker: str | None
-    started: str | None
-    finished: str | None
+    value: float | None = Field(description="First objective at the best epoch.", examples=[0.8123])
+    values: list[float] | None = Field(description="All objectives there.", examples=[[0.8123]])
+    params: dict[str, Scalar] = Field(examples=[{"loss": "focal", "loss.focal.gamma": 2.1, "train.lr": 0.003}])
+    loss: str | None = Field(examples=["focal"])
+    reason: str | None = Field(description="Why it did not complete.", examples=["pruned"])
+    retry_of: int | None = Field(description="Number of the attempt before.", examples=[12])
+    attempts: int = Field(examples=[1])
+    epochs: int = Field(description="Finished epochs.", examples=[60])
+    duration_s: float | None = Field(examples=[412.5])
+    worker: str | None = Field(examples=["5f2c9a1be070"])
+    started: str | None = Field(examples=["2026-01-31T12:00:00+00:00"])
+    finished: str | None = Field(examples=["2026-01-31T12:06:52+00:00"])
 
 
 class TrialPage(BaseModel):
@@ -116,20 +116,20 @@ class TrialPage(BaseModel):
 class Epoch(Document):
     """One finished epoch."""
 
-    epoch: int
-    train_loss: float | None
-    lr: float | None
-    seconds: float | None
-    metrics: dict[str, float | None]
-    per_class: dict[str, dict[str, float | None]]
+    epoch: int = Field(description="From 1.", examples=[3])
+    train_loss: float | None = Field(examples=[0.41])
+    lr: float | None = Field(examples=[0.0028])
+    seconds: float | None = Field(examples=[6.9])
+    metrics: dict[str, float | None] = Field(examples=[{"dice": 0.78, "hd95": 6.1}])
+    per_class: dict[str, dict[str, float | None]] = Field(examples=[{"dice": {"liver": 0.93, "aorta": 0.71}}])
 
 
 class Artifact(BaseModel):
     """A file of a trial."""
 
     name: str = Field(examples=["predictions.png"])
-    size: int
-    url: str
+    size: int = Field(description="Bytes.", examples=[48211])
+    url: str = Field(examples=["/api/v1/studies/organs/trials/17/artifacts/predictions.png"])
 
 
 class TrialDetail(Trial):
@@ -149,17 +149,17 @@ class BestDetail(Best):
 class Figure(BaseModel):
     """Plotly JSON; `reason` says why nothing is drawn, `note` what was left out."""
 
-    data: list[dict[str, Any]]
-    layout: dict[str, Any]
-    reason: str | None
-    note: str | None
+    data: list[dict[str, Any]] = Field(examples=[[{"type": "scatter", "x": [0, 1], "y": [0.7, 0.8]}]])
+    layout: dict[str, Any] = Field(examples=[{"height": 320}])
+    reason: str | None = Field(examples=["No trial is complete yet."])
+    note: str | None = Field(examples=["500 of 10000 trials are shown."])
 
 
 class Table(BaseModel):
     """A figure's numbers."""
 
-    columns: list[str]
-    rows: list[list[Any]]
+    columns: list[str] = Field(examples=[["trial", "dice", "loss"]])
+    rows: list[list[Any]] = Field(examples=[[[17, 0.8123, "focal"]]])
     reason: str | None
     note: str | None
 
@@ -204,7 +204,7 @@ class Enqueue(BaseModel):
 class Created(BaseModel):
     """The trial that was put into the queue."""
 
-    number: int
+    number: int = Field(examples=[18])
 
 
 class Health(BaseModel):

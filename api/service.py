@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from api.remembered import Newest
+from api.standing import Standing
 from tuner.artifacts import Artifacts
 from tuner.errors import ConfigError
-from tuner.figure_numbers import LossNumbers
+from tuner.figures.numbers import LossNumbers
 from tuner.settings import Settings
+from tuner.store.newest import Newest
 from tuner.store.store import Store
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -94,6 +95,8 @@ class Service:
     config: ServiceSettings
     leaderboards: Newest[list[LossNumbers]] = field(default_factory=Newest)
     """Of the newest revision of each study: epochs and life signs change none, so most polls find theirs here."""
+    standings: Newest[Standing] = field(default_factory=Newest)
+    """What pages of studies say beside, remembered likewise."""
 
 
 def host_of(header: str) -> str:

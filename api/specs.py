@@ -9,6 +9,7 @@ import tuner
 from api.service import Service
 from tuner.errors import SpecError
 from tuner.launch.machine import threads_each
+from tuner.launch.networks import weights_names
 from tuner.registry import Scalar
 from tuner.spec import StudySpec, load_spec
 from tuner.store.records import NewStudy, StudyRecord
@@ -24,6 +25,11 @@ def read_posted(content: Any, data_root: Path | None) -> StudySpec:
     problems = [
         f"dataset.{key}: {value!r} leads out of the data root; name a folder below it"
         for key, value in _texts(spec.base.dataset)
+        if _escapes(value, data_root)
+    ]
+    problems += [
+        f"model.weights: {value!r} leads out of the data root; name a file below it"
+        for value in weights_names(spec)
         if _escapes(value, data_root)
     ]
     if spec.total > MOST_TRIALS:

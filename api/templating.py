@@ -16,7 +16,7 @@ from api import static_files
 from api.charts import CHARTS
 from api.deps import tag_of, unless_matches
 from tuner.analysis import family_of
-from tuner.figure_numbers import label
+from tuner.figures.numbers import label
 
 POLL = "x-poll"
 """Header of the polls of open pages."""
@@ -74,12 +74,16 @@ def page(
     place = (request.url.path, request.url.query)
     found = state.recent.get(place) if POLL in request.headers else None
     if found is None:
-        tag = tag_of(revision())
-        content = state.remembered.get(
-            (tag, template, *place), lambda: render(template, request, **context()).encode("utf-8", "replace")
-        )
-        state.recent.put(place, tag, content)
-        found = tag, content
+
+        def make() -> tuple[str, bytes]:
+            tag = tag_of(revision())
+            content = state.remembered.get(
+                (tag, template, *place), lambda: render(template, request, **context()).encode("utf-8", "replace")
+            )
+            return tag, content
+
+        found = state.service.store.at_once(make)
+        state.recent.put(place, *found)
     tag, content = found
     unless_matches(request, tag)
     headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Cookie"}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.analysis import noise
-from tuner.figure_numbers import LossNumbers
+from tuner.figures.numbers import LossNumbers
 
 CLEAR = 2.0
 """A lead counts when it is this many times the noise."""

@@ -14,7 +14,12 @@ MAX_BYTES = 1_000_000
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loader without aliases (they can grow a small file without bound) that reads `1e-3` as a number."""
+    """Safe loader that reads `1e-3` as a number and `2026-01-31` as the text that it is: no option is a date."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as PyYAML has it)
+        first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
 _Loader.add_implicit_resolver(
@@ -74,6 +79,8 @@ def parse_yaml(text: str, *, source: str | None = None) -> YamlDocument:
         raise SpecError([f"not valid YAML: {error}"], where=source) from None
     except RecursionError:
         raise SpecError(["nested too deeply"], where=source) from None
+    except (ValueError, KeyError, TypeError, AttributeError):  # PyYAML does not check that `!!int` stands before one
+        raise SpecError(["not valid YAML: a value is not what its tag (`!!…`) says"], where=source) from None
     finally:
         loader.dispose()
 

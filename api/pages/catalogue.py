@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from api.charts import answer
 from api.deps import FiguresDep, ServiceDep
-from api.samples import dataset_view, sample_picture
+from api.samples import CLASSES_BY_FILES, dataset_view, sample_picture
 from api.templating import page
 from tuner.data.catalogue import DATASETS
 from tuner.losses.catalogue import FAMILIES, LOSSES
@@ -68,6 +68,8 @@ def show_datasets(request: Request, service: ServiceDep, figures: FiguresDep) ->
     def context() -> dict[str, Any]:
         return {
             "datasets": [(entry, dataset_view(service, entry)) for entry in DATASETS.values()],
+            "by_files": CLASSES_BY_FILES,
+            "used": figures.studies_with_dataset(),
             "models": list(MODELS.values()),
             "data_root": service.config.settings.data_root,
         }
@@ -85,9 +87,9 @@ def show_sample(folder: str, index: int, service: ServiceDep) -> Response:
 @router.get("/workers")
 def show_workers(request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
     """Show who works, where and on what."""
-    workers = service.store.workers()
+    workers, aside = service.store.workers(), service.store.aside()
 
     def revision() -> str:
         return f"{figures.overview_revision()}-{'-'.join(str(worker['last_seen']) for worker in workers)}"
 
-    return page(request, "workers.html", revision, lambda: {"workers": workers})
+    return page(request, "workers.html", revision, lambda: {"workers": workers, "aside": aside})

@@ -1,7 +1,7 @@
 """Trials side by side: what differs, curves over each other, classes, and the wall of predictions."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -12,12 +12,13 @@ from api.routes.figures import csv_answer
 from api.service import Service
 from api.templating import page
 from tuner.errors import SpecError
-from tuner.figure_numbers import label
+from tuner.figures.numbers import label
 from tuner.store.reading_figures import FigureReading
 
 router = APIRouter()
 
 TrialsQuery = Annotated[str, Query(max_length=200, pattern=r"^[0-9, ]*$")]
+ByQuery = Annotated[Literal["loss", "family"] | None, Query()]
 
 MOST = 8
 MOST_EPOCHS = 200
@@ -32,12 +33,14 @@ def show_comparison(
     service: ServiceDep,
     figures: FiguresDep,
     trials: TrialsQuery = "",
+    by: ByQuery = None,
 ) -> Response:
-    """Compare the named trials; none named: the best of each of the leading losses."""
+    """Compare the named trials; none named: the best of the leading losses, of every loss, or of each family."""
 
     def context() -> dict[str, Any]:
-        chosen = _numbers(trials) or _best_of_each(service, figures, name)
-        return comparison(service, figures, name, chosen)
+        chosen = _numbers(trials)
+        words = {"by": None if chosen else by or "leaders"}
+        return comparison(service, figures, name, chosen or _best_of_each(service, figures, name, by)) | words
 
     return page(request, "compare.html", lambda: service.store.revision(name), context)
 
@@ -47,7 +50,7 @@ def download_comparison(
     name: StudyName, service: ServiceDep, figures: FiguresDep, trials: TrialsQuery = ""
 ) -> Response:
     """Return the curves of a comparison as CSV, a row an epoch of a trial."""
-    numbers = _numbers(trials) or _best_of_each(service, figures, name)
+    numbers = _numbers(trials) or _best_of_each(service, figures, name, None)
     record = service.store.study(name)
     losses = {number: service.store.trial(name, number)["loss"] for number in numbers}
     curves = figures.curves_of(record, numbers, most=MOST_EPOCHS)
@@ -90,6 +93,7 @@ def comparison(service: Service, figures: FigureReading, name: str, numbers: Seq
             for number in numbers
             for rows in (curves.get(number, []),)
         ],
+        "thinned": max((c["history"][-1]["epoch"] for c in columns if c["history"]), default=0) > MOST_EPOCHS,
         "wall": _wall(columns),
     }
 
@@ -120,6 +124,8 @@ def _numbers(text: str) -> list[int]:
     return found
 
 
-def _best_of_each(service: Service, figures: FigureReading, name: str) -> list[int]:
-    losses = Drawing(service, figures, name).losses()
-    return [n.best_trial for n in losses if n.best_trial is not None][:LEADERS]
+def _best_of_each(service: Service, figures: FigureReading, name: str, by: str | None) -> list[int]:
+    ranked = [n for n in Drawing(service, figures, name).losses() if n.best_trial is not None]
+    if by == "family":
+        ranked = list({n.family: n for n in reversed(ranked)}.values())[::-1]
+    return [n.best_trial for n in ranked if n.best_trial is not None][: MOST if by else LEADERS]

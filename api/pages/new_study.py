@@ -12,7 +12,7 @@ from api.templating import page
 from tuner.config import TrainConfig
 from tuner.data.catalogue import DATASETS
 from tuner.errors import SpecError, TunerError
-from tuner.losses.catalogue import FAMILIES, LOSSES
+from tuner.losses.catalogue import FAMILIES, LOSSES, competing_name
 from tuner.metrics.catalogue import METRICS
 from tuner.models.catalogue import MODELS
 from tuner.search.catalogue import PRUNERS, SAMPLERS
@@ -149,7 +149,7 @@ def _short(losses: list[str]) -> list[str]:
     for family in FAMILIES:
         members = [name for name, entry in LOSSES.items() if entry.family == family]
         chosen = [name for name in members if name in losses]
-        found += [family] if members and chosen == members else chosen
+        found += [family] if members and chosen == members else [competing_name(name) for name in chosen]
     return ["all"] if found == [f for f in FAMILIES if any(e.family == f for e in LOSSES.values())] else found
 
 

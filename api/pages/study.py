@@ -11,12 +11,14 @@ from api.routes.figures import written_csv
 from api.schemas import Order, Sort, State
 from api.service import Service
 from api.specs import stored_spec, written_spec
+from api.standing import Standing
 from api.templating import page, render
 from api.verdict import Verdict, judge
 from tuner.errors import ConflictError, TunerError
-from tuner.figure_numbers import LossNumbers, label
+from tuner.figures.numbers import LossNumbers, label
 from tuner.store.reading_figures import FigureReading
 from tuner.store.records import StudyRecord
+from tuner.store.rows import AnyRow
 
 router = APIRouter()
 
@@ -86,31 +88,39 @@ class StudyView:
     def context(self) -> dict[str, Any]:
         """Return what the template needs."""
         status = self.service.store.status(self.study.name)
-        losses = self.drawing.losses()
-        verdict = self._verdict(losses, status["best"])
-        values = [value for n in losses for _, value in n.values]
-        epochs = self._epochs()
+        standing = self.service.standings.get(self.study.identity, self.study.revision, self._standing)
         return {
             "study": status,
             "record": self.study,
             "metric": self.study.objectives[0]["metric"],
             "maximizes": self.maximizes,
-            "losses": losses,
-            "options": self._best_options(losses),
-            "families": family_rows(losses),
-            "verdict": verdict,
-            "scale": _scale(values, self.maximizes),
+            "losses": standing.losses,
+            "options": standing.options,
+            "families": standing.families,
+            "verdict": standing.verdict,
+            "scale": standing.scale(self.maximizes),
+            "dots_shown": standing.dots_shown,
             "running": self._running(),
-            "epochs": epochs,
+            "epochs": self._epochs(),
             "eta": time_left(self.figures, self.study.study_id, status),
-            "failures": self.figures.failures(self.study),
+            "failures": standing.failures,
             "dimensions": list(self.study.space),
             "shared": [d.name for d in self.study.space.shared],
             "best_params": best_options(status["best"]),
-            "spec": written_spec(self.study),
+            "spec": standing.spec,
             "any_worker": any(w["study_id"] is None for w in self.service.store.workers()),
             "several": len(self.study.objectives) > 1,
         }
+
+    def _standing(self) -> Standing:
+        losses = self.drawing.losses()
+        return Standing(
+            losses,
+            self._best_options(losses),
+            self._verdict(losses, self.service.store.status(self.study.name)["best"]),
+            self.figures.failures(self.study),
+            written_spec(self.study),
+        )
 
     def _verdict(self, losses: list[LossNumbers], best: Mapping[str, Any] | None) -> Verdict:
         sample: list[dict[str, Any]] = []
@@ -137,11 +147,13 @@ class StudyView:
 
     def _running(self) -> list[dict[str, Any]]:
         running = self.figures.running(self.study)
-        curves = self.figures.curves_of(self.study, [row["number"] for row in running], most=SPARK)
+        curves: dict[int, list[AnyRow]] = {}
+        for point in self.figures.curves([row["trial_id"] for row in running], most=SPARK):
+            curves.setdefault(point.trial_id, []).append(point)
         values = [point.value for curve in curves.values() for point in curve]
         low, high = (min(values), max(values)) if values else (0.0, 1.0)
         for row in running:
-            curve = curves.get(row["number"], [])
+            curve = curves.get(row["trial_id"], [])
             row["curve"] = [point.value for point in curve]
             row["epoch"] = curve[-1].epoch if curve else 0
             row["last"] = curve[-1].value if curve else None
@@ -164,19 +176,6 @@ def time_left(figures: FigureReading, study_id: int, status: Mapping[str, Any]) 
     return None if mean is None else left * mean / workers
 
 
-def family_rows(losses: list[LossNumbers]) -> list[dict[str, Any]]:
-    """Return the survey's families, best first: their best loss, and how many trials they had."""
-    found: dict[str, dict[str, Any]] = {}
-    for n in losses:
-        row = found.setdefault(
-            n.family,
-            {"family": n.family, "best": n.best, "loss": n.loss, "trial": n.best_trial, "tried": 0, "losses": 0},
-        )
-        row["tried"] += n.tried
-        row["losses"] += 1
-    return list(found.values())
-
-
 def best_options(best: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     """Return the parameters of the best trial, those of its loss first."""
     if best is None:
@@ -191,15 +190,3 @@ def full_configuration(record: StudyRecord, params: Mapping[str, Any]) -> dict[s
         return stored_spec(record).config(params).as_dict()
     except TunerError:
         return None
-
-
-def _scale(values: list[float], maximizes: bool) -> tuple[float, float]:
-    """Return the ends of the leaderboard's scale: a few collapsed trials must not squeeze all others together."""
-    if not values:
-        return 0.0, 1.0
-    ranked = sorted(values)
-    first, third = ranked[len(ranked) // 4], ranked[3 * len(ranked) // 4]
-    reach = 2 * (third - first)
-    if maximizes:
-        return max(ranked[0], first - reach), ranked[-1]
-    return ranked[0], min(ranked[-1], third + reach)

@@ -13,7 +13,7 @@ from api.routes.trials import artifact_url
 from api.service import Service
 from api.specs import stored_spec
 from api.templating import page
-from tuner.figure_numbers import axis_of, label
+from tuner.figures.numbers import axis_of, label
 from tuner.registry import Scalar
 from tuner.store.reading_figures import FigureReading
 from tuner.store.records import StudyRecord

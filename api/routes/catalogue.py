@@ -1,14 +1,19 @@
 """What a study can name, and who works."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.deps import ServiceDep
+from api.deps import FiguresDep, ServiceDep
 from api.routes.errors import errors
-from api.schemas import Document, Worker
+from api.row_schemas import DatasetRow, LossRow, ModelRow
+from api.samples import CLASSES_BY_FILES, dataset_view
+from api.schemas import Worker
+from api.service import Service
 from tuner.data.catalogue import DATASETS
+from tuner.data.entry import DatasetEntry
 from tuner.losses.catalogue import LOSSES
 from tuner.losses.entry import LossEntry
 from tuner.models.catalogue import MODELS
@@ -33,44 +38,43 @@ def loss_document(entry: LossEntry) -> dict[str, Any]:
     }
 
 
-@router.get("/losses", summary="List losses", response_model=list[Document])
+@router.get("/losses", summary="List losses", response_model=list[LossRow])
 def list_losses() -> Response:
     """Return the document of `tuner losses --json`."""
     return _json([loss_document(entry) for entry in LOSSES.values()])
 
 
-@router.get("/datasets", summary="List data sets", response_model=list[Document])
-def list_datasets() -> Response:
-    """Return every data set that a study can name, with its options."""
-    return _json(
-        [
-            {
-                "name": entry.name,
-                "summary": entry.summary,
-                "classes": list(entry.class_names),
-                "options": [option.as_dict() for option in entry.options],
-                "layout": entry.layout,
-                "how_to_get": entry.how_to_get,
-            }
-            for entry in DATASETS.values()
-        ]
-    )
+@router.get("/datasets", summary="List data sets", response_model=list[DatasetRow])
+def list_datasets(service: ServiceDep, figures: FiguresDep) -> Response:
+    """Return every data set that a study can name, with its options and what was prepared of it on this machine."""
+    used = figures.studies_with_dataset()
+    return _json([dataset_document(service, entry, used.get(entry.name, [])) for entry in DATASETS.values()])
 
 
-@router.get("/models", summary="List models", response_model=list[Document])
+def dataset_document(service: Service, entry: DatasetEntry, studies: Sequence[str]) -> dict[str, Any]:
+    """Return a data set with what this machine knows of it."""
+    prepared = dataset_view(service, entry)
+    return {
+        "name": entry.name,
+        "summary": entry.summary,
+        "classes": list(entry.class_names) or None,
+        "classes_note": None if entry.class_names else CLASSES_BY_FILES,
+        "options": [option.as_dict() for option in entry.options],
+        "layout": entry.layout,
+        "how_to_get": entry.how_to_get,
+        "prepared": [
+            {key: p[key] for key in ("fingerprint", "cases", "samples", "validation", "size")}
+            | {"classes": [name for name, _ in p["frequencies"]], "frequencies": [s for _, s in p["frequencies"]]}
+            for p in prepared
+        ],
+        "studies": list(studies),
+    }
+
+
+@router.get("/models", summary="List models", response_model=list[ModelRow])
 def list_models() -> Response:
     """Return every network that a study can name, with its options."""
-    return _json(
-        [
-            {
-                "name": entry.name,
-                "summary": entry.summary,
-                "paper": entry.paper,
-                "options": [option.as_dict() for option in entry.options],
-            }
-            for entry in MODELS.values()
-        ]
-    )
+    return _json([entry.as_dict() for entry in MODELS.values()])
 
 
 @router.get("/workers", summary="List live workers", response_model=list[Worker])

@@ -13,7 +13,7 @@ from api.drawing import Drawing, Wish
 from api.remembered import Remembered
 from api.routes.errors import READ, content
 from api.schemas import Figure, FigureFormat, FigureName, Table
-from tuner import figure_parts
+from tuner import figures as drawing
 
 router = APIRouter(tags=["figures"])
 
@@ -53,7 +53,7 @@ def read_figure(
     return answer
 
 
-def _written(drawn: figure_parts.Figure, format: str) -> bytes:
+def _written(drawn: drawing.Figure, format: str) -> bytes:
     if format == "plotly":
         return json.dumps(drawn.as_dict(), separators=(",", ":")).encode()
     if format == "table":

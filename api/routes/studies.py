@@ -131,7 +131,7 @@ def export_study(
     remembered: Remembered = request.app.state.remembered
 
     def make() -> bytes:
-        config = export_trial(service.store, name, number=trial, artifacts=service.artifacts.root)
+        config = export_trial(service.store, name, number=trial, artifacts=service.artifacts)
         return render(config, format).encode()
 
     suffix, media_type = _FORMS[format]

@@ -23,6 +23,8 @@ const plotly = () => {
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
 const SERIES = ["#0d9488", "#e07b00", "#3b82f6", "#c026a3", "#8a8f00", "#dc2626", "#7c6f64", "#0ea5e9", "#65a30d"];
 const WAIT = 15_000;
+const MOST_ROWS = 500;
+const DASHES = ["solid", "dash", "dot", "dashdot"];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -112,16 +114,25 @@ const cell = (value) => {
   return box;
 };
 
+// The table of curves that the page itself carries: a row an epoch, a column a curve.
+const seriesTable = (figure) => {
+  const { data } = seriesOf(figure);
+  const epochs = [...new Set(data.flatMap((line) => line.x))].sort((a, b) => a - b);
+  const at = data.map((line) => new Map(line.x.map((x, index) => [x, line.y[index]])));
+  return { columns: ["epoch", ...data.map((line) => line.name)], rows: epochs.map((x) => [x, ...at.map((own) => own.get(x) ?? null)]) };
+};
+
 const showTable = async (figure) => {
   const box = figure.querySelector(".tabled");
-  const answer = await fetch(addressOf(figure, "table"));
-  if (!answer.ok) return;
-  const { columns, rows } = await answer.json();
+  const answer = figure.dataset.series ? null : await fetch(addressOf(figure, "table"));
+  if (answer && !answer.ok) return;
+  const { columns, rows } = answer ? await answer.json() : seriesTable(figure);
   const table = document.createElement("table");
   const head = table.createTHead().insertRow();
   for (const name of columns) { const title = document.createElement("th"); title.scope = "col"; title.textContent = name; head.append(title); }
   const body = table.createTBody();
-  for (const row of rows.slice(0, 500)) body.insertRow().append(...row.map(cell));
+  for (const row of rows.slice(0, MOST_ROWS)) body.insertRow().append(...row.map(cell));
+  if (rows.length > MOST_ROWS) table.createCaption().textContent = `The first ${MOST_ROWS} of ${rows.length} rows; the CSV has all of them.`;
   box.replaceChildren(rows.length ? table : document.createTextNode("nothing yet"));
 };
 
@@ -155,6 +166,9 @@ const refresh = async (figure, force = false) => {
   }
 };
 
+// Beyond four lines colours alone are hard to tell apart.
+const dashOf = (line, index) => (line.strong && index < 4 ? "solid" : DASHES[index % DASHES.length]);
+
 const seriesOf = (figure) => {
   const given = JSON.parse(figure.dataset.series);
   const lines = given.curves
@@ -163,7 +177,7 @@ const seriesOf = (figure) => {
   return {
     data: lines.map((line, index) => ({
       type: "scatter", mode: line.x.length > 1 ? "lines" : "markers", name: line.name, x: line.x, y: line.y, connectgaps: true,
-      line: { color: SERIES[index % SERIES.length], width: line.strong || lines.length === 1 ? 2.5 : 1.2 },
+      line: { color: SERIES[index % SERIES.length], width: line.strong || lines.length === 1 ? 2.5 : 1.4, dash: dashOf(line, index) },
       hovertemplate: `${line.name}: %{y:.4f}<extra></extra>`,
     })),
     layout: {

@@ -201,6 +201,18 @@ def test_catalogues(reader: httpx.Client) -> None:
     assert isinstance(reader.get(f"{V1}/workers").json(), list)
 
 
+def test_classes_that_files_decide_are_not_said_to_be_none(reader: httpx.Client) -> None:
+    """An empty list of classes reads as if a data set had none; what was prepared here has names."""
+    rows = {row["name"]: row for row in reader.get(f"{V1}/datasets").json()}
+
+    assert rows["folder"]["classes"] is None
+    assert "files decide" in rows["folder"]["classes_note"]
+    assert "liver" in rows["synapse"]["classes"]
+    assert rows["phantom"]["prepared"][0]["classes"] == rows["phantom"]["classes"]
+    assert len(rows["phantom"]["prepared"][0]["frequencies"]) == 9
+    assert rows["phantom"]["studies"] == ["organs", "fresh", "rested", "goals"]
+
+
 def test_signs_of_life(reader: httpx.Client) -> None:
     """Machines that watch the service look here."""
     assert reader.get("/healthz").json() == {"status": "ok"}
@@ -220,7 +232,8 @@ def test_head_is_get_without_a_body(reader: httpx.Client, path: str) -> None:
 
 def test_openapi_describes_every_route(reader: httpx.Client) -> None:
     """Clients are generated from it: names, descriptions, error bodies."""
-    paths = reader.get("/openapi.json").json()["paths"]
+    document = reader.get("/openapi.json").json()
+    paths = document["paths"]
 
     names = []
     for path, methods in paths.items():
@@ -230,6 +243,8 @@ def test_openapi_describes_every_route(reader: httpx.Client) -> None:
             assert route["description"], path
             if path.startswith(V1):
                 assert "401" in route["responses"], (path, method)
+            assert {"token": []} in route["security"]
+    assert set(document["components"]["securitySchemes"]) == {"token"}
     assert len(set(names)) == len(names)
 
 

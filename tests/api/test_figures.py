@@ -1,6 +1,7 @@
 """Figures: numbers against plain Python, pictures against plotly's own classes."""
 
 import csv
+import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,13 +10,23 @@ import httpx
 import numpy as np
 import pytest
 
-from api.remembered import Newest
 from api.verdict import judge
 from tests.api.test_contract import STUDY, V1
 from tests.store.examples import SPACE, new_study, run_all
-from tuner.figure_numbers import Bar as TimelineBar
-from tuner.figure_numbers import LossNumbers, Point, axis_of, busy_share, contour
-from tuner.importance import explained, importances
+from tuner.figures import (
+    draw_contour,
+    draw_curves,
+    draw_history,
+    draw_importance,
+    draw_losses,
+    draw_parallel,
+    draw_slice,
+    draw_timeline,
+)
+from tuner.figures.numbers import Axis, Curve, History, LossNumbers, Panel, Point, axis_of, busy_share, contour
+from tuner.figures.numbers import Bar as TimelineBar
+from tuner.importance import Importance, explained, importances
+from tuner.store.newest import Newest
 from tuner.store.reading_figures import FigureReading
 from tuner.store.store import Store
 
@@ -91,6 +102,28 @@ def test_history_keeps_every_record_when_it_is_thinned(store: Store) -> None:
     assert found.total == 60
     assert [row.number for row in found.rows if row.record] == records
     assert 7 <= len(found.rows) <= 7 + len(records)
+
+
+def test_what_is_thinned_says_so() -> None:
+    """Ten thousand trials do not fit on a screen; who takes five hundred for all of them is misled."""
+    points = [Point(i, 0.5 + i / 100, "dice", {"train.lr": 1e-3, "train.batch_size": 8}) for i in range(20)]
+    curve = Curve(0, "dice", "COMPLETE", list(range(1, 300, 3)), [0.1] * 100)
+
+    assert "1 of 9 trials" in (draw_curves([curve], 9, "dice", 0, most_epochs=120).note or "")
+    assert "120 of 298 epochs" in (draw_curves([curve], 1, "dice", 0, most_epochs=120).note or "")
+    assert draw_curves([curve], 1, "dice", 0, most_epochs=300).note is None
+    spread = [dataclasses.replace(_loss("dice", 0.9), complete=700, values=[(1, 0.9), (2, 0.8)])]
+    assert draw_losses(spread, "dice").note == "2 of 700 trials are shown"
+    assert draw_history(History([(0, 0.5, "dice")], [(0, 0.5)], 10_000), "dice").note == "1 of 10,000 trials are shown"
+    axes = [Axis("train.lr", True, (), 1e-4, 1e-2), Axis("train.batch_size", False, (), 4, 16)]
+    drawn = [
+        draw_parallel(axes, points, "maximize", "dice", 10_000),
+        draw_slice([Panel(axes[0], [1e-3] * 20, points)], 10_000, "dice"),
+        draw_contour(contour(axes[0], axes[1], points), "dice", 10_000),
+        draw_importance([Importance("train.lr", 0.5, 20)], 10_000, 20),
+        draw_timeline([TimelineBar(0, "dice", "COMPLETE", None, "node1", 0.0, 1.0)], 10_000),
+    ]
+    assert all("of 10,000" in (figure.note or "") for figure in drawn)
 
 
 def test_thinning_keeps_the_best_and_spreads_the_rest(store: Store) -> None:

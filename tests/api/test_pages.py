@@ -1,5 +1,6 @@
 """Pages as a server gives them: everything is there, markup in names is text, nothing comes from elsewhere."""
 
+import asyncio
 import csv
 import os
 import re
@@ -8,7 +9,11 @@ from pathlib import Path
 import httpx
 import optuna
 import pytest
+from sqlalchemy import event
 
+from api.app import create_app
+from api.service import ServiceSettings
+from tests.api.conftest import settings_in
 from tests.api.test_contract import STUDY, V1
 from tuner.losses.catalogue import LOSSES
 from tuner.store.store import Store
@@ -87,6 +92,39 @@ def test_curves_can_be_saved(reader: httpx.Client) -> None:
     assert [float(row["dice"]) for row in rows if row["trial"] == str(number)] == [row["value"] for row in epochs]
     assert f"compare.csv?trials={number},0" in reader.get(f"/studies/organs/compare?trials={number},0").text
     assert reader.get("/studies/organs/trials/99999/curves.csv").status_code == 404
+
+
+def test_the_best_of_each_loss_and_family_stand_side_by_side(reader: httpx.Client) -> None:
+    """The survey's qualitative figure, live: one column a loss, or a family, on the same cases."""
+    families = {row["family"] for row in reader.get(f"{V1}/losses").json()}
+    by_loss = reader.get("/studies/organs/compare?by=loss", headers=HTML).text
+    by_family = reader.get("/studies/organs/compare?by=family", headers=HTML).text
+
+    assert "8 trials, at the best epoch of each" in by_loss
+    assert "wall-table" in by_loss
+    assert f"{len(families) - 1} trials" in by_family, "no boundary loss competes in the demo"
+    assert "compare?by=loss#wall" in reader.get("/studies/organs", headers=HTML).text
+
+
+def test_an_unchanged_study_costs_one_connection_and_few_statements(folder: Path) -> None:
+    """Each is a way to the database server and back, on a page that fifty people leave open."""
+    statements: list[str] = []
+    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+        app = create_app(store, ServiceSettings(settings_in(folder)))
+        event.listen(store._database.reader, "before_cursor_execute", lambda *found: statements.append(found[2]))
+        event.listen(store._database.reader, "checkout", lambda *found: statements.append("connect"))
+
+        async def ask(path: str) -> int:
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+                return (await client.get(path, headers=HTML)).status_code
+
+        assert asyncio.run(ask("/studies/goals")) == 200
+        statements.clear()
+        assert asyncio.run(ask("/studies/goals?_=1")) == 200
+
+    assert statements.count("connect") == 1
+    assert len(statements) <= 12, statements
 
 
 def test_running_studies_say_how_long_they_take(writer: httpx.Client, folder: Path) -> None:

@@ -20,16 +20,22 @@ pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of the demo on a PostgreSQL server of its own."""
+def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceSettings]:
+    """The demo on a PostgreSQL server of its own."""
     folder: Path = tmp_path_factory.mktemp("postgres")
     with running_server() as server:
         settings = Settings.resolve(
             {}, storage=server.new_database(), artifacts=folder / "artifacts", cache=folder / "cache"
         )
         demo.build(settings.storage, folder)
-        with served(ServiceSettings(settings)) as url, httpx.Client(base_url=url, timeout=60) as client:
-            yield client
+        yield ServiceSettings(settings)
+
+
+@pytest.fixture(scope="module")
+def reader(config: ServiceSettings) -> Iterator[httpx.Client]:
+    """A client of the demo."""
+    with served(config) as url, httpx.Client(base_url=url, timeout=60) as client:
+        yield client
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -56,30 +62,19 @@ def test_sorts(reader: httpx.Client, sort: str) -> None:
     assert answer.json()["items"]
 
 
-def test_several_services_answer_alike_and_see_each_other(tmp_path: Path) -> None:
+def test_several_services_answer_alike_and_see_each_other(config: ServiceSettings, reader: httpx.Client) -> None:
     """The service holds no state: behind a balancer, any of several may answer, and none an old thing."""
-    with running_server() as server:
-        settings = Settings.resolve(
-            {}, storage=server.new_database(), artifacts=tmp_path / "artifacts", cache=tmp_path / "cache"
-        )
-        demo.build(settings.storage, tmp_path)
-        config = ServiceSettings(settings)
-        with (
-            served(config) as first,
-            served(config) as second,
-            httpx.Client(base_url=first, timeout=60) as one,
-            httpx.Client(base_url=second, timeout=60) as other,
-        ):
-            for path in (f"{V1}/studies/rested", f"{V1}/studies/rested/trials?sort=value", "/studies/rested"):
-                answers = [client.get(path, headers={"Accept": "*/*"}) for client in (one, other, one)]
-                assert len({answer.content for answer in answers}) == 1, path
-                assert len({answer.headers["ETag"] for answer in answers}) == 1, path
-            tag = other.get("/studies/rested").headers["ETag"]
-            assert one.post(f"{V1}/studies/rested/resume", json={}).status_code == 200
-            assert other.get("/studies/rested", headers={"If-None-Match": tag}).status_code == 200
-            assert other.get(f"{V1}/studies/rested").json()["phase"] != "paused"
-            assert other.post(f"{V1}/studies/rested/pause").status_code == 200
-            assert one.get(f"{V1}/studies/rested").json()["phase"] == "paused"
+    with served(config) as second, httpx.Client(base_url=second, timeout=60) as other:
+        for path in (f"{V1}/studies/rested", f"{V1}/studies/rested/trials?sort=value", "/studies/rested"):
+            answers = [client.get(path, headers={"Accept": "*/*"}) for client in (reader, other, reader)]
+            assert len({answer.content for answer in answers}) == 1, path
+            assert len({answer.headers["ETag"] for answer in answers}) == 1, path
+        tag = other.get("/studies/rested").headers["ETag"]
+        assert reader.post(f"{V1}/studies/rested/resume", json={}).status_code == 200
+        assert other.get("/studies/rested", headers={"If-None-Match": tag}).status_code == 200
+        assert other.get(f"{V1}/studies/rested").json()["phase"] != "paused"
+        assert other.post(f"{V1}/studies/rested/pause").status_code == 200
+        assert reader.get(f"{V1}/studies/rested").json()["phase"] == "paused"
 
 
 def test_signs_of_life(reader: httpx.Client) -> None:

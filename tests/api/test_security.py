@@ -1,11 +1,15 @@
 """Who may do what: tokens, sessions, origins, hosts, sizes, paths, markup."""
 
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from api.remembered import Remembered
 from api.service import ServiceSettings
 from api.specs import read_posted
 from tests.api.conftest import served, settings_in
@@ -198,6 +202,20 @@ def test_the_content_policy_is_strict(reader: httpx.Client) -> None:
         ("GET", f"{STUDY}/figures/slice?param=nope", 422),
         ("GET", f"{STUDY}/figures/importance?loss=nope", 422),
         ("GET", f"{STUDY}/trials?loss=%00", 404),
+        ("GET", f"{STUDY}/figures/slice?" + "&".join(["param=train.lr"] * 50), 422),
+        ("GET", f"{STUDY}/figures/history?format=exe", 422),
+        ("GET", f"{STUDY}/export?format=pickle", 422),
+        ("GET", "/studies/organs?offset=-1", 422),
+        ("GET", "/studies/organs?offset=99999999999999999999", 422),
+        ("GET", "/studies/organs?sort=__class__", 422),
+        ("GET", "/studies/organs/compare?trials=1,2,3,4,5,6,7,8,9", 422),
+        ("GET", "/studies/organs/compare?trials=99999999999", 422),
+        ("GET", "/studies/organs/compare?by=luck", 422),
+        ("GET", "/studies/organs/trials/0/pictures/..%2f..%2ftuner.db", 404),
+        ("GET", "/datasets/..%2f..%2f/samples/0.png", 404),
+        ("GET", "/datasets/phantom-0123456789abcdef/samples/-1.png", 404),
+        ("GET", "/?search=" + "x" * 300, 422),
+        ("TRACE", STUDY, 405),
     ],
 )
 def test_every_error_has_the_one_shape(reader: httpx.Client, method: str, path: str, status: int) -> None:
@@ -221,6 +239,69 @@ def test_broken_bodies_are_the_clients_fault(writer: httpx.Client, content: byte
     error_of(answer)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x: 2026-99-99",
+        "x: !!int z",
+        "x: !!timestamp soon",
+        "x: !!python/object/apply:os.system [id]",
+        "a: &a [*a]",
+        "- " * 2000,
+        "dataset: phantom\nname: '<script>'",
+        "dataset: phantom\nname: '../outside'",
+        "dataset: {name: folder, folder: ../../etc}",
+        "dataset: phantom\nbudget: {trials: 1000000000}",
+    ],
+)
+def test_broken_study_files_are_explained(reader: httpx.Client, text: str) -> None:
+    """What people type into the form is checked at every key; none of it may run, hang or break the page."""
+    answer = reader.post("/new/check", json={"yaml": text})
+
+    assert answer.status_code == 200
+    assert answer.json()["problems"]
+
+
+@pytest.mark.parametrize("path", ["/new", "/new/draft", "/new/check", "/login", f"{STUDY}/trials", f"{STUDY}/resume"])
+def test_every_write_bounds_its_body(reader: httpx.Client, path: str) -> None:
+    """One route without the bound would be the one that is found."""
+    answer = reader.post(path, content=(b"x" * 65536 for _ in range(50)))
+
+    assert answer.status_code == 413
+    error_of(answer)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(reader: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens connections and says nothing must not take all that there are."""
+    monkeypatch.setattr("api.guard.BODY_S", 0.2)
+    port = reader.base_url.port or 0
+    with socket.create_connection(("127.0.0.1", port), 20) as silent:
+        silent.sendall(f"POST {STUDY}/pause HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{{".encode())
+        answer = silent.recv(4096)
+
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert b"connection: close" in answer.lower()
+
+
+@pytest.mark.parametrize("token", ["x" * 50_000, "\u00e9", "a long random texT", f"{TOKEN}\t{TOKEN}"])
+def test_wrong_tokens_are_401(guarded: httpx.Client, token: str) -> None:
+    """However long, and whatever is in them."""
+    answer = guarded.post(f"{STUDY}/pause", headers=[(b"Authorization", b"Bearer " + token.encode())])
+
+    assert answer.status_code == 401
+    error_of(answer)
+
+
+def test_what_is_remembered_is_bounded_with_its_addresses() -> None:
+    """An address of fifty kilobytes may have a page of two: a thousand of them must not fill the memory."""
+    memory = Remembered(most_bytes=1_000_000)
+    for turn in range(100):
+        memory.get(("tag", f"{turn}" + "y" * 50_000), lambda: b"page")
+    again = [memory.get(("tag", f"{turn}" + "y" * 50_000), lambda: b"made again") for turn in (0, 99)]
+
+    assert again == [b"made again", b"page"]
+
+
 def test_errors_are_pages_for_people(reader: httpx.Client) -> None:
     """Somebody with a browser is not shown JSON."""
     answer = reader.get("/studies/<script>", headers={"Accept": "text/html"})
@@ -239,3 +320,26 @@ def test_posted_data_paths_stay_below_the_data_root(tmp_path: Path, path: str) -
     with pytest.raises(SpecError, match="leads out of the data root"):
         read_posted(study, tmp_path)
     assert read_posted({"dataset": {"name": "phantom", "validation": ["inside/case1"]}}, tmp_path).total
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        pytest.param({"model": {"name": "unet", "weights": "../elsewhere.pt"}}, id="fixed"),
+        pytest.param({"model": {"name": "unet", "weights": "/etc/weights.pt"}}, id="a whole path"),
+        pytest.param({"search": {"model.weights": ["a.pt", "../elsewhere.pt"]}}, id="searched"),
+        pytest.param({"search": {"model.name": ["unet"], "model.unet.weights": "~/a.pt"}}, id="of one of several"),
+    ],
+)
+def test_weights_of_a_posted_study_stay_below_the_data_root(section: dict[str, Any], tmp_path: Path) -> None:
+    """Whoever may post studies may not have any file of the workers' machines opened."""
+    with pytest.raises(SpecError, match=r"model.weights: .* leads out of the data root"):
+        read_posted({"dataset": {"name": "phantom"}, **section}, tmp_path)
+
+
+def test_code_that_a_posted_study_names_is_not_imported(tmp_path: Path) -> None:
+    """It is stored as text; `antigravity` opens a browser when it is imported."""
+    spec = read_posted({"dataset": {"name": "phantom"}, "model": {"entry": "antigravity:fly", "width": 3}}, tmp_path)
+
+    assert spec.config({}).model == {"name": "entry", "entry": "antigravity:fly", "width": 3}
+    assert "antigravity" not in sys.modules

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tuner.figure_numbers import Axis, Contour, Panel, Point, label
-from tuner.figure_parts import (
+from tuner.figures.numbers import Axis, Contour, Panel, Point, label
+from tuner.figures.parts import (
     ACCENT,
     SHADES,
     Figure,
@@ -44,7 +44,7 @@ def draw_importance(found: Sequence[Importance], total: int, used: int) -> Figur
     }
     layout = layout_of(
         xaxis=titled("share of the variance of the ranks") | {"tickformat": ".0%", "rangemode": "tozero"},
-        yaxis=titled("") | {"automargin": True},
+        yaxis=titled(""),
         height=max(200, 26 * len(shown) + 90),
     )
     rows = [(item.name, item.share, item.trials) for item in found]

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tuner.figure_numbers import Bar, Curve, History, LossNumbers, Point, busy_share
-from tuner.figure_parts import (
+from tuner.figures.numbers import Bar, Curve, History, LossNumbers, Point, busy_share
+from tuner.figures.parts import (
     ACCENT,
     QUIET,
     STATE_COLOURS,
@@ -53,8 +53,11 @@ def draw_history(history: History, metric: str) -> Figure:
     return Figure(traces, layout, ("trial", "loss", metric), rows, note=thinned(len(rows), history.total, "trials"))
 
 
-def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | None) -> Figure:
-    """Learning curves: pruned ones thin and dotted with a cross where they ended, the best one strong."""
+def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | None, most_epochs: int) -> Figure:
+    """Learning curves: pruned ones thin and dotted with a cross where they ended, the best one strong.
+
+    `most_epochs`: longer curves have lost points before they came here.
+    """
     if not curves:
         return nothing("No epoch has been reported yet.")
     styles: dict[str, dict[str, Any]] = {
@@ -85,13 +88,15 @@ def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | No
     traces += [
         _joined([c], f"best ({c.number})", {"color": ACCENT, "width": 3}, metric) for c in curves if c.number == best
     ]
+    longest = max(c.epochs[-1] for c in curves)
+    left_out = f"about {most_epochs} of {longest:,} epochs of each" if longest > most_epochs else None
     rows = [(c.number, c.loss, c.state, e, v) for c in curves for e, v in zip(c.epochs, c.values, strict=True)]
     return Figure(
         traces,
         layout_of(xaxis=titled("epoch"), yaxis=titled(metric)),
         ("trial", "loss", "state", "epoch", metric),
         rows,
-        note=thinned(len(curves), total, "trials"),
+        note="; ".join(filter(None, (thinned(len(curves), total, "trials"), left_out))) or None,
     )
 
 
@@ -126,13 +131,14 @@ def draw_losses(numbers: Sequence[LossNumbers], metric: str) -> Figure:
             "hovertemplate": f"median {metric} %{{x:.4f}}<extra></extra>",
         }
     )
-    ticks = {"tickvals": list(range(len(shown))), "ticktext": [n.loss for n in shown], "automargin": True}
+    ticks = {"tickvals": list(range(len(shown))), "ticktext": [n.loss for n in shown]}
     layout = layout_of(xaxis=titled(metric), yaxis=titled("") | ticks, height=max(220, 34 * len(shown) + 90))
     rows = [
         (n.loss, n.family, n.tried, n.complete, n.pruned, n.failed, n.best, n.median, n.best_trial) for n in numbers
     ]
     columns = ("loss", "family", "trials", "complete", "pruned", "failed", "best", "median", "best trial")
-    return Figure(traces, layout, columns, rows)
+    left_out = thinned(sum(len(n.values) for n in shown), sum(n.complete for n in shown), "trials")
+    return Figure(traces, layout, columns, rows, note=left_out)
 
 
 def draw_pareto(points: Sequence[Point], front: Iterable[int], metrics: Sequence[str], total: int) -> Figure:
@@ -192,7 +198,7 @@ def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
     text = [f"{lane}<br>{100 * shares[lane]:.0f} % busy" for lane in lanes]
     layout = layout_of(
         xaxis=titled("") | {"type": "date"},
-        yaxis=titled("") | {"tickvals": lanes, "ticktext": text, "automargin": True, "type": "category"},
+        yaxis=titled("") | {"tickvals": lanes, "ticktext": text, "type": "category"},
         height=max(180, 44 * len(lanes) + 110),
     )
     layout |= {"barmode": "overlay", "bargap": 0.35}

@@ -1,8 +1,8 @@
 """What every figure is made of: Plotly JSON as plain dictionaries; plotly's classes cost more than the numbers.
 
 A figure is `{"data", "layout", "reason", "note"}`: `reason` says why nothing is drawn, `note` what was left out.
-Colour-blind people tell the colours apart; a colour means a loss family wherever it appears. Text and grid colours
-are the page's, in its light and dark form.
+Colour-blind people tell the colours apart, and shapes say the same; a colour means a loss family wherever it appears.
+Text and grid colours are the page's, in its light and dark form.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tuner.analysis import family_of
-from tuner.figure_numbers import Axis
+from tuner.figures.numbers import Axis
 
 FAMILY_COLOURS = {
     "pixel": "#0284c7",
@@ -19,6 +19,13 @@ FAMILY_COLOURS = {
     "boundary": "#059669",
     "combination": "#c026a3",
     "sum": "#7c6f64",
+}
+FAMILY_SYMBOLS = {
+    "pixel": "circle",
+    "region": "square",
+    "boundary": "triangle-up",
+    "combination": "diamond",
+    "sum": "cross",
 }
 STATE_COLOURS = {
     "COMPLETE": "#0d9488",
@@ -59,8 +66,8 @@ def nothing(reason: str) -> Figure:
 
 
 def dots(xs: list[Any], ys: list[Any], family: str) -> Trace:
-    """Return dots in the colour of a loss family."""
-    marker = {"color": FAMILY_COLOURS[family], "size": 7, "opacity": 0.75}
+    """Return dots in the colour and the shape of a loss family."""
+    marker = {"color": FAMILY_COLOURS[family], "symbol": FAMILY_SYMBOLS[family], "size": 7, "opacity": 0.75}
     return {"type": "scatter", "mode": "markers", "name": family, "x": xs, "y": ys, "marker": marker}
 
 
@@ -85,7 +92,7 @@ def layout_of(*, height: int = 340, **axes: Any) -> dict[str, Any]:
 
 def titled(title: str) -> dict[str, Any]:
     """Return an axis with a title."""
-    return {"title": {"text": title}, "zeroline": False}
+    return {"title": {"text": title, "standoff": 10}, "zeroline": False, "automargin": True}
 
 
 def parameter_axis(axis: Axis) -> dict[str, Any]:

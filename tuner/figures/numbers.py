@@ -185,7 +185,8 @@ def losses(values: Sequence[Any], states: Sequence[Any], direction: str) -> list
     seconds: dict[str, float] = {}
     for row in states:
         if row.branch is not None:
-            counts.setdefault(row.branch, {})[row.state] = row.many
+            own_counts = counts.setdefault(row.branch, {})
+            own_counts[row.state] = own_counts.get(row.state, 0) + row.many
             seconds[row.branch] = seconds.get(row.branch, 0.0) + (row.seconds or 0.0)
     numbers = []
     for loss, of in counts.items():

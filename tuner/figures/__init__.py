@@ -1,0 +1,23 @@
+"""Figures: numbers that the store has thinned, and the Plotly JSON, table and CSV that are made of them.
+
+`numbers` counts, `parts` is what every figure is made of, `studies` and `parameters` draw. plotly itself is loaded by
+browsers only.
+"""
+
+from tuner.figures.parameters import draw_contour, draw_importance, draw_parallel, draw_slice
+from tuner.figures.parts import Figure, nothing
+from tuner.figures.studies import draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline
+
+__all__ = [
+    "Figure",
+    "draw_contour",
+    "draw_curves",
+    "draw_history",
+    "draw_importance",
+    "draw_losses",
+    "draw_parallel",
+    "draw_pareto",
+    "draw_slice",
+    "draw_timeline",
+    "nothing",
+]
