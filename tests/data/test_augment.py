@@ -95,6 +95,21 @@ def test_outside_is_background() -> None:
     assert images.min() == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_outside_of_a_patch_counts_for_nothing(dtype: torch.dtype) -> None:
+    """Beyond the edge of a patch the image goes on: nobody knows what is there, so nothing is learnt from it."""
+    labels = torch.randint(0, 9, (8, 20, 20), generator=seeded(1))
+    options = OFF | {"affine": 1, "rotation": 45, "translation": 0.2}
+
+    _, whole = Augment(options, 255)(labels[:, None].to(dtype), labels, seeded())
+    _, patch = Augment(options, 255, outside=255)(labels[:, None].to(dtype), labels, seeded())
+
+    beyond = patch == 255
+    assert beyond.any()
+    assert not whole[beyond].any()
+    assert torch.equal(patch[~beyond], whole[~beyond])
+
+
 def test_same_seed_same_batch_and_inputs_untouched() -> None:
     """A resumed trial draws what it would have drawn; cached samples are never overwritten."""
     images, labels = batch(20, 20)

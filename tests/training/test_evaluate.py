@@ -11,13 +11,13 @@ from torch.nn.functional import one_hot
 from tests.training.samples import CLASSES, make_config, make_data
 from tuner.data.prepared import PreparedData
 from tuner.training.batches import Samples
-from tuner.training.evaluate import Validation, predict, score_units, validate
+from tuner.training.evaluate import Validation, Validator, predict, score_units, validate
 from tuner.training.trial import Trial, build_trial
 
 
 def validated(data: PreparedData) -> tuple[Trial, Validation]:
     trial = build_trial(make_config(seed=3, precision="float32"), data, "cpu")
-    found = validate(trial, Samples(data.validation, "cpu"), data, batch_size=3, stop=lambda: False)
+    found = validate(trial, Validator(data, "cpu", train=make_config(batch_size=3).train), stop=lambda: False)
     assert found is not None
     return trial, found
 
@@ -89,4 +89,4 @@ def test_it_can_be_stopped(data: PreparedData) -> None:
     """A validation of large volumes takes minutes; a worker that is told to stop has seconds."""
     trial = build_trial(make_config(), data, "cpu")
 
-    assert validate(trial, Samples(data.validation, "cpu"), data, batch_size=3, stop=lambda: True) is None
+    assert validate(trial, Validator(data, "cpu", train=make_config().train), stop=lambda: True) is None

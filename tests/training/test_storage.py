@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY
 from tuner.errors import RunError
-from tuner.training.storage import append_lines, read_lines, write_file
+from tuner.training.storage import append_lines, read_lines, write_file, write_lines
 
 LIMITED = """
 import resource, sys
@@ -69,3 +70,20 @@ def test_a_folder_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
 
     with pytest.raises(RunError, match="cannot be written"):
         write_file(tmp_path / "file" / "config.yaml", b"x")
+
+
+def test_lines_are_replaced_in_one_step(tmp_path: Path) -> None:
+    """A worker that is killed while it takes up a trial must not lose the epochs that the trial has behind it."""
+    append_lines(tmp_path / "lines", [{"epoch": 1}, {"epoch": 2}])
+
+    def interrupted() -> Iterator[dict[str, int]]:
+        yield {"epoch": 1}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_lines(tmp_path / "lines", interrupted())
+    assert read_lines(tmp_path / "lines") == [{"epoch": 1}, {"epoch": 2}]
+
+    write_lines(tmp_path / "lines", [{"epoch": 1}])
+    assert read_lines(tmp_path / "lines") == [{"epoch": 1}]
+    assert [path.name for path in tmp_path.iterdir()] == ["lines"]

@@ -72,7 +72,7 @@ def test_the_folder_holds_what_the_contract_names(config: Configure, data: Prepa
     names = {path.name for path in folder.iterdir()}
     assert names == {
         *("config.yaml", "metrics.jsonl", "cases.jsonl", "confusion.npy", "best.safetensors", "last.ckpt"),
-        *("predictions.npz", "predictions.png", "environment.json", "log.txt"),
+        *("predictions.npz", "predictions.png", "environment.json", "data.json", "log.txt"),
     }
     assert [line["epoch"] for line in lines(folder / "metrics.jsonl")] == [1, 2, 3]
     assert {"train_loss", "lr", "seconds", "metrics", "per_class"} <= lines(folder / "metrics.jsonl")[0].keys()

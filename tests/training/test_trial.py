@@ -3,11 +3,12 @@
 import pytest
 import torch
 
+from tests.models.small import HERE, SMALL
 from tests.training.samples import make_config
 from tuner.data.prepared import PreparedData
 from tuner.errors import EffectiveConfigError
 from tuner.losses.catalogue import LOSSES
-from tuner.models.catalogue import MODELS
+from tuner.registry import defaults
 from tuner.training.trial import build_trial, check_effective
 
 
@@ -21,10 +22,10 @@ def test_every_loss_hands_its_options_back(loss: str, data: PreparedData) -> Non
     assert {f"loss.{loss}.{option.name}" for option in LOSSES[loss].options} <= effective.keys()
 
 
-@pytest.mark.parametrize("model", list(MODELS))
+@pytest.mark.parametrize("model", list(HERE))
 def test_every_model_hands_its_options_back(model: str, data: PreparedData) -> None:
     """The same for networks."""
-    config = make_config(model={"name": model, "width": 6, "depth": 2, "dropout": 0.1, "norm": "batch"})
+    config = make_config().model_copy(update={"model": {"name": model, **defaults(HERE[model]), **SMALL[model]}})
     effective = build_trial(config, data, "cpu").effective_options()
 
     assert {k: v for k, v in config.parameters().items() if k.startswith("model.")} == {

@@ -22,13 +22,15 @@ _DRAWS = 20
 class Augment:
     """Augments batches; options are those of `tuner.data.augmentation`.
 
-    What a transformed image takes from outside of the original is 0, and its label there is the background (0): the
-    intensity of air in CT. A label keeps its id exactly (nearest pixel); `ignore_index` travels like any other label.
+    What a transformed image takes from outside of the original is 0, the intensity of air in CT, and its label there is
+    `outside`: the background (0) of whole images, `ignore_index` of patches, beyond whose edge the image goes on. A
+    label keeps its id exactly (nearest pixel); `ignore_index` travels like any other label.
     """
 
-    def __init__(self, options: Mapping[str, Any], ignore_index: int) -> None:
+    def __init__(self, options: Mapping[str, Any], ignore_index: int, outside: int = 0) -> None:
         self.options = complete_augmentation(options)
         self.ignore_index = ignore_index
+        self.outside = outside
         self._scratch: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
     def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -61,9 +63,10 @@ class Augment:
         grid = _fill_grid(self._buffer("grid", (len(rows), *space, len(space)), theta), theta)
         chosen = self._take(images, rows)
         sampled = F.grid_sample(chosen, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        # Labels up to 255 are exact in every floating type, bfloat16 included.
+        # Labels up to 255 are exact in every floating type, bfloat16 included, and so are their differences.
         ids = self._buffer("ids", (len(rows), 1, *space), theta).copy_(self._take(labels, rows)[:, None])
-        ids = F.grid_sample(ids, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+        ids = F.grid_sample(ids.sub_(self.outside), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+        ids.add_(self.outside)
         images.index_copy_(0, rows, sampled)
         labels.index_copy_(0, rows, ids[:, 0].to(labels.dtype))
 

@@ -5,7 +5,7 @@ from tuner.data.rows_of_pictures import PICTURES
 from tuner.data.rows_of_volumes import VOLUMES
 from tuner.registry import Option, Registry
 
-__all__ = ["DATASETS", "ORGANS", "VALIDATION_SHARE", "DatasetEntry"]
+__all__ = ["DATASETS", "ORGANS", "VALIDATION_FORMS", "VALIDATION_SHARE", "DatasetEntry"]
 
 ORGANS = (
     "background",
@@ -22,6 +22,12 @@ ORGANS = (
 
 VALIDATION_SHARE = 0.2
 """Default of `dataset.validation`: the share of the training cases that validates."""
+
+VALIDATION_FORMS = (
+    f"dataset.validation: a share of the cases ({VALIDATION_SHARE}, the default), a list of them, "
+    "{folds: 5, fold: 0} (search dataset.validation.fold to repeat over the folds), or test"
+)
+"""What `dataset.validation` may be, in one line."""
 
 
 SYNAPSE_LAYOUT = """\

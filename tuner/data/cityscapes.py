@@ -12,7 +12,7 @@ from tuner.data.class_codes import ClassCodes
 from tuner.data.folder_files import Layout, raise_defects
 from tuner.data.memory import FileMemory
 from tuner.data.picture_check import check_pairs
-from tuner.data.picture_pairs import Pair, Pairs
+from tuner.data.picture_pairs import Pair, Pairs, deciding
 from tuner.data.places import find_below
 from tuner.data.source import IGNORE_INDEX
 from tuner.errors import DataError
@@ -44,7 +44,8 @@ def open_cityscapes(options: Mapping[str, Scalar], data_root: Path | None) -> Pa
         channels=3,
         groups=layout.groups(),
         tests={pair.name: pair for pair in layout.tests},
-        options={name: value for name, value in options.items() if name != "path"},
+        options=deciding(options),
+        uneven=options["resize"] is False,
         decide=lambda pairs, memory: train_ids(),
         background=False,
     )

@@ -36,6 +36,11 @@ class ClassCodes:
             raise DataError(f"holds {listed(np.unique(wrong).tolist())}, which no class has ({self.legal()}).")
         return np.array([self.labels[int(code)] for code in known], np.uint8)[place]
 
+    def of_classes(self) -> list[int]:
+        """Return the code of each class, by class number: what a predicted mask is written with."""
+        codes = {label: code for code, label in sorted(self.labels.items(), reverse=True)}
+        return [codes[number] for number in range(len(self.names))]
+
     def legal(self) -> str:
         """Describe the codes for messages."""
         shown = ", ".join(f"{code_text(code)}: {self._name(label)}" for code, label in sorted(self.labels.items())[:12])

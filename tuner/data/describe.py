@@ -33,11 +33,11 @@ def describe(config: Mapping[str, Any], *, data_root: Path | None, cache: Path, 
 
 def _describe_split(data: PreparedData, split: Split) -> dict[str, Any]:
     counts = np.bincount(split.case_of, minlength=len(split.cases))
-    voxels = np.bincount(np.asarray(split.labels).ravel(), minlength=256)
+    voxels = np.sum([np.bincount(labels.ravel(), minlength=256) for labels in split.labels], 0)
     organs = {
         name: {
             "percent": 100 * float(voxels[index]) / float(max(voxels.sum(), 1)),
-            "samples": int((split.labels == index).any(axis=tuple(range(1, split.labels.ndim))).sum()),
+            "samples": sum(bool((labels == index).any()) for labels in split.labels),
             **_objects(data, split, index),
         }
         for index, name in enumerate(data.class_names)
@@ -46,7 +46,7 @@ def _describe_split(data: PreparedData, split: Split) -> dict[str, Any]:
     return {
         "cases": {case: int(count) for case, count in zip(split.cases, counts, strict=True)},
         "samples": len(split.images),
-        "size": list(split.images.shape[2:]),
+        "size": [int(extent) for extent in np.median([labels.shape for labels in split.labels], 0)],
         "intensity": _intensities(split),
         "ignored_percent": 100 * float(voxels[data.ignore_index]) / float(max(voxels.sum(), 1)),
         "organs": organs,
@@ -59,8 +59,8 @@ def _intensities(split: Split) -> dict[str, float]:
     squares = [float((image.astype(np.float64) ** 2).mean()) for image in split.images]
     mean = float(np.mean(means))
     return {
-        "min": float(split.images.min()),
-        "max": float(split.images.max()),
+        "min": min(float(image.min()) for image in split.images),
+        "max": max(float(image.max()) for image in split.images),
         "mean": mean,
         "std": math.sqrt(max(float(np.mean(squares)) - mean**2, 0.0)),
     }
@@ -70,9 +70,10 @@ def _objects(data: PreparedData, split: Split, index: int) -> dict[str, int]:
     """Connected objects of a class (in the volume where slices are stacked), and the cases that hold it."""
     objects = cases = 0
     for case in range(len(split.cases)):
-        samples = split.labels[split.case_of == case] == index
-        if samples.any():
+        rows = np.flatnonzero(split.case_of == case).tolist()
+        samples = [split.labels[row] == index for row in rows]
+        if any(sample.any() for sample in samples):
             cases += 1
-            volumes = [samples] if data.stacked else list(samples)
+            volumes = [np.stack(samples)] if data.stacked else samples
             objects += sum(int(connected(volume)[1]) for volume in volumes)
     return {"cases": cases, "objects": objects}

@@ -39,6 +39,13 @@ def size_option(default: int) -> Option:
     )
 
 
+def resize_option(what: str) -> Option:
+    """Return the option `resize` of data sets whose images may keep their sizes."""
+    return Option(
+        "resize", "bool", True, f"false: {what} keep the sizes that they have, and `train.patch` is trained on."
+    )
+
+
 def height_and_width(height: int, width: int | None) -> tuple[Option, ...]:
     """Return the options `size` and `width` of oblong images."""
     return (

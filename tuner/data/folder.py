@@ -9,7 +9,7 @@ from tuner.data.folder_files import Layout, raise_defects, read_layout
 from tuner.data.memory import FileMemory
 from tuner.data.picture_check import check_pairs
 from tuner.data.picture_files import channels_of
-from tuner.data.picture_pairs import Pair, Pairs, mask_values
+from tuner.data.picture_pairs import Pair, Pairs, deciding, mask_values
 from tuner.data.places import find_below
 from tuner.errors import DataError
 from tuner.registry import Scalar
@@ -32,7 +32,8 @@ def open_folder(options: Mapping[str, Scalar], data_root: Path | None) -> Pairs:
         channels=_channels(options, layout.training[0]),
         groups=layout.groups(),
         tests={pair.name: pair for pair in layout.tests},
-        options={name: value for name, value in options.items() if name != "path"},
+        options=deciding(options),
+        uneven=options["resize"] is False,
         decide=lambda pairs, memory: decide_codes(options, pairs, memory),
         background=bool(options["background"]),
     )

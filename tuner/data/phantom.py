@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
+from tuner.data.catalogue import ORGANS
+from tuner.data.memory import FileMemory
 from tuner.data.phantom_anatomy import paint_patient
 from tuner.data.phantom_shapes import Canvas, Waves
 from tuner.data.source import Image, Label, TestCase
@@ -74,12 +76,20 @@ class Phantom:
         else:
             yield image[None], label
 
+    def spacing(self, case: str) -> tuple[float, ...]:
+        """The size of a voxel [slices, H, W] in mm."""
+        pixel, slices = FIELD_MM / self._whole("size"), self._whole("slices")
+        return ((HIGHEST_MM - LOWEST_MM) / slices, pixel, pixel)
+
+    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+        """Its intensities are those of CT in a window; a label is the number of its class."""
+        low, high = WINDOW
+        return {"form": "ct", "channels": 1, "low": low, "high": high, "labels": list(range(len(ORGANS)))}
+
     def original(self, case: str) -> TestCase:
         """A test case; its spacing is known."""
         image, label = self._render(case)
-        pixel, slices = FIELD_MM / self._whole("size"), self._whole("slices")
-        spacing = ((HIGHEST_MM - LOWEST_MM) / slices, pixel, pixel)
-        return TestCase(case, image if self.stacked else image[None], label, spacing)
+        return TestCase(case, image if self.stacked else image[None], label, self.spacing(case))
 
     def _render(self, case: str) -> tuple[Image, Label]:
         index = int(case.removeprefix("phantom").removeprefix("test"))

@@ -35,6 +35,11 @@ def channels_of(path: Path) -> int:
     return _read(path, lambda picture: 1 if picture.mode in _GREY else 3)
 
 
+def size_of(path: Path) -> tuple[int, int]:
+    """Return [H, W] of an image, from the head of the file."""
+    return _read(path, lambda picture: (int(picture.height), int(picture.width)))
+
+
 def read_image(path: Path, channels: int | None) -> Image:
     """Read an image as [C, H, W] float32.
 

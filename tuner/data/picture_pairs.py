@@ -9,7 +9,7 @@ import numpy as np
 
 from tuner.data.class_codes import ClassCodes
 from tuner.data.memory import FileMemory
-from tuner.data.picture_files import SUFFIXES, read_codes, read_image
+from tuner.data.picture_files import SUFFIXES, read_codes, read_image, size_of
 from tuner.data.resize import resize_images, resize_labels
 from tuner.data.source import Image, Label, TestCase
 from tuner.errors import DataError
@@ -45,11 +45,13 @@ class Pairs:
     decide: Callable[[Sequence[Pair], FileMemory], ClassCodes]
     """Returns the meaning of the codes, given all pairs."""
     background: bool
+    uneven: bool = False
+    """Whether images keep their sizes."""
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """[C, height, width]."""
-        return (self.channels, *self.size)
+        return (self.channels, 0, 0) if self.uneven else (self.channels, *self.size)
 
     @property
     def stacked(self) -> bool:
@@ -87,7 +89,18 @@ class Pairs:
         """The images of a case, resized: [C, *size] and [*size]."""
         for pair in self._of(case):
             image, label = self._read(pair)
+            if self.uneven:
+                yield image, label
+                continue
             yield resize_images(image, self.size), resize_labels(label, self.size)
+
+    def spaces(self, case: str) -> list[tuple[int, ...]]:
+        """[H, W] of every image, from the heads of the masks."""
+        return [size_of(pair.mask) for pair in self._of(case)]
+
+    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+        """Channels, and the code of each class in a mask."""
+        return {"form": "pictures", "channels": self.channels, "labels": self._codes(memory).of_classes()}
 
     def original(self, case: str) -> TestCase:
         """A test image as it is; pictures state no spacing."""
@@ -113,6 +126,12 @@ class Pairs:
             pairs = [pair for group in self.groups.values() for pair in group] + list(self.tests.values())
             known = self.__dict__["_known"] = self.decide(pairs, memory)
         return known
+
+
+def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a data set's options that decide what its samples are."""
+    passed_over = {"path", "resize"} if options["resize"] else {"path", "size", "width"}
+    return {name: value for name, value in options.items() if name not in passed_over}
 
 
 def mask_values(mask: Path, memory: FileMemory) -> list[int]:

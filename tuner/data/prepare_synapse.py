@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 
 from tuner.data.source import Image, Label
 from tuner.data.storage import explained, write_atomically
-from tuner.data.synapse_files import LISTS, SLICES, VOLUMES, volume_path
+from tuner.data.synapse_files import LISTS, SLICES, VOLUMES, WINDOW, volume_path
 from tuner.data.synapse_split import OFFICIAL_TEST, RAW_LABELS, RAW_TO_SYNAPSE
 from tuner.errors import DataError, closest
 
-WINDOW = (-125, 275)
 RECORD = "conversion.json"
 
 _ROOTS = ("", "Training", "RawData/Training", "Abdomen/RawData/Training")

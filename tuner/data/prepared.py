@@ -5,44 +5,26 @@ Symbols: N samples, C channels, *S space ([H, W] or [D, H, W]).
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tuner.data.cache import CACHE_HINT, open_or_build
+from tuner.data.cache import open_or_build
 from tuner.data.catalogue import DATASETS, VALIDATION_SHARE, DatasetEntry
+from tuner.data.halves import Progress, Split, open_half, write_halves
 from tuner.data.memory import FileMemory
 from tuner.data.options import complete_options
-from tuner.data.source import IGNORE_INDEX, SelfNaming, Source, TestCase
-from tuner.data.storage import ArrayWriter, require_space
+from tuner.data.ragged import Ragged
+from tuner.data.source import IGNORE_INDEX, Grouped, Readable, SelfNaming, Source, TestCase
 from tuner.data.validation import Protocol, choose_cases
 from tuner.errors import DataError
 from tuner.registry import Scalar, load
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+__all__ = ["PreparedData", "Progress", "Split", "class_names_of", "open_source", "prepare", "test_cases"]
 
 _FORMAT = 1
 """Raised when the same source would be prepared into other numbers."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Samples of one half of the division; the arrays are read-only memory maps."""
-
-    images: NDArray[np.float32]
-    """[N, C, *S]"""
-    labels: NDArray[np.uint8]
-    """[N, *S], class ids or 255 (ignore)"""
-    case_of: NDArray[np.int32]
-    """[N] index into `cases`; the samples of a case follow each other, slices from the lowest up"""
-    cases: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -68,6 +50,21 @@ class PreparedData:
     """True: the slices of a case are scored as one volume [slices, H, W]."""
     background: bool = True
     """Whether class 0 is background; no metric counts it then."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """How further images are read (`tuner.data.inputs`), as plain data; empty where the data set does not say."""
+
+    @property
+    def uneven(self) -> bool:
+        """Whether samples have sizes of their own: such data is trained on in patches."""
+        return isinstance(self.train.images, Ragged)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """[C, *S] of every sample; zeros for *S where samples keep sizes of their own."""
+        images = self.train.images
+        if isinstance(images, Ragged):
+            return (self.channels, *[0] * self.spatial_dims)
+        return tuple(images.shape[1:])
 
     @property
     def classes(self) -> int:
@@ -105,31 +102,43 @@ def prepare(
     entry, _, source = open_source(config, data_root)
     validation = config.get("validation", VALIDATION_SHARE)
     train, held_out, protocol = choose_cases(
-        validation, training=source.training, test=source.test, seed=seed, dataset=entry.name
+        validation,
+        training=source.training,
+        test=source.test,
+        seed=seed,
+        dataset=entry.name,
+        group=source.group if isinstance(source, Grouped) else str,
     )
     cases = {"train": train, "validation": held_out}
     files = source.files([*train, *held_out])
     memory = FileMemory(cache / f"hashes-{entry.name}.json" if files else None)
     contents = _read_contents(files, memory, progress)
     names = class_names_of(entry, source, memory)
+    reading = source.reading(memory) if isinstance(source, Readable) else {}
     fingerprint = _fingerprint(entry.name, names, source, cases, contents)
     folder = cache / f"{entry.name}-{fingerprint[:16]}"
     memory.save()
-    manifest = open_or_build(folder, lambda scratch: _write(scratch, entry.name, names, source, cases, progress))
+    manifest = open_or_build(
+        folder,
+        lambda scratch: write_halves(
+            scratch, name=entry.name, class_names=names, source=source, cases=cases, progress=progress
+        ),
+    )
     return PreparedData(
         name=entry.name,
         channels=source.sample_shape[0],
         class_names=names,
         ignore_index=IGNORE_INDEX,
         spatial_dims=len(source.sample_shape) - 1,
-        train=_open_split(folder, "train", train, manifest),
-        validation=_open_split(folder, "validation", held_out, manifest),
+        train=open_half(folder, "train", train, manifest, source),
+        validation=open_half(folder, "validation", held_out, manifest, source),
         fingerprint=fingerprint,
         class_frequencies=tuple(manifest["class_frequencies"]),
         validation_protocol=protocol,
         folder=folder,
         stacked=source.stacked,
         background=source.background if isinstance(source, SelfNaming) else entry.background,
+        reading=reading,
     )
 
 
@@ -190,62 +199,3 @@ def _fingerprint(
         "files": contents,
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-
-
-def _write(
-    folder: Path,
-    name: str,
-    class_names: Sequence[str],
-    source: Source,
-    cases: Mapping[str, Sequence[str]],
-    progress: Progress | None,
-) -> dict[str, Any]:
-    counts = np.zeros(256, np.int64)
-    sizes = {case: source.count(case) for half in cases.values() for case in half}
-    total, done = sum(sizes.values()), 0
-    # An image takes four bytes a pixel and channel, a label one.
-    needed = total * math.prod(source.sample_shape[1:]) * (4 * source.sample_shape[0] + 1)
-    require_space(folder.parent, needed=needed, purpose="the prepared data", hint=CACHE_HINT)
-    for half, names in cases.items():
-        samples = sum(sizes[case] for case in names)
-        channels, *space = source.sample_shape
-        with ExitStack() as stack:
-            images = stack.enter_context(
-                ArrayWriter(folder / f"{half}-images.npy", shape=(samples, channels, *space), dtype="<f4")
-            )
-            labels = stack.enter_context(
-                ArrayWriter(folder / f"{half}-labels.npy", shape=(samples, *space), dtype="u1")
-            )
-            for case in names:
-                for image, label in source.samples(case):
-                    images.append(image)
-                    labels.append(label)
-                    if half == "train":
-                        counts += np.bincount(label.ravel(), minlength=256)
-                    done += 1
-                    if progress:
-                        progress("preparing", done, total)
-            if not images.is_complete:
-                raise DataError(f"fewer samples than the {samples} that were announced.", where=name)
-    frequencies = _frequencies(counts, name, len(class_names))
-    return {"class_frequencies": frequencies, "class_names": list(class_names), "samples": sizes}
-
-
-def _frequencies(counts: NDArray[np.int64], name: str, classes: int) -> list[float]:
-    foreign = [int(label) for label in np.flatnonzero(counts) if classes <= label != IGNORE_INDEX]
-    if foreign:
-        raise DataError(f"labels {foreign} are not classes of {name} (0 to {classes - 1}).")
-    counted = counts[:classes]
-    if not counted.sum():
-        raise DataError(f"the training cases of {name} hold no labelled pixel.")
-    return [float(share) for share in counted / counted.sum()]
-
-
-def _open_split(folder: Path, half: str, cases: tuple[str, ...], manifest: Mapping[str, Any]) -> Split:
-    sizes = manifest["samples"]
-    return Split(
-        images=np.load(folder / f"{half}-images.npy", mmap_mode="r"),
-        labels=np.load(folder / f"{half}-labels.npy", mmap_mode="r"),
-        case_of=np.repeat(np.arange(len(cases), dtype=np.int32), [sizes[case] for case in cases]),
-        cases=cases,
-    )

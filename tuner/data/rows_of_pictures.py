@@ -1,6 +1,6 @@
 """Data sets of pictures: folders of the user's own, and Cityscapes."""
 
-from tuner.data.entry import DatasetEntry, height_and_width
+from tuner.data.entry import DatasetEntry, height_and_width, resize_option
 from tuner.registry import Option
 
 STREET = (
@@ -45,6 +45,7 @@ _FOLDER = DatasetEntry(
     options=(
         Option("path", "str", "folder", "The folder, relative to the data root."),
         *height_and_width(256, None),
+        resize_option("images"),
         Option(
             "classes",
             "str",
@@ -96,6 +97,7 @@ _CITYSCAPES = DatasetEntry(
     options=(
         Option("path", "str", "cityscapes", "The folder, relative to the data root."),
         *height_and_width(512, 1024),
+        resize_option("images"),
     ),
     source="tuner.data.cityscapes:open_cityscapes",
     check="tuner.data.cityscapes:check_cityscapes",

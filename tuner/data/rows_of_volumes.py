@@ -1,6 +1,6 @@
 """Data sets of volumes in the layouts of nnU-Net and of the Medical Segmentation Decathlon."""
 
-from tuner.data.entry import DatasetEntry, size_option
+from tuner.data.entry import DatasetEntry, resize_option, size_option
 from tuner.registry import Option
 
 
@@ -10,6 +10,14 @@ def _options(path: str) -> tuple[Option, ...]:
         size_option(256),
         Option("dimensions", "int", 2, "2: every slice is a sample. 3: slabs of `depth` slices are.", choices=(2, 3)),
         Option("depth", "int", 32, "Slices of a sample with `dimensions: 3`.", low=1, high=512),
+        resize_option("slices (2-D) or whole volumes (3-D)"),
+        Option(
+            "group",
+            "str",
+            "",
+            "Which part of a case's name is the patient, as in `{group}_*`: a patient never stands on both sides. "
+            "Empty: every case is a patient.",
+        ),
         Option("low", "float", -1000.0, "Lower end of the window that CT is clipped to, in HU.", low=-4096, high=4096),
         Option("high", "float", 1000.0, "Upper end of the window that CT is clipped to, in HU.", low=-4096, high=4096),
     )

@@ -81,3 +81,39 @@ class SelfNaming(Protocol):
 
     def class_names(self, memory: FileMemory) -> tuple[str, ...]:
         """Names of the classes; what is learnt of a file is remembered."""
+
+
+@runtime_checkable
+class Spaced(Protocol):
+    """What a source has beside `Source` when its layout may state how large a pixel is."""
+
+    def spacing(self, case: str) -> tuple[float, ...] | None:
+        """Size in mm of a pixel of a prepared case, along each axis of [slices, H, W] or [*S]; None: not known."""
+
+
+@runtime_checkable
+class OfManySizes(Protocol):
+    """What a source has beside `Source` when its samples may keep the sizes that they have."""
+
+    @property
+    def uneven(self) -> bool:
+        """Whether they do; `sample_shape` has zeros for *S then."""
+
+    def spaces(self, case: str) -> list[tuple[int, ...]]:
+        """*S of every sample of a case, in order, from the heads of the files."""
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """What a source has beside `Source` when several cases may be of one patient."""
+
+    def group(self, case: str) -> str:
+        """The patient (recording, place) that a training case is of: a group never stands on both sides."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """What a source has beside `Source` when a trained network can be given further images of its kind."""
+
+    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+        """Plain data for `tuner.data.inputs`: how an image is read and normalised, and the label id of each class."""

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.data.memory import FileMemory
 from tuner.data.resize import resize_images, resize_labels
 from tuner.data.source import Image, Label, TestCase
 from tuner.data.synapse_files import (
+    CLASSES,
     LISTS,
+    WINDOW,
     case_of,
     find_folder,
     read_list,
@@ -93,6 +96,10 @@ class Synapse:
             pairs = zip(*read_volume(volume_path(self.folder, case)), strict=True)
         for image, label in pairs:
             yield resize_images(image[None], target), resize_labels(label, target)
+
+    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+        """CT in the window of the data set; a label is the number of its class."""
+        return {"form": "ct", "channels": 1, "low": WINDOW[0], "high": WINDOW[1], "labels": list(range(CLASSES))}
 
     def original(self, case: str) -> TestCase:
         """A test volume as it is; the layout states no spacing."""

@@ -15,6 +15,10 @@ from tuner.errors import DataError
 
 LISTS, SLICES, VOLUMES = "lists_Synapse", "train_npz", "test_vol_h5"
 CLASSES = 9
+WINDOW = (-125, 275)
+"""The window in HU that was taken to 0..1."""
+
+_KEYS = ("image", "label")
 
 Found = TypeVar("Found")
 
@@ -113,6 +117,25 @@ def read_volume(path: Path) -> tuple[Image, Label]:
     return _checked(path, image, label, dims=3)
 
 
+def read_image_only(path: Path) -> Image:
+    """Read the array `image` of an npz or h5 file, labels or none beside it, as [slices, H, W] float32.
+
+    Raises:
+        DataError: It cannot be read, has not two or three axes, or holds what is no finite number.
+    """
+    kind = "npz" if path.name.lower().endswith(".npz") else "h5"
+    arrays = _arrays_of_npz if kind == "npz" else _arrays_of_h5
+    (image,) = _read(path, kind, lambda: arrays(path, ("image",)))
+    if image.ndim not in (2, 3) or 0 in image.shape or image.dtype.kind not in "fiub":
+        raise DataError(
+            f"image is {image.dtype} of shape {image.shape}, expected [H, W] or [slices, H, W].", where=str(path)
+        )
+    broken = int(np.count_nonzero(~np.isfinite(image)))
+    if broken:
+        raise DataError(f"image holds {broken} pixels that are not finite (NaN or infinity).", where=str(path))
+    return np.asarray(image if image.ndim == 3 else image[None], np.float32)
+
+
 def volume_shape(path: Path) -> tuple[int, ...]:
     """Return [slices, H, W] of a test volume without reading its pixels."""
 
@@ -159,39 +182,38 @@ def _checked(path: Path, image: NDArray[Any], label: NDArray[Any], *, dims: int)
     return image.astype(np.float32, copy=False), label.astype(np.uint8)
 
 
-def _arrays_of_npz(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+def _arrays_of_npz(path: Path, keys: Sequence[str] = _KEYS) -> tuple[NDArray[Any], ...]:
     # Opened here: numpy leaves the files open that it cannot read.
     with path.open("rb") as handle:
         file = np.load(handle, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("not an npz archive")
         with file:
-            _need_keys(file.files)
-            return file["image"], file["label"]
+            _need_keys(file.files, keys)
+            return tuple(file[key] for key in keys)
 
 
-def _arrays_of_h5(path: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+def _arrays_of_h5(path: Path, keys: Sequence[str] = _KEYS) -> tuple[NDArray[Any], ...]:
     import h5py
 
     with h5py.File(path) as file:
-        image, label = _datasets(file)
-        return np.asarray(image), np.asarray(label)
+        return tuple(np.asarray(array) for array in _datasets(file, keys))
 
 
-def _datasets(file: Any) -> tuple[Any, Any]:
-    """The two arrays of an open h5 file. A link into another file could show whatever that file holds."""
+def _datasets(file: Any, keys: Sequence[str] = _KEYS) -> tuple[Any, ...]:
+    """The arrays of an open h5 file. A link into another file could show whatever that file holds."""
     import h5py
 
-    _need_keys(list(file.keys()))
-    for key in ("image", "label"):
+    _need_keys(list(file.keys()), keys)
+    for key in keys:
         is_own = isinstance(file.get(key, getlink=True), h5py.HardLink)
         if not (is_own and isinstance(file[key], h5py.Dataset)):
             raise DataError(f"{key!r} is {'a group' if is_own else 'a link out of the file'}, not an array.")
-    return file["image"], file["label"]
+    return tuple(file[key] for key in keys)
 
 
-def _need_keys(found: Sequence[str]) -> None:
-    missing = [key for key in ("image", "label") if key not in found]
+def _need_keys(found: Sequence[str], keys: Sequence[str] = _KEYS) -> None:
+    missing = [key for key in keys if key not in found]
     if missing:
         raise DataError(f"no array {' and '.join(map(repr, missing))}; found {', '.join(found) or 'none'}.")
 

@@ -44,7 +44,7 @@ def read_grid(path: Path) -> Grid:
     if not _is_nifti(path):
         planes = read_image(path, None)
         return Grid((1, *planes.shape[1:]), len(planes), None, None)
-    return _nifti(path, _grid_of)
+    return open_nifti(path, _grid_of)
 
 
 def read_channels(path: Path) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ def read_channels(path: Path) -> NDArray[np.float32]:
     """
     if not _is_nifti(path):
         return read_image(path, None)[:, None]
-    values = _nifti(path, _values_of).astype(np.float32)
+    values = open_nifti(path, _values_of).astype(np.float32)
     broken = int(np.count_nonzero(~np.isfinite(values)))
     if broken:
         raise DataError(f"{broken} voxels are not finite (NaN or infinity).", where=str(path))
@@ -66,7 +66,7 @@ def read_truth(path: Path) -> NDArray[np.int32]:
     """Read a label map as [D, H, W]; DataError when it cannot be read or holds what is not a label."""
     if not _is_nifti(path):
         return read_codes(path)[None]
-    values = _nifti(path, _values_of)
+    values = open_nifti(path, _values_of)
     if values.ndim != 3:
         raise DataError(f"a label map has {values.ndim} axes, not 3.", where=str(path))
     numbers = values.astype(np.float64)
@@ -113,7 +113,8 @@ def _shape(image: Any) -> tuple[int, ...]:
     return shape
 
 
-def _nifti(path: Path, read: Callable[[Any], Found]) -> Found:
+def open_nifti(path: Path, read: Callable[[Any], Found]) -> Found:
+    """Open a NIfTI file and return what `read` makes of it; DataError says what is wrong with the file."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
 

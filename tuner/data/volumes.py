@@ -1,20 +1,21 @@
 """Labelled volumes as a source of samples: every slice one (2-D), or slabs of consecutive slices (3-D).
 
 CT is clipped to `low`..`high` HU and taken to 0..1; other channels are standardised volume by volume, unless the data
-set says that they are not to be. Slices are resized in the plane, never resampled across it.
+set says that they are not to be. Slices are resized in the plane, never resampled across it; with `resize: false` they
+keep their sizes, and in 3-D every case is one volume as it is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tuner.data.class_codes import ClassCodes
 from tuner.data.memory import FileMemory
+from tuner.data.name_pattern import group_of
 from tuner.data.resize import resize_images, resize_labels
 from tuner.data.source import IGNORE_INDEX, Image, Label, TestCase
 from tuner.data.volume_files import read_channels, read_grid, read_truth
@@ -68,6 +69,8 @@ class Volumes:
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """[C, size, size], or [C, depth, size, size]."""
+        if self.uneven:
+            return (self.channels, 0, 0) if self.stacked else (self.channels, 0, 0, 0)
         size = self._int("size")
         return (self.channels, size, size) if self.stacked else (self.channels, self._int("depth"), size, size)
 
@@ -75,6 +78,11 @@ class Volumes:
     def stacked(self) -> bool:
         """Slices are put together again to be scored."""
         return self.options["dimensions"] == 2
+
+    @property
+    def uneven(self) -> bool:
+        """Every volume keeps its size."""
+        return self.options["resize"] is False
 
     @property
     def training(self) -> tuple[str, ...]:
@@ -93,7 +101,43 @@ class Volumes:
     def count(self, case: str) -> int:
         """Number of slices or slabs, from the head of the label map."""
         depth = read_grid(self._of(case).label).shape[0]
-        return depth if self.stacked else -(-depth // self._int("depth"))
+        if self.stacked:
+            return depth
+        return 1 if self.uneven else -(-depth // self._int("depth"))
+
+    def spaces(self, case: str) -> list[tuple[int, ...]]:
+        """[H, W] of each slice, or [D, H, W] of the one volume, from the head of the label map."""
+        shape = read_grid(self._of(case).label).shape
+        return [shape[1:]] * shape[0] if self.stacked else [shape]
+
+    def spacing(self, case: str) -> tuple[float, ...] | None:
+        """Size of a voxel [slices, H, W] after resizing, in mm; None for pictures."""
+        grid = read_grid(self._of(case).label)
+        if grid.spacing is None or self.uneven:
+            return grid.spacing
+        size, (depth, height, width) = self._int("size"), grid.spacing
+        return (depth, height * grid.shape[1] / size, width * grid.shape[2] / size)
+
+    def group(self, case: str) -> str:
+        """The patient that `dataset.group` finds in the name of a case; without a pattern the case itself."""
+        found = self._group_of(case)
+        if found is None:
+            pattern = self.options["group"]
+            raise DataError(f"the case {case!r} does not fit the pattern {pattern!r}.", where="dataset.group")
+        return found
+
+    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+        """Channels and their kinds, the window, and the label of each class."""
+        first = next(iter(self.found.cases.values()))
+        return {
+            "form": "volumes",
+            "channels": self.channels,
+            "files": len(first.images),
+            "kinds": list(self.found.kinds),
+            "low": self.options["low"],
+            "high": self.options["high"],
+            "labels": self.found.codes.of_classes(),
+        }
 
     def files(self, cases: Sequence[str]) -> list[tuple[str, Path]]:
         """Images and label maps, named relative to the data set."""
@@ -102,12 +146,17 @@ class Volumes:
 
     def recipe(self) -> Mapping[str, Any]:
         """The options, the kinds of the channels, and the version of reading."""
-        options = {name: value for name, value in self.options.items() if name != "path"}
-        return {**options, "kinds": self.found.kinds, "labels": self.found.codes.labels, "reading": _READING}
+        passed_over = {"path", "group"} | ({"resize"} if not self.uneven else {"resize", "size", "depth"})
+        options = {name: value for name, value in self.options.items() if name not in passed_over}
+        kept = {"resize": False} if self.uneven else {}
+        return {**options, **kept, "kinds": self.found.kinds, "labels": self.found.codes.labels, "reading": _READING}
 
     def samples(self, case: str) -> Iterator[tuple[Image, Label]]:
         """Slices or slabs from the first up, resized; the last slab is filled up with ignored slices."""
         image, label = self._read(self._of(case))
+        if self.uneven:
+            yield from zip(np.moveaxis(image, 0, 1), label, strict=True) if self.stacked else [(image, label)]
+            return
         size = (self._int("size"), self._int("size"))
         step = 1 if self.stacked else self._int("depth")
         for start in range(0, len(label), step):
@@ -143,18 +192,39 @@ class Volumes:
         image = np.concatenate(planes)
         if len(image) != self.channels:
             raise DataError(f"{len(image)} channels, the first case has {self.channels}.", where=str(recording.label))
-        kinds = self.found.kinds if len(self.found.kinds) == len(image) else self.found.kinds[:1] * len(image)
-        for channel, kind in zip(image, kinds, strict=True):
-            self._scale(channel, kind)
+        normalise(image, self.found.kinds, low=float(self.options["low"] or 0), high=float(self.options["high"] or 0))
         try:
             return image, self.found.codes.apply(truth)
         except DataError as error:
             raise DataError(error.message, where=str(recording.label)) from None
 
-    def _scale(self, channel: NDArray[np.float32], kind: str) -> None:
-        """Normalise a channel [D, H, W] in place."""
+    @cached_property
+    def _group_of(self) -> Callable[[str], str | None]:
+        return group_of(str(self.options["group"] or ""))
+
+    def _of(self, case: str) -> Recording:
+        return self.found.cases[case] if case in self.found.cases else self.found.tests[case]
+
+    def _int(self, name: str) -> int:
+        return int(self.options[name] or 0)
+
+
+def normalise(image: Image, kinds: Sequence[str], *, low: float, high: float) -> None:
+    """Normalise the channels of a volume [C, D, H, W] in place.
+
+    Args:
+        image: Values as in the files.
+        kinds: What each channel is (nnU-Net's `channel_names`, the Decathlon's `modality`); the first one holds for all
+            where there is another number of them.
+        low: Lower end of the window that CT is clipped to, in HU.
+        high: Its upper end.
+
+    Raises:
+        DataError: The window is upside down.
+    """
+    named = list(kinds) if len(kinds) == len(image) else [kinds[0]] * len(image)
+    for channel, kind in zip(image, named, strict=True):
         if kind.lower() == "ct":
-            low, high = float(self.options["low"] or 0), float(self.options["high"] or 0)
             if high <= low:
                 raise DataError(f"low ({low:g}) is not below high ({high:g}).", where="dataset.low")
             np.clip(channel, low, high, out=channel)
@@ -164,9 +234,3 @@ class Volumes:
             deviation = float(channel.std(dtype=np.float64))
             channel -= np.float32(channel.mean(dtype=np.float64))
             channel /= np.float32(deviation or 1.0)
-
-    def _of(self, case: str) -> Recording:
-        return self.found.cases[case] if case in self.found.cases else self.found.tests[case]
-
-    def _int(self, name: str) -> int:
-        return int(self.options[name] or 0)

@@ -1,6 +1,7 @@
 """Devices by name, the precision that a device is good at, and what its lack of memory looks like."""
 
 import platform
+from pathlib import Path
 
 import torch
 
@@ -89,6 +90,42 @@ def free_memory(device: str) -> None:
         torch.cuda.empty_cache()
     elif kind == "mps":
         torch.mps.empty_cache()
+
+
+def free_bytes(device: str) -> int | None:
+    """Return the bytes that a device has free for new processes; None where nobody tells."""
+    if device.startswith("cuda"):
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free)
+    return _kernel_says("/proc/meminfo", "MemAvailable")
+
+
+def peak_memory(device: str) -> int | None:
+    """Return the most bytes that this process has held since its peak was forgotten; None where nobody counts."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_reserved(device)
+    if device == "mps":
+        return torch.mps.driver_allocated_memory()
+    return _kernel_says("/proc/self/status", "VmHWM")
+
+
+def growth_bytes(device: str) -> int | None:
+    """Return how many bytes more than now this process has held at its worst; None where nobody counts."""
+    peak = peak_memory(device)
+    if device.startswith("cuda"):
+        now: int | None = torch.cuda.memory_reserved(device)
+    else:
+        now = None if device == "mps" else _kernel_says("/proc/self/status", "VmRSS")
+    return None if peak is None or now is None else max(0, peak - now)
+
+
+def _kernel_says(path: str, what: str) -> int | None:
+    """Return a figure of Linux's, in bytes."""
+    try:
+        lines = Path(path).read_text(encoding="ascii", errors="replace").splitlines()
+        return int(next(line.split()[1] for line in lines if line.startswith(f"{what}:"))) * 1024
+    except (OSError, StopIteration, ValueError):
+        return None
 
 
 _SIGNS = (

@@ -5,7 +5,6 @@ with `train_loss`, `lr`, `per_class` and `epoch` where it knows them) or an Epoc
 process that trains, and only from packages that the machine's owner has named.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -16,22 +15,21 @@ from typing import Any
 from tuner.config import TrialConfig
 from tuner.errors import EntryError
 from tuner.metrics.catalogue import METRICS
+from tuner.models.entry import SPELLING
 from tuner.training.reports import EpochReport, check_finite
 
 EntryFunction = Callable[[TrialConfig, str, Path], Iterator[Any]]
 
-_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FACTS = ("epoch", "train_loss", "lr", "per_class")
 
 
-def load_entry(path: str, allowed: Collection[str]) -> EntryFunction:
-    """Import `package.module:function` when its top package is in `allowed`.
+def load_entry(path: str, allowed: Collection[str], *, where: str = "train.entry") -> Callable[..., Any]:
+    """Import `package.module:function` when its top package is in `allowed`; `where` is the key that names it.
 
     Raises:
         EntryError: It is not spelt so, not allowed here, or cannot be imported.
     """
-    where = "train.entry"
-    if not _PATTERN.fullmatch(path):
+    if not SPELLING.fullmatch(path):
         raise EntryError(f"{path!r} is not spelt `package.module:function`.", where=where)
     module, _, name = path.partition(":")
     package = module.partition(".")[0]
@@ -43,7 +41,7 @@ def load_entry(path: str, allowed: Collection[str]) -> EntryFunction:
             where=where,
         )
     try:
-        function: EntryFunction = getattr(import_module(module), name)
+        function: Callable[..., Any] = getattr(import_module(module), name)
     except AttributeError:
         raise EntryError(f"the module {module!r} has no {name!r}.", where=where) from None
     except Exception as error:

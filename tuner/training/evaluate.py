@@ -8,13 +8,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tuner.config import TrainConfig
 from tuner.data.prepared import PreparedData, Split
+from tuner.data.ragged import SampleArray, between, blank_like
 from tuner.metrics.catalogue import METRICS
 from tuner.metrics.confusion import confusion_by_case
+from tuner.metrics.overlap import confusion_counts
 from tuner.metrics.score import mean_scores, score_case, without_absent
 from tuner.training.batches import Samples
+from tuner.training.network import Net
 from tuner.training.reports import CaseScore
-from tuner.training.trial import Trial
+from tuner.training.windows import slide
 
 Labels = NDArray[np.uint8]
 
@@ -28,8 +32,8 @@ class Validation:
     cases: tuple[CaseScore, ...]
     confusion: NDArray[np.int64]
     """[C, C] pixels of all cases, truth along the rows"""
-    predictions: Labels
-    """[N, *S] predicted class of every validation sample"""
+    predictions: SampleArray
+    """[N, *S] predicted class of every validation sample, uint8"""
 
     @property
     def one_class(self) -> bool:
@@ -37,56 +41,112 @@ class Validation:
         return int(np.count_nonzero(self.confusion.sum(0))) <= 1
 
 
-def validate(
-    trial: Trial, samples: Samples, data: PreparedData, *, batch_size: int, stop: Callable[[], bool]
-) -> Validation | None:
-    """Score the network on the validation half; None when `stop` said so in the middle."""
-    split = data.validation
-    predicted = predict(trial, samples, batch_size=batch_size, stop=stop)
+@dataclass(frozen=True)
+class Predicted:
+    """Predicted classes of every validation sample, and their counts against the truth by what is scored as one."""
+
+    labels: SampleArray
+    confusion: NDArray[np.int64]
+    """[units, C, C]"""
+
+
+class Validator:
+    """Predicts the validation half: whole samples in batches, or windows that slide over samples of any size."""
+
+    def __init__(self, data: PreparedData, device: str, *, train: TrainConfig) -> None:
+        self.data, self._train = data, train
+        self.patch = train.patch_shape(data.spatial_dims)
+        self.units = score_units(data.validation, stacked=data.stacked)
+        self.samples = None if self.patch else Samples(data.validation, device)
+
+    def __len__(self) -> int:
+        return len(self.data.validation.labels)
+
+    def predict(self, net: Net, stop: Callable[[], bool]) -> Predicted | None:
+        """Return what the network predicts; None when `stop` said so in the middle."""
+        net.model.eval()
+        if self.samples is None:
+            return self._by_windows(net, stop)
+        predicted = predict(net, self.samples, batch_size=self._train.batch_size, stop=stop)
+        if predicted is None:
+            return None
+        labels: Labels = predicted.cpu().numpy()
+        return Predicted(labels, _confusion(predicted, self.data, self.units))
+
+    def _by_windows(self, net: Net, stop: Callable[[], bool]) -> Predicted | None:
+        predicted = blank_like(self.data.validation.labels)
+        for number, image in enumerate(self.data.validation.images):
+            labels = slide(
+                net,
+                image,
+                patch=self.patch or (),
+                overlap=self._train.overlap,
+                batch_size=self._train.batch_size,
+                stop=stop,
+            )
+            if labels is None:
+                return None
+            predicted[number][...] = labels
+        counts = [
+            confusion_counts(
+                unit.of(predicted),
+                unit.of(self.data.validation.labels),
+                classes=self.data.classes,
+                ignore_index=self.data.ignore_index,
+            )
+            for unit in self.units
+        ]
+        return Predicted(predicted, np.stack(counts))
+
+
+def validate(net: Net, validator: Validator, *, stop: Callable[[], bool]) -> Validation | None:
+    """Score a network on the validation half, distances in mm where the spacing of a case is known.
+
+    None when `stop` said so in the middle.
+    """
+    data, predicted = validator.data, validator.predict(net, stop)
     if predicted is None:
         return None
-    units = score_units(split, stacked=data.stacked)
-    confusion = _confusion(predicted, split, units, data)
-    predictions: Labels = predicted.cpu().numpy()
     scores = []
-    for unit, counts in zip(units, confusion, strict=True):
+    for unit, counts in zip(validator.units, predicted.confusion, strict=True):
         if stop():
             return None
         scores.append(
             score_case(
-                unit.of(predictions),
-                unit.of(split.labels),
+                unit.of(predicted.labels),
+                unit.of(data.validation.labels),
                 data.classes,
                 data.ignore_index,
                 tuple(METRICS),
+                spacing=unit.spacing,
                 confusion=counts,
                 background=data.background,
             )
         )
+    confusion = predicted.confusion
     if not data.background:
         scores = without_absent(scores, (confusion.sum((0, 2)) > 0).tolist())
     means, per_class = mean_scores(scores)
+    named = zip(validator.units, scores, strict=True)
     return Validation(
         metrics=means,
         per_class=by_class(per_class, data.scored_names),
-        cases=tuple(
-            CaseScore(unit.name, by_class(score, data.scored_names)) for unit, score in zip(units, scores, strict=True)
-        ),
+        cases=tuple(CaseScore(unit.name, by_class(score, data.scored_names)) for unit, score in named),
         confusion=confusion.sum(0),
-        predictions=predictions,
+        predictions=predicted.labels,
     )
 
 
 @torch.no_grad()
-def predict(trial: Trial, samples: Samples, *, batch_size: int, stop: Callable[[], bool]) -> Tensor | None:
+def predict(net: Net, samples: Samples, *, batch_size: int, stop: Callable[[], bool]) -> Tensor | None:
     """Return the predicted class of every sample, [N, *S] uint8 on the device; None when `stop` said so."""
-    trial.model.eval()
+    net.model.eval()
     found = []
     for index in torch.split(torch.arange(len(samples)), batch_size):
         if stop():
             return None
         images, _ = samples.batch(index)
-        found.append(trial.logits(trial.to_device(images)).argmax(1).to(torch.uint8))
+        found.append(net.logits(net.to_device(images)).argmax(1).to(torch.uint8))
     return torch.cat(found)
 
 
@@ -98,10 +158,12 @@ class ScoreUnit:
     start: int
     stop: int
     single: bool
+    spacing: tuple[float, ...] | None = None
+    """Size in mm of a pixel along each axis of the unit; None: not known."""
 
-    def of(self, array: NDArray[np.uint8]) -> Labels:
-        """Cut the unit out of an array [N, *S]: [slices, H, W] of a stack, [*S] of a sample."""
-        return np.asarray(array[self.start] if self.single else array[self.start : self.stop])
+    def of(self, array: SampleArray) -> Labels:
+        """Cut the unit out of samples [N, *S]: [slices, H, W] of a stack, [*S] of a sample."""
+        return np.asarray(array[self.start]) if self.single else between(array, self.start, self.stop)
 
 
 def by_class(
@@ -120,7 +182,7 @@ def _stacks(split: Split) -> Iterator[ScoreUnit]:
     for number, name in enumerate(split.cases):
         rows = np.flatnonzero(split.case_of == number)
         if rows.size:
-            yield ScoreUnit(name, int(rows[0]), int(rows[-1]) + 1, single=False)
+            yield ScoreUnit(name, int(rows[0]), int(rows[-1]) + 1, single=False, spacing=split.spacing_of(number))
 
 
 def _singles(split: Split) -> Iterator[ScoreUnit]:
@@ -128,15 +190,16 @@ def _singles(split: Split) -> Iterator[ScoreUnit]:
     seen = np.zeros(len(split.cases), np.int64)
     for row, number in enumerate(split.case_of):
         name = split.cases[number]
-        yield ScoreUnit(name if counts[number] == 1 else f"{name}#{seen[number]}", row, row + 1, single=True)
+        full_name = name if counts[number] == 1 else f"{name}#{seen[number]}"
+        yield ScoreUnit(full_name, row, row + 1, single=True, spacing=split.spacing_of(number))
         seen[number] += 1
 
 
-def _confusion(predicted: Tensor, split: Split, units: list[ScoreUnit], data: PreparedData) -> NDArray[np.int64]:
+def _confusion(predicted: Tensor, data: PreparedData, units: list[ScoreUnit]) -> NDArray[np.int64]:
     unit_of = torch.repeat_interleave(torch.tensor([unit.stop - unit.start for unit in units]))
     counts = confusion_by_case(
         predicted,
-        torch.from_numpy(np.array(split.labels)).to(predicted.device),
+        torch.from_numpy(np.array(data.validation.labels)).to(predicted.device),
         unit_of.to(predicted.device),
         cases=len(units),
         classes=data.classes,

@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from tuner.config import TrialConfig
 from tuner.data.prepared import PreparedData
-from tuner.data.resize import resize_images, resize_labels
 from tuner.data.source import TestCase
 from tuner.errors import DataError
 from tuner.metrics.catalogue import METRICS
 from tuner.metrics.score import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
 from tuner.training.evaluate import Labels, by_class
+from tuner.training.inference import Geometry, predict_image
+from tuner.training.network import Net, build_net
 from tuner.training.record import BEST, TrialFolder
 from tuner.training.reports import EpochReport
+from tuner.training.sources import Sources
 from tuner.training.storage import space_needed, write_json
 from tuner.training.trainer import train
-from tuner.training.trial import Trial, build_trial
 
 RESULT = "metrics.json"
 
@@ -35,6 +35,7 @@ def train_final(
     folder: Path,
     stop: Callable[[], bool] = lambda: False,
     allow_entry: Collection[str] = (),
+    data_root: Path | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
 ) -> dict[str, Any] | None:
     """Train from scratch, score the test cases, and write what a trial writes, and `metrics.json`.
@@ -46,7 +47,8 @@ def train_final(
         device: `cpu`, `mps` or `cuda:N`.
         folder: Where everything is written; a checkpoint in it is removed.
         stop: Asked between steps; when it says yes, nothing more is written and None is returned.
-        allow_entry: Packages from which `train.entry` may be imported.
+        allow_entry: Packages from which `train.entry` and `model.entry` may be imported.
+        data_root: Where `model.weights` lies, unless it is a whole path.
         on_epoch: Told of every epoch.
 
     Returns:
@@ -59,7 +61,10 @@ def train_final(
     with space_needed(folder):
         for name in (LAST, BEST, RESULT):
             (folder / name).unlink(missing_ok=True)
-    for report in train(config, data=data, device=device, folder=folder, stop=stop, allow_entry=allow_entry):
+    reports = train(
+        config, data=data, device=device, folder=folder, stop=stop, allow_entry=allow_entry, data_root=data_root
+    )
+    for report in reports:
         on_epoch(report)
     record = TrialFolder(folder, config, device)
     finished = record.resume(config.train.epochs)
@@ -73,7 +78,7 @@ def train_final(
         "per_class": {name: dict(values) for name, values in record.best.per_class.items()},
         "epoch": record.best.epoch,
         "validation_protocol": data.validation_protocol,
-        "test": score_tests(config, data=data, tests=tests, device=device, record=record),
+        "test": score_tests(config, data=data, tests=tests, device=device, record=record, allow_entry=allow_entry),
     }
     write_json(folder / RESULT, document)
     written: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
@@ -81,17 +86,31 @@ def train_final(
 
 
 def score_tests(
-    config: TrialConfig, *, data: PreparedData, tests: Iterable[TestCase], device: str, record: TrialFolder
+    config: TrialConfig,
+    *,
+    data: PreparedData,
+    tests: Iterable[TestCase],
+    device: str,
+    record: TrialFolder,
+    allow_entry: Collection[str] = (),
 ) -> dict[str, Any] | None:
     """Score the best weights on test cases, each as a whole and at its original size."""
     if not (record.path / BEST).exists():
         return None
-    trial = build_trial(config, data, device)
-    trial.model.load_state_dict(record.read_best())
+    net = build_net(
+        config,
+        device,
+        channels=data.channels,
+        classes=data.classes,
+        spatial_dims=data.spatial_dims,
+        sources=Sources(allow_entry=allow_entry, trained=True),
+    )
+    net.model.load_state_dict(record.read_best())
+    geometry = Geometry.of(config.train, data.sample_shape)
     scores, names = [], []
     occurring = np.zeros(data.classes, bool)
     for case in tests:
-        predicted = predict_case(trial, case, data, batch_size=config.train.batch_size)
+        predicted = predict_case(net, case, data, geometry)
         names.append(case.name)
         occurring |= np.bincount(case.label.ravel(), minlength=256)[: data.classes] > 0
         scores.append(
@@ -120,21 +139,17 @@ def score_tests(
     }
 
 
-@torch.no_grad()
-def predict_case(trial: Trial, case: TestCase, data: PreparedData, *, batch_size: int) -> Labels:
+def predict_case(net: Net, case: TestCase, data: PreparedData, geometry: Geometry) -> Labels:
     """Predict a case in the size that the network was trained with, and take the labels back to its own size.
 
     Returns:
         Labels in the shape of `case.label`.
     """
-    trial.model.eval()
-    slices = case.image[:, None] if case.image.ndim == 3 else case.image
-    samples = slices if data.stacked else case.image[None]
-    size = data.train.images.shape[-2:]
-    resized = torch.from_numpy(resize_images(np.ascontiguousarray(samples, np.float32), (size[0], size[1])))
-    found = [
-        trial.logits(trial.to_device(batch)).argmax(1).to(torch.uint8).cpu()
-        for batch in torch.split(resized, batch_size)
-    ]
-    predicted = resize_labels(torch.cat(found).numpy(), (case.label.shape[-2], case.label.shape[-1]))
-    return np.asarray(predicted if data.stacked else predicted[0], np.uint8)
+    image = case.image
+    if data.stacked:
+        image = image[None] if image.ndim == 3 else np.moveaxis(image, 1, 0)
+    elif data.spatial_dims == 2:
+        image = image[:, None]
+    predicted = predict_image(net, image, geometry)
+    assert predicted is not None  # nobody asked it to stop
+    return predicted.reshape(case.label.shape)

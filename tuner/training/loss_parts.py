@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tuner.data.cache import open_or_build
 from tuner.data.prepared import PreparedData
+from tuner.data.ragged import space_of
 from tuner.errors import SpecError
 from tuner.losses.boundary_aware import DistanceHead
 from tuner.losses.build import SegmentationLoss
@@ -43,8 +44,10 @@ def connect(loss: SegmentationLoss, model: SegmentationNet, data: PreparedData) 
             state.adopt_features(tap.channels)
         if isinstance(state, FrozenRegressor):
             weights = regressor_weights(data)
-            if weights is not None:
-                state.regressor.load_state_dict(weights)
+            if weights is None:
+                state.settle()
+            else:
+                state.adopt(weights)
     return tap
 
 
@@ -92,12 +95,14 @@ def _say(step: int, steps: int, error: float) -> None:
 def _borders(data: PreparedData) -> Tensor:
     """Return the border maps [M, 1, 64, 64] of training slices that have a border."""
     labels = data.train.labels
-    depth = labels.shape[1] if labels.ndim == 4 else 1
-    total = len(labels) * depth
+    spaces = [space_of(labels, number) for number in range(len(labels))]
+    ends = np.cumsum([space[0] if len(space) == 3 else 1 for space in spaces])
+    total = int(ends[-1]) if len(ends) else 0
     maps = []
     for number in np.unique(np.linspace(0, total - 1, min(SLICES, total)).astype(np.int64)):
-        image = labels[number // depth]
-        flat = np.array(image[number % depth] if labels.ndim == 4 else image)
+        row = int(np.searchsorted(ends, number, side="right"))
+        image = labels[row]
+        flat = np.array(image[number - ends[row]] if image.ndim == 3 else image)
         maps.append(label_borders(torch.from_numpy(flat)[None]))
     found = torch.cat(maps) if maps else torch.zeros(0, 1, 64, 64)
     return found[found.flatten(1).amax(1) > 0]

@@ -4,6 +4,7 @@ They are written once, when the training ends: from memory, or by predicting aga
 best epoch belongs to an earlier attempt.
 """
 
+import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +13,8 @@ from io import BytesIO
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.data.prepared import PreparedData
+from tuner.data.ragged import space_of
 from tuner.training.evaluate import Labels, ScoreUnit, Validation, score_units
 from tuner.training.picture import Row, draw
 from tuner.training.record import TrialFolder
@@ -20,8 +23,17 @@ from tuner.training.storage import write_file
 
 KEPT_CASES = 16
 """Cases in `predictions.npz`: the first ones of the validation half, the same for all trials of a study."""
+KEPT_BYTES = 256 * 2**20
+"""Of their label maps in memory: whole scans at full resolution take a hundred megabytes each."""
 DRAWN_CASES = 6
 """Cases in `predictions.png`."""
+
+
+def kept_units(data: PreparedData) -> list[ScoreUnit]:
+    """Return the cases whose predictions are kept: as many as fit, the first one in any case."""
+    units = score_units(data.validation, stacked=data.stacked)[:KEPT_CASES]
+    sizes = [math.prod(space_of(data.validation.labels, unit.start)) * (unit.stop - unit.start) for unit in units]
+    return [unit for number, unit in enumerate(units) if not number or sum(sizes[: number + 1]) <= KEPT_BYTES]
 
 
 class Pictures:
@@ -29,7 +41,7 @@ class Pictures:
 
     def __init__(self, run: Run, record: TrialFolder) -> None:
         self._run, self._record = run, record
-        self._units = score_units(run.data.validation, stacked=run.data.stacked)[:KEPT_CASES]
+        self._units = kept_units(run.data)
         self._predictions: dict[str, Labels] = {}
         self._confusion: NDArray[np.int64] | None = None
         self._epoch: int | None = None

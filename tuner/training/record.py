@@ -20,7 +20,7 @@ from tuner import __version__
 from tuner.config import TrialConfig
 from tuner.training.device import device_name
 from tuner.training.reports import EpochReport, is_better
-from tuner.training.storage import append_lines, read_lines, space_needed, write_file, write_json
+from tuner.training.storage import append_lines, read_lines, space_needed, write_file, write_json, write_lines
 from tuner.yaml_file import dump_yaml
 
 METRICS = "metrics.jsonl"
@@ -75,8 +75,7 @@ class TrialFolder:
         lines = [line for line in read_lines(self.path / METRICS) if line["epoch"] <= epoch]
         cases = [line for line in read_lines(self.path / CASES) if line["epoch"] <= epoch]
         for name, kept in ((METRICS, lines), (CASES, cases)):
-            (self.path / name).unlink(missing_ok=True)
-            append_lines(self.path / name, kept)
+            write_lines(self.path / name, kept)  # in one step: whoever is killed here must find them again
         self.best = None
         reports = [EpochReport.from_dict(line, [c for c in cases if c["epoch"] == line["epoch"]]) for line in lines]
         for report in reports:

@@ -14,13 +14,15 @@ from tuner.data.augment import Augment
 from tuner.data.augmentation import complete_augmentation
 from tuner.data.prepared import PreparedData
 from tuner.data.sample_maps import training_maps
-from tuner.training.batches import Samples
+from tuner.training.batches import Batches, Samples
 from tuner.training.checkpoint import copied
 from tuner.training.device import free_memory
-from tuner.training.evaluate import Validation, validate
+from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.optim import trained_parameters
+from tuner.training.patches import Patches
 from tuner.training.reports import Diverged
 from tuner.training.seeds import epoch_order, generator, seed_everything
+from tuner.training.sources import NOTHING, Sources
 from tuner.training.trial import build_trial
 
 logger = logging.getLogger(__name__)
@@ -35,14 +37,15 @@ LOOK_EVERY = 50
 class Run:
     """Everything that one training holds in memory."""
 
-    def __init__(self, config: TrialConfig, data: PreparedData, device: str) -> None:
+    def __init__(self, config: TrialConfig, data: PreparedData, device: str, sources: Sources = NOTHING) -> None:
         self.config, self.data, self.device = config, data, device
-        self.trial = build_trial(config, data, device)
-        self.samples = Samples(data.train, device)
-        self.validation = Samples(data.validation, device)
+        self.trial = build_trial(config, data, device, sources)
+        self.samples = build_batches(config, data, self.trial.patch, device)
+        self.validation = Validator(data, device, train=config.train)
         self.augment = build_augment(config, data)
-        # Distances do not survive being turned and stretched, so an augmented batch has its maps made anew.
-        self.maps = training_maps(data, self.trial.loss.needs) if self.augment is None else {}
+        # Distances survive neither being turned and stretched nor being cut, so such a batch has its maps made anew.
+        whole = self.augment is None and self.trial.patch is None
+        self.maps = training_maps(data, self.trial.loss.needs) if whole else {}
         self._checked = False
         kind = torch.device(device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=self.trial.precision == "float16")
@@ -66,6 +69,7 @@ class Run:
         trial.loss.on_epoch(epoch, train.epochs)
         total, lr = torch.zeros((), device=self.device), 0.0
         augmenting = generator(trial.seed, "augment", epoch)
+        self.samples.begin(epoch)
         order = epoch_order(len(self.samples), seed=trial.seed, epoch=epoch)
         for number, index in enumerate(torch.split(order, train.batch_size)):
             if stop():
@@ -107,7 +111,7 @@ class Run:
 
     def validate(self, stop: Callable[[], bool]) -> Validation | None:
         """Score the network on the validation half; None when `stop` said so in the middle."""
-        return validate(self.trial, self.validation, self.data, batch_size=self.config.train.batch_size, stop=stop)
+        return validate(self.trial, self.validation, stop=stop)
 
     def state(self, epoch: int) -> dict[str, Any]:
         """Copy everything that a continued training needs. Generators are seeded anew by epoch and need no state."""
@@ -155,6 +159,13 @@ def configure_torch(train: TrainConfig) -> None:
     torch.backends.cudnn.benchmark = not train.deterministic
 
 
+def build_batches(config: TrialConfig, data: PreparedData, patch: tuple[int, ...] | None, device: str) -> Batches:
+    """Return what is trained on: the samples as they are, or patches of them."""
+    if patch is None:
+        return Samples(data.train, device)
+    return Patches(data, patch, config.train, config.train.seed or 0, device)
+
+
 def build_augment(config: TrialConfig, data: PreparedData) -> Augment | None:
     """Build the augmentation that `train.augment` names, with the data set's own settings."""
     level = config.train.augment
@@ -163,7 +174,8 @@ def build_augment(config: TrialConfig, data: PreparedData) -> Augment | None:
     options = complete_augmentation({}, dataset=data.name)
     if level == "light":
         options |= {name: min(value, options[name]) for name, value in LIGHT.items()}
-    return Augment(options, data.ignore_index)
+    # Beyond the edge of a patch the image goes on: what is turned in from there is nothing that one may learn from.
+    return Augment(options, data.ignore_index, outside=0 if config.train.patch is None else data.ignore_index)
 
 
 def _check_loss(loss: Tensor, epoch: int, step: int) -> None:

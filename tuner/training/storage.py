@@ -67,9 +67,14 @@ def write_json(path: Path, content: Any) -> None:
     write_file(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
+def write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a file by JSON lines in one step. Raises DiskFullError and leaves the file as it was."""
+    write_file(path, _as_lines(lines))
+
+
 def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Append JSON lines, down to the disk. Raises DiskFullError and takes a half-written line back."""
-    content = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    content = _as_lines(lines)
     with path.open("ab", buffering=0) as handle:
         size = handle.tell()
         try:
@@ -99,3 +104,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             break
         found.append(item)
     return found
+
+
+def _as_lines(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)

@@ -14,12 +14,14 @@ from tuner.config import TrialConfig
 from tuner.data.prepared import PreparedData
 from tuner.errors import DiskFullError
 from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkpoint
+from tuner.training.data_facts import write_facts
 from tuner.training.entry import load_entry, run_entry
 from tuner.training.evaluate import Validation
 from tuner.training.predict import Pictures
 from tuner.training.record import TrialFolder
 from tuner.training.reports import EpochReport, check_finite
 from tuner.training.run import Run, configure_torch
+from tuner.training.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ def train(
     folder: Path,
     stop: Callable[[], bool],
     allow_entry: Collection[str] = (),
+    data_root: Path | None = None,
 ) -> Generator[EpochReport]:
     """Train a configuration and yield a report for each finished epoch.
 
@@ -45,12 +48,15 @@ def train(
         device: `cpu`, `mps` or `cuda:N`.
         folder: Artifacts of this trial; created, or continued from.
         stop: Whether to end now.
-        allow_entry: Packages from which `train.entry` may be imported.
+        allow_entry: Packages from which `train.entry` and `model.entry` may be imported.
+        data_root: Where `model.weights` lies, unless it is a whole path.
 
     Raises:
         Diverged: A loss or a metric is not finite.
         EffectiveConfigError: The built parts would not train what the configuration says.
-        EntryError: `train.entry` is not allowed, cannot be imported, or yields something else than epochs.
+        EntryError: `train.entry` or `model.entry` is not allowed, cannot be imported, or gives something else than
+            epochs or a network.
+        DataError: `model.weights` is not there, cannot be read, or does not fit.
         DiskFullError: There is no space for a checkpoint; the last one stays.
     """
     configure_torch(config.train)
@@ -58,8 +64,9 @@ def train(
         if config.train.entry is not None:
             yield from _train_elsewhere(config, device, record, stop, allow_entry)
             return
-        with closing(Run(config, data, device)) as run:
+        with closing(Run(config, data, device, Sources(data_root, allow_entry))) as run:
             record.note_precision(run.trial.precision)
+            write_facts(folder, data)
             yield from _train(config, run, record, stop)
 
 

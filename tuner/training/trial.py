@@ -1,60 +1,40 @@
 """The parts of one trial, built from its configuration, and the proof that they are what was asked for."""
 
-import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from tuner.config import TrialConfig
 from tuner.data.prepared import PreparedData
 from tuner.errors import EffectiveConfigError
 from tuner.losses.build import SegmentationLoss, build_loss
-from tuner.models.build import SegmentationNet, build_model
 from tuner.models.features import FeatureTap
 from tuner.registry import Scalar
-from tuner.training.device import resolve_precision, sound_precision
 from tuner.training.loss_parts import connect
+from tuner.training.network import Net, build_net
 from tuner.training.optim import Schedule, build_optimizer, effective_train
 from tuner.training.seeds import seed_everything
-
-logger = logging.getLogger(__name__)
+from tuner.training.sources import NOTHING, Sources
 
 CHECKED = ("model.", "loss")
 """Every parameter of these sections must come back from the built parts; of `train`, those that the parts report."""
 
 
 @dataclass
-class Trial:
+class Trial(Net):
     """Network, loss, optimiser and schedule on their device."""
 
-    model: SegmentationNet
     loss: SegmentationLoss
     optimizer: Optimizer
     schedule: Schedule
-    device: str
     seed: int
-    precision: str
-    layout: torch.memory_format
     steps_per_epoch: int
+    patch: tuple[int, ...] | None = None
+    """Sides of the pieces that are trained on; None: whole samples."""
     tap: FeatureTap | None = None
-
-    def to_device(self, images: Tensor) -> Tensor:
-        """Bring a batch [B, C, *S] to the device, in float32 and in the layout that the network is fast with."""
-        moved = images.to(self.device, torch.float32, non_blocking=True)
-        return moved.contiguous(memory_format=self.layout)
-
-    def logits(self, images: Tensor) -> Tensor:
-        """Run the network under autocast: [B, C, *S] to [B, classes, *S]."""
-        if self.precision == "float32":
-            return cast(Tensor, self.model(images))
-        dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
-        with torch.autocast(torch.device(self.device).type, dtype=dtype):
-            return cast(Tensor, self.model(images))
 
     def handed_over(self, sizes: tuple[int, ...]) -> dict[str, Tensor]:
         """Return what the loss asks of the network beside its logits, of the last call of `logits`."""
@@ -69,37 +49,43 @@ class Trial:
         )
 
 
-def build_trial(config: TrialConfig, data: PreparedData, device: str) -> Trial:
-    """Build the parts of a trial; the weights depend on `train.seed` only.
+def build_trial(config: TrialConfig, data: PreparedData, device: str, sources: Sources = NOTHING) -> Trial:
+    """Build the parts of a trial; the weights depend on `train.seed`, and on a file of pretrained ones.
 
     Raises:
+        SpecError, EntryError, DataError: The network cannot be built, see `build_network`.
         EffectiveConfigError: A part would use another value than the configuration says.
     """
     train = config.train
     seed = train.seed or 0
     seed_everything(seed, "model")
-    model = build_model(config.model, channels=data.channels, classes=data.classes, spatial_dims=data.spatial_dims)
-    layout = fast_layout(model, device, data.spatial_dims)
-    model = cast(Any, model).to(device, memory_format=layout)
+    net = build_net(
+        config,
+        device,
+        channels=data.channels,
+        classes=data.classes,
+        spatial_dims=data.spatial_dims,
+        sources=sources,
+    )
     loss = build_loss(
         config.loss,
         classes=data.classes,
         ignore_index=data.ignore_index,
         class_frequencies=data.class_frequencies,
     )
-    tap = connect(loss, model, data)
+    tap = connect(loss, net.model, data)
     loss = loss.to(device)
-    steps = math.ceil(len(data.train.labels) / train.batch_size)
+    patch = train.patch_shape(data.spatial_dims)
+    samples = len(data.train.labels) * (train.patches if patch else 1)
+    steps = math.ceil(samples / train.batch_size)
     trial = Trial(
-        model=model,
+        **vars(net),
         loss=loss,
-        optimizer=build_optimizer(model, loss.parameter_groups(), train, device),
+        optimizer=build_optimizer(net.model, loss.parameter_groups(), train, device),
         schedule=Schedule(train.schedule, train.lr, train.warmup, steps * train.epochs),
-        device=device,
         seed=seed,
-        precision=_precision(train.precision, device, data.spatial_dims),
-        layout=layout,
         steps_per_epoch=steps,
+        patch=patch,
         tap=tap,
     )
     check_effective(config, trial.effective_options())
@@ -120,25 +106,6 @@ def check_effective(config: TrialConfig, effective: Mapping[str, Scalar]) -> Non
             "the trial would not train what its configuration says: " + "; ".join(differences) + ".",
             hint="This is a defect of the model, the loss or the optimiser named above, not of the configuration.",
         )
-
-
-def fast_layout(model: nn.Module, device: str, dims: int) -> torch.memory_format:
-    """Channels last, where the device has fast kernels for all that the network does in it.
-
-    On the CPU, instance and group normalisation are up to ten times slower in that layout, and volumes gain nothing.
-    """
-    kind = torch.device(device).type
-    slow_norms = (nn.GroupNorm, nn.InstanceNorm2d)
-    if kind == "mps" or (kind == "cpu" and (dims == 3 or any(isinstance(m, slow_norms) for m in model.modules()))):
-        return torch.contiguous_format
-    return torch.channels_last if dims == 2 else torch.channels_last_3d
-
-
-def _precision(wanted: str, device: str, dims: int) -> str:
-    used = resolve_precision(device, dims) if wanted == "auto" else sound_precision(wanted, device, dims)
-    if wanted not in ("auto", used):
-        logger.warning("volumes on %s are trained in %s: its gradients in %s are wrong", device, used, wanted)
-    return used
 
 
 def _same(wanted: object, used: object) -> bool:

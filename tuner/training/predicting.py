@@ -1,0 +1,160 @@
+"""A finished training put to use: its best weights, on further images, without its data set."""
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from tuner.config import TrialConfig, load_config
+from tuner.data.inputs import NewCase, form_of, read_case
+from tuner.data.masks import write_mask
+from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
+from tuner.training.data_facts import DataFacts, read_facts
+from tuner.training.device import free_memory, is_out_of_memory
+from tuner.training.inference import Geometry, predict_image
+from tuner.training.network import Net, build_net
+from tuner.training.record import BEST
+from tuner.training.run import configure_torch
+from tuner.training.sources import Sources
+from tuner.yaml_file import read_yaml
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A network with its best weights, and what it knows of its data."""
+
+    folder: Path
+    config: TrialConfig
+    facts: DataFacts
+    net: Net
+    geometry: Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What became of one image."""
+
+    case: NewCase
+    mask: Path | None
+    """None where it failed."""
+    message: str | None
+    """Why it failed."""
+    shape: tuple[int, ...] = ()
+    """[D, H, W]"""
+    pixels: tuple[int, ...] = ()
+    """Number of pixels by class."""
+    seconds: float = 0.0
+
+
+def read_run(folder: Path) -> tuple[TrialConfig, DataFacts]:
+    """Read what a folder that `train` wrote says of itself; no weights yet.
+
+    Raises:
+        RequestError: It is not there, is no training, or has no weights.
+        ConfigError, SpecError: A file in it is damaged.
+    """
+    if not folder.is_dir():
+        what = "it is a file" if folder.exists() else "there is no such folder"
+        raise RequestError(f"{what}.", hint="RUN is a folder that `tuner train -o RUN` wrote.", where=str(folder))
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise RequestError(
+            "the folder is no training: it has no config.yaml.",
+            hint="RUN is a folder that `tuner train -o RUN` wrote, or the folder of a trial.",
+            where=str(folder),
+        )
+    config = load_config(read_yaml(path).content, where=str(path))
+    if not (folder / BEST).is_file():
+        why = "it was trained by a function of your own" if config.train.entry else "no epoch of it is finished yet"
+        raise RequestError(f"the run has no {BEST}: {why}.", where=str(folder))
+    facts = read_facts(folder)
+    form_of(facts.reading)
+    if len(facts.reading["labels"]) != len(facts.class_names):
+        raise ConfigError("it has another number of labels than of classes.", where=str(folder))
+    return config, facts
+
+
+def open_run(
+    folder: Path,
+    device: str,
+    *,
+    overlap: float | None = None,
+    threads: int | None = None,
+    allow_entry: Collection[str] = (),
+) -> TrainedRun:
+    """Build the network of a run and give it its best weights.
+
+    Args:
+        folder: What `train` wrote.
+        device: `cpu`, `mps` or `cuda:N`.
+        overlap: Of sliding windows; None: as the run's own validation had it.
+        threads: CPU threads; None: as many as the run was trained with.
+        allow_entry: Packages from which `model.entry` may be imported.
+
+    Raises:
+        ConfigError: The weights are not those of this network. Further errors as `read_run`.
+    """
+    config, facts = read_run(folder)
+    configure_torch(config.train if threads is None else config.train.model_copy(update={"threads": threads}))
+    net = build_net(
+        config,
+        device,
+        channels=facts.channels,
+        classes=len(facts.class_names),
+        spatial_dims=facts.spatial_dims,
+        sources=Sources(allow_entry=allow_entry, trained=True),
+    )
+    _load_weights(net, folder / BEST)
+    geometry = Geometry.of(config.train, facts.sample_shape)
+    if overlap is not None:
+        geometry = replace(geometry, overlap=overlap)
+    return TrainedRun(folder, config, facts, net, geometry)
+
+
+def predict_cases(
+    run: TrainedRun, cases: Iterable[NewCase], out: Path, *, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Prediction]:
+    """Write the mask of each image and say what became of it; one that fails does not stop the others.
+
+    Raises:
+        DiskFullError: There is no space left, for this mask and so for the others.
+    """
+    for case in cases:
+        began = perf_counter()
+        try:
+            image = read_case(case, run.facts.reading)
+            labels = predict_image(run.net, image, run.geometry, stop)
+            if labels is None:
+                return
+            mask = write_mask(out, case, labels, run.facts.reading, background=run.facts.background)
+        except DiskFullError:
+            raise
+        except TunerError as error:
+            yield Prediction(case, None, str(error))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            free_memory(run.net.device)
+            size = " × ".join(map(str, image.shape[1:]))
+            yield Prediction(case, None, f"{case.paths[0]}: no memory left on {run.net.device} for {size} pixels")
+        else:
+            counts = np.bincount(labels.ravel(), minlength=len(run.facts.class_names))
+            yield Prediction(case, mask, None, labels.shape, tuple(map(int, counts)), perf_counter() - began)
+
+
+def _load_weights(net: Net, path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        net.model.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"the weights are damaged, or not those of this network: {reason}", where=str(path)
+        ) from error

@@ -1,0 +1,130 @@
+"""Sliding-window inference: a window of the size of a patch visits a sample, and a Gaussian weighs what it says.
+
+The weights (a Gaussian about the window's centre with a standard deviation of an eighth of its side) and the places of
+the windows are those of MONAI's `sliding_window_inference`. What it needs of memory does not grow with the depth of the
+sample: sums are kept for one window's depth of planes, and turned into labels as soon as no window reaches them.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tuner.training.network import Net
+
+SIGMA = 0.125
+"""Standard deviation of the weights, as a share of the window's side."""
+LEAST = 1e-3
+"""The smallest weight: what only a window's corner sees still counts."""
+
+
+def window_starts(size: int, side: int, overlap: float) -> list[int]:
+    """Return where windows of `side` begin along an axis of `size` >= `side`; the last one ends with the axis."""
+    step = side if side == size else max(1, int(side * (1 - overlap)))
+    count = math.ceil((size - side) / step) + 1
+    return [min(number * step, size - side) for number in range(count)]
+
+
+def gaussian_weights(sides: Sequence[int]) -> Tensor:
+    """Return [*sides]: the weight of each pixel of a window, 1 in its middle."""
+    weights = torch.ones(())
+    for axis, side in enumerate(sides):
+        distance = torch.arange(side, dtype=torch.float32) - (side - 1) / 2
+        along = torch.exp(distance**2 / (-2 * (SIGMA * side) ** 2))
+        weights = weights.unsqueeze(-1) * along.view(*[1] * axis, side)
+    least = float(weights[weights > 0].min())
+    return weights.clamp_(min=max(least, LEAST))
+
+
+@torch.no_grad()
+def slide(
+    net: Net,
+    image: NDArray[np.float32],
+    *,
+    patch: Sequence[int],
+    overlap: float,
+    batch_size: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> NDArray[np.uint8] | None:
+    """Predict a sample of any size by windows; what a window takes from outside of the sample is 0.
+
+    Args:
+        net: A network in evaluation mode.
+        image: [C, *S], read window by window.
+        patch: Sides of a window, [*P].
+        overlap: Share of a window that the next one covers again.
+        batch_size: Windows in a forward pass.
+        stop: Asked before each of them.
+
+    Returns:
+        The class of every pixel, [*S]; None when `stop` said so.
+    """
+    space = image.shape[1:]
+    before = [max(side - size, 0) // 2 for size, side in zip(space, patch, strict=True)]
+    whole = [max(side, size) for size, side in zip(space, patch, strict=True)]
+    places = list(product(*(window_starts(size, side, overlap) for size, side in zip(whole, patch, strict=True))))
+    sums = _RollingSums(whole, patch, net.device)
+    for start in range(0, len(places), batch_size):
+        if stop():
+            return None
+        chosen = places[start : start + batch_size]
+        windows = [cut(image, [at - shift for at, shift in zip(place, before, strict=True)], patch) for place in chosen]
+        logits = net.logits(net.to_device(torch.from_numpy(np.stack(windows)))).float()
+        for place, found in zip(chosen, logits, strict=True):
+            sums.add(place, found)
+    labels = sums.finish()
+    return labels[tuple(slice(shift, shift + size) for shift, size in zip(before, space, strict=True))]
+
+
+def cut(array: NDArray[Any], start: Sequence[int], sides: Sequence[int], fill: int = 0) -> NDArray[Any]:
+    """Copy the piece of the last axes that begins at `start`; what lies outside of the array is `fill`."""
+    space = array.shape[array.ndim - len(sides) :]
+    piece: NDArray[Any] = np.full((*array.shape[: array.ndim - len(sides)], *sides), fill, array.dtype)
+    there: list[Any] = [...]
+    here: list[Any] = [...]
+    for size, at, side in zip(space, start, sides, strict=True):
+        low, high = max(at, 0), min(at + side, size)
+        there.append(slice(low, max(low, high)))
+        here.append(slice(low - at, max(low, high) - at))
+    piece[tuple(here)] = array[tuple(there)]
+    return piece
+
+
+class _RollingSums:
+    """Weighted sums of logits for as many planes as a window is deep; windows come in order of their first axis."""
+
+    def __init__(self, whole: Sequence[int], patch: Sequence[int], device: str) -> None:
+        self._whole, self._patch = tuple(whole), tuple(patch)
+        self._weights = gaussian_weights(patch).to(device)
+        self._labels = np.empty(self._whole, np.uint8)
+        self._sums: Tensor | None = None
+        self._first = 0
+
+    def add(self, place: Sequence[int], logits: Tensor) -> None:
+        """Add the logits [classes, *P] of the window at a place."""
+        if self._sums is None:
+            self._sums = logits.new_zeros((len(logits), self._patch[0], *self._whole[1:]))
+        if place[0] > self._first:
+            self._advance(place[0] - self._first)
+        inside = tuple(slice(at, at + side) for at, side in zip(place[1:], self._patch[1:], strict=True))
+        # The sum of the weights is the same for all classes: the largest class needs no division by it.
+        self._sums[(slice(None), slice(None), *inside)] += logits * self._weights
+
+    def finish(self) -> NDArray[np.uint8]:
+        """Return the class of every pixel of the padded sample."""
+        self._advance(self._whole[0] - self._first)
+        return self._labels
+
+    def _advance(self, planes: int) -> None:
+        if self._sums is None:
+            return
+        depth = min(planes, self._patch[0])
+        done = self._sums[:, :depth].argmax(0).to(torch.uint8)
+        self._labels[self._first : self._first + depth] = done.cpu().numpy()
+        self._sums = torch.cat([self._sums[:, depth:], torch.zeros_like(self._sums[:, :depth])], 1)
+        self._first += planes
