@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -247,8 +248,36 @@ def test_every_shipped_study_file_is_valid(name: str) -> None:
 
     assert spec.name == name
     assert spec.space.find("loss") is not None
-    assert spec.space.find("train.lr") is not None
-    assert spec.space.find("train.weight_decay") is not None
+    if spec.search.raw.get("options") != "default":
+        assert spec.space.find("train.lr") is not None
+        assert spec.space.find("train.weight_decay") is not None
+
+
+def test_one_loss_that_is_called_like_its_family_can_compete_alone() -> None:
+    """`boundary` is a family of the survey, and a loss in it."""
+    family, alone = (
+        spec_of(ORGANS.replace("[dice, focal, topk", f"[{name}, focal, topk")) for name in ("boundary", "loss.boundary")
+    )
+
+    assert len(family.competitors) > 5
+    assert [c.name for c in alone.competitors][:2] == ["boundary", "focal"]
+    assert load_spec(YamlDocument(alone.as_dict(), {}, None)).competitors == alone.competitors
+
+
+@pytest.mark.parametrize("dataset", ["synapse", "cityscapes"])
+def test_the_survey_is_rerun_evenly(dataset: str) -> None:
+    """Every one of its 25 losses as published, with both networks and three seeds; then tuned with equal budgets."""
+    published, tuned = (load_spec(find_study_file(f"survey-{dataset}{end}")) for end in ("", "-tuned"))
+    queue = published.queue()
+    survey = {name for name, entry in LOSSES.items() if entry.survey}
+
+    assert len(survey) == 25
+    assert {(p["loss"], p["model.name"], p["train.seed"]) for p in queue} == {
+        (loss, model, seed) for loss in survey for model in ("unet", "transunet") for seed in (0, 1, 2)
+    }
+    assert len(queue) == 150
+    assert {set(p) == {"loss", "model.name", "train.seed"} for p in queue} == {True}
+    assert Counter(p["loss"] for p in tuned.queue()) == dict.fromkeys(survey, 20)
 
 
 def test_an_unknown_dataset_on_the_command_line_names_the_closest() -> None:

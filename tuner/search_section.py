@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from tuner.config import (
-    WEIGHT,
     TrainConfig,
     TrialConfig,
     build_section,
@@ -20,18 +19,23 @@ from tuner.config import (
     unknown_keys,
 )
 from tuner.data.catalogue import DATASETS
-from tuner.losses.catalogue import FAMILIES, LOSSES
+from tuner.data.validation import FOLD
+from tuner.losses.catalogue import EXPLICIT, FAMILIES, LOSSES
+from tuner.losses.entry import term_weight
 from tuner.models.catalogue import MODELS
+from tuner.models.entry import ENTRY
+from tuner.models.own_section import own_option
 from tuner.registry import Option, Scalar, Search
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.warm_start import Competitor
 
-_WEIGHT_SEARCH = Search(low=0.01, high=10.0, log=True)
 _RANGE_KEYS = ("low", "high", "log", "steps")
 _NEVER_SEARCHED = {
     "dataset.name": "one study is about one data set",
-    "dataset.validation": "trials that are validated on different cases cannot be compared",
+    "dataset.validation": "trials that are validated on different cases cannot be compared (repeats over folds: "
+    "`dataset: {validation: {folds: 5}}` and `search: {dataset.validation.fold: [0, 1, 2, 3, 4]}`)",
     "train.entry": "it names code",
+    "model.entry": "it names code",
     "train.threads": "it is resolved when the study is created",
 }
 
@@ -137,6 +141,8 @@ class _Reader:
                         names.append(str(label))
             elif item == "all":
                 names.extend(LOSSES)
+            elif str(item).startswith(EXPLICIT) and str(item).removeprefix(EXPLICIT) in LOSSES:
+                names.append(str(item).removeprefix(EXPLICIT))
             elif item in FAMILIES:
                 names.extend(name for name, entry in LOSSES.items() if entry.family == item)
             elif item in LOSSES:
@@ -174,10 +180,7 @@ class _Reader:
             yield from ((f"loss.{name}.{option.name}", option) for option in LOSSES[name].options)
             return
         for term in terms[1:]:
-            weight = Option(
-                term, "float", WEIGHT.default, WEIGHT.summary, low=WEIGHT.low, high=WEIGHT.high, search=_WEIGHT_SEARCH
-            )
-            yield f"loss.{name}.weight.{term}", weight
+            yield f"loss.{name}.weight.{term}", term_weight(term)
         for term in terms:
             yield from ((f"loss.{name}.{term}.{option.name}", option) for option in term_options(LOSSES[term]))
 
@@ -186,16 +189,25 @@ class _Reader:
         if key in _NEVER_SEARCHED:
             self.problems.append(f"search.{key}: cannot be searched: {_NEVER_SEARCHED[key]}")
             return
+        if key == FOLD and self._fold_option() is None:
+            self.problems.append(
+                f"search.{key}: there are no folds; name them: `dataset: {{validation: {{folds: 5}}}}`"
+            )
+            return
         section, _, rest = key.partition(".")
         options: dict[str, tuple[Option, tuple[str, str] | None]] = {}
         if section == "train":
             options = {f"train.{name}": (option, None) for name, option in _train_options().items()}
         elif section == "dataset" and self.base.dataset:
             options = {f"dataset.{o.name}": (o, None) for o in DATASETS[self.base.dataset["name"]].options}
+            fold = self._fold_option()
+            options |= {FOLD: (fold, None)} if fold else {}
         elif section == "model" and models:
-            options = {f"model.{m}.{o.name}": (o, ("model.name", m)) for m in models for o in MODELS[m].options}
+            options = {f"model.{m}.{o.name}": (o, ("model.name", m)) for m in models for o in MODELS[m].all_options}
+        elif section == "model" and self.base.model.get("name") == ENTRY:
+            options = {key: (own_option(rest, self.raw[key]), None)}
         elif section == "model" and self.base.model:
-            options = {f"model.{o.name}": (o, None) for o in MODELS[self.base.model["name"]].options}
+            options = {f"model.{o.name}": (o, None) for o in MODELS[self.base.model["name"]].all_options}
         elif section == "loss":
             if rest.split(".")[0] in LOSSES and not any(
                 path.startswith(f"loss.{rest.split('.')[0]}.") for path in losses
@@ -210,6 +222,13 @@ class _Reader:
             return
         sections = [] if options else ["loss", "options", "model.name", "train.lr", "train.weight_decay"]
         self.problems.append(unknown("key", key, [*options, *sections], f"search.{key}"))
+
+    def _fold_option(self) -> Option | None:
+        """The fold, where the study divides its cases in folds: repeats over all of them are one study."""
+        validation = self.base.dataset.get("validation")
+        if isinstance(validation, Mapping) and isinstance(folds := validation.get("folds"), int):
+            return Option("fold", "int", 0, "Which fold validates.", low=0, high=folds - 1)
+        return None
 
     def _published(self, path: str, option: Option, when: tuple[str, str] | None, search: Search) -> None:
         if search.choices is not None:
@@ -312,6 +331,8 @@ class _TrainOption(Option):
     __slots__ = ()
 
     def problem(self, value: object) -> str | None:
+        if isinstance(value, (list, tuple)):
+            return f"{value!r} cannot be searched: only one number or word can, here the same size along every axis"
         problems: list[str] = []
         build_section(TrainConfig, {self.name: value}, "train", problems)
         return problems[0].split(": ", 1)[1] if problems else None

@@ -1,0 +1,215 @@
+"""What a report says, in order: the answer, the tables, the figures, the pictures, how it was made."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tuner.analysis import caveats, noise
+from tuner.artifacts import Artifacts
+from tuner.errors import NotFoundError
+from tuner.importance import importances
+from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
+from tuner.report.charts import Line as Curve
+from tuner.report.charts import Strip, draw_curves, draw_strips
+from tuner.report.material import Chapter, Entry, Material
+from tuner.report.numbers import Line, lines_of, mean_in, rank, ranked
+from tuner.report.tables import Scores, class_table, main_table, span, with_deviation
+from tuner.report.wall import Wall, draw_wall
+from tuner.store.store import Store
+from tuner.yaml_file import dump_yaml
+
+MOST_CURVES = 8
+MOST_IMPORTANT = 12
+CLEAR = 2.0
+"""A lead counts when it is this many times the noise."""
+
+
+def compose(
+    material: Material, store: Store, artifacts: Artifacts, cache: Path, tests: Scores
+) -> tuple[str, list[Block]]:
+    """Return title and blocks of the report."""
+    tables = {model: lines_of(material, model) for model in material.models}
+    title = f"Which loss for {material.first.spec.base.dataset['name']}?"
+    blocks: list[Block] = [Heading(title, 1), Paragraph(_answer(material, tables, store), strong=True)]
+    blocks.append(Paragraph(_about(material)))
+    for model, lines in tables.items():
+        blocks.append(Heading(f"Losses with {model}"))
+        blocks.append(main_table(material, lines, tests))
+        strips = _strips(material, lines)
+        if strips:
+            caption = "A dot is a trial. What lies between ring and diamond is what tuning was worth."
+            blocks.append(Picture(draw_strips(strips, material.metric), "image/svg+xml", caption, "Values by loss"))
+        of_classes = class_table(material, lines)
+        blocks += [of_classes] if of_classes else []
+    blocks += _curves(material, store)
+    blocks += _pictures(material, artifacts, cache)
+    blocks += _importance(material)
+    blocks += _making(material, store)
+    return title, blocks
+
+
+def worth_testing(material: Material) -> list[Entry]:
+    """Return the trials whose test scores the tables show: the better configuration of each loss, every repeat."""
+    lines = [line for model in material.models for line in lines_of(material, model)]
+    return [entry for line in lines if line.best for entry in line.best.entries]
+
+
+def winners(material: Material) -> list[Entry]:
+    """Return the best trial of every loss, best first, whatever the model."""
+    best: dict[str, Entry] = {}
+    for entry in sorted(material.entries, key=lambda e: (rank(e.value, material.direction), e.number)):
+        best.setdefault(entry.loss, entry)
+    return list(best.values())
+
+
+def _answer(material: Material, tables: Mapping[str, Sequence[Line]], store: Store) -> str:
+    sentences = []
+    for model, lines in tables.items():
+        best = ranked(lines, material.direction)
+        if not best:
+            continue
+        first = best[0]
+        how = "at its published defaults" if first.best is first.default else "with tuned options"
+        text = f"With {model}, {first.loss} is best: {material.metric} {with_deviation(first.best)} {how}"
+        sentences.append(text + _lead(material, best, store) + ".")
+    return " ".join(sentences)
+
+
+def _lead(material: Material, best: Sequence[Line], store: Store) -> str:
+    if len(best) < 2:
+        return "; it is the only loss with a complete trial"
+    lead = abs((mean_in(best[0]) or 0) - (mean_in(best[1]) or 0))
+    estimate = _noise(material, store)
+    text = f", {lead:.2g} ahead of {best[1].loss}"
+    if estimate is None:
+        return f"{text}; nothing tells how much a value moves by chance"
+    clear = lead > CLEAR * estimate[0]
+    verdict = "more than chance explains" if clear else "which chance may explain"
+    return f"{text}, {verdict} (by {estimate[1]}, a value moves by about {estimate[0]:.2g})"
+
+
+def _noise(material: Material, store: Store) -> tuple[float, str] | None:
+    leader = winners(material)[0]
+    return noise(
+        [row for chapter in material.chapters for row in chapter.rows], store.epochs(leader.study, leader.number)
+    )
+
+
+def _about(material: Material) -> str:
+    rows = [row for chapter in material.chapters for row in chapter.rows]
+    ended = sum(row["state"] in ("COMPLETE", "PRUNED", "FAIL") for row in rows)
+    seconds = sum(spent.seconds for spent in material.spent.values())
+    names = " and ".join(chapter.record.name for chapter in material.chapters)
+    losses = len({entry.loss for entry in material.entries})
+    left = f" {len(rows) - ended} of the budget are still open." if ended < len(rows) else ""
+    return (
+        f"{names}: {ended} finished trials over {losses} losses, {span(seconds)} of device time.{left} "
+        f"Losses are compared by {material.metric} on validation cases, which no trial was trained on."
+    )
+
+
+def _strips(material: Material, lines: Sequence[Line]) -> list[Strip]:
+    return [
+        Strip(
+            loss=line.loss,
+            family=line.family,
+            values=[e.value for e in material.entries if e.loss == line.loss and e.model == line.model],
+            default=line.default.mean if line.default else None,
+            tuned=line.tuned.mean if line.tuned else None,
+        )
+        for line in lines
+        if line.best
+    ]
+
+
+def _curves(material: Material, store: Store) -> list[Block]:
+    found = []
+    for entry in winners(material)[:MOST_CURVES]:
+        epochs = store.epochs(entry.study, entry.number)
+        points = [(epoch["epoch"], epoch["value"]) for epoch in epochs if epoch["value"] is not None]
+        if len(points) > 1:
+            found.append(Curve(entry.loss, points))
+    if not found:
+        return []
+    drawn = draw_curves(found, material.metric)
+    caption = f"The best trial of each loss; the first {len(found)} losses."
+    return [Heading("Learning curves"), Picture(drawn, "image/svg+xml", caption, "Learning curves of the best trials")]
+
+
+def _pictures(material: Material, artifacts: Artifacts, cache: Path) -> list[Block]:
+    wall = draw_wall(material, winners(material), artifacts, cache)
+    if wall is None:
+        text = (
+            "No pictures: they need the trials' files and the prepared data, and this machine lacks one of them. "
+            "Run the report where a worker ran, with its --artifacts and --cache."
+        )
+        return [Heading("Predictions"), Paragraph(text)]
+    return [Heading("Predictions"), Picture(wall.png, "image/png", _wall_caption(wall), "Predictions side by side")]
+
+
+def _wall_caption(wall: Wall) -> str:
+    return (
+        f"The {len(wall.cases)} validation cases about which the losses differ most; a column is a loss's best trial. "
+        "Blue: missed. Orange: predicted where there is nothing. Purple: another class. White: the true border."
+    )
+
+
+def _importance(material: Material) -> list[Block]:
+    rows = [row for chapter in material.chapters for row in chapter.rows if row["state"] == "COMPLETE"]
+    found = importances([row["params"] for row in rows], [row["value"] for row in rows])[:MOST_IMPORTANT]
+    if not found:
+        return []
+    caption = "Share of the variance of the values that a parameter explains by itself, among the trials that have it."
+    cells = [[item.name, f"{100 * item.share:.0f} %", str(item.trials)] for item in found]
+    return [Heading("What mattered"), Table(["parameter", "share", "trials"], cells, caption)]
+
+
+def _making(material: Material, store: Store) -> list[Block]:
+    blocks: list[Block] = [Heading("How it was made")]
+    for chapter in material.chapters:
+        if len(material.chapters) > 1:
+            blocks.append(Heading(chapter.record.name, 3))
+        blocks.append(Points(_facts(chapter)))
+        said = _caveats(chapter, store)
+        blocks += [Paragraph("Mind:"), Points(said)] if said else []
+        blocks.append(Paragraph("The study file; `tuner launch` with it runs the same search."))
+        blocks.append(Code(dump_yaml(chapter.record.spec), "yaml"))
+    best = winners(material)[0]
+    commands = f"tuner export {best.study} --trial {best.number} -o best.yaml\ntuner train best.yaml -o final"
+    return [*blocks, Paragraph("The winner, trained again and scored on the test cases:"), Code(commands, "sh")]
+
+
+def _facts(chapter: Chapter) -> list[str]:
+    record, spec, found = chapter.record, chapter.spec, chapter.environment
+    resources = record.resources
+    started = [row["started"] for row in chapter.attempts if row["started"]]
+    ended = [row["finished"] for row in chapter.attempts if row["finished"]]
+    facts = [
+        f"Data: {spec.base.dataset['name']}, fingerprint {str(resources.get('fingerprint') or 'unknown')[:16]}; "
+        f"validation by {resources.get('protocol') or 'unknown'}.",
+        f"Training: at most {spec.base.train.epochs} epochs, {spec.base.train.optimizer}; "
+        f"sampler {spec.sampler['name']}, pruner {spec.pruner['name']}, seed {spec.seed}, {record.total} trials.",
+    ]
+    versions = found.get("versions", found)
+    named = [f"{key} {versions[key]}" for key in ("tuner", "torch", "monai", "optuna") if versions.get(key)]
+    device = found.get("device_name") or versions.get("device_name")
+    if named or device:
+        facts.append("Software and device: " + ", ".join([*named, *([str(device)] if device else [])]) + ".")
+    if started and ended:
+        facts.append(f"From {min(started)} to {max(ended)}.")
+    return facts
+
+
+def _caveats(chapter: Chapter, store: Store) -> list[str]:
+    direction = chapter.record.objectives[0]["direction"]
+    complete = [row for row in chapter.rows if row["state"] == "COMPLETE" and row["value"] is not None]
+    if not complete:
+        return []
+    best = min(complete, key=lambda row: rank(row["value"], direction))
+    try:
+        epochs = store.epochs(chapter.record.name, best["number"])
+    except NotFoundError:
+        epochs = []
+    protocol = chapter.record.resources.get("protocol")
+    return caveats(
+        chapter.spec.space, chapter.record.objectives[0], chapter.rows, best, epochs=epochs, protocol=protocol
+    )
