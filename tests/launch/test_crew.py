@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import RunError
-from tuner.launch import crew as crew_module
+from tuner.failing import ASIDE
+from tuner.launch import patience
 from tuner.launch.base import Order
-from tuner.launch.crew import EARLY_ENDS, Crew
+from tuner.launch.crew import Crew
 from tuner.launch.local import LocalWorker
+from tuner.launch.patience import EARLY_ENDS
 from tuner.settings import Settings
 
 
@@ -34,7 +36,7 @@ class ScriptLauncher:
 @pytest.fixture(autouse=True)
 def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between two starts is not what these tests are about."""
-    monkeypatch.setattr(crew_module, "_BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(patience, "BACK_OFF_S", (0.0,))
 
 
 def make_crew(tmp_path: Path, script: str, slots: int = 1) -> tuple[Crew, ScriptLauncher, list[str]]:
@@ -108,3 +110,31 @@ def test_draining_asks_and_waits(tmp_path: Path) -> None:
 
     assert crew.wait(20)
     assert launcher.started[0].exit_code() == 7
+
+
+def test_a_device_that_was_put_aside_is_not_started_at_once(tmp_path: Path) -> None:
+    """Its trials fail and those of others do not: the others go on, and it is tried again much later."""
+    crew, launcher, notes = make_crew(tmp_path, SLEEP, slots=2)
+    crew.tend(lambda: True)
+    launcher.started[0].kill()
+    launcher.script = f"raise SystemExit({ASIDE})"
+    crew.tend(lambda: True)
+    until(lambda: launcher.started[2].exit_code() == ASIDE)
+
+    for _ in range(3):
+        crew.tend(lambda: True)
+
+    assert len(launcher.started) == 3
+    assert crew.alive == 1
+    assert "put aside, and tried again in 30 minutes" in notes[-1]
+    crew.kill()
+
+
+def test_a_launch_all_of_whose_devices_were_put_aside_ends(tmp_path: Path) -> None:
+    """Nothing would move, and nobody would be told."""
+    crew, launcher, _ = make_crew(tmp_path, f"print('broken'); raise SystemExit({ASIDE})", slots=2)
+    crew.tend(lambda: True)
+    until(lambda: all(worker.exit_code() is not None for worker in launcher.started))
+
+    with pytest.raises(RunError, match=r"no other device is left to this launch(.|\n)*broken"):
+        crew.tend(lambda: True)

@@ -28,7 +28,7 @@ LAUNCHERS: Registry[LauncherEntry] = Registry(
     (
         LauncherEntry("local", "tuner.launch.local:LocalLauncher", "A process for each slot on this machine."),
         LauncherEntry("inline", "tuner.launch.inline:InlineLauncher", "One worker in this process, for debugging."),
-        LauncherEntry("ray", None, "A Ray actor for each slot; not in this version."),
+        LauncherEntry("ray", "tuner.launch.ray:RayLauncher", "A Ray actor for each slot, on any node of a cluster."),
         LauncherEntry("none", None, "Nobody: fills the queue for standing workers."),
     ),
 )
@@ -52,6 +52,18 @@ class WorkerHandle(Protocol):
 
     order: Order
 
+    @property
+    def place(self) -> str:
+        """Return device and, where it is not this one, host."""
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether it waits for room and has not begun."""
+
+    @property
+    def gave_up(self) -> bool:
+        """Tell whether it was replaced where it was, until that made no sense."""
+
     def exit_code(self) -> int | None:
         """Return the code with which it ended (negative: the signal that killed it), or None while it lives."""
 
@@ -60,6 +72,9 @@ class WorkerHandle(Protocol):
 
     def kill(self) -> None:
         """End it at once."""
+
+    def last_words(self) -> tuple[str, str]:
+        """Return how it ended, and the end of its log."""
 
 
 class Launcher(Protocol):

@@ -3,21 +3,14 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuner.errors import RunError
+from tuner.failing import ASIDE, ASIDE_S
 from tuner.launch.base import Launcher, Order, WorkerHandle
-from tuner.launch.local import last_lines
+from tuner.launch.patience import Patience
 
 logger = logging.getLogger(__name__)
-
-EARLY_S = 20.0
-"""A worker that ends sooner than that after its start has hardly worked."""
-EARLY_ENDS = 3
-"""Early ends by itself, one after the other in one slot, before the launch gives up."""
-EARLY_KILLS = 10
-"""The same for ends by a signal: somebody, or the system when memory is short, kills workers."""
-_BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 @dataclass(slots=True)
@@ -25,9 +18,10 @@ class _Place:
     order: Order
     handle: WorkerHandle | None = None
     started: float = 0.0
-    early: int = 0
-    """Early ends in a row."""
     not_before: float = 0.0
+    patience: Patience = field(default_factory=Patience)
+    aside: bool = False
+    """Its device was put aside, and has not been tried again."""
 
 
 class Crew:
@@ -52,6 +46,12 @@ class Crew:
         """Number of workers that run."""
         return sum(p.handle is not None and p.handle.exit_code() is None for p in self._places)
 
+    @property
+    def up(self) -> int:
+        """Number of workers that run and do not merely wait for room."""
+        handles = [p.handle for p in self._places if p.handle is not None]
+        return sum(h.exit_code() is None and not h.waiting for h in handles)
+
     def tend(self, work_left: Callable[[], bool]) -> None:
         """Start what is missing while there is work. Raises RunError when a slot's workers keep dying at once.
 
@@ -66,7 +66,13 @@ class Crew:
                 self._bury(place, code, now)
             if now >= place.not_before:
                 place.handle = self._launcher.launch(place.order)
-                place.started = now
+                place.started, place.aside = now, False
+
+    def dismiss(self) -> None:
+        """Let go of workers that wait for room: no work is left for them."""
+        for place in self._places:
+            if place.handle is not None and place.handle.waiting:
+                place.handle.drain()
 
     def drain(self) -> None:
         """Ask all workers to give their trials back and to end."""
@@ -88,16 +94,32 @@ class Crew:
         return not self.alive
 
     def _bury(self, place: _Place, code: int, now: float) -> None:
+        handle, patience = place.handle, place.patience
+        assert handle is not None
         place.handle = None
-        place.early = place.early + 1 if now - place.started < EARLY_S else 0
-        place.not_before = now + _BACK_OFF_S[min(place.early, len(_BACK_OFF_S) - 1)]
+        if code == ASIDE:
+            self._put_aside(place, handle, now)
+            return
+        place.not_before = now + patience.take(now - place.started)
         self.replaced += 1
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        self._note(f"worker {place.order.slot} on {place.order.device} {how}; another one takes its place")
-        if place.early >= (EARLY_KILLS if code < 0 else EARLY_ENDS):
+        how, log = handle.last_words()
+        self._note(f"worker {place.order.slot} on {handle.place} {how}; another one takes its place")
+        if handle.gave_up or patience.is_over(code):
+            times = "" if handle.gave_up else f", {patience.early} times running and at once"
             raise RunError(
-                f"worker {place.order.slot} on {place.order.device} {how}, {place.early} times running and at once. "
-                f"The last lines of its log:\n{last_lines(place.order.log)}",
+                f"worker {place.order.slot} on {handle.place} {how}{times}. The last lines of its log:\n{log}",
                 hint="Mend that, then `tuner resume`: what was finished is kept.",
                 where=str(place.order.log),
             )
+
+    def _put_aside(self, place: _Place, handle: WorkerHandle, now: float) -> None:
+        place.not_before, place.aside = now + ASIDE_S, True
+        _, log = handle.last_words()
+        where = f"worker {place.order.slot} on {handle.place} has ended: trials fail there, and nowhere else"
+        if all(other.aside for other in self._places):
+            raise RunError(
+                f"{where}; no other device is left to this launch. The last lines of its log:\n{log}",
+                hint="Mend that, then `tuner resume`: what was finished is kept.",
+                where=str(place.order.log),
+            )
+        self._note(f"{where}; the device is put aside, and tried again in {ASIDE_S / 60:.0f} minutes")

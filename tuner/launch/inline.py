@@ -5,6 +5,7 @@ import threading
 
 from tuner.errors import SpecError
 from tuner.launch.base import Order
+from tuner.launch.patience import manner
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +23,20 @@ class InlineLauncher:
 class InlineWorker:
     """A worker in a thread."""
 
+    waiting = False
+    gave_up = False
+
     def __init__(self, order: Order) -> None:
         self.order = order
         self._stop = threading.Event()
         self._code: int | None = None
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
+
+    @property
+    def place(self) -> str:
+        """Its device."""
+        return self.order.device
 
     def exit_code(self) -> int | None:
         """Return 0 or 1 once it has ended."""
@@ -40,6 +49,10 @@ class InlineWorker:
     def kill(self) -> None:
         """Ask it to give its trial back: a thread cannot be killed, it ends with the process."""
         self._stop.set()
+
+    def last_words(self) -> tuple[str, str]:
+        """Return how it ended; its log is this process's."""
+        return manner(self._code or 0), "(it has logged into this process's log)"
 
     def _run(self) -> None:
         from tuner.store.store import Store

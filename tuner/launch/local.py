@@ -10,6 +10,7 @@ from pathlib import Path
 from tuner.errors import RunError
 from tuner.launch.base import Order
 from tuner.launch.lifeline import PARENT
+from tuner.launch.patience import manner
 from tuner.settings import Settings
 
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_MMAP_THRESHOLD_": "2000000000"}
@@ -47,9 +48,17 @@ class LocalLauncher:
 class LocalWorker:
     """A worker's process."""
 
+    waiting = False
+    gave_up = False
+
     def __init__(self, order: Order, process: "subprocess.Popen[bytes]") -> None:
         self.order = order
         self.process = process
+
+    @property
+    def place(self) -> str:
+        """Its device."""
+        return self.order.device
 
     def exit_code(self) -> int | None:
         """Return the process's exit code, or None while it lives."""
@@ -64,6 +73,10 @@ class LocalWorker:
         self._send(signal.SIGKILL)
         self.process.wait()
 
+    def last_words(self) -> tuple[str, str]:
+        """Return how it ended, and the end of its log."""
+        return manner(self.process.poll() or 0), last_lines(self.order.log)
+
     def _send(self, number: signal.Signals) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)
@@ -72,19 +85,22 @@ class LocalWorker:
 def worker_environment(order: Order, environment: Mapping[str, str]) -> dict[str, str]:
     """Return a worker's environment: places (a password in a URL is not for `ps`), its threads, its devices.
 
-    Workers on the CPU see no CUDA device, so that nothing of theirs ends up on one.
+    Workers on the CPU see no CUDA device, so that nothing of theirs ends up on one. A training has no business with
+    the cluster that it runs in: the token of one stays behind.
     """
     settings: Settings = order.settings
-    values = dict(environment)
+    values = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH_TOKEN")}
     values |= {
         "TUNER_STORAGE": settings.storage,
-        "TUNER_ARTIFACTS": str(settings.artifacts),
+        "TUNER_ARTIFACTS": settings.artifacts_place,
         "TUNER_CACHE": str(settings.cache),
         "OMP_WAIT_POLICY": "passive",
         "PYTHONUNBUFFERED": "1",
         PARENT: str(os.getpid()),
     }
     values |= {name: str(order.threads) for name in THREAD_VARIABLES}
+    if settings.webhook is not None:
+        values["TUNER_WEBHOOK"] = settings.webhook
     if settings.data_root is not None:
         values["TUNER_DATA_ROOT"] = str(settings.data_root)
     if order.device == "cpu":

@@ -8,10 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from tuner import __version__
+from tuner.data.sameness import check_same_data
 from tuner.errors import ConflictError, DataError, NotFoundError, SpecError
 from tuner.launch.base import read_devices
 from tuner.launch.continuing import check_same, new_total
-from tuner.launch.probe import Answer, Question, ask
+from tuner.launch.fitting import measured_per_device
+from tuner.launch.machine import threads_each
+from tuner.launch.networks import check_models
+from tuner.launch.probe import Answer, Question, ask, cpu_workers
+from tuner.mirror import check_address
+from tuner.models.entry import ENTRY
 from tuner.settings import Settings
 from tuner.spec import StudySpec, load_spec
 from tuner.store.records import NewStudy, StudyRecord
@@ -33,6 +39,9 @@ class Resources:
     devices: str | None = None
     per_device: str | None = None
     launcher: str | None = None
+    ray_address: str | None = None
+    ray_insecure: bool = False
+    """Never stored: whoever wants a cluster without a token insists each time."""
 
     def over(self, stored: Mapping[str, Any]) -> "Resources":
         """Fill in what was not given from what is stored, else from the defaults."""
@@ -43,6 +52,8 @@ class Resources:
             devices=devices,
             per_device=self.per_device or stored.get("workers_per_device") or "1",
             launcher=self.launcher or stored.get("launcher") or "local",
+            ray_address=self.ray_address or os.environ.get("RAY_ADDRESS") or stored.get("ray_address"),
+            ray_insecure=self.ray_insecure,
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -52,6 +63,7 @@ class Resources:
             "devices": self.devices,
             "workers_per_device": self.per_device,
             "launcher": self.launcher,
+            "ray_address": self.ray_address if self.launcher == "ray" else None,
         }
 
 
@@ -78,6 +90,8 @@ class Request:
     trials_given: bool = False
     """Whether the number of trials was typed: then a smaller one than stored is refused."""
     timeout_given: bool = False
+    ask: Callable[[Question], Answer] = ask
+    """Who knows the devices on which the workers will be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,26 +146,26 @@ def open_study(request: Request, *, say: Say, progress: Progress | None = None) 
         settings = settings.with_stored(record.resources)
         _check_continuation(request, record)
     resources = request.resources.over(record.resources if record else {})
-    question = _question(resources)
+    question = question_of(resources)
     if set(question.devices) - {AUTO, "cpu"}:
-        ask(replace(question, precision=False))  # a device that is not here is refused before anything is prepared
+        # A device that is not here is refused before anything is prepared.
+        request.ask(replace(question, precision=False))
     check_writable(settings.artifacts)
+    check_address(settings)
     check_data(spec, settings, say)
     data = prepare_data(spec, settings, progress)
+    dims, trains_here = len(data.shape) - 1, resources.launcher != "none"
+    check_models(spec, settings, spatial_dims=dims, trains_here=trains_here)
     if record is None:
         question = _with_sample(question, request, data)
-    elif record.resources.get("fingerprint") not in (None, data.fingerprint):
-        raise ConflictError(
-            f"the data of {spec.base.dataset['name']!r} has changed since study {spec.name!r} began: fingerprint "
-            f"{data.fingerprint[:16]}, stored {str(record.resources['fingerprint'])[:16]}. "
-            "Its trials could not be compared.",
-            hint="Bring the data back, or begin another study by --name.",
-            where=str(settings.data_root or settings.cache),
-        )
-    machine = ask(question)
+    else:
+        where = str(settings.data_root or settings.cache)
+        stored = record.resources.get("fingerprint")
+        check_same_data(spec.base.dataset["name"], spec.name, found=data.fingerprint, stored=stored, where=where)
+    machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
     with Store.open(settings.storage, create=True) as store:
         if record is None:
-            spec = _resolved(spec, machine)
+            spec = resolved(spec, machine)
             record, is_new = _create(store, spec, resources, data, settings)
             if not is_new:
                 check_same(record, request.spec, trials_given=request.trials_given)
@@ -200,12 +214,14 @@ def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None)
     data = prepare(
         spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed, progress=progress
     )
+    train = spec.base.train
+    patch = train.patch_shape(data.spatial_dims)
     return DataFacts(
         fingerprint=data.fingerprint,
         protocol=data.validation_protocol,
-        train=len(data.train.labels),
+        train=len(data.train.labels) * (train.patches if patch else 1),
         validation=len(data.validation.labels),
-        shape=tuple(data.train.images.shape[1:]),
+        shape=(data.channels, *patch) if patch else data.sample_shape,
         classes=data.classes,
     )
 
@@ -226,7 +242,8 @@ def steps_per_epoch(spec: StudySpec, data: DataFacts) -> int:
     return math.ceil(data.train / spec.base.train.batch_size)
 
 
-def _question(resources: Resources) -> Question:
+def question_of(resources: Resources) -> Question:
+    """Return what the machine is asked about its devices. Raises SpecError for numbers that cannot be."""
     per_device = str(resources.per_device)
     if per_device != AUTO and (not per_device.isdecimal() or not 1 <= int(per_device) <= 256):
         raise SpecError([f"{per_device!r} is not a number from 1 to 256, nor auto"], where="--workers-per-device")
@@ -244,9 +261,24 @@ def _with_sample(question: Question, request: Request, data: DataFacts) -> Quest
     """Ask for what a new study needs: the precision, and the time of a training step if anybody waits for it."""
     spec = request.spec
     question = replace(question, precision=spec.base.train.precision == AUTO, shape=data.shape)
-    if request.resources.launcher == "none" or spec.base.train.entry is not None:
+    if request.resources.launcher == "none" or _is_own_code(spec):
         return question
     return replace(question, config=spec.config(spec.queue(3)[0]), classes=data.classes)
+
+
+def _fitted(question: Question, request: Request, say: Say) -> Question:
+    """Replace `auto` workers on a device of this machine by what fits there, as measured."""
+    if question.per_device is not None or request.resources.launcher != "local" or _is_own_code(request.spec):
+        return question
+    say("measuring how many workers fit on a device")
+    device = request.ask(replace(question, per_device=1, workers=None, config=None, precision=False)).slots[0]
+    threads = request.spec.base.train.threads or threads_each(cpu_workers())
+    fitting = measured_per_device(request.spec, request.settings, device=device, threads=threads)
+    return replace(question, per_device=fitting)
+
+
+def _is_own_code(spec: StudySpec) -> bool:
+    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY
 
 
 def _check_continuation(request: Request, record: StudyRecord) -> None:
@@ -265,7 +297,8 @@ def new_timeout(record: StudyRecord, request: Request) -> float | None:
     return asked if request.timeout_given or asked != record.spec["budget"].get("timeout") else None
 
 
-def _resolved(spec: StudySpec, machine: Answer) -> StudySpec:
+def resolved(spec: StudySpec, machine: Answer) -> StudySpec:
+    """Return the study with the threads and the precision that this machine gives it."""
     values: dict[str, Any] = {}
     if spec.base.train.threads is None:
         values["threads"] = machine.threads

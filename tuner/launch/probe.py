@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuner.config import TrialConfig, load_config
-from tuner.errors import RunError, SpecError
+from tuner.errors import RunError, SpecError, TunerError
 from tuner.launch.base import deal
 from tuner.launch.machine import cores, threads_each
 
@@ -161,7 +161,7 @@ def _time_sample(asked: Mapping[str, Any], device: str, threads: int) -> float |
             return step(count) if single * count < _STEP_S else single
         step(count)
         return step(count)
-    except RuntimeError:  # out of memory, or a network that cannot take this size: the trials will say so
+    except (RuntimeError, TunerError):  # out of memory, or a network that cannot be built so: the trials will say so
         return None
 
 
