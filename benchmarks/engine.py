@@ -204,6 +204,7 @@ def scores(args: argparse.Namespace, configs: list[dict[str, Any]]) -> list[dict
     from tuner.data.prepared import test_cases
     from tuner.metrics.score import mean_scores, score_case
     from tuner.training.final import predict_case
+    from tuner.training.inference import Geometry
     from tuner.training.trial import build_trial
 
     theirs = torch.load(args.folder / "naive.pt", weights_only=True)
@@ -219,7 +220,7 @@ def scores(args: argparse.Namespace, configs: list[dict[str, Any]]) -> list[dict
         naive.load_state_dict(theirs[number])
         predictions = {
             "naive": predict_naive(naive, images, case.label.shape[-2:]),
-            "ours": predict_case(trial, case, data, batch_size=BATCH),
+            "ours": predict_case(trial, case, data, Geometry.of(ours.train, data.sample_shape)),
         }
         row = {}
         for side, prediction in predictions.items():

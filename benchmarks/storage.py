@@ -85,15 +85,30 @@ class Meter:
             event.remove(engine, "before_cursor_execute", self._note)
 
 
+def make_ours(url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> None:
+    """Make a study of ours with earlier trials, and so many that wait."""
+    queue: list[dict[str, Any]] = [{}] * (len(earlier) + trials)
+    with Store.open(url, create=True) as store:
+        study_id = store.create_study(NewStudy("bench", {}, space, OBJECTIVES, queue, retries=0)).study_id
+        fill_ours(store._database.writer, study_id, space, earlier)
+
+
+def make_plain(url: str, space: SearchSpace, earlier: list[Earlier]) -> None:
+    """Make a study of Optuna's with earlier trials."""
+    storage = optuna.storages.RDBStorage(url)
+    study = optuna.create_study(study_name="plain", storage=storage, direction="maximize")
+    fill_optuna(storage.engine, study._study_id, space, earlier)
+    storage.remove_session()
+    storage.engine.dispose()
+
+
 class Ours:
     """The product's store, sampler and pruner."""
 
-    def __init__(self, url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> None:
+    def __init__(self, url: str, space: SearchSpace) -> None:
         self.space = space
-        self.store = Store.open(url, create=True)
-        queue: list[dict[str, Any]] = [{}] * (len(earlier) + trials)
-        self.study_id = self.store.create_study(NewStudy("bench", {}, space, OBJECTIVES, queue)).study_id
-        fill_ours(self.store._database.writer, self.study_id, space, earlier)
+        self.store = Store.open(url)
+        self.study_id = self.store.study("bench").study_id
         self.worker = self.store.register_worker(pid=1, device="cpu", study="bench", version="", host="bench")
         self.searcher = Searcher(space, ("maximize",), sampler="tpe", options={}, seed=0)
         self.pruner = make_pruner("median", {"min_epochs": 1}, epochs=EPOCHS + 1)
@@ -133,23 +148,16 @@ class Ours:
 class Plain:
     """What a script with plain Optuna does."""
 
-    def __init__(self, url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> None:
+    def __init__(self, url: str, space: SearchSpace) -> None:
         self.space = space
         self.storage = optuna.storages.RDBStorage(url)
-        self.study = optuna.create_study(
-            study_name="plain",
-            storage=self.storage,
-            sampler=optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=0),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=10),
-            direction="maximize",
-        )
-        fill_optuna(self.storage.engine, self.study._study_id, space, earlier)
+        self.study = plain_study(self.storage)
         self.meter = Meter(self.storage.engine)
 
     def one_trial(self, curve: tuple[float, ...]) -> None:
         """Run one trial whose scores are given."""
         trial = self.study.ask()
-        _suggest(trial, self.space)
+        suggest(trial, self.space)
         for number, value in enumerate(curve, start=1):
             trial.report(value, number)
             trial.should_prune()
@@ -164,7 +172,9 @@ class Plain:
 
 def compare(urls: tuple[str, str], space: SearchSpace, earlier: list[Earlier], trials: int) -> tuple[Meter, Meter]:
     """Run the same curves on both sides, one trial of each in turn, so that other load meets both alike."""
-    ours, plain = Ours(urls[0], space, earlier, trials), Plain(urls[1], space, earlier, trials)
+    make_ours(urls[0], space, earlier, trials)
+    make_plain(urls[1], space, earlier)
+    ours, plain = Ours(urls[0], space), Plain(urls[1], space)
     chance = random.Random(2)
     for _ in range(trials):
         curve = simulated_curve(chance, EPOCHS)
@@ -176,7 +186,17 @@ def compare(urls: tuple[str, str], space: SearchSpace, earlier: list[Earlier], t
     return ours.meter, plain.meter
 
 
-def _suggest(trial: optuna.Trial, space: SearchSpace) -> None:
+def plain_study(storage: optuna.storages.RDBStorage, seed: int = 0) -> optuna.Study:
+    """Open the study of Optuna's with the sampler and the pruner that ours are compared with."""
+    return optuna.load_study(
+        study_name="plain",
+        storage=storage,
+        sampler=optuna.samplers.TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=10),
+    )
+
+
+def suggest(trial: optuna.Trial, space: SearchSpace) -> None:
     params: dict[str, Any] = {}
     for d in space:
         if d.when is not None and params.get(d.when[0]) != d.when[1]:

@@ -1,12 +1,13 @@
 """Earlier trials for `storage.py`: the same points and curves for both sides, in bulk, as each side stores them."""
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, insert, text, update
+from sqlalchemy import Connection, Engine, insert, select, text, update
 
 from tuner.registry import Scalar
 from tuner.search.searcher import Searcher
@@ -76,6 +77,47 @@ def fill_ours(engine: Engine, study_id: int, space: SearchSpace, earlier: Sequen
             .values(finished=len(earlier), revision=len(earlier) + 1)
         )
     _analyze(engine)
+
+
+def abandon_ours(url: str, space: SearchSpace, points: Sequence[Earlier], *, silent: bool) -> None:
+    """Turn the first waiting trials of a study of ours into ones that a dead worker holds, just now or long ago."""
+    from tuner.store.store import Store
+
+    trials, attempts, studies = optuna_tables.trials, tables.attempts, tables.studies
+    began = time.time() - (3600 if silent else 0)
+    with Store.open(url) as store:
+        engine, study_id = store._database.writer, store.study("bench").study_id
+        with engine.begin() as connection:
+            waiting = select(attempts.c.trial_id).where(
+                attempts.c.study_id == study_id, attempts.c.claimed_at.is_(None)
+            )
+            ids = connection.scalars(waiting.order_by(attempts.c.slot).limit(len(points))).all()
+            for trial_id, trial in zip(ids, points, strict=True):
+                connection.execute(insert(optuna_tables.trial_params), param_rows(trial_id, space, trial.params))
+                held = {"params": trial.params, "filled": True, "empty": False, "branch": trial.params.get("loss")}
+                held |= {"worker_id": "gone", "claimed_at": began}
+                connection.execute(update(attempts).where(attempts.c.trial_id == trial_id).values(**held))
+            connection.execute(update(trials).where(trials.c.trial_id.in_(ids)).values(state="RUNNING"))
+            connection.execute(update(studies).values(alive_since=began, spent_at=time.time()))
+        _analyze(engine)
+
+
+def abandon_plain(url: str, space: SearchSpace, points: Sequence[Earlier]) -> None:
+    """Add trials to a study of Optuna's that stay RUNNING for ever."""
+    import optuna
+
+    storage = optuna.storages.RDBStorage(url)
+    study_id = storage.get_study_id_from_name("plain")
+    number = storage.get_n_trials(study_id)
+    with storage.engine.begin() as connection:
+        now = datetime.now(UTC).replace(tzinfo=None)
+        running = {"study_id": study_id, "state": "RUNNING", "datetime_start": now}
+        _insert(connection, optuna_tables.trials, [{"number": number + i} | running for i in range(len(points))])
+        for trial_id, trial in zip(_ids(connection, study_id)[number:], points, strict=True):
+            connection.execute(insert(optuna_tables.trial_params), param_rows(trial_id, space, trial.params))
+    _analyze(storage.engine)
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 @dataclass

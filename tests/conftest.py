@@ -36,5 +36,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "TUNER_CACHE",
         "TUNER_API_TOKEN",
         "TUNER_ALLOW_ENTRY",
+        "TUNER_LOG_FORMAT",
+        "TUNER_WEBHOOK",
+        "TUNER_WEBHOOK_SECRET",
     ):
         monkeypatch.delenv(name, raising=False)

@@ -3,13 +3,14 @@
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -27,11 +28,14 @@ def find_binaries() -> Path | None:
 class Server:
     """One server: it can be stopped, killed and started again, and makes empty databases."""
 
-    def __init__(self, binaries: Path, folder: Path, port: int, *, durable: bool = False) -> None:
+    def __init__(
+        self, binaries: Path, folder: Path, port: int, *, durable: bool = False, connections: int = 200
+    ) -> None:
         self.binaries, self.folder, self.port = binaries, folder, port
         self._user = _unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
         self._durable = durable
+        self._connections = connections
         os.chmod(folder, 0o755)
         self.data = folder / "data"
         self.data.mkdir()
@@ -45,7 +49,8 @@ class Server:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         safe = [] if self._durable else ["-c", "fsync=off", "-c", "full_page_writes=off"]
-        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=200"]
+        settings = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+        settings += ["-c", f"max_connections={self._connections}"]
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self.binaries / "postgres"), "-D", str(self.data), "-p", str(self.port), *settings, *safe],
@@ -70,6 +75,18 @@ class Server:
         if self._process is None:
             return
         self._process.send_signal(3 if hard else 2)  # SIGQUIT, SIGINT
+        self._process.wait(60)
+        self._process = None
+
+    def kill(self) -> None:
+        """SIGKILL it with all of its processes: nobody tidies anything up, as when the machine loses its power."""
+        if self._process is None:
+            return
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        self._process.kill()
+        for child in children:
+            with suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
         self._process.wait(60)
         self._process = None
 
@@ -98,7 +115,7 @@ class Server:
 
 
 @contextmanager
-def running_server(*, durable: bool = False) -> Iterator[Server]:
+def running_server(*, durable: bool = False, connections: int = 200) -> Iterator[Server]:
     """Run a server of one's own; skips where there are no binaries, an error where CI demands them."""
     binaries = find_binaries()
     if binaries is None:
@@ -109,7 +126,7 @@ def running_server(*, durable: bool = False) -> Iterator[Server]:
     folder = Path(tempfile.mkdtemp(prefix="tuner-postgres-"))
     server = None
     try:
-        server = Server(binaries, folder, _free_port(), durable=durable)
+        server = Server(binaries, folder, _free_port(), durable=durable, connections=connections)
         server.start()
         yield server
     finally:

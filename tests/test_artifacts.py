@@ -1,6 +1,7 @@
 """Folders of trials, and no way out of them."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,30 @@ def test_a_retry_begins_where_the_last_attempt_ended(artifacts: Artifacts) -> No
 
     assert (folder / "last.ckpt").read_text() == "1 last.ckpt"
     assert {path.name for path in folder.iterdir()} == {"metrics.jsonl", "cases.jsonl", "last.ckpt", "best.safetensors"}
+
+
+def test_a_retry_begins_with_one_moment_of_an_attempt_that_still_writes(
+    artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that was taken for dead may finish an epoch while its files are copied: lines first, then checkpoint.
+
+    A checkpoint that is newer than the lines beside it would be thrown away, and the trial start from the beginning.
+    """
+    source = artifacts.create("organs", 1)
+    fill(source, "metrics.jsonl", "last.ckpt")
+    copy = shutil.copyfile
+
+    def copy_slowly(old: Path, new: Path) -> None:
+        copy(old, new)
+        for name in ("metrics.jsonl", "last.ckpt"):
+            (source / name).write_text(f"{(source / name).read_text()}, one epoch more")
+
+    monkeypatch.setattr(shutil, "copyfile", copy_slowly)
+    folder = artifacts.create("organs", 2, earlier=[1])
+
+    lines, checkpoint = ((folder / name).read_text() for name in ("metrics.jsonl", "last.ckpt"))
+    assert lines.count("one epoch more") >= checkpoint.count("one epoch more")
+    assert not list(folder.glob(".*.part"))
 
 
 def test_the_newest_checkpoint_wins(artifacts: Artifacts) -> None:

@@ -7,6 +7,7 @@ from itertools import pairwise
 from statistics import median, stdev
 from typing import Any
 
+from tuner.data.validation import FOLD
 from tuner.losses.catalogue import LOSSES
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
@@ -122,6 +123,8 @@ def caveats(
     said += _rivals(objective, rows, chosen, epochs)
     if protocol == "test":
         said.append("validated on the test cases (dataset.validation: test): this is no test result any more")
+    if space.find(FOLD) is not None:
+        said.append(f"{FOLD} was searched: folds are not equally hard; hold means over all folds against each other")
     return said
 
 

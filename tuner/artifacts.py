@@ -1,16 +1,19 @@
 """Files of trials, `<root>/<study>/<trial>/`, and no way out of that root."""
 
 import errno
+import logging
 import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from tuner.errors import DiskFullError, NotFoundError, RunError
+
+logger = logging.getLogger(__name__)
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
@@ -19,11 +22,11 @@ CARRIED_ON = (
     "metrics.jsonl",
     "cases.jsonl",
     "best.safetensors",
-    "last.ckpt",
 )
-"""What a retry begins with, in the order of copying: without the checkpoint, the last, the rest counts for nothing."""
+"""What a retry begins with, beside the checkpoint."""
 
 CHECKPOINT = "last.ckpt"
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,11 @@ class Artifacts:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+
+    @property
+    def place(self) -> str:
+        """Where the files are, for messages."""
+        return str(self.root)
 
     def create(self, study: str, number: int, *, earlier: Iterable[int] = ()) -> Path:
         """Return the folder of a trial, created; a retry's begins with what the last attempt can continue from.
@@ -56,8 +64,13 @@ class Artifacts:
         for attempt in sorted(earlier, reverse=True):
             if (path / CHECKPOINT).exists():
                 break
+            self._bring(study, attempt)
             self._carry_on(self.path(study, attempt), path)
         return path
+
+    def continues(self, study: str, number: int) -> bool:
+        """Tell whether a trial has a checkpoint to continue from."""
+        return (self.path(study, number) / CHECKPOINT).is_file()
 
     def path(self, study: str, number: int) -> Path:
         """Return where the folder of a trial is or would be. Raises NotFoundError for names that no study has."""
@@ -102,6 +115,25 @@ class Artifacts:
             ]
         return sorted(found, key=lambda file: file.name)
 
+    def fetched(self, study: str, number: int, names: Sequence[str] | None = None) -> Path:
+        """Return a folder in which the files of a trial can be read now: all, or those that are named."""
+        return self.path(study, number)
+
+    def keep(self, study: str, number: int, name: str) -> None:
+        """Take in what was written into the folder that `fetched` returned."""
+
+    def publish(self, study: str, number: int, tick: Callable[[], bool] = lambda: False) -> None:
+        """Make what has changed in the folder of a trial known to other machines, before anybody relies on it.
+
+        `tick` is called meanwhile; True ends all trying again. Raises UnreachableError, DiskFullError.
+        """
+
+    def check(self) -> None:
+        """Raise SpecError unless files can be published."""
+
+    def release(self, study: str, number: int) -> None:
+        """Say that this process has done with a trial, which has ended here or was given back."""
+
     def delete(self, study: str, number: int | None = None) -> None:
         """Remove the folder of a trial, or of a whole study; what is not there needs no removing."""
         folder = self.path(study, 0).parent if number is None else self.path(study, number)
@@ -123,26 +155,67 @@ class Artifacts:
             return 0
         return size
 
+    def _bring(self, study: str, attempt: int) -> None:
+        """Have the files of an earlier attempt here, where that takes doing."""
+
     def _carry_on(self, source: Path, target: Path) -> None:
         if not (source / CHECKPOINT).is_file():
             return
-        for name in CARRIED_ON:
-            if (source / name).is_file() and not (source / name).is_symlink():
-                _copy(source / name, target / name)
+        # Read first, put in its place last: an attempt that was taken for dead may still be writing, and of its files
+        # only the checkpoint may be older than the others.
+        try:
+            taken = _copy_beside(source / CHECKPOINT, target / CHECKPOINT)
+        except _UnreadableError as error:
+            logger.warning("%s cannot be read: %s", source / CHECKPOINT, error)
+            return
+        try:
+            for name in CARRIED_ON:
+                if (source / name).is_file() and not (source / name).is_symlink():
+                    _copy_beside(source / name, target / name).replace(target / name)
+            taken.replace(target / CHECKPOINT)
+        except _UnreadableError as error:
+            logger.warning("%s: %s; its checkpoint is not used", source, error)
+            return
+        finally:
+            taken.unlink(missing_ok=True)
         (source / CHECKPOINT).unlink(missing_ok=True)  # nothing continues from it any more, and disks are finite
 
     def _is_inside(self, path: Path, study: str, number: int) -> bool:
         return path.resolve() == self.root.resolve() / study / str(number)
 
 
-def _copy(source: Path, target: Path) -> None:
+class _UnreadableError(Exception):
+    """A file of an earlier attempt that is there and cannot be read: on a lost disk, or of another user."""
+
+
+def _copy_beside(source: Path, target: Path) -> Path:
+    """Copy a file beside `target` under a temporary name, and return that name."""
     part = target.with_name(f".{target.name}.part")
     try:
-        shutil.copyfile(source, part)
-        part.replace(target)
+        with _readable(source) as handle, part.open("wb") as copy:
+            while chunk := _read(handle):
+                copy.write(chunk)
     except OSError as error:
         part.unlink(missing_ok=True)
         raise _explained(error, target) from error
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
+
+
+def _readable(source: Path) -> BinaryIO:
+    try:
+        return source.open("rb")
+    except OSError as error:
+        raise _UnreadableError(f"{source.name}: {error.strerror}") from error
+
+
+def _read(handle: BinaryIO) -> bytes:
+    try:
+        return handle.read(_CHUNK)
+    except OSError as error:
+        raise _UnreadableError(f"{Path(handle.name).name}: {error.strerror}") from error
 
 
 def _explained(error: OSError, path: Path) -> RunError:

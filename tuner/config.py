@@ -6,65 +6,24 @@ The nested form mirrors the parameters' names: the option `loss.focal.gamma` is 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tuner.data.catalogue import DATASETS
-from tuner.data.validation import validation_problem
+from tuner.data.validation import complete_validation, validation_problem
 from tuner.errors import ConfigError, SpecError, closest
 from tuner.losses.catalogue import LOSSES
-from tuner.losses.entry import LossEntry
+from tuner.losses.entry import LossEntry, term_weight
 from tuner.metrics.catalogue import METRICS
 from tuner.models.catalogue import MODELS
+from tuner.models.entry import ENTRY, WEIGHTS
+from tuner.models.own_section import is_own, own_model_section
+from tuner.models.rules import rule_problems
 from tuner.registry import Option, Scalar
+from tuner.train_section import Section as Section
+from tuner.train_section import TrainConfig as TrainConfig
 
-WEIGHT = Option(
-    "weight",
-    "float",
-    1.0,
-    "Weight of a further term of a sum, relative to the first, which has 1.",
-    low=0.0,
-    high=1000.0,
-)
 BASE_OPTIONS = ("base", "weight")
 """Options that turn an add-on into `base + weight * addon`; a term of a sum is bare and has neither."""
-
-
-class Section(BaseModel):
-    """A frozen section of a configuration that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
-
-
-class TrainConfig(Section):
-    """How a model is trained."""
-
-    epochs: int = Field(60, ge=1, le=100_000, description="Passes over the training cases.")
-    batch_size: int = Field(16, ge=1, le=4096, description="Slices (2-D) or volumes (3-D) in an optimiser step.")
-    optimizer: Literal["adamw", "sgd"] = Field("adamw", description="adamw, or sgd with Nesterov momentum.")
-    lr: float = Field(3e-4, gt=0, le=10, description="Peak learning rate.")
-    weight_decay: float = Field(
-        1e-4, ge=0, le=1, description="Weight decay (decoupled with adamw); not on biases and norms."
-    )
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd, first beta of adamw.")
-    schedule: Literal["cosine", "one_cycle", "polynomial", "constant"] = Field(
-        "cosine", description="How the learning rate falls over all optimiser steps."
-    )
-    warmup: float = Field(0.05, ge=0, le=0.5, description="Share of the steps in which the learning rate rises.")
-    clip_norm: float | None = Field(12.0, gt=0, le=1e6, description="Largest gradient norm; null: no clipping.")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Autocast type; auto is resolved when the study is created and stored."
-    )
-    augment: Literal["none", "light", "default"] = Field("default", description="Strength of the augmentation.")
-    validate_every: int = Field(1, ge=1, le=1000, description="Epochs from one validation to the next.")
-    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Seed of the training; null: the study's.")
-    threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads; null: cores // workers, resolved when the study is created."
-    )
-    deterministic: bool = Field(False, description="Bit for bit repeatable on CUDA as well, slower.")
-    compile: bool = Field(False, description="torch.compile the model: minutes once, then faster steps.")
-    entry: str | None = Field(
-        None, description="`package.module:function` that trains instead: (config, device, folder) -> epoch metrics."
-    )
 
 
 class Objective(Section):
@@ -92,7 +51,7 @@ class TrialConfig(Section):
         """Return every option under its one name: `train.lr`, `model.width`, `loss`, `loss.focal.gamma`."""
         found: dict[str, Any] = {}
         for section in ("dataset", "model"):
-            found |= {f"{section}.{key}": value for key, value in getattr(self, section).items()}
+            found |= flatten(getattr(self, section), section)
         found |= {f"train.{key}": value for key, value in self.train.model_dump().items()}
         if self.loss:
             name = self.loss["name"]
@@ -126,9 +85,25 @@ def load_config(content: Any, *, where: str | None = None) -> TrialConfig:
         objectives=objectives_section(content.get("objectives"), problems),
         provenance=dict(content.get("provenance") or {}),
     )
+    problems += patch_problems(config)
     if problems:
         raise SpecError(problems, where=where)
     return config
+
+
+def patch_problems(config: TrialConfig) -> list[str]:
+    """Say where `train.patch` does not fit the samples of the data set."""
+    patch, volumes = config.train.patch, config.dataset.get("dimensions") == 3
+    axes = ["D", "H", "W"] if volumes else ["H", "W"]
+    if isinstance(patch, list) and len(patch) != len(axes):
+        return [f"train.patch: {patch} has {len(patch)} sizes; samples of this data set have [{', '.join(axes)}]"]
+    if patch is None and config.dataset.get("resize") is False and config.train.entry is None:
+        example = [64, 96, 96] if volumes else [256, 256]
+        return [
+            f"train.patch: missing; with `dataset.resize: false` samples have different sizes and are trained on in "
+            f"patches, as in `train: {{patch: {example}}}`"
+        ]
+    return []
 
 
 def dataset_section(given: object, problems: list[str]) -> dict[str, Any]:
@@ -143,20 +118,32 @@ def dataset_section(given: object, problems: list[str]) -> dict[str, Any]:
     problem = validation_problem(section["validation"])
     if problem:
         problems.append(f"dataset.validation: {problem}")
+    else:
+        section["validation"] = complete_validation(section["validation"])
     return section | complete(DATASETS[name].options, options, "dataset", problems)
 
 
 def model_section(given: object, problems: list[str]) -> dict[str, Any]:
-    """Complete `model`: a name or a mapping; options may also stand under `model.<name>`."""
+    """Complete `model`: a name or a mapping; options may also stand under `model.<name>`; or `{entry: ...}`."""
+    if isinstance(given, Mapping) and is_own(given):
+        return own_model_section(given, problems)
     name, options = _named("unet" if given is None else given, "model", problems)
     if name is None or name not in MODELS:
-        if name is not None:
+        if name == ENTRY:
+            problems.append("model: `entry` needs a function, as in `model: {entry: package.module:function}`")
+        elif name is not None:
             problems.append(unknown("model", name, MODELS, "model.name"))
         return {}
     nested = options.pop(name, {})
     if isinstance(nested, Mapping):
         options |= nested
-    return {"name": name} | complete(MODELS[name].options, options, "model", problems)
+    before = len(problems)
+    values = complete(MODELS[name].all_options, options, "model", problems)
+    if values[WEIGHTS.name] is None:
+        del values[WEIGHTS.name]
+    if len(problems) == before:
+        problems.extend(rule_problems(MODELS[name], values, "model"))
+    return {"name": name} | values
 
 
 def loss_section(given: object, problems: list[str]) -> dict[str, Any]:
@@ -188,7 +175,7 @@ def sum_section(label: str, terms: object, options: object, problems: list[str])
         return {}
     given = dict(options) if isinstance(options, Mapping) else {}
     weights = given.pop("weight", {})
-    weight_rows = tuple(_renamed(WEIGHT, term) for term in terms[1:])
+    weight_rows = tuple(term_weight(term) for term in terms[1:])
     section = {"weight": complete(weight_rows, dict(weights), f"loss.{label}.weight", problems)}
     for term in terms:
         own = given.pop(term, {})
@@ -327,10 +314,6 @@ def _named(given: object, path: str, problems: list[str]) -> tuple[str | None, d
         return None, {}
     problems.append(f"{path}: {given!r} is neither a name nor a mapping with one")
     return None, {}
-
-
-def _renamed(option: Option, name: str) -> Option:
-    return Option(name, option.type, option.default, option.summary, low=option.low, high=option.high)
 
 
 def _wants_float(model: type[BaseModel], key: str) -> bool:

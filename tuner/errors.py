@@ -9,11 +9,11 @@ TunerError                      code, status (HTTP), exit_code, message, hint, w
 │   ├── NotFoundError           a study, trial or file that is not there
 │   ├── ConflictError           the stored state forbids what was asked
 │   ├── LossInputError          logits, target or options that a loss cannot take
-│   ├── EntryError              `entry: package.module:function` that may not or cannot be imported
-│   └── NotInThisVersionError   announced by the contract, not built yet
+│   └── EntryError              `entry: package.module:function` that may not or cannot be imported
 └── RunError                    it failed while running                                          (exit 1)
     ├── StorageError            the database cannot be reached, or is of another version
     ├── DiskFullError           no space left where something had to be written
+    ├── UnreachableError        files of trials cannot be written to, or read from, where they are kept
     ├── EffectiveConfigError    a trial would not train what was suggested
     └── NoSuccessError          a study ended without one successful trial                        (exit 3)
 """
@@ -116,15 +116,6 @@ class EntryError(RequestError):
     code = "bad_entry"
 
 
-class NotInThisVersionError(RequestError):
-    """A command or format that the contract announces and this version does not have yet."""
-
-    code = "not_in_this_version"
-
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}: not in this version")
-
-
 class RunError(TunerError):
     """It failed while running."""
 
@@ -142,6 +133,13 @@ class DiskFullError(RunError):
     """No space left where something had to be written."""
 
     code = "disk_full"
+
+
+class UnreachableError(RunError):
+    """The place of the trials' files does not answer, or does not let one in; it may again later."""
+
+    code = "artifacts"
+    status = 503
 
 
 class EffectiveConfigError(RunError):

@@ -12,19 +12,23 @@ from typing import Any
 
 from tuner import __version__
 from tuner.analysis import caveats
+from tuner.artifacts import Artifacts
 from tuner.config import TrialConfig
 from tuner.errors import ConflictError, DiskFullError, NotFoundError, RequestError, UnknownNameError
 from tuner.spec import load_spec
+from tuner.store.records import StudyRecord
 from tuner.store.store import Store
 from tuner.yaml_file import YamlDocument, dump_yaml
 
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python"}
 
 
-def export_trial(store: Store, name: str, *, number: int | None = None, artifacts: Path | None = None) -> TrialConfig:
+def export_trial(
+    store: Store, name: str, *, number: int | None = None, artifacts: Artifacts | None = None
+) -> TrialConfig:
     """Return the configuration of the best trial, or of the named one, with its provenance.
 
-    `artifacts`: root of the trials' files; versions are read from the trial's `environment.json` where it is there.
+    `artifacts`: the trials' files; versions are read from the trial's `environment.json` where it is there.
 
     Raises NotFoundError when there is no such trial, ConflictError when it has no value.
     """
@@ -54,7 +58,7 @@ def export_trial(store: Store, name: str, *, number: int | None = None, artifact
         "per_class": at_best["per_class"] if at_best else {},
         "epoch": row["best_epoch"],
         "seed": spec.seed,
-        "data_fingerprint": record.resources.get("fingerprint"),
+        "data_fingerprint": _fingerprint(artifacts, record, number, config.dataset == spec.base.dataset),
         "validation_protocol": protocol,
         "search": {
             "sampler": spec.sampler["name"],
@@ -145,18 +149,32 @@ def _head(config: TrialConfig, mark: str) -> str:
     return "".join(f"{mark}{line}\n" for line in lines)
 
 
-def _versions(artifacts: Path | None, name: str, number: int) -> Mapping[str, Any]:
-    """Versions that the trial was trained with, as its folder says; those of this program where there is no folder."""
-    from tuner.artifacts import Artifacts
+def _fingerprint(artifacts: Artifacts | None, record: StudyRecord, number: int, is_base: bool) -> str | None:
+    """Fingerprint of the data that the trial was trained on; its folder knows it where the fold or size is searched."""
+    facts = record.resources if is_base else _read_json(artifacts, record.name, number, "data.json")
+    found = facts.get("fingerprint")
+    return found if isinstance(found, str) else None
 
-    if artifacts is not None:
-        try:
-            with Artifacts(artifacts).open(name, number, "environment.json") as file:
-                document = json.load(file)
-            return {**document["versions"], "device": document["device"], "device_name": document["device_name"]}
-        except (NotFoundError, ValueError, KeyError, TypeError):
-            pass
-    return {"tuner": __version__}
+
+def _versions(artifacts: Artifacts | None, name: str, number: int) -> Mapping[str, Any]:
+    """Versions that the trial was trained with, as its folder says; those of this program where there is no folder."""
+    document = _read_json(artifacts, name, number, "environment.json")
+    try:
+        return {**document["versions"], "device": document["device"], "device_name": document["device_name"]}
+    except (KeyError, TypeError):
+        return {"tuner": __version__}
+
+
+def _read_json(artifacts: Artifacts | None, name: str, number: int, file_name: str) -> dict[str, Any]:
+    """Return a document in a trial's folder; nothing where it is not there or damaged."""
+    if artifacts is None:
+        return {}
+    try:
+        with artifacts.open(name, number, file_name) as file:
+            document = json.load(file)
+    except (NotFoundError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
 
 
 FORMATS: dict[str, Callable[[TrialConfig], str]] = {"yaml": _yaml, "json": _json, "python": _python}

@@ -3,7 +3,8 @@
 import math
 
 from tuner.config import TrialConfig
-from tuner.errors import DiskFullError, TunerError
+from tuner.data.prepared import PreparedData
+from tuner.errors import DiskFullError, TunerError, UnreachableError
 from tuner.search.pruners import make_pruner
 from tuner.spec import StudySpec
 from tuner.store.records import Claim, EpochRow, Outcome, ReportAnswer
@@ -101,7 +102,7 @@ def blame(error: Exception, *, alone: bool) -> Outcome:
             return Outcome(State.PRUNED, Reason.OUT_OF_MEMORY, "out of memory with the device for itself")
         again = "out of memory beside other trials; tried once more, alone on the device"
         return Outcome(State.FAIL, Reason.OUT_OF_MEMORY, again, retry=True, alone=True)
-    if isinstance(error, DiskFullError):
+    if isinstance(error, (DiskFullError, UnreachableError)):
         return Outcome(State.FAIL, Reason.INTERRUPTED, message, retry=True)
     name = "" if isinstance(error, TunerError) else f"{type(error).__name__}: "
     return Outcome(State.FAIL, Reason.ERROR, f"{name}{message}")
@@ -110,3 +111,13 @@ def blame(error: Exception, *, alone: bool) -> Outcome:
 def given_back() -> Outcome:
     """Return the outcome of a trial that goes back into the queue with its checkpoint."""
     return Outcome(State.FAIL, Reason.INTERRUPTED, "stopped; it continues from its last finished epoch", retry=True)
+
+
+def ramp_epochs(config: TrialConfig, data: PreparedData) -> int:
+    """Return how many epochs the loss is still being ramped up, and its trial must not be judged."""
+    from tuner.losses.build import build_loss
+
+    loss = build_loss(
+        config.loss, classes=data.classes, ignore_index=data.ignore_index, class_frequencies=data.class_frequencies
+    )
+    return math.ceil(loss.ramp_end() * config.train.epochs)

@@ -23,6 +23,7 @@ from tuner.config import (
     loss_section,
     model_section,
     objectives_section,
+    patch_problems,
     train_section,
     unknown,
     unknown_keys,
@@ -100,6 +101,7 @@ class StudySpec:
             train=train_section(raw["train"], problems),
             objectives=self.objectives,
         )
+        problems += patch_problems(config)
         if problems:
             raise SpecError(problems)
         if config.train.seed is None:
@@ -235,6 +237,8 @@ def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
 
 
 def _cross_check(spec: StudySpec, problems: list[str]) -> None:
+    if not {"train.patch", "dataset.resize", "dataset.dimensions"} & set(spec.search.raw):
+        problems.extend(patch_problems(spec.base))
     if spec.sampler["name"] == "grid":
         _check_grid(spec, problems)
     elif spec.sampler["name"] == "cmaes" and len(spec.objectives) > 1:

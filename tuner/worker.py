@@ -5,11 +5,9 @@ Workers are equal and alone: they meet in the database only, and may die at any 
 last finished one.
 """
 
-import json
 import logging
-import math
 import os
-import re
+import random
 import resource
 import socket
 import sys
@@ -21,29 +19,30 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from tuner import __version__
-from tuner.artifacts import Artifacts
+from tuner.announcing import make_announcer
 from tuner.config import TrialConfig
-from tuner.data.prepared import PreparedData, prepare
-from tuner.errors import DiskFullError, TunerError
-from tuner.outcomes import Trial, blame, given_back
+from tuner.errors import DiskFullError, TunerError, UnreachableError
+from tuner.failing import check_device, stop_when_failing
+from tuner.mirror import artifacts_of
+from tuner.outcomes import Trial, blame, given_back, ramp_epochs
+from tuner.readiness import Readiness
 from tuner.registry import Scalar
-from tuner.search.searcher import Searcher
+from tuner.remote import PATIENCE_S
+from tuner.served import Served, Study
 from tuner.settings import Settings
-from tuner.spec import StudySpec, load_spec
-from tuner.store.records import Claim, Outcome, ReportAnswer, StudyRecord
+from tuner.store.records import Claim, Outcome, ReportAnswer
 from tuner.store.states import Reason, State, Wanted
 from tuner.store.store import Store
 from tuner.training.reports import EpochReport
-from tuner.yaml_file import YamlDocument
 
 logger = logging.getLogger(__name__)
 
-FAILURES_IN_A_ROW = 5
-"""Trials that end in the same failure one after the other, before the study stops itself."""
 ALONE_WITHIN_S = 1800.0
 """Seconds that a trial which needs its device for itself waits for the others to end."""
 BEAT_S = 5.0
 """Seconds between two signs of life."""
+LOOK_AT_LEAST_S = 5.0
+"""A worker that has long been idle looks for work that often: two hundred of them share one server."""
 HANGS_AFTER_S = 900.0
 """A training that makes no step for so long gets no more signs of life: it hangs, and is given to another worker."""
 
@@ -68,16 +67,6 @@ class Progress:
         return self.overdue or self.told or self.stopping()
 
 
-@dataclass(slots=True)
-class Study:
-    """What a worker keeps of a study while it serves it."""
-
-    record: StudyRecord
-    spec: StudySpec
-    searcher: Searcher
-    cursor: int = 0
-
-
 class Worker:
     """Serves one study (or, with `study=None`, whichever has work) on one device until the work is done.
 
@@ -87,7 +76,8 @@ class Worker:
         study: name of the study to serve; None serves any.
         device: `cpu`, `mps` or `cuda:N`.
         stop: set from outside to drain.
-        poll_s: seconds between two looks when there is nothing to claim.
+        poll_s: seconds between two looks when there is nothing to claim; more, the longer there has been nothing.
+        idle_s: ends after so long without a trial; None waits for ever.
     """
 
     def __init__(
@@ -99,6 +89,7 @@ class Worker:
         device: str,
         stop: threading.Event | None = None,
         poll_s: float = 1.0,
+        idle_s: float | None = None,
     ) -> None:
         self.store = store
         self.settings = settings
@@ -106,12 +97,18 @@ class Worker:
         self.device = device
         self.stop = stop or threading.Event()
         self.poll_s = poll_s
+        self.idle_s = idle_s
+        self._worked = time.monotonic()
         self.progress = Progress()
         self.finished = 0
-        self._studies: dict[str, Study] = {}
-        self._data: dict[str, PreparedData] = {}
-        self._artifacts = Artifacts(settings.artifacts)
+        self._served = Served(store, settings)
+        self._artifacts = artifacts_of(settings, patience_s=PATIENCE_S)
+        self._readiness = Readiness(device, self._artifacts)
+        self._obstacle: str | None = None
+        self._announcer = make_announcer(store, settings)
+        self._talking = threading.Lock()
         self._id = ""
+        self._has_left = False
         self._serving: str | None = None
 
     def run(self) -> int:
@@ -126,39 +123,44 @@ class Worker:
                     if not self._turn():
                         break
             finally:
-                self.store.leave(self._id)
+                with self._talking:
+                    self.store.leave(self._id)
+                    self._has_left = True
+                if self._announcer is not None:
+                    self._announcer.close()
         return self.finished
 
     def _turn(self) -> bool:
         """Serve one trial, or wait a moment; False when there is nothing left to wait for."""
-        names = [self.study] if self.study else self.store.studies_with_work()
-        for name in names:
-            study = self._open(name)
-            self.store.requeue_lost_trials(study.record.study_id)
-            claim = self.store.claim(study.record.study_id, self._id)
+        with self._talking:
+            if self.study is None:  # of every study: what a dead colleague held may be all that is left of one
+                self.store.requeue_lost_trials()
+            names = [self.study] if self.study else self.store.studies_with_work()
+        self._obstacle = self._readiness.obstacle() if names else None
+        for name in names if self._obstacle is None else ():
+            study = self._served.now(name) if self.study else self._served.offered(name)
+            if study is None:
+                continue
+            with self._talking:
+                self.store.requeue_lost_trials(study.record.study_id)
+                claim = self.store.claim(study.record.study_id, self._id)
             if claim is not None:
                 self._serving = name
                 try:
-                    self._serve(study, claim)
+                    self._serve(self._served.now(name, claim.study_identity), claim)
                 finally:
                     self._serving = None
+                    self._worked = time.monotonic()
                 return True
-        if self.study and self.store.study_phase(self.study)[0] in ("done", "stopped"):
-            return False
+        with self._talking:
+            if self.study and self.store.study_phase(self.study)[0] in ("done", "stopped"):
+                return False
         self.progress.tick()
-        self.stop.wait(self.poll_s)
-        return True
-
-    def _open(self, name: str) -> Study:
-        if name not in self._studies:
-            record = self.store.study(name)
-            spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
-            sampler = dict(spec.sampler)
-            searcher = Searcher(
-                spec.space, spec.directions, sampler=sampler.pop("name"), options=sampler, seed=spec.seed
-            )
-            self._studies[name] = Study(record, spec, searcher)
-        return self._studies[name]
+        if self._obstacle is not None:
+            self._worked = time.monotonic()
+        idle_s = time.monotonic() - self._worked
+        self.stop.wait(max(self.poll_s, min(idle_s / 4, LOOK_AT_LEAST_S)) * random.uniform(0.75, 1.25))
+        return self.idle_s is None or time.monotonic() - self._worked < self.idle_s
 
     def _serve(self, study: Study, claim: Claim) -> None:
         """Fill in, train and end one claimed trial, whatever happens on the way."""
@@ -170,22 +172,33 @@ class Worker:
             self._wait_for_device(claim)
         try:
             outcome = self._train(study, claim, study.spec.config(self._params(study, claim)))
+            self._publish(claim)
+            self._readiness.learn()
         except Exception as error:
             outcome = blame(error, alone=claim.alone or self._is_alone(name))
             if outcome.reason is Reason.ERROR:
                 logger.error("%s", traceback.format_exc(), extra=context)
             if isinstance(error, DiskFullError):
                 self.stop.set()
+            self._publish_rest(claim, error)
+            self._readiness.learn(error)
         if not self.store.finish(claim, outcome):
             logger.warning("trial %d: was given to another worker meanwhile; this result is not kept", claim.number)
+            self._artifacts.release(name, claim.number)
             return
         self.finished += 1
         words = f"{outcome.state.value.lower()}{f', {outcome.reason.value}' if outcome.reason else ''}"
         logger.info("trial %d: %s. %s", claim.number, words, outcome.message or "", extra=context)
-        if outcome.state is not State.FAIL:
+        if outcome.state is not State.FAIL or not outcome.retry:
             self._artifacts.drop_checkpoint(name, claim.number)
-        elif not outcome.retry:
+        self._artifacts.release(name, claim.number)
+        if outcome.state is State.FAIL and not outcome.retry:
             stop_when_failing(self.store, name)
+        if self._announcer is not None:
+            with self._talking:
+                self._announcer.after_trial(name, claim.number)
+        if outcome.reason is Reason.ERROR:
+            self._check_device(name)
 
     def _params(self, study: Study, claim: Claim) -> Mapping[str, Scalar]:
         """Return the trial's point; an empty or half-filled place of the queue is filled in by the sampler now."""
@@ -204,9 +217,11 @@ class Worker:
         from tuner.training.trainer import train
 
         name = study.record.name
-        data = self._prepared(config, study)
+        data = self._served.prepared(study, config)
         trial = Trial(study.spec, claim, config, ramp_epochs(config, data))
         folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
+        if config.train.entry is None and not self._artifacts.continues(name, claim.number):
+            self._say_what_is_lost(claim)
         reports = train(
             config,
             data=data,
@@ -214,9 +229,11 @@ class Worker:
             folder=folder,
             stop=self.progress.tick,
             allow_entry=self.settings.allow_entry,
+            data_root=self.settings.with_stored(study.record.resources).data_root,
         )
         with closing(reports):
             for report in reports:
+                self._publish(claim)  # before the database hears of an epoch, others must be able to continue it
                 outcome = trial.judge(report, self._report(trial, report))
                 if outcome is not None:
                     return outcome
@@ -227,22 +244,43 @@ class Worker:
             return given_back()
         return trial.complete()
 
+    def _say_what_is_lost(self, claim: Claim) -> None:
+        before = max((len(self.store.epochs(claim.study_name, number)) for number in claim.previous), default=0)
+        if before:
+            logger.warning(
+                "trial %d: no checkpoint of its earlier attempts (%s) can be read in %s: it starts from the beginning, "
+                "and its first %d epochs are trained again",
+                claim.number,
+                ", ".join(map(str, claim.previous)),
+                f"{self._artifacts.place}/{claim.study_name}",
+                before,
+            )
+
+    def _publish(self, claim: Claim) -> None:
+        self._artifacts.publish(claim.study_name, claim.number, self.progress.tick)
+
+    def _publish_rest(self, claim: Claim, error: Exception) -> None:
+        """Publish what a trial that failed has left, where that can be done at once."""
+        if isinstance(error, UnreachableError):
+            return
+        try:
+            self._artifacts.publish(claim.study_name, claim.number, lambda: True)
+        except TunerError as problem:
+            logger.warning("trial %d: not all of its files are published: %s", claim.number, problem)
+
     def _report(self, trial: "Trial", report: EpochReport) -> ReportAnswer:
         trial.see(report)
         asks = not report.replayed and trial.pruner.asks(report.epoch, trial.ramp_epochs, bracket=trial.bracket)
         return self.store.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
 
-    def _prepared(self, config: TrialConfig, study: Study) -> PreparedData:
-        key = json.dumps([config.dataset, study.spec.seed], sort_keys=True)
-        if key not in self._data:
-            places = self.settings.with_stored(study.record.resources)
-            data = prepare(config.dataset, data_root=places.data_root, cache=places.cache, seed=study.spec.seed)
-            if study.record.resources.get("fingerprint") is None and config.dataset == study.spec.base.dataset:
-                facts = {"fingerprint": data.fingerprint, "protocol": data.validation_protocol}
-                self.store.add_resources(study.record.study_id, facts)
-                study.record = self.store.study(study.record.name)
-            self._data[key] = data
-        return self._data[key]
+    def _check_device(self, name: str) -> None:
+        """End with DeviceAsideError where this device fails what others do well."""
+        with self._talking:
+            try:
+                check_device(self.store, name, self._id, host=socket.gethostname(), device=self.device)
+            except TunerError:
+                self._has_left = True
+                raise
 
     def _is_alone(self, name: str) -> bool:
         """Tell whether no other worker of this host trains on the same device."""
@@ -276,7 +314,11 @@ class Worker:
                 if time.monotonic() - self.progress.touched > HANGS_AFTER_S:
                     continue
                 try:
-                    alive = self.store.beat(self._id, progress=memory_used(self.device))
+                    with self._talking:  # an idle worker does with one connection
+                        if self._has_left:
+                            return
+                        waits = {"waits": self._obstacle} if self._obstacle else {}
+                        alive = self.store.beat(self._id, progress=memory_used(self.device) | waits)
                     self.progress.told = not alive or self._is_stopped()
                 except TunerError as error:
                     logger.warning("no sign of life could be given: %s", error)
@@ -298,29 +340,3 @@ def memory_used(device: str) -> dict[str, int]:
     if torch is not None and device.startswith("cuda") and torch.cuda.is_initialized():
         used["cuda_mib"] = round(torch.cuda.max_memory_reserved(device) / 2**20)
     return used
-
-
-def ramp_epochs(config: TrialConfig, data: PreparedData) -> int:
-    """Return how many epochs the loss is still being ramped up, and its trial must not be judged."""
-    from tuner.losses.build import build_loss
-
-    loss = build_loss(
-        config.loss, classes=data.classes, ignore_index=data.ignore_index, class_frequencies=data.class_frequencies
-    )
-    return math.ceil(loss.ramp_end() * config.train.epochs)
-
-
-def stop_when_failing(store: Store, name: str) -> None:
-    """Stop a study whose trials fail for one and the same reason, instead of burning its budget.
-
-    That is: the last FAILURES_IN_A_ROW trials that ended all failed, with the same reason and the same message but for
-    its numbers. Bad data, a broken device or a missing package look like that; unlucky parameters do not.
-    """
-    newest = store.trials(name, sort="finished", order="desc", limit=FAILURES_IN_A_ROW)
-    ended = [trial for trial in newest if trial["finished"]]
-    kinds = {(t["state"], t["reason"], re.sub(r"[0-9.]+", "#", t["message"] or "")) for t in ended}
-    if len(ended) < FAILURES_IN_A_ROW or len(kinds) != 1 or ended[0]["state"] != State.FAIL:
-        return
-    message = f"the last {FAILURES_IN_A_ROW} trials all failed in the same way: {ended[0]['message']}"
-    logger.error("stopping the study %s: %s", name, message, extra={"study": name})
-    store.stop(name, "failures", message)

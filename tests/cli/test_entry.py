@@ -77,27 +77,6 @@ def test_wrong_words_are_answered_with_the_right_ones(tuner: Shell, here: Path, 
     assert list(here.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["plan", "--dataset", "phantom"],
-        ["predict", "run", "image.png", "-o", "masks"],
-        ["report", "organs", "-o", "report.html"],
-        ["worker", "--study", "organs", "--print-sbatch"],
-        ["worker", "--any", "--print-k8s"],
-        ["launch", "--dataset", "phantom", "--launcher", "ray"],
-    ],
-    ids=" ".join,
-)
-def test_what_is_announced_is_refused_in_those_words(tuner: Shell, here: Path, words: list[str]) -> None:
-    """Scripts written against the contract learn that it is this version that lacks it."""
-    result = tuner(*words)
-
-    assert result.code == 2
-    assert "not in this version" in result.err
-    assert list(here.iterdir()) == []
-
-
 def test_debug_may_stand_anywhere_and_shows_the_traceback(tuner: Shell) -> None:
     """Whoever looks for a defect types it where the cursor is."""
     for words in (["--debug", "losses", "focl"], ["losses", "focl", "--debug"]):

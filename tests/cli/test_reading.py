@@ -2,9 +2,11 @@
 
 import csv
 import io
+import os
 from pathlib import Path
 
 from tests.cli.shell import Shell
+from tuner.store.store import Store
 
 STATUS = {"name", "phase", "phase_reason", "dataset", "model", "objectives", "trials", "best", "workers"}
 ROW = {
@@ -144,3 +146,17 @@ def test_a_study_without_a_complete_trial_has_no_best(tuner: Shell, study_file: 
     assert result.code == 2
     assert result.out == ""
     assert "no trial of 'tiny' is complete yet" in result.err
+
+
+def test_status_says_who_does_what_where(searched: Shell, here: Path) -> None:
+    """With eight workers on three machines: which of them holds the trial that hangs, and how far it is."""
+    with Store.open(f"sqlite:///{here / 'tuner.db'}") as store:
+        store.raise_budget("tiny", 7, [store.trial("tiny", 0)["params"]])
+        worker = store.register_worker(pid=os.getpid(), device="cuda:3", study=None, version="test", host="node-7")
+        claim = store.claim(store.study("tiny").study_id, worker)
+        assert claim is not None
+
+    row = next(line for line in searched("status", "tiny").out.splitlines() if line.startswith(worker))
+
+    loss = claim.params["loss"]
+    assert row.split()[:7] == [worker, "node-7", str(os.getpid()), "cuda:3", str(claim.number), loss, "0"]

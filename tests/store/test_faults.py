@@ -14,6 +14,7 @@ from tests.postgres import Server, running_server
 from tests.store.examples import claimed, completed, epoch, failed, new_study, point
 from tests.store.proxy import Proxy
 from tuner.errors import DiskFullError, StorageError
+from tuner.store import answers
 from tuner.store.states import Reason, Verdict
 from tuner.store.store import Store
 
@@ -102,6 +103,21 @@ def test_a_restart_of_the_server_loses_nothing(hard: bool) -> None:
         starter.join()
         assert [row["epoch"] for row in store.epochs("organs", 0)] == [1, 2]
         assert store.status("organs")["trials"]["complete"] == 1
+
+
+@pytest.mark.postgres
+def test_a_connection_that_was_forgotten_on_its_way_is_given_up(
+    wired: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A balancer that restarts forgets connections without a word: a worker must not wait for that answer for ever."""
+    monkeypatch.setattr(answers, "SILENT_S", 1.0)
+    study = wired.create_study(new_study(trials=1))
+    claim = claimed(wired, study.study_id)
+    proxy.strand()
+
+    assert wired.report(claim, epoch(1)).verdict is Verdict.GO_ON
+    assert wired.finish(claim, completed(0.5))
+    assert [row["epoch"] for row in wired.epochs("organs", 0)] == [1]
 
 
 @pytest.mark.postgres

@@ -5,11 +5,13 @@ import subprocess
 import sys
 import time
 from itertools import chain
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY
 from tests.store.examples import new_study
+from tests.worker.studies import TINY
 from tuner.store.store import Store
 
 
@@ -44,6 +46,28 @@ def test_eight_processes_claim_three_hundred_trials(store: Store, url: str) -> N
 def test_twenty_four_processes_open_an_empty_database(empty_url: str) -> None:
     """A cluster starts all of its workers at the same moment."""
     assert outputs([start("open_empty", empty_url, index) for index in range(24)]) == [[0]] * 24
+
+
+@pytest.mark.slow
+@pytest.mark.postgres
+@pytest.mark.timeout(1200)
+def test_sixty_four_processes_and_two_launches_open_an_empty_database(postgres_url: str, tmp_path: Path) -> None:
+    """The same for a whole cluster, full workers among them: nobody fails, and the study is made once."""
+    (tmp_path / "study.yaml").write_text(TINY)
+    places = ["--storage", postgres_url, "--artifacts", str(tmp_path / "files"), "--cache", str(tmp_path / "cache")]
+    launch = [sys.executable, "-m", "tuner", "launch", str(tmp_path / "study.yaml"), "--devices", "cpu", *places]
+    openers = [start("open_empty", postgres_url, index) for index in range(64)]
+    launches = [subprocess.Popen(launch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in "ab"]
+
+    for opener in openers:
+        out, err = opener.communicate(timeout=600)
+        assert opener.returncode == 0, err
+        assert int(out) in (0, 1)  # the study may have been made already
+    for process in launches:
+        _, err = process.communicate(timeout=600)
+        assert process.returncode == 0, err
+    with Store.open(postgres_url) as store:
+        assert store.status("tiny")["trials"]["complete"] + store.status("tiny")["trials"]["pruned"] == 4
 
 
 def test_raisers_compete(store: Store, url: str) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 from collections import Counter
 from itertools import product
 from typing import Any
@@ -157,7 +158,9 @@ def test_counting_agrees_with_optuna(busy: Store) -> None:
     """Counts read our rows where those say it all; the state of a trial stands in Optuna's."""
     study = busy.study("organs")
     reading = FigureReading(busy)
-    by_loss = {(row.branch, row.state): row.many for row in reading.states_by_loss(study)}
+    by_loss: Counter[tuple[str | None, str]] = Counter()
+    for row in reading.states_by_loss(study):
+        by_loss[row.branch, row.state] += row.many
     listed = Counter((trial["loss"], trial["state"]) for trial in busy.trials("organs"))
     ended = Counter(
         (trial["state"], trial["reason"]) for trial in busy.trials("organs", all_attempts=True) if trial["reason"]
@@ -165,6 +168,21 @@ def test_counting_agrees_with_optuna(busy: Store) -> None:
 
     assert by_loss == listed
     assert {(row["state"], row["reason"]): row["count"] for row in reading.failures(study)} == ended
+
+
+def test_readings_at_once_see_one_moment(busy: Store) -> None:
+    """A page whose parts come from different moments contradicts itself."""
+    before = busy.status("organs")["trials"]
+
+    def read() -> list[dict[str, int]]:
+        first = busy.status("organs")["trials"]
+        thread = threading.Thread(target=busy.raise_budget, args=("organs", before["total"] + 1))
+        thread.start()
+        thread.join()
+        return [first, busy.status("organs")["trials"]]
+
+    assert busy.at_once(read) == [before, before]
+    assert busy.status("organs")["trials"]["total"] == before["total"] + 1
 
 
 def test_ranking_by_another_metric_reads_the_best_epoch(store: Store) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy import delete, update
 from tests.store.examples import claimed, completed, new_study
 from tuner.store import optuna_tables, tables
 from tuner.store.processes import fingerprint, is_gone
+from tuner.store.reaper import AT_ONCE
 from tuner.store.store import Store
 
 GRACE_S = 2.4
@@ -106,6 +107,21 @@ def test_a_worker_that_left_holds_nothing(store: Store) -> None:
 
     assert [r.requeued_as for r in store.requeue_lost_trials(study.study_id)] == [1]
     assert store.workers() == []
+
+
+def test_the_dead_of_a_cluster_come_back_by_and_by(store: Store) -> None:
+    """Each look requeues some: were it all of a thousand, every worker would do the same before it trains again."""
+    study = store.create_study(new_study(trials=AT_ONCE + 5))
+    worker = register(store)
+    while store.claim(study.study_id, worker) is not None:
+        pass
+    store.leave(worker)
+
+    looks = [store.requeue_lost_trials(study.study_id) for _ in range(3)]
+
+    assert [len(look) for look in looks] == [AT_ONCE, 5, 0]
+    assert len({lost.number for look in looks for lost in look}) == AT_ONCE + 5
+    assert store.status("organs")["trials"]["waiting"] == AT_ONCE + 5
 
 
 def test_a_trial_without_any_worker_comes_back(hasty: Store) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.worker.studies import create, entry, settings, tiny, work
 from tuner.store.store import Store
+from tuner.worker import Worker
 
 
 @pytest.fixture
@@ -182,3 +183,16 @@ def test_memory_is_told_without_asking_for_torch() -> None:
     mib, has_torch = done.stdout.split()
     assert 10 < int(mib) < 4000
     assert has_torch == "False"
+
+
+def test_a_worker_for_any_study_takes_over_what_a_dead_one_held(tmp_path: Path, url: str) -> None:
+    """The last trial of a study, held by a worker that was killed, waits nowhere: standing workers must look for it."""
+    with Store.open(url, create=True) as store:
+        create(store, tiny(entry("steady"), "budget.trials=1"))
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as colleague:
+            dead = store.register_worker(pid=colleague.pid, device="cpu", study=None, version="test")
+            assert store.claim(store.study("tiny").study_id, dead) is not None
+
+        Worker(store, settings(tmp_path, url), study=None, device="cpu", poll_s=0.05, idle_s=0.5).run()
+
+        assert store.status("tiny")["trials"]["complete"] == 1

@@ -6,15 +6,18 @@ from typing import Annotated, Any
 import typer
 
 from tuner.cli import (
-    announced,
     catalogues,
+    cleaning,
     control,
     data,
     database,
     doctor,
     exporting,
     launching,
+    planning,
+    predicting,
     reading,
+    reporting,
     serve,
     working,
 )
@@ -33,7 +36,22 @@ app = typer.Typer(
     help="Find the right loss, and its options, for a segmentation model. Begin with: tuner launch --dataset phantom",
 )
 
-for module in (launching, working, control, reading, exporting, catalogues, data, database, doctor, serve, announced):
+for module in (
+    launching,
+    planning,
+    working,
+    control,
+    reading,
+    exporting,
+    predicting,
+    reporting,
+    catalogues,
+    data,
+    database,
+    cleaning,
+    doctor,
+    serve,
+):
     module.register(app)
 
 

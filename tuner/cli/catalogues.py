@@ -36,7 +36,7 @@ def losses(
     output_folder: FiguresOption = None,
 ) -> None:
     """List the losses, or show one: formula, options, paper, what it is good and bad for."""
-    from tuner.losses.catalogue import LOSSES
+    from tuner.losses.catalogue import LOSSES, competing_name
 
     rows = [LOSSES.find(name)] if name else list(LOSSES.values())
     if output_folder is not None and not probe:
@@ -56,6 +56,10 @@ def losses(
             ("needs", ", ".join(row.needs) or "logits and labels only"),
             ("paper", row.paper),
         ]
+        if competing_name(row.name) != row.name:
+            facts.append(
+                ("compete", f"{competing_name(row.name)} in search.loss; {row.name} there is the whole family")
+            )
         if not row.alone:
             facts.append(("alone", "never: always base + weight * this loss"))
         _put_one(f"{row.name}: {row.summary}", facts, row.options, f"loss.{row.name}")
@@ -96,7 +100,7 @@ def _put_probe(rows: Sequence[Any], *, as_json: bool, folder: Path | None) -> No
 
 def datasets(name: RowName = None, as_json: JsonOption = False) -> None:
     """List the data sets, or show one: what has to lie where, how to get it, its options."""
-    from tuner.data.catalogue import DATASETS
+    from tuner.data.catalogue import DATASETS, VALIDATION_FORMS
 
     rows = [DATASETS.find(name)] if name else list(DATASETS.values())
     if as_json:
@@ -104,7 +108,11 @@ def datasets(name: RowName = None, as_json: JsonOption = False) -> None:
         output.put_json(documents[0] if name else documents)
     elif name:
         row = rows[0]
-        facts = [("classes", ", ".join(row.class_names) or _BY_FILES), ("how to get it", row.how_to_get)]
+        facts = [
+            ("classes", ", ".join(row.class_names) or _BY_FILES),
+            ("validation", VALIDATION_FORMS),
+            ("how to get it", row.how_to_get),
+        ]
         _put_one(f"{row.name}: {row.summary}", facts, row.options, "dataset")
         output.put("\nLayout\n" + "\n".join(f"  {line}" for line in row.layout.splitlines()))
     else:
@@ -121,23 +129,20 @@ def models(name: RowName = None, as_json: JsonOption = False) -> None:
 
     rows = [MODELS.find(name)] if name else list(MODELS.values())
     if as_json:
-        documents = [
-            {
-                "name": row.name,
-                "summary": row.summary,
-                "paper": row.paper,
-                "options": [option.as_dict() for option in row.options],
-            }
-            for row in rows
-        ]
+        documents = [row.as_dict() for row in rows]
         output.put_json(documents[0] if name else documents)
     elif name:
         row = rows[0]
-        _put_one(f"{row.name}: {row.summary}", [("paper", row.paper)], row.options, "model")
+        facts = [("trained on", row.takes), ("paper", row.paper)]
+        if row.extra:
+            facts.append(("needs", f"pip install 'segmentation-tuner[{row.extra}]'"))
+        _put_one(f"{row.name}: {row.summary}", facts, row.all_options, "model")
     else:
         output.put_table(
-            ("model", "options", "summary"), [(r.name, [o.name for o in r.options], r.summary) for r in rows]
+            ("model", "trained on", "options", "summary"),
+            [(r.name, r.takes, [o.name for o in r.options], r.summary) for r in rows],
         )
+        output.tell("All take `weights`. A network of your own: model: {entry: package.module:function, ...}")
 
 
 def loss_document(row: Any) -> dict[str, Any]:
@@ -162,7 +167,7 @@ def _dataset_document(row: Any) -> dict[str, Any]:
         "name": row.name,
         "summary": row.summary,
         "channels": row.channels,
-        "classes": list(row.class_names),
+        "classes": list(row.class_names) or None,
         "options": [option.as_dict() for option in row.options],
         "layout": row.layout,
         "how_to_get": row.how_to_get,

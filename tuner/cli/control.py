@@ -72,23 +72,22 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a study that does not run. Asks first."""
-    from pathlib import Path
-
-    from tuner.artifacts import Artifacts
     from tuner.cli.studies import open_store
+    from tuner.mirror import artifacts_of
 
-    settings = settings_of(storage, Path(artifacts_dir) if artifacts_dir else None)
+    settings = settings_of(storage, artifacts_dir)
+    files = artifacts_of(settings)
     with open_store(settings.storage, write=True) as store:
         counts = store.status(name)["trials"]
         done = counts["complete"] + counts["pruned"] + counts["failed"]
         what = f"the study {name} with its {counts['total']} trials ({done} finished)"
         if with_artifacts:
-            what += f" and all files in {settings.artifacts / name}"
+            what += f" and all files in {files.place}/{name}"
         if not yes:
             _ask(what, name)
         store.delete_study(name)
     if with_artifacts:
-        Artifacts(settings.artifacts).delete(name)
+        files.delete(name)
     if as_json:
         output.put_json({"deleted": name, "artifacts": with_artifacts})
     else:

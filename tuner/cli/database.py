@@ -1,17 +1,20 @@
-"""`db`: the schema of the storage."""
+"""`db`: the storage itself: its schema, copies of it, and a server for it."""
 
 import typer
 
-from tuner.cli import output
+from tuner.cli import database_copy, database_serve, output
 from tuner.cli.group import PanelCommand, make_group
 from tuner.cli.places import JsonOption, StorageOption, settings_of
 
-db = make_group("Create, migrate and check the storage's schema.")
+db = make_group("Serve, copy, migrate and check the storage.")
 
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     app.add_typer(db, name="db", rich_help_panel="Machine room")
+    db.command("serve", cls=PanelCommand)(database_serve.serve_command)
+    db.command("backup", cls=PanelCommand)(database_copy.backup_command)
+    db.command("restore", cls=PanelCommand)(database_copy.restore_command)
 
 
 @db.command("upgrade", cls=PanelCommand)

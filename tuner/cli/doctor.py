@@ -141,6 +141,8 @@ def _data(settings: Settings) -> Iterator[Finding]:
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
+    if settings.artifacts_url is not None:
+        yield _address(settings)
     for what, folder in (("artifacts", settings.artifacts), ("cache", settings.cache)):
         place = _existing(folder)
         if not os.access(place, os.W_OK | os.X_OK):
@@ -150,6 +152,19 @@ def _folders(settings: Settings) -> Iterator[Finding]:
         words = f"{folder}, {free / 2**30:.1f} GiB free"
         advice = "little space; checkpoints and prepared data may not fit" if free < LOW_DISK else None
         yield Finding(what, "note" if advice else "ok", words, advice)
+
+
+def _address(settings: Settings) -> Finding:
+    from tuner.errors import TunerError
+    from tuner.mirror import check_address
+    from tuner.remote import shown
+
+    url = shown(settings.artifacts_url or "")
+    try:
+        check_address(settings)
+    except TunerError as error:
+        return Finding("artifacts at", "bad", f"{url}: {error.message}", error.hint)
+    return Finding("artifacts at", "ok", f"{url}, can be written, replaced and read")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

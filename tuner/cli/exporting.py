@@ -44,11 +44,12 @@ def export(
     """Write the best (or the named) trial as a configuration that stands alone."""
     from tuner.cli.studies import open_store
     from tuner.export import export_trial, format_of, render, write_export
+    from tuner.mirror import artifacts_of
 
     settings = settings_of(storage, artifacts)
     chosen = format_of(path, form)
     with open_store(settings.storage) as store:
-        config = export_trial(store, name, number=trial, artifacts=settings.artifacts)
+        config = export_trial(store, name, number=trial, artifacts=artifacts_of(settings))
     replaced = write_export(path, render(config, chosen))
     origin = config.provenance
     if as_json:

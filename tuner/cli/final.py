@@ -41,6 +41,7 @@ def train_here(
             folder=folder,
             stop=lambda: bool(interrupted),
             allow_entry=settings.allow_entry,
+            data_root=settings.data_root,
             on_epoch=_Teller(config),
         )
     if result is None:

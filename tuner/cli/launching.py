@@ -11,9 +11,12 @@ from tuner.cli.places import (
     CacheOption,
     DataRootOption,
     JsonOption,
+    LogFormatOption,
     NameArgument,
     StorageOption,
+    WebhookOption,
     settings_of,
+    wants_json_logs,
 )
 
 if TYPE_CHECKING:
@@ -63,9 +66,21 @@ PerDeviceOption = Annotated[
 ]
 LauncherOption = Annotated[
     str | None,
+    typer.Option("--launcher", metavar="NAME", help="local, ray, inline or none.", rich_help_panel=_WORK),
+]
+RayAddressOption = Annotated[
+    str | None,
     typer.Option(
-        "--launcher", metavar="NAME", help="local, inline or none (ray: not in this version).", rich_help_panel=_WORK
+        "--ray-address",
+        "--address",
+        metavar="HOST:PORT",
+        help="Head of the Ray cluster. Default: RAY_ADDRESS, or the cluster of this machine.",
+        rich_help_panel=_WORK,
     ),
+]
+RayInsecureOption = Annotated[
+    bool,
+    typer.Option("--ray-insecure", help="Take a Ray cluster that lets anybody in (no token).", rich_help_panel=_WORK),
 ]
 ServeOption = Annotated[
     bool,
@@ -99,7 +114,11 @@ def launch(
     devices: DevicesOption = None,
     per_device: PerDeviceOption = None,
     launcher: LauncherOption = None,
+    ray_address: RayAddressOption = None,
+    ray_insecure: RayInsecureOption = False,
     serve: ServeOption = False,
+    webhook: WebhookOption = None,
+    log_format: LogFormatOption = None,
     storage: StorageOption = None,
     artifacts: ArtifactsOption = None,
     data_root: DataRootOption = None,
@@ -107,10 +126,11 @@ def launch(
     as_json: JsonOption = False,
 ) -> None:
     """Create a study, or continue it where it stopped, and search until its budget is used up."""
-    resources = _resources(workers, devices, per_device, launcher)
-    settings = settings_of(storage, artifacts, data_root, cache)
-    document = _study_document(study, dataset)
-    values = _values(name=name, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
+    resources = _resources(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
+    settings = settings_of(storage, artifacts, data_root, cache, webhook)
+    _log_as(log_format)
+    document = study_document(study, dataset)
+    values = values_of(name=name, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
     _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
 
 
@@ -125,7 +145,11 @@ def resume(
     devices: DevicesOption = None,
     per_device: PerDeviceOption = None,
     launcher: LauncherOption = None,
+    ray_address: RayAddressOption = None,
+    ray_insecure: RayInsecureOption = False,
     serve: ServeOption = False,
+    webhook: WebhookOption = None,
+    log_format: LogFormatOption = None,
     storage: StorageOption = None,
     artifacts: ArtifactsOption = None,
     data_root: DataRootOption = None,
@@ -136,11 +160,12 @@ def resume(
     from tuner.store.store import Store
     from tuner.yaml_file import YamlDocument
 
-    resources = _resources(workers, devices, per_device, launcher)
-    settings = settings_of(storage, artifacts, data_root, cache)
+    resources = _resources(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
+    settings = settings_of(storage, artifacts, data_root, cache, webhook)
+    _log_as(log_format)
     with Store.open(settings.storage, read_only=True) as store:
         record = store.study(name)
-    values = _values(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
+    values = values_of(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
     document = YamlDocument(record.spec, {}, f"study {name}")
     _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
 
@@ -172,7 +197,8 @@ def _start(
         raise typer.Exit(code)
 
 
-def _study_document(study: Path | None, dataset: str | None) -> "YamlDocument":
+def study_document(study: Path | None, dataset: str | None) -> "YamlDocument":
+    """Return the study file that was named, in one of the two ways. Raises RequestError."""
     from tuner.errors import RequestError
     from tuner.spec import find_study_file, shipped_studies
     from tuner.yaml_file import read_yaml
@@ -191,9 +217,17 @@ def _study_document(study: Path | None, dataset: str | None) -> "YamlDocument":
     return read_yaml(study)
 
 
-def _values(
+def _log_as(log_format: str | None) -> None:
+    """Have the workers that are started here write their logs as this launch was told to."""
+    import os
+
+    os.environ["TUNER_LOG_FORMAT"] = "json" if wants_json_logs(log_format) else "text"
+
+
+def values_of(
     *, name: str | None, trials: int | None, epochs: int | None, seed: int | None, timeout: str | None
 ) -> dict[str, Any]:
+    """Return what the flags say under the dotted keys of the study file."""
     values: dict[str, Any] = {}
     if name is not None:
         values["name"] = name
@@ -208,13 +242,32 @@ def _values(
     return values
 
 
-def _resources(workers: int | None, devices: str | None, per_device: str | None, launcher: str | None) -> "Resources":
-    from tuner.errors import NotInThisVersionError
+def _resources(
+    workers: int | None,
+    devices: str | None,
+    per_device: str | None,
+    launcher: str | None,
+    ray_address: str | None,
+    *,
+    ray_insecure: bool,
+) -> "Resources":
+    from tuner.errors import RequestError
     from tuner.launch.base import LAUNCHERS
     from tuner.launch.opening import Resources
 
     if launcher is not None:
         LAUNCHERS.find(launcher, where="--launcher")
-    if launcher == "ray":
-        raise NotInThisVersionError("--launcher ray")
-    return Resources(workers=workers, devices=devices, per_device=per_device, launcher=launcher)
+    if ray_address is not None and launcher not in (None, "ray"):
+        raise RequestError(
+            f"the launcher {launcher!r} has no use for the address of a Ray cluster.",
+            hint="Write --launcher ray, or leave the address out.",
+            where="--ray-address",
+        )
+    return Resources(
+        workers=workers,
+        devices=devices,
+        per_device=per_device,
+        launcher="ray" if ray_address is not None else launcher,
+        ray_address=ray_address,
+        ray_insecure=ray_insecure,
+    )

@@ -4,27 +4,36 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tuner.artifacts import Artifacts
 from tuner.cli import output
 from tuner.errors import NotFoundError
 from tuner.launch.base import worker_logs
+from tuner.mirror import artifacts_of
+from tuner.settings import Settings
 from tuner.store.store import Store
 
 LOG = "log.txt"
 _POLL_S = 0.5
+_FETCH_S = 5.0
 
 
-def show_trial_log(root: Path, name: str, store: Store, number: int, *, follow: bool) -> None:
+def show_trial_log(settings: Settings, name: str, store: Store, number: int, *, follow: bool) -> None:
     """Print the log of one attempt; with `follow`, until the trial has ended."""
     row = store.trial(name, number)
-    artifacts = Artifacts(root)
+    artifacts = artifacts_of(settings)
     if not any(file.name == LOG for file in artifacts.listing(name, number)) and not follow:
         words = "has not begun" if row["state"] == "WAITING" else "has no log here"
         raise NotFoundError(
-            f"trial {number} of {name!r} {words}.", hint=row["message"], where=str(artifacts.path(name, number))
+            f"trial {number} of {name!r} {words}.", hint=row["message"], where=f"{artifacts.place}/{name}/{number}"
         )
-    path = artifacts.path(name, number) / LOG
-    for line in _growing([path], lambda: follow and store.trial(name, number)["state"] in ("WAITING", "RUNNING")):
+    poll_s = _POLL_S if settings.artifacts_url is None else _FETCH_S
+
+    def goes_on() -> bool:
+        more = follow and store.trial(name, number)["state"] in ("WAITING", "RUNNING")
+        artifacts.fetched(name, number, (LOG,))
+        return more
+
+    path = artifacts.fetched(name, number, (LOG,)) / LOG
+    for line in _growing([path], goes_on, poll_s=poll_s):
         output.put(line)
 
 
@@ -46,7 +55,9 @@ def show_worker_logs(root: Path, name: str, store: Store, *, lines: int, follow:
             output.put(line)
 
 
-def _growing(paths: list[Path], goes_on: Callable[[], bool], *, skip: bool = False) -> Iterator[str]:
+def _growing(
+    paths: list[Path], goes_on: Callable[[], bool], *, skip: bool = False, poll_s: float = _POLL_S
+) -> Iterator[str]:
     """Yield whole lines of files as they grow, until `goes_on` says no and all that is there was read."""
     places = {path: path.stat().st_size if skip and path.exists() else 0 for path in paths}
     while True:
@@ -62,4 +73,4 @@ def _growing(paths: list[Path], goes_on: Callable[[], bool], *, skip: bool = Fal
             yield from whole.decode("utf-8", "replace").splitlines()
         if last:
             return
-        time.sleep(_POLL_S)
+        time.sleep(poll_s)

@@ -91,12 +91,13 @@ def status(name: NameArgument, storage: StorageOption = None, as_json: JsonOptio
         )
     if document["workers"]:
         output.put()
-        output.put_table(
-            ("worker", "host", "pid", "device", "trial", "last seen"),
-            [
-                (w["id"], w["host"], w["pid"], w["device"], w["trial"], output.when(w["last_seen"]))
-                for w in document["workers"]
-            ],
+        _put_workers(document["workers"], rows)
+        for worker in document["workers"]:
+            if (worker.get("progress") or {}).get("waits"):
+                output.put(f"worker {worker['id']} {worker['progress']['waits']}")
+    for device in document["put_aside"]:
+        output.put(
+            f"\nPut aside: {device['device']} of {device['host']}, {output.when(device['since'])}: {device['why']}"
         )
     for line in next_steps(document):
         output.tell(line)
@@ -164,7 +165,7 @@ def logs(
         if number is None:
             show_worker_logs(settings.artifacts, name, store, lines=lines, follow=follow)
         else:
-            show_trial_log(settings.artifacts, name, store, number, follow=follow)
+            show_trial_log(settings, name, store, number, follow=follow)
 
 
 def best_lines(document: Mapping[str, Any], objectives: Sequence[Mapping[str, str]]) -> list[str]:
@@ -193,6 +194,28 @@ def next_steps(document: Mapping[str, Any]) -> list[str]:
     if document["best"]:
         steps.append(f"tuner export {name} -o best.yaml   writes the best configuration")
     return ["", *steps] if steps else []
+
+
+def _put_workers(workers: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write who does what where."""
+    trials = {row["number"]: row for row in rows}
+    held = [trials.get(worker["trial"], {}) for worker in workers]
+    output.put_table(
+        ("worker", "host", "pid", "device", "trial", "loss", "epochs", "last seen"),
+        [
+            (
+                w["id"],
+                w["host"],
+                w["pid"],
+                w["device"],
+                w["trial"],
+                t.get("loss"),
+                t.get("epochs"),
+                output.when(w["last_seen"]),
+            )
+            for w, t in zip(workers, held, strict=True)
+        ],
+    )
 
 
 def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:

@@ -5,10 +5,12 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 from tuner.analysis import best_default, leaderboard
+from tuner.announcing import watching
 from tuner.cli import output
 from tuner.cli.failures import INTERRUPTED
 from tuner.cli.reading import best_lines
@@ -20,8 +22,8 @@ from tuner.errors import NoSuccessError, RunError, TunerError
 from tuner.launch.base import LAUNCHERS, Order, log_path
 from tuner.launch.continuing import check_same, new_total
 from tuner.launch.crew import Crew
-from tuner.launch.opening import Opened, Request, find_study, first_estimate, open_study, steps_per_epoch
-from tuner.registry import load
+from tuner.launch.grounds import Ground, ground_for
+from tuner.launch.opening import Opened, Request, Resources, find_study, first_estimate, open_study, steps_per_epoch
 from tuner.settings import Settings
 from tuner.store.store import Store
 
@@ -34,31 +36,51 @@ def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
     if _is_used_up(request):
         output.tell(f"The budget of {name} is used up; --trials N raises it.")
         return _finish(settings, name, as_json=as_json)
-    opened = open_study(request, say=output.tell, progress=_progress)
-    for line in _introduction(opened):
-        output.tell(line)
-    launcher = LAUNCHERS[str(opened.resources.launcher)]
-    if launcher.fn is None:
-        output.tell(f"{opened.record.total} trials are queued. Start workers with: tuner worker --study {name}")
-        if as_json:
-            _put_status(settings, name)
-        if serve:
-            _serve_until_interrupted(settings)
-        return 0
     with ExitStack() as stack:
+        ground = stack.enter_context(ground_for(_resources(request), settings, output.tell))
+        opened = open_study(replace(request, ask=ground.ask), say=output.tell, progress=show_progress)
+        for line in _introduction(opened):
+            output.tell(line)
+        if LAUNCHERS[str(opened.resources.launcher)].fn is None:
+            return _leave_queued(opened, settings, as_json=as_json, serve=serve)
         if serve:
             output.tell(f"  dashboard: {stack.enter_context(_dashboard(settings))}studies/{name}\n")
         store = stack.enter_context(Store.open(settings.storage))
-        view = make_view(request.spec.objectives[0].metric, opened.spec.base.train.epochs)
-        crew = Crew(load(launcher.fn)(), _orders(opened, settings), note=view.note)
-        try:
-            _, interrupted = watch(Observer(store, name), crew, view, len(opened.machine.slots))
-        finally:
-            view.close()
+        stack.enter_context(watching(store, settings, name))
+        interrupted = _run(opened, ground, store, settings)
     if interrupted:
         output.tell(f"\nInterrupted; nothing is lost. It goes on with: tuner resume {name}{_where(settings)}")
         return INTERRUPTED
     return _finish(settings, name, as_json=as_json)
+
+
+def _run(opened: Opened, ground: Ground, store: Store, settings: Settings) -> bool:
+    """Keep the workers and watch until the study is over; tell whether the user has interrupted it."""
+    name, orders = opened.record.name, _orders(opened, settings)
+    view = make_view(opened.spec.objectives[0].metric, opened.spec.base.train.epochs)
+    try:
+        launcher = ground.launcher(opened.record, threads=orders[0].threads, note=view.note)
+        assert launcher is not None
+        crew = Crew(launcher, orders, note=view.note)
+        _, interrupted = watch(Observer(store, name), crew, view, len(orders))
+    finally:
+        view.close()
+    return interrupted
+
+
+def _leave_queued(opened: Opened, settings: Settings, *, as_json: bool, serve: bool) -> int:
+    name = opened.record.name
+    output.tell(f"{opened.record.total} trials are queued. Start workers with: tuner worker --study {name}")
+    if as_json:
+        _put_status(settings, name)
+    if serve:
+        _serve_until_interrupted(settings)
+    return 0
+
+
+def _resources(request: Request) -> Resources:
+    record = find_study(request.settings.storage, request.spec.name)
+    return request.resources.over(record.resources if record else {})
 
 
 @contextmanager
@@ -215,7 +237,7 @@ def _put_next(name: str, settings: Settings) -> None:
         ("train best.yaml -o final", "train it again, with the test cases scored"),
     ):
         output.put(f"  {_program()} {words}   # {what}")
-    output.put(f"\nFiles of the trials: {settings.artifacts / name}")
+    output.put(f"\nFiles of the trials: {settings.artifacts_place}/{name}")
 
 
 def _program() -> str:
@@ -238,7 +260,8 @@ def _put_status(settings: Settings, name: str) -> None:
         output.put_json(store.status(name))
 
 
-def _progress(what: str, done: int, total: int) -> None:
+def show_progress(what: str, done: int, total: int) -> None:
+    """Say how far something is: in place on a terminal, at its end elsewhere."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[K{what}: {done} of {total}" + ("\r\x1b[K" if done == total else ""))
         sys.stderr.flush()

@@ -1,12 +1,26 @@
 """`serve`: the REST API and the dashboard, and, if asked for, workers beside it."""
 
 import os
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuner.cli.group import PanelCommand
-from tuner.cli.places import ArtifactsOption, CacheOption, DataRootOption, StorageOption, settings_of
+from tuner.cli.places import (
+    ArtifactsOption,
+    CacheOption,
+    DataRootOption,
+    LogFormatOption,
+    StorageOption,
+    WebhookOption,
+    settings_of,
+    wants_json_logs,
+)
+
+if TYPE_CHECKING:
+    from tuner.settings import Settings
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +37,8 @@ def serve(
     devices: Annotated[
         str, typer.Option("--devices", metavar="LIST", help="auto, cpu, mps, or cuda:0,cuda:1; dealt to the workers.")
     ] = "auto",
+    webhook: WebhookOption = None,
+    log_format: LogFormatOption = None,
     storage: StorageOption = None,
     artifacts: ArtifactsOption = None,
     data_root: DataRootOption = None,
@@ -37,8 +53,24 @@ def serve(
 
     if not 0 <= workers <= 256:
         raise SpecError([f"{workers} is not a number of workers, 0 to 256"], where="--workers")
-    settings = settings_of(storage, artifacts, data_root, cache)
+    settings = settings_of(storage, artifacts, data_root, cache, webhook)
     config = ServiceSettings.resolve(os.environ, settings, host=host, workers=workers)
     slots = deal(read_devices(devices), per_device=1, total=workers)
-    configure(level="WARNING")
-    run(config, port=port, devices=slots, say=lambda text: typer.echo(text, err=True))
+    as_json = wants_json_logs(log_format)
+    os.environ["TUNER_LOG_FORMAT"] = "json" if as_json else "text"  # the workers beside it write as it does
+    configure(level="WARNING", as_json=as_json)
+    with _announcing(settings):
+        run(config, port=port, devices=slots, say=lambda text: typer.echo(text, err=True))
+
+
+@contextmanager
+def _announcing(settings: "Settings") -> Iterator[None]:
+    """Tell the webhook, if there is one, what becomes of the studies while the service runs."""
+    from tuner.announcing import watching
+    from tuner.store.store import Store
+
+    if settings.webhook is None:
+        yield
+        return
+    with Store.open(settings.storage, create=True) as store, watching(store, settings):
+        yield

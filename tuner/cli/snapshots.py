@@ -22,6 +22,14 @@ class Snapshot:
     """Trials that have ended since the last snapshot, in order."""
     left_s: float | None
     """Estimated seconds until the budget is used up."""
+    wanted: int = 0
+    """Workers that are meant to be there."""
+
+    @property
+    def missing(self) -> str:
+        """How many workers are up, in words, when they are not as many as are wanted."""
+        up = len(self.document["workers"])
+        return f"{up} of {self.wanted} workers" if up < self.wanted else ""
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -57,7 +65,7 @@ class Observer:
         ended = self._newly_ended(sum(counts[key] for key in _FINISHED))
         left = counts["waiting"] + counts["running"]
         left_s = remaining_seconds([*self._ended.values(), *running], left=left, workers=workers)
-        return Snapshot(document, running, ended, left_s)
+        return Snapshot(document, running, ended, left_s, workers)
 
     def phase(self) -> str:
         """Return the study's phase now."""

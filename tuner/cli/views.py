@@ -114,6 +114,8 @@ class LiveView:
         if snapshot.phase != "running":
             reason = f" ({document['phase_reason']})" if document["phase_reason"] else ""
             text.append(f"  {snapshot.phase}{reason}", style="bold yellow")
+        if snapshot.missing:
+            text.append(f"  {snapshot.missing}", style="yellow")
         return text
 
     def _bar(self, snapshot: Snapshot) -> "RenderableType":
@@ -202,6 +204,8 @@ def overview(snapshot: Snapshot, metric: str, epochs: int) -> str:
         parts.append(f"trial {row['number']} {row['loss'] or ''} epoch {row['epochs']}/{epochs}{value}")
     if snapshot.phase != "running":
         parts.append(snapshot.phase)
+    if snapshot.missing:
+        parts.append(snapshot.missing)
     if snapshot.left_s:
         parts.append(f"about {duration(snapshot.left_s)} left")
     return "; ".join(parts)

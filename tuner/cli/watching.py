@@ -64,8 +64,10 @@ def watch(observer: Observer, crew: Crew, view: View, workers: int) -> tuple[Sna
             view.show(snapshot)
             if interruptions.count:
                 return _drain(observer, crew, view, workers), True
-            if snapshot.phase in OVER and not crew.alive:
-                return snapshot, False
+            if snapshot.phase in OVER:
+                crew.dismiss()
+                if not crew.alive:
+                    return snapshot, False
             crew.tend(lambda: observer.phase() not in OVER)
             _sleep(interruptions)
 

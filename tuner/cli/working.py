@@ -1,8 +1,9 @@
-"""`worker`: one more worker for an existing study, on this machine."""
+"""`worker`: one more worker for an existing study, on this machine; or the text that runs it on a cluster."""
 
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,15 +11,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tuner.cli import batch
 from tuner.cli.failures import INTERRUPTED
 from tuner.cli.group import PanelCommand
-from tuner.cli.places import ArtifactsOption, CacheOption, DataRootOption, StorageOption, settings_of
+from tuner.cli.places import (
+    ArtifactsOption,
+    CacheOption,
+    DataRootOption,
+    LogFormatOption,
+    StorageOption,
+    WebhookOption,
+    settings_of,
+    wants_json_logs,
+)
 
 if TYPE_CHECKING:
+    from tuner.settings import Settings
     from tuner.store.store import Store
 
 HARD_AFTER_S = 60.0
 """A worker that was told to drain and has not ended by then ends at once: its trial is requeued by the others."""
+SAME_S = 0.5
+"""Signals that come so soon after the first are the same wish: `timeout`, for one, signals a process and its group."""
 
 
 def register(app: typer.Typer) -> None:
@@ -30,41 +44,91 @@ def worker(
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Serve this study.")] = None,
     any_study: Annotated[bool, typer.Option("--any", help="Serve whichever study has work.")] = False,
     device: Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, mps or cuda:N.")] = "auto",
-    print_sbatch: Annotated[bool, typer.Option("--print-sbatch", help="Not in this version.")] = False,
-    print_k8s: Annotated[bool, typer.Option("--print-k8s", help="Not in this version.")] = False,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Write the log as JSON lines.")] = False,
+    until_idle: Annotated[
+        str | None,
+        typer.Option(
+            "--until-idle", metavar="TIME", help="End after so long without work: 90s, 15m.", show_default=False
+        ),
+    ] = None,
+    log_format: LogFormatOption = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="The same as --log-format json.")] = False,
+    webhook: WebhookOption = None,
+    probe: batch.ProbeOption = None,
+    print_sbatch: batch.PrintSbatchOption = False,
+    print_k8s: batch.PrintK8sOption = False,
+    count: batch.CountOption = 1,
+    gpus: batch.GpusOption = None,
+    cpus: batch.CpusOption = 4,
+    memory: batch.MemoryOption = "16G",
+    time_limit: batch.TimeOption = "24:00:00",
+    partition: batch.PartitionOption = None,
+    image: batch.ImageOption = None,
     storage: StorageOption = None,
     artifacts: ArtifactsOption = None,
     data_root: DataRootOption = None,
     cache: CacheOption = None,
 ) -> None:
     """Start one more worker for an existing study, from any machine that reaches the storage."""
-    from tuner.errors import NotInThisVersionError, RequestError
+    from tuner.errors import RequestError
+    from tuner.launch.base import read_devices
 
-    if print_sbatch or print_k8s:
-        raise NotInThisVersionError("worker --print-sbatch" if print_sbatch else "worker --print-k8s")
+    settings = settings_of(storage, artifacts, data_root, cache, webhook)
+    if probe is not None:
+        raise typer.Exit(batch.probe(settings, probe))
     if (study is None) != any_study:
         found = "neither was given" if study is None else "both were given"
         raise RequestError(f"a worker needs either --study NAME or --any; {found}.", hint="tuner studies lists them.")
-    _hold_on_to_launcher()
-    from tuner.launch.base import read_devices
-    from tuner.logs import configure
-    from tuner.store.store import Store
-
     wanted = read_devices(device)
     if len(wanted) > 1:
         raise RequestError(f"{device!r}: a worker has one device.", hint="Start one worker for each.", where="--device")
-    settings = settings_of(storage, artifacts, data_root, cache)
-    configure(as_json=log_json)
-    with _listening() as (stop, signals), Store.open(settings.storage) as store:
+    as_json = log_json or wants_json_logs(log_format)
+    idle_s = _seconds(until_idle)
+    if print_sbatch or print_k8s:
+        job = batch.Job(
+            study=study,
+            device=wanted[0],
+            count=count,
+            gpus=gpus,
+            cpus=cpus,
+            memory=memory,
+            time_limit=time_limit,
+            partition=partition,
+            image=image,
+            json_logs=as_json,
+            until_idle=until_idle,
+        )
+        batch.put(job, settings, slurm=print_sbatch, kubernetes=print_k8s)
+        return
+    _hold_on_to_launcher()
+    _work(settings, study, wanted[0], as_json=as_json, idle_s=idle_s)
+
+
+def _work(settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None) -> None:
+    from tuner.logs import configure
+    from tuner.store.database import OF_A_WORKER
+    from tuner.store.store import Store
+
+    configure(as_json=as_json)
+    with _listening() as (stop, signals), Store.open(settings.storage, connections=OF_A_WORKER) as store:
         if study is not None:
             _obey_threads(store, study)
         from tuner.training.device import resolve_device
         from tuner.worker import Worker
 
-        Worker(store, settings, study=study, device=resolve_device(wanted[0]), stop=stop).run()
+        Worker(store, settings, study=study, device=resolve_device(device), stop=stop, idle_s=idle_s).run()
     if signal.SIGINT in signals:
         raise typer.Exit(INTERRUPTED)
+
+
+def _seconds(until_idle: str | None) -> float | None:
+    from tuner.errors import SpecError
+    from tuner.overrides import seconds
+
+    problems: list[str] = []
+    found = seconds(until_idle, "--until-idle", problems)
+    if problems:
+        raise SpecError(problems)
+    return found
 
 
 def _obey_threads(store: "Store", study: str) -> None:
@@ -85,19 +149,28 @@ def _hold_on_to_launcher() -> None:
 
 @contextmanager
 def _listening() -> Iterator[tuple[threading.Event, list[int]]]:
-    """Drain at the first Ctrl-C or SIGTERM, end at once at the second."""
+    """Drain at the first Ctrl-C, SIGTERM or SIGUSR1, end at once at a second Ctrl-C or SIGTERM.
+
+    SIGUSR1 is how a batch system says that the time is nearly up; the SIGTERM that follows is the same wish.
+    """
     stop, seen = threading.Event(), list[int]()
+    first = 0.0
 
     def take(number: int, frame: FrameType | None) -> None:
+        nonlocal first
         seen.append(number)
-        if len(seen) > 1:
-            os._exit(128 + number)
+        if stop.is_set():
+            if signal.SIGUSR1 not in seen and time.monotonic() - first >= SAME_S:
+                os._exit(128 + number)
+            return
+        first = time.monotonic()
         stop.set()
         hard = threading.Timer(HARD_AFTER_S, os._exit, (128 + number,))
         hard.daemon = True
         hard.start()
 
-    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, take) for number in signals}
     try:
         yield stop, seen
     finally:

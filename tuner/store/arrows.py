@@ -132,7 +132,7 @@ def timed_out() -> Any:
 
 def _first_waiting(connection: Connection, study_id: int) -> AnyRow | None:
     return connection.execute(
-        select(_attempts, _studies.c.name, _studies.c.objectives)
+        select(_attempts, _studies.c.name, _studies.c.identity, _studies.c.objectives)
         .join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
         .join(_studies, _studies.c.study_id == _attempts.c.study_id)
         .where(
@@ -150,7 +150,7 @@ def _first_waiting(connection: Connection, study_id: int) -> AnyRow | None:
 
 def _claimed_before(connection: Connection, token: str) -> AnyRow | None:
     return connection.execute(
-        select(_attempts, _studies.c.name, _studies.c.objectives)
+        select(_attempts, _studies.c.name, _studies.c.identity, _studies.c.objectives)
         .join(_studies, _studies.c.study_id == _attempts.c.study_id)
         .where(_attempts.c.claim_token == token, _attempts.c.finished_at.is_(None))
     ).one_or_none()
@@ -166,6 +166,7 @@ def _claim(connection: Connection, row: AnyRow, worker_id: str) -> Claim:
     return Claim(
         study_id=row.study_id,
         study_name=row.name,
+        study_identity=row.identity,
         trial_id=row.trial_id,
         number=row.number,
         slot=row.slot,

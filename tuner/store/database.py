@@ -24,34 +24,53 @@ PATIENCE_S = 300.0
 """How long a transaction is repeated while the database is away, once it has answered for the first time."""
 ANSWER_S = 14.0
 """How long a storage may take to answer when it is opened."""
+CONNECTIONS = 10
+"""The most connections of a process with a PostgreSQL server, unless it says otherwise."""
+OF_A_WORKER = 2
+"""Those of a worker: one for the training, one for signs of life; while it is idle it needs only one of them."""
 _BUSY_S = 30.0
 _CONNECT_S = 6  # for each address of the host: localhost has two
-_POSTGRES_OPTIONS = "-c statement_timeout=60000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=120000"
+_POSTGRES_OPTIONS = (
+    "-c statement_timeout=60000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=120000"
+    " -c jit=off"  # compiling a count over a large study takes longer than the count
+)
 
 
 class Database:
     """One storage. Every statement of the store goes through `write`, `single` or `read`."""
 
-    def __init__(self, url: URL, *, read_only: bool = False, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self, url: URL, *, read_only: bool = False, patience_s: float = PATIENCE_S, connections: int = CONNECTIONS
+    ) -> None:
         self.url = url
         self.place = shown(url)
         self.dialect = url.get_backend_name()
         self.patience_s = patience_s
+        self._held = threading.local()
         if self.dialect == "sqlite":
             self.reader = _sqlite(url, query_only=True)
             self.writer = self.reader if read_only else _sqlite(url, query_only=False)
         else:
-            self.reader = self.writer = _postgresql(url, read_only=read_only)
+            self.reader = self.writer = _postgresql(url, read_only=read_only, connections=connections)
 
     @classmethod
     def open(
-        cls, url: str, *, create: bool = False, read_only: bool = False, patience_s: float = PATIENCE_S
+        cls,
+        url: str,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        patience_s: float = PATIENCE_S,
+        connections: int = CONNECTIONS,
     ) -> "Database":
-        """Open the storage and wait until it has answered once, at most 15 s. Raises StorageError, RequestError."""
+        """Open the storage and wait until it has answered once, at most 15 s. Raises StorageError, RequestError.
+
+        `connections`: the most that this process has with a PostgreSQL server; one of them stays open.
+        """
         parsed = read_url(url)
         if parsed.get_backend_name() == "sqlite":
             check_file(parsed, create=create)
-        database = cls(parsed, read_only=read_only, patience_s=patience_s)
+        database = cls(parsed, read_only=read_only, patience_s=patience_s, connections=connections)
         try:
             database._wait_for_answer()
         except BaseException:
@@ -78,13 +97,38 @@ class Database:
         return self._repeat(once)
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on one consistent snapshot that writers do not hold up."""
+        """Run `work` on one consistent snapshot that writers do not hold up; inside `at_once`, on its one."""
+        held: Connection | None = getattr(self._held, "connection", None)
+        if held is not None:
+            return work(held)
 
         def once() -> T:
             with self.reader.connect() as connection:
                 return work(connection.execution_options(**self._snapshot))
 
         return self._repeat(once)
+
+    def at_once(self, work: Callable[[], T]) -> T:
+        """Let all that `work` reads, in this thread, come from one snapshot over one connection.
+
+        It may run again from its start, and must not rely on reading what it has written.
+        """
+        if getattr(self._held, "connection", None) is not None:
+            return work()
+
+        def on(connection: Connection) -> T:
+            self._held.connection, self._held.known = connection, {}
+            try:
+                return work()
+            finally:
+                self._held.connection = self._held.known = None
+
+        return self.read(on)
+
+    def known(self, connection: Connection) -> dict[str, Any]:
+        """Return what may be kept as long as a snapshot lasts; forgotten at once where there is none."""
+        held: dict[str, Any] | None = getattr(self._held, "known", None)
+        return held if held is not None and connection is self._held.connection else {}
 
     def close(self) -> None:
         """Close all connections."""
@@ -168,12 +212,12 @@ def _sqlite(url: URL, *, query_only: bool) -> Engine:
     return engine
 
 
-def _postgresql(url: URL, *, read_only: bool) -> Engine:
-    return create_engine(
+def _postgresql(url: URL, *, read_only: bool, connections: int) -> Engine:
+    engine = create_engine(
         url,
         pool_pre_ping=True,
         pool_size=1,
-        max_overflow=9,
+        max_overflow=connections - 1,
         pool_recycle=1800,
         execution_options={"postgresql_readonly": True} if read_only else {},
         connect_args={
@@ -186,3 +230,11 @@ def _postgresql(url: URL, *, read_only: bool) -> Engine:
             "tcp_user_timeout": 30_000,
         },
     )
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
+        from tuner.store.answers import BoundedConnection
+
+        return BoundedConnection.connect(*arguments, **options)
+
+    return engine

@@ -91,6 +91,24 @@ class Listing(Room):
 
         return self._database.read(read)
 
+    def best_epochs(self, name: str) -> dict[int, dict[str, Any]]:
+        """Return the metrics of every complete trial at its best epoch: `{number: {"metrics", "per_class"}}`."""
+
+        def read(connection: Connection) -> dict[int, dict[str, Any]]:
+            study_id = self._find(connection, name).study_id
+            same = and_(_epochs.c.trial_id == _attempts.c.trial_id, _epochs.c.epoch == _attempts.c.best_epoch)
+            query = (
+                select(_attempts.c.number, _epochs.c.metrics, _epochs.c.per_class)
+                .select_from(_attempts.join(_epochs, same))
+                .where(
+                    _attempts.c.study_id == study_id, _attempts.c.successor.is_(None), _attempts.c.value.is_not(None)
+                )
+            )
+            rows = connection.execute(query)
+            return {row.number: {"metrics": row.metrics, "per_class": row.per_class} for row in rows}
+
+        return self._database.read(read)
+
     def trial(self, name: str, number: int) -> dict[str, Any]:
         """Return one attempt by its number. Raises NotFoundError."""
         found = self.trials(name, numbers=[number])

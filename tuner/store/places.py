@@ -60,11 +60,12 @@ def check_file(url: URL, *, create: bool) -> Path:
                 hint="Choose another place by --storage or TUNER_STORAGE.",
                 where=place,
             )
-    kind = file_system(path, _mounts())
+    kind = file_system(path, mounts())
     if is_network(kind):
         raise StorageError(
             f"the file lies on a network file system ({kind}), where SQLite's locks do not hold.",
-            hint="Put it on a local disk, or use a PostgreSQL server: --storage postgresql://….",
+            hint="Put it on a local disk; or, for several machines, let one of them serve a PostgreSQL: "
+            "`tuner db serve --dir FOLDER` prints what to give as --storage.",
             where=place,
         )
     return path
@@ -91,7 +92,8 @@ def file_system(path: Path, mounts: str) -> str | None:
     return kind
 
 
-def _mounts() -> str:
+def mounts() -> str:
+    """Return the text of /proc/mounts, empty where there is none."""
     try:
         return Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:

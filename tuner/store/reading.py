@@ -1,31 +1,35 @@
 """Studies as people see them: the documents of `status`, `studies` and `best`, by aggregate SQL. Never Optuna."""
 
+from copy import deepcopy
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, true
+from sqlalchemy import Connection, case, func, select
 
 from tuner.store import optuna_tables, tables
 from tuner.store.arrows import timed_out
+from tuner.store.aside import devices_aside
 from tuner.store.clock import iso
-from tuner.store.counting import state_of
+from tuner.store.counting import in_words
 from tuner.store.fronts import front_of
-from tuner.store.room import Room, own, same_name
+from tuner.store.room import own, same_name
 from tuner.store.rows import AnyRow
 from tuner.store.states import Facts, State, Wanted, phase
-from tuner.store.workers import live_workers
+from tuner.store.summaries import Summaries, Summary
+from tuner.store.workers import live_by_study, live_workers
 
 _attempts, _epochs, _studies, _trials = tables.attempts, tables.epochs, tables.studies, optuna_tables.trials
-_COUNTED = {"waiting": "WAITING", "running": "RUNNING", "complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
 
 
-class Reading(Room):
+class Reading(Summaries):
     """The part of the store that describes studies."""
 
     def status(self, name: str) -> dict[str, Any]:
         """Return the contract's `status` document of one study."""
 
         def read(connection: Connection) -> dict[str, Any]:
-            return self._document(connection, self._find(connection, name))
+            row = self._find(connection, name)
+            found = self._document(connection, row, live_workers(connection, self._lost_after_s, row.study_id))
+            return found | {"put_aside": devices_aside(connection, row.study_id)}
 
         return self._database.read(read)
 
@@ -34,15 +38,16 @@ class Reading(Room):
 
         def read(connection: Connection) -> list[dict[str, Any]]:
             theirs = optuna_tables.studies
+            live = live_by_study(connection, self._lost_after_s)
             rows = connection.execute(
-                select(theirs.c.study_id, theirs.c.study_name, _studies.c.identity)
-                .outerjoin(_studies, own & same_name)
+                select(_studies, theirs.c.study_id.label("id"), theirs.c.study_name.label("their_name"))
+                .select_from(theirs.outerjoin(_studies, own & same_name))
                 .order_by(theirs.c.study_id)
             ).all()
             return [
-                _foreign(connection, row.study_id, row.study_name)
+                _foreign(connection, row.id, row.their_name)
                 if row.identity is None
-                else self._document(connection, self._find(connection, row.study_name))
+                else self._document(connection, row, live.get(row.id, []))
                 for row in rows
             ]
 
@@ -54,7 +59,7 @@ class Reading(Room):
         def read(connection: Connection) -> tuple[str, str | None]:
             row = self._find(connection, name)
             workers = live_workers(connection, self._lost_after_s, row.study_id)
-            return _phase(connection, row, _counts(connection, row.study_id), len(workers))
+            return _phase(row, self._summary(connection, row), len(workers))
 
         return self._database.read(read)
 
@@ -109,9 +114,10 @@ class Reading(Room):
 
         def read(connection: Connection) -> dict[str, Any] | None:
             row = self._find(connection, name)
-            document = self._best(connection, row)
-            if document is None:
+            found = self._summary(connection, row).best
+            if found is None:
                 return None
+            document = deepcopy(found)
             epoch = connection.execute(
                 select(_epochs.c.metrics, _epochs.c.per_class).where(
                     _epochs.c.trial_id == document.pop("trial_id"), _epochs.c.epoch == document["epoch"]
@@ -135,40 +141,10 @@ class Reading(Room):
 
         return self._database.read(read)
 
-    def _best(self, connection: Connection, study: AnyRow) -> dict[str, Any] | None:
-        chosen: ColumnElement[bool]
-        if len(study.objectives) > 1:
-            points = front_of(connection, study)
-            if not points:
-                return None
-            chosen = _attempts.c.number == points[0]["number"]
-        else:
-            chosen = true()
-        value = _attempts.c.value
-        first = value.desc() if study.objectives[0]["direction"] == "maximize" else value.asc()
-        row = connection.execute(
-            select(_attempts)
-            .where(_attempts.c.study_id == study.study_id, value.is_not(None), chosen)
-            .order_by(first, _attempts.c.number)
-            .limit(1)
-        ).one_or_none()
-        if row is None:
-            return None
-        return {
-            "number": row.number,
-            "value": row.value,
-            "values": row.objective_values,
-            "loss": row.branch,
-            "params": row.params,
-            "epoch": row.best_epoch,
-            "trial_id": row.trial_id,
-        }
-
-    def _document(self, connection: Connection, row: AnyRow) -> dict[str, Any]:
-        counts = _counts(connection, row.study_id)
-        workers = live_workers(connection, self._lost_after_s, row.study_id)
-        named, reason = _phase(connection, row, counts, len(workers))
-        best = self._best(connection, row)
+    def _document(self, connection: Connection, row: AnyRow, workers: list[dict[str, Any]]) -> dict[str, Any]:
+        summary = self._summary(connection, row)
+        named, reason = _phase(row, summary, len(workers))
+        best = deepcopy(summary.best)
         return {
             "name": row.name,
             "phase": named,
@@ -177,7 +153,7 @@ class Reading(Room):
             "dataset": _named(row.spec, "dataset"),
             "model": _named(row.spec, "model"),
             "objectives": row.objectives,
-            "trials": {"total": row.total} | counts,
+            "trials": {"total": row.total} | summary.counts,
             "best": None if best is None else {key: best[key] for key in ("number", "value", "params", "loss")},
             "workers": [{k: v for k, v in w.items() if k not in ("study", "study_id")} for w in workers],
             "timeout_s": row.timeout_s,
@@ -187,29 +163,14 @@ class Reading(Room):
         }
 
 
-def _counts(connection: Connection, study_id: int) -> dict[str, int]:
-    """Count the newest attempts by state: each place of the budget once."""
-    state = state_of().label("state")
-    found = connection.execute(
-        select(state, func.count())
-        .where(_attempts.c.study_id == study_id, _attempts.c.successor.is_(None))
-        .group_by(state)
-    )
-    by_state: dict[str, int] = {row[0]: row[1] for row in found}
-    return {word: by_state.get(state, 0) for word, state in _COUNTED.items()}
-
-
-def _phase(connection: Connection, row: AnyRow, counts: dict[str, int], live: int) -> tuple[str, str | None]:
-    claimed = select(_attempts.c.trial_id).where(
-        _attempts.c.study_id == row.study_id, _attempts.c.claimed_at.is_not(None)
-    )
+def _phase(row: AnyRow, summary: Summary, live: int) -> tuple[str, str | None]:
     return phase(
         Facts(
             wanted=Wanted(row.wanted),
             wanted_reason=row.wanted_reason,
             timed_out=row.timeout_s is not None and row.spent_s >= row.timeout_s,
-            left=counts["waiting"] + counts["running"],
-            started=connection.execute(claimed.limit(1)).one_or_none() is not None,
+            left=summary.counts["waiting"] + summary.counts["running"],
+            started=summary.started,
             live_workers=live,
         )
     )
@@ -225,8 +186,7 @@ def _foreign(connection: Connection, study_id: int, name: str) -> dict[str, Any]
     found = connection.execute(
         select(_trials.c.state, func.count()).where(_trials.c.study_id == study_id).group_by(_trials.c.state)
     )
-    by_state: dict[str, int] = {row[0]: row[1] for row in found}
-    counts = {word: by_state.get(state, 0) for word, state in _COUNTED.items()}
+    counts = in_words((row[0], row[1]) for row in found)
     directions = optuna_tables.study_directions.c
     objectives = connection.scalars(
         select(case((directions.direction == "MAXIMIZE", "maximize"), else_="minimize"))

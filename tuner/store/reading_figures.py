@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, or_
 
 from tuner.store import optuna_tables, tables
 from tuner.store.clock import seconds_now
-from tuner.store.counting import state_of
+from tuner.store.counting import Tally
 from tuner.store.reading_pages import PageReading
 from tuner.store.records import StudyRecord
 from tuner.store.rows import AnyRow
@@ -82,20 +82,14 @@ class FigureReading(PageReading):
 
         return self._database.read(read)
 
-    def states_by_loss(self, study: StudyRecord) -> list[AnyRow]:
-        """Count the newest attempts of each loss. Rows: branch, state, many, seconds (spent on them)."""
-        state = state_of().label("state")
-        query = (
-            select(
-                _attempts.c.branch,
-                state,
-                func.count().label("many"),
-                func.sum(_attempts.c.finished_at - _attempts.c.claimed_at).label("seconds"),
-            )
-            .where(_attempts.c.study_id == study.study_id, _attempts.c.successor.is_(None))
-            .group_by(_attempts.c.branch, state)
-        )
-        return self._rows(query)
+    def states_by_loss(self, study: StudyRecord) -> list[Tally]:
+        """Count the newest attempts by loss, state and reason."""
+
+        def read(connection: Connection) -> list[Tally]:
+            summary = self._summary(connection, self._find(connection, study.name))
+            return [tally for tally in summary.tallies if tally.newest]
+
+        return self._database.read(read)
 
     def points(self, study: StudyRecord, *, most: int, loss: str | None = None) -> Sample:
         """Return about K complete trials with their parameters, the best one always among them.
@@ -183,25 +177,23 @@ class FigureReading(PageReading):
         """Return about K validated epochs of each trial. Rows: trial_id, epoch, value, in that order."""
         if not trial_ids:
             return []
-        longest = select(func.max(_epochs.c.epoch)).where(_epochs.c.trial_id.in_(trial_ids))
-
-        def read(connection: Connection) -> list[AnyRow]:
-            stride = -(-(connection.scalar(longest) or 1) // most)
-            query = (
-                select(_epochs.c.trial_id, _epochs.c.epoch, _epochs.c.value)
-                .where(
-                    _epochs.c.trial_id.in_(trial_ids),
-                    _epochs.c.value.is_not(None),
-                    or_(_epochs.c.epoch == 1, _epochs.c.epoch % stride == 0),
-                )
-                .order_by(_epochs.c.trial_id, _epochs.c.epoch)
+        longest = select(func.max(_epochs.c.epoch)).where(_epochs.c.trial_id.in_(trial_ids)).scalar_subquery()
+        stride = (longest + most - 1) // most
+        query = (
+            select(_epochs.c.trial_id, _epochs.c.epoch, _epochs.c.value)
+            .where(
+                _epochs.c.trial_id.in_(trial_ids),
+                _epochs.c.value.is_not(None),
+                or_(_epochs.c.epoch == 1, _epochs.c.epoch % stride == 0),
             )
-            return list(connection.execute(query))
-
-        return self._database.read(read)
+            .order_by(_epochs.c.trial_id, _epochs.c.epoch)
+        )
+        return self._rows(query)
 
     def curves_of(self, study: StudyRecord, numbers: Sequence[int], *, most: int) -> dict[int, list[AnyRow]]:
         """Return about K epochs of each of these trials, by number; rows: trial_id, epoch, value."""
+        if not numbers:
+            return {}
         query = select(_attempts.c.trial_id, _attempts.c.number).where(
             _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
         )
@@ -213,6 +205,8 @@ class FigureReading(PageReading):
 
     def params_of(self, study: StudyRecord, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return the parameters of these trials, by number."""
+        if not numbers:
+            return {}
         query = select(_attempts.c.number, _attempts.c.params).where(
             _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
         )

@@ -3,56 +3,55 @@
 import hashlib
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select
+from sqlalchemy import Connection, func, or_, select
 
 from tuner.store import optuna_tables, tables
 from tuner.store.clock import iso, seconds_now
-from tuner.store.counting import state_of
 from tuner.store.records import StudyRecord
-from tuner.store.room import Room, own, same_name
+from tuner.store.room import own, same_name
 from tuner.store.rows import AnyRow
 from tuner.store.store import Store
+from tuner.store.summaries import Summaries
 
 _attempts, _epochs, _trials, _workers = tables.attempts, tables.epochs, optuna_tables.trials, tables.workers
 
 
-class PageReading(Room):
+class PageReading(Summaries):
     """Reading queries beside those of the store, on the same connections."""
 
     def __init__(self, store: Store) -> None:
         self._database = store._database
         self._lost_after_s = store._lost_after_s
         self._beat_s = store._beat_s
+        self._summaries = store._summaries
 
     def failures(self, study: StudyRecord) -> list[dict[str, Any]]:
         """Count attempts that did not complete, by reason, the newest message of each beside.
 
         `{"state", "reason", "count", "trials" (with no later attempt), "number" (the newest), "message"}`.
         """
-        state = state_of().label("state")
-        grouped = (
-            select(
-                state,
-                _attempts.c.reason,
-                func.count().label("count"),
-                func.sum(case((_attempts.c.successor.is_(None), 1), else_=0)).label("trials"),
-                func.max(_attempts.c.number).label("number"),
-            )
-            .where(_attempts.c.study_id == study.study_id, _attempts.c.reason.is_not(None))
-            .group_by(state, _attempts.c.reason)
-            .subquery()
-        )
-        query = (
-            select(grouped, _attempts.c.message)
-            .join(_attempts, and_(_attempts.c.study_id == study.study_id, _attempts.c.number == grouped.c.number))
-            .order_by(grouped.c.count.desc())
-        )
-        return [dict(row._mapping) for row in self._rows(query)]
+
+        def read(connection: Connection) -> list[dict[str, Any]]:
+            found: dict[tuple[str, str], dict[str, Any]] = {}
+            for t in self._summary(connection, self._find(connection, study.name)).tallies:
+                if t.reason is None:
+                    continue
+                start = {"state": t.state, "reason": t.reason, "count": 0, "trials": 0, "number": t.number}
+                row = found.setdefault((t.state, t.reason), start)
+                row["count"] += t.many
+                row["trials"] += t.many if t.newest else 0
+                row["number"] = max(row["number"], t.number)
+            said = _messages(connection, study, [row["number"] for row in found.values()])
+            rows = [row | {"message": said.get(row["number"])} for row in found.values()]
+            return sorted(rows, key=lambda row: -row["count"])
+
+        return self._database.read(read)
 
     def running(self, study: StudyRecord) -> list[dict[str, Any]]:
         """Return the trials that run now, with where and since when; at most 200."""
         query = (
             select(
+                _attempts.c.trial_id,
                 _attempts.c.number,
                 _attempts.c.branch,
                 _attempts.c.params,
@@ -133,6 +132,18 @@ class PageReading(Room):
             found.setdefault(row.branch, []).append(row.name)
         return found
 
+    def studies_with_dataset(self) -> dict[str, list[str]]:
+        """Return, for each data set, the studies that use it, newest first."""
+        found: dict[str, list[str]] = {}
+        for row in self._rows(
+            select(tables.studies.c.name, tables.studies.c.spec["dataset"].label("dataset")).order_by(
+                tables.studies.c.study_id.desc()
+            )
+        ):
+            dataset = row.dataset.get("name") if isinstance(row.dataset, dict) else row.dataset
+            found.setdefault(str(dataset), []).append(row.name)
+        return found
+
     def overview_revision(self) -> str:
         """Return what changes with every write to any study but a life sign."""
         revisions = select(
@@ -189,6 +200,15 @@ class PageReading(Room):
 
     def _rows(self, query: Any) -> list[AnyRow]:
         return self._database.read(lambda connection: list(connection.execute(query)))
+
+
+def _messages(connection: Connection, study: StudyRecord, numbers: list[int]) -> dict[int, str | None]:
+    if not numbers:
+        return {}
+    query = select(_attempts.c.number, _attempts.c.message).where(
+        _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
+    )
+    return {row.number: row.message for row in connection.execute(query)}
 
 
 def _holders(study_id: Any) -> Any:

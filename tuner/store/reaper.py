@@ -1,6 +1,7 @@
 """Trials whose worker is gone are failed and put back into the queue, in one transaction."""
 
 import math
+import random
 import socket
 import time
 from typing import Any
@@ -18,6 +19,8 @@ from tuner.store.rows import AnyRow
 from tuner.store.states import Reason, State, constraints
 
 _attempts, _studies, _workers, _trials = tables.attempts, tables.studies, tables.workers, optuna_tables.trials
+AT_ONCE = 20
+"""Lost trials that one look requeues at most: after the death of a cluster every worker would do the same thousand."""
 _OUTCOME = Outcome(State.FAIL, Reason.WORKER_LOST, "its worker was not heard of any more")
 
 
@@ -33,10 +36,12 @@ class Reaper(Room):
 
         A worker is lost when it was silent too long by the database's clock, counted from when life signs came
         without a gap (so that an outage of the database is nobody's fault), or at once when it was a process of this
-        machine that no longer exists. One statement when there is nothing to do.
+        machine that no longer exists. One statement when there is nothing to do. Of very many, some at each look.
         """
         self._adopt()
         suspects = self._database.single(lambda connection: self._suspects(connection, study_id))
+        if len(suspects) > AT_ONCE:
+            suspects = random.sample(suspects, AT_ONCE)
         return [lost for row in suspects if (lost := self._reap(row)) is not None]
 
     def _adopt(self) -> None:

@@ -69,6 +69,8 @@ class Claim:
 
     study_id: int
     study_name: str
+    study_identity: str
+    """A study that was deleted and made anew has another one, though it may have the same id."""
     trial_id: int
     number: int
     slot: int

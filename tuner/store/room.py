@@ -26,10 +26,14 @@ class Room:
 
     def _find(self, connection: Connection, name: str) -> AnyRow:
         """Return the row of a study of ours; NotFoundError, or ConflictError for an Optuna study of somebody else."""
-        row = connection.execute(
-            select(tables.studies).join(optuna_tables.studies, own & same_name).where(tables.studies.c.name == name)
-        ).one_or_none()
+        known = self._database.known(connection)
+        row: AnyRow | None = known.get(name)
+        if row is None:
+            row = connection.execute(
+                select(tables.studies).join(optuna_tables.studies, own & same_name).where(tables.studies.c.name == name)
+            ).one_or_none()
         if row is not None:
+            known[name] = row
             return row
         names = list(connection.scalars(select(optuna_tables.studies.c.study_name)))
         if name in names:

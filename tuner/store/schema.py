@@ -13,10 +13,11 @@ from sqlalchemy import Connection, column, inspect, select, table, text
 from tuner.errors import StorageError
 from tuner.store.database import Database
 from tuner.store.faults import explain
+from tuner.store.optuna_storage import optuna_storage
 from tuner.store.optuna_tables import OPTUNA_SCHEMA, version_info
 
 VERSION_TABLE = "tuner_alembic_version"
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """Every schema version there has been, oldest first; a test compares them with `migrations/versions`."""
 HEAD = REVISIONS[-1]
 
@@ -24,24 +25,25 @@ _LOCK = 7_241_905_113  # the number under which PostgreSQL knows our advisory lo
 _LOCK_S = 120.0
 
 
-def prepare(database: Database) -> tuple[str | None, str]:
+def prepare(database: Database, *, upto: str = HEAD) -> tuple[str | None, str]:
     """Create what is missing and migrate what is old; return the version that was found and the one that is there now.
 
-    Any number of processes may call this at once on an empty database.
+    Any number of processes may call this at once on an empty database. `upto`: an older version, for copies of it.
     Raises StorageError when the schema is newer than this program, or Optuna's is not the one that it knows.
     """
     ours, optunas = versions(database)
-    if ours != HEAD or optunas is None:
+    if ours != upto or optunas is None:
         with _lock(database):
             ours, optunas = versions(database)
             if ours is not None and ours not in REVISIONS:
                 raise _newer(database, ours)
             if optunas is None:
                 _create_optunas(database)
-            if ours != HEAD:
-                _migrate(database)
-    check(database)
-    return ours, HEAD
+            if ours != upto:
+                _migrate(database, upto)
+    if upto == HEAD:
+        check(database)
+    return ours, upto
 
 
 def check(database: Database) -> None:
@@ -106,17 +108,13 @@ def _newer(database: Database, found: str) -> StorageError:
 
 
 def _create_optunas(database: Database) -> None:
-    from optuna.storages import RDBStorage
     from sqlalchemy.exc import DBAPIError
 
     if database.dialect == "sqlite":
         with database.writer.connect() as connection:
             connection.execution_options(tuner_begin=None).exec_driver_sql("PRAGMA journal_mode=WAL")
-    # Optuna takes the URL for a template
-    url = database.url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}")
-    arguments = {"timeout": 30} if database.dialect == "sqlite" else {"connect_timeout": 10}
     try:
-        storage = RDBStorage(url, engine_kwargs={"connect_args": arguments})
+        storage = optuna_storage(database.url.render_as_string(hide_password=False))
     except DBAPIError as error:
         raise explain(error, database.place) from error
     except RuntimeError as error:
@@ -125,7 +123,7 @@ def _create_optunas(database: Database) -> None:
     storage.engine.dispose()
 
 
-def _migrate(database: Database) -> None:
+def _migrate(database: Database, upto: str) -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -134,7 +132,7 @@ def _migrate(database: Database) -> None:
 
     def upgrade(connection: Connection) -> None:
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, upto)
 
     database.write(upgrade)
 

@@ -1,32 +1,41 @@
 """The store: a URL in, everything about the database hidden. See `states.py` for what may follow what."""
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from tuner.store import schema
 from tuner.store.arrows import Arrows
+from tuner.store.aside import Aside
 from tuner.store.curves import Curves
-from tuner.store.database import PATIENCE_S, Database
+from tuner.store.database import CONNECTIONS, PATIENCE_S, Database
 from tuner.store.history import Histories
 from tuner.store.listing import Listing
+from tuner.store.newest import Newest
+from tuner.store.notices import Notices
 from tuner.store.reading import Reading
 from tuner.store.reaper import Reaper
 from tuner.store.studies import Studies
 from tuner.store.workers import Workers
 
+T = TypeVar("T")
+
 LOST_AFTER_S = 60.0
 """A worker that was silent that long is lost."""
 BEAT_S = 5.0
 """Workers give a life sign that often."""
+MOST_SUMMARIES = 2000
+"""So many studies are listed without counting their trials again."""
 
 
-class Store(Studies, Arrows, Curves, Histories, Workers, Reaper, Reading, Listing):
+class Store(Studies, Arrows, Curves, Histories, Workers, Reaper, Reading, Notices, Listing, Aside):
     """All that is stored. May be shared by the threads of a process, never by processes: each opens its own."""
 
     def __init__(self, database: Database, *, lost_after_s: float = LOST_AFTER_S, beat_s: float = BEAT_S) -> None:
         self._database = database
         self._lost_after_s = lost_after_s
         self._beat_s = beat_s
+        self._summaries = Newest(MOST_SUMMARIES)
 
     @classmethod
     def open(
@@ -38,14 +47,22 @@ class Store(Studies, Arrows, Curves, Histories, Workers, Reaper, Reading, Listin
         patience_s: float = PATIENCE_S,
         lost_after_s: float = LOST_AFTER_S,
         beat_s: float = BEAT_S,
+        connections: int = CONNECTIONS,
     ) -> Self:
         """Open a storage. With `create`, make what is missing and migrate what is old; else only check versions.
 
         Raises StorageError within 15 s when it does not answer, RequestError for a URL that names no storage.
         `patience_s`: how long a transaction is repeated when the database goes away later.
         `read_only`: every write is refused; nothing is created or migrated.
+        `connections`: the most that this process has with a PostgreSQL server.
         """
-        database = Database.open(url, create=create and not read_only, read_only=read_only, patience_s=patience_s)
+        database = Database.open(
+            url,
+            create=create and not read_only,
+            read_only=read_only,
+            patience_s=patience_s,
+            connections=connections,
+        )
         try:
             if create and not read_only:
                 schema.prepare(database)
@@ -55,6 +72,10 @@ class Store(Studies, Arrows, Curves, Histories, Workers, Reaper, Reading, Listin
             database.close()
             raise
         return cls(database, lost_after_s=lost_after_s, beat_s=beat_s)
+
+    def at_once(self, work: Callable[[], T]) -> T:
+        """Let all that `work` reads in this thread come from one snapshot over one connection; it may run again."""
+        return self._database.at_once(work)
 
     @property
     def place(self) -> str:

@@ -314,7 +314,7 @@ def _take_empty(connection: Connection, ground: Ground, place: Place) -> int | N
 
 
 def _delete(connection: Connection, study_id: int) -> None:
-    for ours in (tables.epochs, tables.attempts, tables.studies):
+    for ours in (tables.notices, tables.epochs, tables.attempts, tables.studies):
         connection.execute(delete(ours).where(ours.c.study_id == study_id))
     trials = optuna_tables.trials
     of_study = select(trials.c.trial_id).where(trials.c.study_id == study_id)
@@ -331,5 +331,5 @@ def _forget_orphans(connection: Connection) -> None:
     ours, theirs = tables.studies, optuna_tables.studies
     there = exists().where(theirs.c.study_id == ours.c.study_id, theirs.c.study_name == ours.c.name)
     orphans = list(connection.scalars(select(ours.c.study_id).where(~there)))
-    for table in (tables.epochs, tables.attempts, tables.studies) if orphans else ():
+    for table in (tables.notices, tables.epochs, tables.attempts, tables.studies) if orphans else ():
         connection.execute(delete(table).where(table.c.study_id.in_(orphans)))

@@ -145,6 +145,16 @@ Index(
 )  # all that counting peers reads: it is done each epoch
 Index("tuner_epochs_newest", epochs.c.study_id, epochs.c.id)
 
+notices = Table(
+    "tuner_notices",
+    metadata,
+    Column("study_id", Integer, _study(), primary_key=True, autoincrement=False),
+    Column("event", String(16), primary_key=True),
+    Column("subject", String(64), primary_key=True),  # which event of its kind
+    Column("taken_at", _seconds, nullable=False),
+    Column("sent_at", _seconds),
+)
+
 workers = Table(
     "tuner_workers",
     metadata,

@@ -11,6 +11,7 @@ from tuner.store import tables
 from tuner.store.clock import iso, seconds_now
 from tuner.store.processes import fingerprint
 from tuner.store.room import Room
+from tuner.store.rows import AnyRow
 
 _attempts, _studies, _workers = tables.attempts, tables.studies, tables.workers
 _FORGET_S = 7 * 86_400.0
@@ -108,7 +109,23 @@ class Workers(Room):
 
 
 def live_workers(connection: Connection, lost_after_s: float, study_id: int | None = None) -> list[dict[str, Any]]:
-    """Return the workers that were heard of lately, with the trial that each holds; one statement."""
+    """Return the workers that were heard of lately, with the trial that each holds; one statement.
+
+    Of a study: those that are bound to it, and those that hold a trial of it.
+    """
+    return [_document(row) for row in _live_rows(connection, lost_after_s, study_id)]
+
+
+def live_by_study(connection: Connection, lost_after_s: float) -> dict[int, list[dict[str, Any]]]:
+    """Return what `live_workers` returns of each study that has any, by its id; one statement."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for row in _live_rows(connection, lost_after_s, None):
+        for study_id in {row.study_id, row.serves} - {None}:
+            found.setdefault(study_id, []).append(_document(row))
+    return found
+
+
+def _live_rows(connection: Connection, lost_after_s: float, study_id: int | None) -> list[AnyRow]:
     query = (
         select(
             _workers,
@@ -128,21 +145,22 @@ def live_workers(connection: Connection, lost_after_s: float, study_id: int | No
     )
     if study_id is not None:
         query = query.where((_workers.c.study_id == study_id) | (_attempts.c.study_id == study_id))
-    return [
-        {
-            "id": row.worker_id,
-            "host": row.host,
-            "pid": row.pid,
-            "device": row.device,
-            "trial": row.trial,
-            "last_seen": iso(row.seen_at),
-            "study": row.study,
-            "version": row.version,
-            "progress": row.progress,
-            "study_id": row.serves if row.serves is not None else row.study_id,
-        }
-        for row in connection.execute(query)
-    ]
+    return list(connection.execute(query))
+
+
+def _document(row: AnyRow) -> dict[str, Any]:
+    return {
+        "id": row.worker_id,
+        "host": row.host,
+        "pid": row.pid,
+        "device": row.device,
+        "trial": row.trial,
+        "last_seen": iso(row.seen_at),
+        "study": row.study,
+        "version": row.version,
+        "progress": row.progress,
+        "study_id": row.serves if row.serves is not None else row.study_id,
+    }
 
 
 def _forget_old(connection: Connection) -> None:

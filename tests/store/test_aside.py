@@ -1,0 +1,91 @@
+"""A device whose trials fail while those of others do not: found, written down, told, and forgotten when mended."""
+
+import pytest
+
+from tests.store.examples import claimed, completed, failed, new_study
+from tuner.failing import ASIDE, DeviceAsideError, check_device, failing
+from tuner.store.aside import Ended
+from tuner.store.states import Reason, State
+from tuner.store.store import Store
+
+
+def ended(number: int, host: str, *, state: State = State.FAIL, reason: Reason | None = Reason.ERROR) -> Ended:
+    return Ended(number, host, "cuda:0", state, reason, f"broken {number}", float(number), number + 5.0)
+
+
+def fine(number: int, host: str) -> Ended:
+    return ended(number, host, state=State.COMPLETE, reason=None)
+
+
+def newest_first(*ends: Ended) -> list[Ended]:
+    return sorted(ends, key=lambda end: -end.finished_at)
+
+
+@pytest.mark.parametrize(
+    ("ends", "is_aside"),
+    [
+        ([ended(1, "a"), ended(2, "a"), fine(3, "b"), ended(4, "a")], True),
+        ([ended(1, "a"), ended(2, "a"), ended(4, "a")], False),
+        ([ended(1, "a"), fine(3, "b"), ended(4, "a")], False),
+        ([ended(1, "a"), ended(2, "a"), ended(3, "b"), ended(4, "a")], False),
+        ([ended(1, "a"), fine(2, "a"), fine(3, "b"), ended(4, "a"), ended(5, "a")], False),
+        ([fine(1, "b"), ended(21, "a"), ended(22, "a"), ended(23, "a")], False),
+        ([ended(n, "a", reason=Reason.TIMEOUT) for n in (1, 2, 4)] + [fine(3, "b")], False),
+        ([ended(1, "a"), ended(2, "a"), ended(4, "a"), ended(3, "b", state=State.PRUNED, reason=Reason.PRUNED)], True),
+        (
+            [ended(1, "a"), ended(2, "a"), ended(4, "a"), ended(3, "b", state=State.PRUNED, reason=Reason.DIVERGED)],
+            False,
+        ),
+    ],
+    ids=["aside", "alone", "two only", "others fail too", "one was fine", "long ago", "timeouts", "pruned", "diverged"],
+)
+def test_a_device_is_blamed_only_when_others_do_well(ends: list[Ended], is_aside: bool) -> None:
+    """A bad search space, bad data, or bad luck must not take machines out of a study."""
+    assert (failing(newest_first(*ends), host="a", device="cuda:0") is not None) is is_aside
+
+
+def worker(store: Store, host: str) -> str:
+    import os
+
+    return store.register_worker(host=host, pid=os.getpid(), device="cuda:0", study="organs", version="test")
+
+
+def test_a_device_is_put_aside_and_told_until_it_is_mended(store: Store) -> None:
+    """The lab has to see which card is broken, and the study has to go on without it."""
+    study = store.create_study(new_study(trials=8))
+    bad, good = worker(store, "a"), worker(store, "b")
+    for number in range(3):
+        assert store.finish(claimed(store, study.study_id, bad), failed(Reason.ERROR))
+        assert store.finish(claimed(store, study.study_id, good), completed(0.5))
+        if number < 2:
+            check_device(store, "organs", bad, host="a", device="cuda:0")
+    check_device(store, "organs", good, host="b", device="cuda:0")
+    before = store.study("organs").revision
+
+    with pytest.raises(DeviceAsideError, match="cuda:0 of a is put aside: its last 3 trials") as raised:
+        check_device(store, "organs", bad, host="a", device="cuda:0")
+
+    assert raised.value.exit_code == ASIDE
+    (told,) = store.status("organs")["put_aside"]
+    assert (told["host"], told["device"], told["study"]) == ("a", "cuda:0", "organs")
+    assert "all failed while 3 elsewhere did not" in told["why"]
+    assert store.aside() == [told]
+    assert [w["host"] for w in store.workers("organs")] == ["b"]
+    assert store.study("organs").revision > before  # pages that are remembered must show it
+    counts = store.status("organs")["trials"]
+    assert (counts["failed"], counts["complete"], counts["waiting"]) == (3, 3, 2)
+
+    worker(store, "a")
+
+    assert store.aside() == [] == store.status("organs")["put_aside"]
+
+
+def test_other_studies_are_not_told(store: Store) -> None:
+    """Each study shows its own troubles."""
+    for name in ("organs", "other"):
+        store.create_study(new_study(name))
+    store.put_aside(worker(store, "a"), "organs", "why")
+
+    assert store.status("other")["put_aside"] == []
+    assert store.aside("other") == []
+    assert len(store.aside("organs")) == 1
