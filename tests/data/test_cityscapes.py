@@ -102,7 +102,7 @@ def test_every_defect_is_named(test_data: Path, tmp_path: Path) -> None:
 
     found = ["there is no gtFine/", "there is no leftImg8bit/", "999 bytes", "holds 99,", "the same image as"]
     assert [sum(text in line for line in defects) for text in found] == [1] * 5
-    assert len(defects) == 5
+    assert len([line for line in defects if not line.startswith("class ")]) == 5
     with pytest.raises(DataError, match="there is no gtFine/train/camvidsix"):
         prepare(CONFIG, data_root=tmp_path, cache=tmp_path / "cache", seed=0)
 

@@ -1,11 +1,14 @@
 """Descriptions and resizing."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.data.volumes import CASES, make_nnunet, section
 from tuner.data.describe import describe
 from tuner.data.prepared import prepare
 from tuner.data.resize import resize_images, resize_labels
@@ -29,6 +32,62 @@ def test_describe(tmp_path: Path) -> None:
     assert facts["train"]["organs"]["liver"]["objects"] >= 2
 
 
+def _drawn_folder(root: Path) -> Path:
+    """Five images of one shade each, with a disc (value 1) and two bars (value 2) to be found."""
+    folder = root / "drawn"
+    y, x = np.mgrid[:96, :128]
+    mask = np.zeros((96, 128), np.uint8)
+    mask[(y - 40) ** 2 + (x - 40) ** 2 <= 20**2] = 1
+    mask[70:75, 10:60] = mask[70:75, 70:120] = 2
+    for number in range(5):
+        for kind, values in (("images", np.full((96, 128), 50 * number + 20, np.uint8)), ("masks", mask)):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values).save(folder / kind / f"p{number}.png")
+    return folder
+
+
+def test_figures_are_those_of_the_drawing(tmp_path: Path) -> None:
+    """Every figure against what was drawn: counts, sizes, widths, thinness, boundary, shares, intensities."""
+    folder = _drawn_folder(tmp_path)
+    mask = np.asarray(Image.open(folder / "masks" / "p0.png"))
+    disc = int((mask == 1).sum())
+    config = {"name": "folder", "path": "drawn", "size": 96, "width": 128, "validation": ["p2", "p3", "p4"]}
+
+    facts = describe(config, data_root=tmp_path, cache=tmp_path / "cache", seed=0)
+
+    first, second = facts["train"]["organs"].values()
+    assert (first["objects"], first["sample_objects"], first["cases"], first["samples"]) == (2, 2, 2, 2)
+    assert (second["objects"], second["sample_objects"]) == (4, 4)
+    assert set(first["object_size"].values()) == {float(disc)}
+    assert set(second["object_size"].values()) == {250.0}
+    assert second["object_thinness"]["median"] == pytest.approx(10)
+    assert (second["width"], first["width"]) == (pytest.approx(5), pytest.approx(40, abs=2))
+    assert first["boundary_per_area"] == pytest.approx(2 * math.pi * 20 / disc, rel=0.03)
+    assert second["boundary_per_area"] == pytest.approx(110 / 250, rel=0.07)
+    assert first["percent"] == pytest.approx(100 * disc / mask.size)
+    assert facts["imbalance"] == pytest.approx((mask == 0).sum() / (mask == 2).sum())
+    assert facts["train"]["recorded"] == {"sizes": {"96 x 128": 2}, "spacings": {}}
+    (channel,) = facts["train"]["intensity"]["channels"]
+    assert (channel["min"], channel["max"]) == (pytest.approx(20 / 255), pytest.approx(70 / 255))
+    assert sum(channel["histogram"]) == 2 * mask.size
+    assert channel["percentiles"]["99.5"] == pytest.approx(70 / 255, abs=1e-4)
+    assert channel["by_class"][2]["mean"] == pytest.approx(45 / 255)
+    assert channel["by_class"][2]["std"] == pytest.approx(25 / 255)
+
+
+def test_sizes_and_spacings_are_those_of_the_files(tmp_path: Path) -> None:
+    """Resizing hides neither: what was recorded is said, although all samples have one size."""
+    make_nnunet(tmp_path)
+
+    facts = describe(section(), data_root=tmp_path, cache=tmp_path / "cache", seed=0)
+
+    shapes = [" x ".join(map(str, reversed(CASES[name][0]))) for name in ("anna_1", "anna_2", "cleo_1")]
+    spacings = [" x ".join(f"{extent:g}" for extent in reversed(CASES[name][1])) for name in ("anna_1", "anna_2")]
+    assert facts["train"]["recorded"]["sizes"] == dict.fromkeys(shapes, 1)
+    assert list(facts["train"]["recorded"]["spacings"])[:2] == spacings
+    assert facts["train"]["size"] == [16, 16]
+
+
 @pytest.mark.realdata
 def test_describe_the_real_sample(test_data: Path, tmp_path: Path) -> None:
     """Counts of the sample's own description: slices that hold an organ."""
@@ -37,6 +96,7 @@ def test_describe_the_real_sample(test_data: Path, tmp_path: Path) -> None:
     facts = describe(config, data_root=test_data, cache=tmp_path, seed=0)
 
     held = {name: organ["samples"] for name, organ in facts["validation"]["organs"].items()}
+    assert facts["validation"]["recorded"]["sizes"] == {"20 x 256 x 256": 1}
     assert held == {
         "aorta": 17,
         "gallbladder": 4,

@@ -68,15 +68,22 @@ def prepare_command(
 def check_command(
     name: NameArgument,
     overrides: OverridesOption = None,
+    raw: Annotated[
+        Path | None, typer.Option("--raw", metavar="DIR", help="Check a raw download instead.", show_default=False)
+    ] = None,
     data_root: DataRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open every file and name every one that is broken or missing, a line each; exit 1 when there is one."""
     from tuner.data.catalogue import DATASETS
-    from tuner.data.check import check
+    from tuner.data.check import check, check_download
 
-    section = _section(DATASETS.find(name, where="tuner data check"), overrides or [])
-    defects = check(section, data_root=settings_of(data_root=data_root).data_root)
+    entry = DATASETS.find(name, where="tuner data check")
+    section = _section(entry, overrides or [])
+    if raw is not None:
+        defects = check_download(entry, raw)
+    else:
+        defects = check(section, data_root=settings_of(data_root=data_root).data_root)
     if as_json:
         output.put_json({"name": name, "ok": not defects, "defects": defects})
     else:
@@ -92,22 +99,33 @@ def describe_command(
     name: NameArgument,
     overrides: OverridesOption = None,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the division into halves.", min=0)] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Draw it too: FILE.svg or FILE.html.", show_default=False),
+    ] = None,
     data_root: DataRootOption = None,
     cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Say what a data set holds: cases, sizes, class frequencies, objects."""
+    """Say, and draw, what a data set holds: sizes, intensities, class frequencies, the shapes of its objects."""
     from tuner.data.catalogue import DATASETS
     from tuner.data.describe import describe
 
+    if out is not None:
+        _check_figure(out)
     entry = DATASETS.find(name, where="tuner data describe")
     settings = settings_of(data_root=data_root, cache=cache)
     section = _section(entry, overrides or [])
-    document = describe(section, data_root=settings.data_root, cache=settings.cache, seed=seed)
+    document = describe(
+        section, data_root=settings.data_root, cache=settings.cache, seed=seed, progress=output.every_tenth()
+    )
+    if out is not None:
+        _write_figure(out, document)
     if as_json:
         output.put_json(document)
         return
     output.put(f"{document['name']}: {len(document['classes'])} classes, fingerprint {document['fingerprint'][:16]}")
+    output.put(f"most frequent class / rarest: {document['imbalance']:.4g}")
     for half in ("train", "validation"):
         _put_half(half, document[half])
     output.put()
@@ -116,6 +134,25 @@ def describe_command(
         [(key, output.percent(share)) for key, share in document["class_frequencies"].items()],
         right=("share of training pixels",),
     )
+
+
+def _check_figure(out: Path) -> None:
+    from tuner.errors import RequestError
+
+    if out.suffix.lower() not in (".svg", ".html"):
+        raise RequestError(f"{out.name!r} is neither FILE.svg nor FILE.html.", where="-o")
+    if not out.parent.is_dir():
+        raise RequestError(f"the folder {str(out.parent)!r} is not there.", where="-o")
+
+
+def _write_figure(out: Path, document: Mapping[str, Any]) -> None:
+    from tuner.data.storage import explained, write_atomically
+    from tuner.report.fingerprint import draw_fingerprint, fingerprint_page
+
+    content = draw_fingerprint(document)
+    with explained(out.parent, purpose="the figure", hint="name another file with -o FILE."):
+        write_atomically(out, content if out.suffix.lower() == ".svg" else fingerprint_page(document, content))
+    output.tell(f"drawn: {out}")
 
 
 def _section(entry: "DatasetEntry", overrides: list[str]) -> dict[str, Any]:
@@ -140,11 +177,21 @@ def _put_half(name: str, half: Mapping[str, Any]) -> None:
     size = " × ".join(map(str, half["size"]))
     cases = ", ".join(f"{case} ({count})" for case, count in half["cases"].items())
     output.put(f"\n{name}: {len(half['cases'])} cases, {half['samples']} samples of {size}: {cases}")
-    output.put_table(
-        ("organ", "percent", "samples", "cases", "objects"),
-        [
-            (organ, facts["percent"], facts["samples"], facts.get("cases"), facts.get("objects"))
-            for organ, facts in half["organs"].items()
-        ],
-        right=("percent", "samples", "cases", "objects"),
-    )
+    for what, table in half["recorded"].items():
+        if table:
+            shown = ", ".join(f"{value} ({count})" for value, count in list(table.items())[:8])
+            output.put(f"{what} of the files: {shown}{', …' if len(table) > 8 else ''}")
+    for number, channel in enumerate(half["intensity"]["channels"]):
+        places = ", ".join(f"{percent} %: {value:.4g}" for percent, value in channel["percentiles"].items())
+        output.put(
+            f"channel {number}: {channel['min']:.4g} to {channel['max']:.4g}, mean {channel['mean']:.4g} "
+            f"± {channel['std']:.4g}; {places}"
+        )
+    columns = ("organ", "percent", "samples", "cases", "objects", "size", "width", "thinness", "boundary / area")
+    output.put_table(columns, [_row(organ, facts) for organ, facts in half["organs"].items()], right=columns[1:])
+
+
+def _row(organ: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:
+    size, thinness = (facts[key] and facts[key]["median"] for key in ("object_size", "object_thinness"))
+    counts = (facts[key] for key in ("percent", "samples", "cases", "objects"))
+    return (organ, *counts, size, facts["width"], thinness, facts["boundary_per_area"])

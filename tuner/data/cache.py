@@ -9,7 +9,6 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from tuner.data.storage import explained, file_hash, locked, write_atomically
@@ -20,11 +19,17 @@ MANIFEST = "manifest.json"
 CACHE_HINT = "name another folder with --cache DIR or TUNER_CACHE; the cache may be deleted at any time."
 
 
-def open_or_build(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+def open_or_build(folder: Path, build: Callable[[Path], Mapping[str, Any]], *, goes_on: bool = False) -> dict[str, Any]:
     """Return the manifest of `folder`; when it is missing or damaged, build it first.
 
-    Of several processes one builds and the others wait for it. `build` fills the empty folder that it is given and
-    returns what the manifest shall say; when it fails nothing is left behind.
+    Of several processes one builds and the others wait for it. `build` fills the folder that it is given and returns
+    what the manifest shall say; when it fails nothing is left behind.
+
+    Args:
+        folder: What is opened or built; its name says what it holds.
+        build: Is given an empty folder, and returns what the manifest says.
+        goes_on: `build` can go on with what an interrupted call (Ctrl-C, SIGKILL) left in that folder; without it,
+            it always gets an empty one.
 
     Raises:
         DiskFullError: No space left.
@@ -36,7 +41,7 @@ def open_or_build(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> d
     with explained(folder.parent, purpose="the prepared data", hint=CACHE_HINT):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.parent / f".{folder.name}.lock"):
-            return read_manifest(folder) or _build(folder, build)
+            return read_manifest(folder) or _build(folder, build, goes_on=goes_on)
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -56,11 +61,13 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def _build(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str, Any]:
+def _build(folder: Path, build: Callable[[Path], Mapping[str, Any]], *, goes_on: bool) -> dict[str, Any]:
     prefix = f".{folder.name}.building-"
+    scratch = folder.with_name(f"{prefix}parts")
     for leftover in folder.parent.glob(f"{prefix}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    scratch = Path(mkdtemp(prefix=prefix, dir=folder.parent))
+        if not (goes_on and leftover == scratch):
+            shutil.rmtree(leftover, ignore_errors=True)
+    scratch.mkdir(mode=0o700, exist_ok=True)
     try:
         manifest = dict(build(scratch))
         manifest["files"] = {path.name: _record(path) for path in sorted(scratch.iterdir())}
@@ -70,8 +77,11 @@ def _build(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> dict[str
             # Processes that have the damaged files mapped keep them; removing by rename is never seen half-done.
             folder.rename(scratch.with_name(scratch.name + ".old"))
         scratch.rename(folder)
-    finally:
+    except Exception:
+        # Not after Ctrl-C: what was written is gone on with.
         shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    finally:
         shutil.rmtree(scratch.with_name(scratch.name + ".old"), ignore_errors=True)
     return manifest
 

@@ -54,6 +54,7 @@ _SYNAPSE = DatasetEntry(
     source="tuner.data.synapse:open_synapse",
     check="tuner.data.synapse_check:check_files",
     convert="tuner.data.prepare_synapse:prepare_raw",
+    check_raw="tuner.data.synapse_raw_check:check_raw",
     layout=SYNAPSE_LAYOUT,
     how_to_get=SYNAPSE_SOURCE,
 )

@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from tuner.data.catalogue import DATASETS
+from tuner.data.entry import DatasetEntry
 from tuner.data.memory import FileMemory
 from tuner.data.options import complete_options
+from tuner.errors import RequestError
 from tuner.registry import load
 
 
 def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | None = None) -> list[str]:
     """Open every file of a data set, test cases too, and return its defects, a line each; empty when it is good.
+
+    Those that are a `tuner.data.flaws.Flaw` keep nobody from training.
 
     Args:
         config: A `dataset` section; of its options those that say where and what the files are.
@@ -29,4 +33,21 @@ def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | No
     memory = FileMemory(cache / f"checked-{entry.name}.json" if cache else None)
     options = complete_options(entry, config)
     found: list[str] = load(entry.check)(options, data_root, memory)
+    return found
+
+
+def check_download(entry: DatasetEntry, raw: Path) -> list[str]:
+    """Open every file of a raw download that `data prepare` would convert, and return its defects, a line each.
+
+    Raises:
+        RequestError: The data set is read as it is; nothing of it is converted.
+        DataError: There is no such download.
+    """
+    if entry.check_raw is None:
+        raise RequestError(
+            f"{entry.name!r} is read as it is; there is no raw download to check.",
+            hint=f"tuner data check {entry.name} checks what lies below the data root.",
+            where="--raw",
+        )
+    found: list[str] = load(entry.check_raw)(raw)
     return found

@@ -54,7 +54,8 @@ def open_cityscapes(options: Mapping[str, Scalar], data_root: Path | None) -> Pa
 def check_cityscapes(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
     """Open every image and label map and return the defects, a line each; raises DataError when nothing is there.
 
-    A class that never occurs is none: small parts of the data lack some.
+    A class that never occurs is none: small parts of the data lack some. One that trains and is never tested, or the
+    other way round, is.
     """
     layout = _read(find_below(data_root, str(options["path"]), DATASETS["cityscapes"]))
     found = layout.defects + check_pairs(layout.training, layout.tests, train_ids(), memory, every_class=False)

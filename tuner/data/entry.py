@@ -28,6 +28,8 @@ class DatasetEntry:
     how_to_get: str
     augment: Mapping[str, Scalar] = field(default_factory=dict)
     """Augmentation options that differ from the defaults for this data set."""
+    check_raw: str | None = None
+    """`fn(raw) -> list of defects` of the raw download that `convert` reads."""
     background: bool = True
     """Whether class 0 is background, which no metric counts."""
 

@@ -37,7 +37,7 @@ def read_layout(folder: Path, pattern: str) -> Layout:
     """
     layout = Layout()
     find_group = group_of(pattern)
-    pairs = _pairs(folder, find_group, pattern, layout.defects)
+    pairs, amiss = _pairs(folder, find_group, pattern, layout.defects)
     lists = {name: _read_names(folder / name, layout.defects) for name in (TRAIN, VALIDATION, TEST)}
     if all(names is None for names in lists.values()):
         layout.training = list(pairs.values())
@@ -51,7 +51,7 @@ def read_layout(folder: Path, pattern: str) -> Layout:
         layout.defects += [
             f"{folder / file}: {name} is listed, and there is no such image in {IMAGES}/"
             for name in names or []
-            if name not in pairs
+            if name not in pairs and name not in amiss
         ]
     layout.defects += [f"{folder}: {name} is in several lists" for name in _repeated([*training, *tests])]
     layout.training = [pairs[name] for name in dict.fromkeys(training) if name in pairs]
@@ -60,7 +60,10 @@ def read_layout(folder: Path, pattern: str) -> Layout:
     return layout
 
 
-def _pairs(folder: Path, find_group: Callable[[str], str | None], pattern: str, defects: list[str]) -> dict[str, Pair]:
+def _pairs(
+    folder: Path, find_group: Callable[[str], str | None], pattern: str, defects: list[str]
+) -> tuple[dict[str, Pair], set[str]]:
+    """Return the pairs by name, and the names of which there is something and no pair."""
     images, masks = (_by_stem(folder / name, defects) for name in (IMAGES, MASKS))
     defects += [f"{path}: there is no mask {name}.* in {MASKS}/" for name, path in images.items() if name not in masks]
     defects += [
@@ -73,7 +76,8 @@ def _pairs(folder: Path, find_group: Callable[[str], str | None], pattern: str, 
             defects.append(f"{images[name]}: the name does not fit the pattern {pattern!r} of dataset.group")
         else:
             pairs[name] = Pair(name, group, images[name], masks[name])
-    return {name: pairs[name] for name in sorted(pairs)}
+    amiss = (images.keys() | masks.keys()) - pairs.keys()
+    return {name: pairs[name] for name in sorted(pairs)}, amiss
 
 
 def _by_stem(folder: Path, defects: list[str]) -> dict[str, Path]:
@@ -115,9 +119,11 @@ def _bare(name: str) -> str:
 def _check_groups(folder: Path, layout: Layout, *, is_pattern: bool) -> None:
     groups = layout.groups()
     for pair in layout.tests if is_pattern else ():
-        if pair.group in groups:
+        # One that stands in both lists itself has been named.
+        others = [other.name for other in groups.get(pair.group, ()) if other != pair]
+        if others:
             layout.defects.append(
-                f"{folder}: {pair.name} is held out and its group {pair.group!r} trains ({groups[pair.group][0].name})"
+                f"{folder}: {pair.name} is held out and its group {pair.group!r} trains ({others[0]})"
             )
     layout.defects += [
         f"{folder}: {pair.name} is a held out image and the name of a training group"

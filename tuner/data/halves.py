@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.cache import CACHE_HINT
+from tuner.data.journal import Journal
 from tuner.data.ragged import FlatWriter, Ragged, SampleArray, Shape
 from tuner.data.source import IGNORE_INDEX, OfManySizes, Source, Spaced
 from tuner.data.storage import ArrayWriter, require_space
@@ -56,33 +57,52 @@ def write_halves(
         DataError: Labels are no classes, samples are fewer, more or of other sizes than announced, or none is labelled.
         DiskFullError: They would not fit.
     """
-    counts = np.zeros(256, np.int64)
     spaces = {case: _spaces(source, case) for half in cases.values() for case in half}
     total, done = sum(map(len, spaces.values())), 0
     pixels = sum(math.prod(space) for case in spaces.values() for space in case)
-    # An image takes four bytes a pixel and channel, a label one.
-    needed = pixels * (4 * source.sample_shape[0] + 1)
+    # An image takes four bytes a pixel and channel, a label one; what an interrupted call left is there already.
+    there = sum(path.stat().st_size for path in folder.glob("*.npy"))
+    needed = pixels * (4 * source.sample_shape[0] + 1) - there
     require_space(folder.parent, needed=needed, purpose="the prepared data", hint=CACHE_HINT)
+    journal = Journal(folder)
     for half, names in cases.items():
-        with _writers(folder, half, source, [space for case in names for space in spaces[case]]) as (images, labels):
-            for case in names:
-                for image, label in source.samples(case):
-                    images.append(image)
-                    labels.append(label)
-                    if half == "train":
-                        counts += np.bincount(label.ravel(), minlength=256)
-                    done += 1
-                    if progress:
-                        progress("preparing", done, total)
-            if not images.is_complete:
-                announced = sum(len(spaces[case]) for case in names)
-                raise DataError(f"fewer samples than the {announced} that were announced.", where=name)
+        for step in _write_half(folder, half, {case: spaces[case] for case in names}, source, journal):
+            done += step
+            if progress:
+                progress("preparing", done, total)
+    journal.remove()
     manifest: dict[str, Any] = {
-        "class_frequencies": _frequencies(counts, name, len(class_names)),
+        "class_frequencies": _frequencies(journal.counts, name, len(class_names)),
         "class_names": list(class_names),
         "samples": {case: len(found) for case, found in spaces.items()},
     }
     return manifest | ({"spaces": spaces, "validation": list(cases["validation"])} if is_uneven(source) else {})
+
+
+def _write_half(
+    folder: Path, half: str, spaces: Mapping[str, Sequence[Shape]], source: Source, journal: Journal
+) -> Iterator[int]:
+    """Write one half and yield how many samples were done each time; begins with those of an interrupted call."""
+    names = list(spaces)
+    done = journal.done(half)
+    announced = sum(map(len, spaces.values()))
+    written = sum(len(spaces[case]) for case in names[:done])
+    shapes = [space for case in names for space in spaces[case]]
+    with _writers(folder, half, source, shapes, written) as arrays:
+        if written:
+            yield written
+        for number, case in enumerate(names[done:], done + 1):
+            for image, label in source.samples(case):
+                arrays[0].append(image)
+                arrays[1].append(label)
+                if half == "train":
+                    journal.counts += np.bincount(label.ravel(), minlength=256)
+                yield 1
+            written += len(spaces[case])
+            if journal.is_due() and arrays[1].written == written:
+                journal.write(half, number, {array.path.name: array.settle() for array in arrays})
+        if not arrays[0].is_complete:
+            raise DataError(f"fewer samples than the {announced} that were announced.", where=half)
 
 
 def open_validation(folder: Path, manifest: Mapping[str, Any]) -> tuple[SampleArray, SampleArray]:
@@ -121,23 +141,22 @@ def _spaces(source: Source, case: str) -> list[Shape]:
 
 @contextmanager
 def _writers(
-    folder: Path, half: str, source: Source, spaces: Sequence[Shape]
+    folder: Path, half: str, source: Source, spaces: Sequence[Shape], written: int
 ) -> Iterator[tuple[ArrayWriter | FlatWriter, ArrayWriter | FlatWriter]]:
     channels, *space = source.sample_shape
     with ExitStack() as stack:
+        opened = stack.enter_context
         if is_uneven(source):
             shapes = [(channels, *each) for each in spaces]
             yield (
-                stack.enter_context(FlatWriter(folder / _flat(half, "images"), shapes=shapes, dtype="<f4")),
-                stack.enter_context(FlatWriter(folder / _flat(half, "labels"), shapes=spaces, dtype="u1")),
+                opened(FlatWriter(folder / _flat(half, "images"), shapes=shapes, dtype="<f4", written=written)),
+                opened(FlatWriter(folder / _flat(half, "labels"), shapes=spaces, dtype="u1", written=written)),
             )
         else:
-            shape = (len(spaces), channels, *space)
+            shape, flat = (len(spaces), channels, *space), (len(spaces), *space)
             yield (
-                stack.enter_context(ArrayWriter(folder / f"{half}-images.npy", shape=shape, dtype="<f4")),
-                stack.enter_context(
-                    ArrayWriter(folder / f"{half}-labels.npy", shape=(len(spaces), *space), dtype="u1")
-                ),
+                opened(ArrayWriter(folder / f"{half}-images.npy", shape=shape, dtype="<f4", written=written)),
+                opened(ArrayWriter(folder / f"{half}-labels.npy", shape=flat, dtype="u1", written=written)),
             )
 
 

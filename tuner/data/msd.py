@@ -10,7 +10,7 @@ from typing import Any
 from tuner.data.catalogue import DATASETS
 from tuner.data.folder_files import raise_defects
 from tuner.data.memory import FileMemory
-from tuner.data.nnunet import DESCRIPTION, label_codes
+from tuner.data.nnunet import DESCRIPTION, crossing_groups, label_codes
 from tuner.data.places import find_below, inside
 from tuner.data.volume_check import check_volumes
 from tuner.data.volume_files import NIFTI, read_json
@@ -27,6 +27,7 @@ def open_msd(options: Mapping[str, Scalar], data_root: Path | None) -> Volumes:
     """
     defects: list[str] = []
     found = read_msd(find_below(data_root, str(options["path"]), DATASETS["msd"]), defects)
+    defects += crossing_groups(found, str(options["group"] or ""))
     raise_defects(found.folder, defects, "msd")
     return Volumes(found, options)
 
@@ -35,6 +36,7 @@ def check_msd(options: Mapping[str, Scalar], data_root: Path | None, memory: Fil
     """Open every file and return the defects, a line each; raises DataError when there is no description."""
     defects: list[str] = []
     found = read_msd(find_below(data_root, str(options["path"]), DATASETS["msd"]), defects)
+    defects += crossing_groups(found, str(options["group"] or ""))
     return defects + check_volumes(found, memory)
 
 
@@ -51,7 +53,11 @@ def read_msd(folder: Path, defects: list[str]) -> VolumeSet:
         raise DataError("training is missing, a list of {'image', 'label'}.", where=str(where))
     cases: dict[str, Recording] = {}
     for number, pair in enumerate(pairs):
-        recording = _recording(folder, pair, f"{where}: training[{number}]")
+        try:
+            recording = _recording(folder, pair, f"{where}: training[{number}]")
+        except DataError as error:
+            defects.append(str(error).rstrip("."))
+            continue
         missing = [path for path in recording.paths if not path.is_file()]
         defects += [f"{path}: the file is not there" for path in missing]
         if recording.name in cases:

@@ -8,6 +8,7 @@ from tuner.data.catalogue import DATASETS
 from tuner.data.class_codes import ClassCodes
 from tuner.data.folder_files import raise_defects
 from tuner.data.memory import FileMemory
+from tuner.data.name_pattern import group_of
 from tuner.data.places import find_below, inside
 from tuner.data.source import IGNORE_INDEX
 from tuner.data.volume_check import check_volumes
@@ -27,6 +28,7 @@ def open_nnunet(options: Mapping[str, Scalar], data_root: Path | None) -> Volume
     """
     defects: list[str] = []
     found = read_nnunet(find_below(data_root, str(options["path"]), DATASETS["nnunet"]), defects)
+    defects += crossing_groups(found, str(options["group"] or ""))
     raise_defects(found.folder, defects, "nnunet")
     return Volumes(found, options)
 
@@ -35,6 +37,7 @@ def check_nnunet(options: Mapping[str, Scalar], data_root: Path | None, memory: 
     """Open every file and return the defects, a line each; raises DataError when there is no description."""
     defects: list[str] = []
     found = read_nnunet(find_below(data_root, str(options["path"]), DATASETS["nnunet"]), defects)
+    defects += crossing_groups(found, str(options["group"] or "")) + [found.lost] * bool(found.lost)
     return defects + check_volumes(found, memory)
 
 
@@ -50,14 +53,42 @@ def read_nnunet(folder: Path, defects: list[str]) -> VolumeSet:
     kinds = tuple(str(names[key]) for key in sorted(names, key=_number))
     codes = label_codes(described.get("labels"), where)
     if isinstance(described.get("dataset"), dict):
-        training = _listed(folder, described["dataset"], defects)
+        training, lost = _listed(folder, described["dataset"], defects), ""
     else:
         training = _numbered(folder, "Tr", str(ending), len(kinds), defects)
+        lost = _lost(described.get("numTraining"), folder, str(ending))
     tests = _numbered(folder, "Ts", str(ending), len(kinds), defects) if (folder / "labelsTs").is_dir() else {}
     if not training:
         defects.append(f"{folder}: there is no case to train on")
     defects += [f"{folder}: {name} is a training case and a test case" for name in training if name in tests]
-    return VolumeSet(folder, training, tests, kinds, codes)
+    return VolumeSet(folder, training, tests, kinds, codes, lost)
+
+
+def crossing_groups(found: VolumeSet, pattern: str) -> list[str]:
+    """Return what `dataset.group` finds amiss: names that do not fit it, and patients who train and are tested."""
+    find_group = group_of(pattern)
+    groups = {name: find_group(name) for name in (*found.cases, *found.tests)}
+    defects = [
+        f"{found.folder}: the case {name!r} does not fit the pattern {pattern!r} of dataset.group"
+        for name, group in groups.items()
+        if group is None
+    ]
+    trains = {groups[name]: name for name in reversed(list(found.cases)) if groups[name] is not None}
+    defects += [
+        f"{found.folder}: {name} is a test case and its group {groups[name]!r} trains ({trains[groups[name]]})"
+        for name in found.tests
+        if name not in found.cases and groups[name] in trains
+    ]
+    return defects
+
+
+def _lost(announced: Any, folder: Path, ending: str) -> str:
+    """A case of which image and label are both gone leaves no other trace than the number that was announced."""
+    names = {path.name.removesuffix(ending) for path in (folder / "labelsTr").glob(f"*{ending}")}
+    names |= {path.name.removesuffix(f"_0000{ending}") for path in (folder / "imagesTr").glob(f"*_0000{ending}")}
+    if not isinstance(announced, int) or announced <= len(names):
+        return ""
+    return f"{folder / DESCRIPTION}: numTraining is {announced}, and there are {len(names)} training cases"
 
 
 def label_codes(labels: Any, where: Path) -> ClassCodes:
@@ -115,9 +146,14 @@ def _listed(folder: Path, cases: Mapping[str, Any], defects: list[str]) -> dict[
     where, found = f"{folder / DESCRIPTION}: dataset", {}
     for name, files in sorted(cases.items()):
         if not (isinstance(files, dict) and isinstance(files.get("images"), list) and files["images"]):
-            raise DataError(f"{name} names no images.", where=where)
-        images = tuple(inside(folder, str(path), where=where) for path in files["images"])
-        recording = Recording(name, images, inside(folder, str(files.get("label")), where=where))
+            defects.append(f"{where}: {name} names no images")
+            continue
+        try:
+            images = tuple(inside(folder, str(path), where=where) for path in files["images"])
+            recording = Recording(name, images, inside(folder, str(files.get("label")), where=where))
+        except DataError as error:
+            defects.append(str(error).rstrip("."))
+            continue
         missing = [path for path in recording.paths if not path.is_file()]
         defects += [f"{path}: the file is not there" for path in missing]
         if not missing:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tuner.data.class_codes import ClassCodes, listed
+from tuner.data.flaws import lacking
 from tuner.data.memory import FileMemory
 from tuner.data.picture_files import read_codes, read_image
 from tuner.data.picture_pairs import Pair
@@ -33,10 +34,11 @@ def check_pairs(
         codes: What the masks may hold; None when that could not be told.
         memory: What is known of unchanged files.
         grey_only: An image in colour is a defect: it would lose its colour.
-        every_class: A class that training or test lacks is a defect.
+        every_class: A class that occurs nowhere is a defect; otherwise only one that the other half has.
     """
     defects: list[str] = []
     seen: dict[str, tuple[str, Path]] = {}
+    present: dict[str, set[int | None]] = {}
     for half, pairs in (("training", training), ("test", tests)):
         held: set[int] = set()
         for pair in pairs:
@@ -45,14 +47,9 @@ def check_pairs(
             defects += _compare(pair, image, mask, codes, grey_only=grey_only)
             defects += _shared(image, pair, half, seen)
             held.update(mask.get("values", ()))
-        if codes and pairs and every_class:
-            present = {codes.labels.get(value) for value in held}
-            defects += [
-                f"class {name!r} occurs in no {half} mask"
-                for number, name in enumerate(codes.names)
-                if number not in present
-            ]
-    return defects
+        present[half] = {codes.labels.get(value) for value in held} if codes else set()
+    what = {half: f"{half} mask" for half in present}
+    return defects + list(lacking(codes.names if codes else (), present, what, anywhere=every_class))
 
 
 def _finding(path: Path, topic: str, memory: FileMemory) -> dict[str, Any]:
@@ -99,7 +96,7 @@ def _shared(image: dict[str, Any], pair: Pair, half: str, seen: dict[str, tuple[
         return
     here = f"{half} {pair.group}"
     other, path = seen.setdefault(digest, (here, pair.image))
-    if other != here:
+    if other != here and path != pair.image:
         yield f"{pair.image}: the same image as {path} ({other}): groups must not share images"
 
 

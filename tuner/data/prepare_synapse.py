@@ -82,6 +82,14 @@ def prepare_raw(
 
 def find_cases(raw: Path) -> list[RawCase]:
     """Find images and their labels, in order of their numbers; every one that lacks its partner is named."""
+    cases, problems, folder = look_for_cases(raw)
+    if problems:
+        raise DataError("; ".join(problems) + ".", where=str(folder))
+    return cases
+
+
+def look_for_cases(raw: Path) -> tuple[list[RawCase], list[str], Path]:
+    """Return the cases that are whole, what is amiss with the others, and the folder that holds `img` and `label`."""
     folders = [raw / root for root in _ROOTS if (raw / root / "img").is_dir()]
     if not folders:
         there = ", ".join(sorted(path.name for path in raw.iterdir())[:8]) if raw.is_dir() else "not a folder"
@@ -95,9 +103,8 @@ def find_cases(raw: Path) -> list[RawCase]:
     problems += [f"{labels[number]} has no img{number}" for number in labels if number not in images]
     if not images:
         problems.append(f"{folders[0] / 'img'} holds no imgNNNN.nii.gz")
-    if problems:
-        raise DataError("; ".join(problems) + ".", where=str(folders[0]))
-    return [RawCase(f"case{number}", images[number], labels[number]) for number in sorted(images)]
+    cases = [RawCase(f"case{number}", images[number], labels[number]) for number in sorted(images.keys() & labels)]
+    return cases, problems, folders[0]
 
 
 def convert_volume(image: NDArray[Any], label: NDArray[Any]) -> tuple[Image, Label]:

@@ -123,6 +123,7 @@ def prepare(
         lambda scratch: write_halves(
             scratch, name=entry.name, class_names=names, source=source, cases=cases, progress=progress
         ),
+        goes_on=True,
     )
     return PreparedData(
         name=entry.name,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from tuner.data.storage import cut_after
 from tuner.errors import DataError
 
 Shape = tuple[int, ...]
@@ -80,19 +81,21 @@ def space_of(samples: SampleArray, index: int) -> Shape:
 class FlatWriter:
     """Writes arrays of different sizes behind one another into a `.npy` file of one axis.
 
-    Not through a memory map: on a full disk that ends the process by a signal instead of an error.
+    Not through a memory map: on a full disk that ends the process by a signal instead of an error. With `written` the
+    file is there, and is gone on with after as many arrays.
     """
 
-    def __init__(self, path: Path, *, shapes: Sequence[Shape], dtype: DTypeLike) -> None:
+    def __init__(self, path: Path, *, shapes: Sequence[Shape], dtype: DTypeLike, written: int = 0) -> None:
         self.path = path
         self._shapes, self._dtype = list(shapes), np.dtype(dtype)
-        self._written = 0
-        self._handle = path.open("wb")
+        self.written = written
+        self._handle = path.open("r+b" if written else "wb")
 
     def __enter__(self) -> "FlatWriter":
         total = sum(math.prod(shape) for shape in self._shapes)
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (total,)}
         np.lib.format.write_array_header_1_0(self._handle, header)
+        cut_after(self._handle, sum(map(math.prod, self._shapes[: self.written])) * self._dtype.itemsize)
         return self
 
     def __exit__(
@@ -100,23 +103,28 @@ class FlatWriter:
     ) -> None:
         try:
             if error is None:
-                self._handle.flush()
-                os.fsync(self._handle.fileno())
+                self.settle()
         finally:
             self._handle.close()
 
     def append(self, sample: NDArray[Any]) -> None:
         """Add one sample; raises DataError when it has not the shape that was announced for it."""
-        if self._written == len(self._shapes):
-            raise DataError(f"more than the {self._written} samples that were announced.", where=self.path.name)
-        if sample.shape != tuple(self._shapes[self._written]):
+        if self.written == len(self._shapes):
+            raise DataError(f"more than the {self.written} samples that were announced.", where=self.path.name)
+        if sample.shape != tuple(self._shapes[self.written]):
             raise DataError(
-                f"a sample has shape {sample.shape}, not {self._shapes[self._written]}.", where=self.path.name
+                f"a sample has shape {sample.shape}, not {self._shapes[self.written]}.", where=self.path.name
             )
         self._handle.write(np.ascontiguousarray(sample, self._dtype).data)
-        self._written += 1
+        self.written += 1
+
+    def settle(self) -> int:
+        """Bring what was written to the disk, and return how long the file is."""
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        return self._handle.tell()
 
     @property
     def is_complete(self) -> bool:
         """Whether as many samples were written as were announced."""
-        return self._written == len(self._shapes)
+        return self.written == len(self._shapes)

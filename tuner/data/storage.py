@@ -3,13 +3,14 @@
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -81,18 +82,20 @@ def file_hash(path: Path) -> str:
 class ArrayWriter:
     """Writes a `.npy` file sample by sample.
 
-    Not through a memory map: on a full disk that ends the process by a signal instead of an error.
+    Not through a memory map: on a full disk that ends the process by a signal instead of an error. With `written` the
+    file is there, and is gone on with after as many samples.
     """
 
-    def __init__(self, path: Path, *, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    def __init__(self, path: Path, *, shape: tuple[int, ...], dtype: DTypeLike, written: int = 0) -> None:
         self.path = path
         self._shape, self._dtype = shape, np.dtype(dtype)
-        self._written = 0
-        self._handle = path.open("wb")
+        self.written = written
+        self._handle = path.open("r+b" if written else "wb")
 
     def __enter__(self) -> "ArrayWriter":
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(self._handle, header)
+        cut_after(self._handle, self.written * math.prod(self._shape[1:]) * self._dtype.itemsize)
         return self
 
     def __exit__(
@@ -100,8 +103,7 @@ class ArrayWriter:
     ) -> None:
         try:
             if error is None:
-                self._handle.flush()
-                os.fsync(self._handle.fileno())
+                self.settle()
         finally:
             self._handle.close()
 
@@ -109,15 +111,27 @@ class ArrayWriter:
         """Add one sample; raises DataError when it has not the shape of the others."""
         if sample.shape != self._shape[1:]:
             raise DataError(f"a sample has shape {sample.shape}, not {self._shape[1:]}.", where=self.path.name)
-        if self._written == self._shape[0]:
-            raise DataError(f"more than the {self._written} samples that were announced.", where=self.path.name)
+        if self.written == self._shape[0]:
+            raise DataError(f"more than the {self.written} samples that were announced.", where=self.path.name)
         self._handle.write(np.ascontiguousarray(sample, self._dtype).data)
-        self._written += 1
+        self.written += 1
+
+    def settle(self) -> int:
+        """Bring what was written to the disk, and return how long the file is."""
+        self._handle.flush()
+        os.fsync(self._handle.fileno())
+        return self._handle.tell()
 
     @property
     def is_complete(self) -> bool:
         """Whether as many samples were written as were announced."""
-        return self._written == self._shape[0]
+        return self.written == self._shape[0]
+
+
+def cut_after(handle: BinaryIO, length: int) -> None:
+    """Go on writing `length` bytes behind the place where the file stands; what follows there is cut off."""
+    handle.seek(length, os.SEEK_CUR)
+    handle.truncate()
 
 
 def _free(folder: Path) -> str:

@@ -23,6 +23,7 @@ from tuner.data.synapse_files import (
     read_slice,
     read_volume,
     slice_path,
+    slice_shape,
     volume_path,
     volume_shape,
 )
@@ -68,6 +69,18 @@ class Synapse:
         if case in self.slices:
             return len(self.slices[case])
         return volume_shape(volume_path(self.folder, case))[0]
+
+    @property
+    def uneven(self) -> bool:
+        """All slices are resized."""
+        return False
+
+    def spaces(self, case: str) -> list[tuple[int, ...]]:
+        """[H, W] of every slice as it is in its file, from the heads of the files."""
+        if case in self.slices:
+            return [slice_shape(path) for path in self._paths(case)]
+        depth, *space = volume_shape(volume_path(self.folder, case))
+        return [tuple(space)] * depth
 
     def files(self, cases: Sequence[str]) -> list[tuple[str, Path]]:
         """The npz files of training cases and the h5 files of test cases, named relative to the data set."""

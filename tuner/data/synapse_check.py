@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tuner.data.catalogue import ORGANS
+from tuner.data.flaws import Flaw, lacking
 from tuner.data.memory import FileMemory
 from tuner.data.source import Image
 from tuner.data.synapse_files import (
     LISTS,
+    SLICES,
     case_of,
     find_folder,
     read_list,
@@ -23,7 +26,7 @@ from tuner.data.synapse_files import (
 from tuner.errors import DataError
 from tuner.registry import Scalar
 
-_TOPIC = "synapse check 1"
+_TOPIC = "synapse check 2"
 
 
 def check_files(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
@@ -49,13 +52,23 @@ def check_files(options: Mapping[str, Scalar], data_root: Path | None, memory: F
     for case in sorted({case_of(name) for name in train} & set(test)):
         defects.append(f"{folder / LISTS}: {case} is a training case and a test case")
     seen: dict[str, tuple[str, str]] = {}
+    sizes: dict[str, dict[str, str]] = {}
+    present: dict[str, set[int | None]] = {"training": set(), "test": set()}
     for case, path, is_volume in _files(folder, train, test):
         finding = _finding(path, is_volume, memory)
         if "defect" in finding:
             defects.append(f"{path}: {finding['defect']}")
+            continue
         defects += _shared(finding, case, path, seen)
+        present["test" if is_volume else "training"].update(finding["values"])
+        sizes.setdefault(case, {}).setdefault(finding["size"], path.name)
     memory.save()
-    return defects
+    for case, found in sizes.items():
+        if len(found) > 1:
+            shown = ", ".join(f"{size} ({name})" for size, name in found.items())
+            defects.append(Flaw(f"{folder / SLICES}: slices of {case} differ in size: {shown}"))
+    places = {"training": "training slice", "test": "test volume"}
+    return defects + list(lacking(ORGANS, present, places, anywhere=True))
 
 
 def _files(folder: Path, train: list[str], test: list[str]) -> Iterator[tuple[str, Path, bool]]:
@@ -73,10 +86,14 @@ def _finding(path: Path, is_volume: bool, memory: FileMemory) -> Mapping[str, An
     if known is not None:
         return dict(known)
     try:
-        image = read_volume(path)[0] if is_volume else read_slice(path)[0][None]
+        image, label = read_volume(path) if is_volume else read_slice(path)
     except DataError as error:
         return {"defect": error.message.rstrip(".")}
-    finding = {"images": [_digest(plane) for plane in image]}
+    finding = {
+        "images": [_digest(plane) for plane in (image if is_volume else image[None])],
+        "size": " x ".join(map(str, image.shape[-2:])),
+        "values": np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist(),
+    }
     memory.remember(path, _TOPIC, finding)
     return finding
 

@@ -136,6 +136,18 @@ def read_image_only(path: Path) -> Image:
     return np.asarray(image if image.ndim == 3 else image[None], np.float32)
 
 
+def slice_shape(path: Path) -> tuple[int, ...]:
+    """Return [H, W] of a training slice without reading its pixels."""
+
+    def shape() -> tuple[int, ...]:
+        with zipfile.ZipFile(path) as archive, archive.open("image.npy") as file:
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            return tuple(int(extent) for extent in read(file)[0])
+
+    return _read(path, "npz", shape)
+
+
 def volume_shape(path: Path) -> tuple[int, ...]:
     """Return [slices, H, W] of a test volume without reading its pixels."""
 

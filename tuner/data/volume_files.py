@@ -101,6 +101,9 @@ def _grid_of(image: Any) -> Grid:
 
 
 def _values_of(image: Any) -> NDArray[Any]:
+    kind = image.get_data_dtype()
+    if kind.kind not in "biuf":
+        raise DataError(f"holds values of type {kind}; whole or real numbers would do.")
     values: NDArray[Any] = np.asanyarray(image.dataobj).reshape(_shape(image)).T
     return values
 

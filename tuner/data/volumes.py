@@ -50,6 +50,8 @@ class VolumeSet:
     kinds: tuple[str, ...]
     """What each channel is: `CT`, `MRI`, `rgb_to_0_1`, `noNorm`, …"""
     codes: ClassCodes
+    lost: str = ""
+    """What the description says of cases of which there is no trace; empty where it agrees with what is there."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,178 @@
+"""What a data set holds, as one figure: shares, sizes, widths and boundaries of its classes, and its intensities."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from xml.sax.saxutils import escape
+
+from tuner.report.svg import GRID, INK, SOFT, WIDTH, document, line, short, text
+
+LEFT, RIGHT, ROW, HEAD, FOOT = 200, 40, 22, 30, 44
+HISTOGRAM = 150
+TRAIN, VALIDATION = "#0072b2", "#d55e00"
+HALVES = {"train": TRAIN, "validation": VALIDATION}
+
+Facts = Mapping[str, Any]
+
+
+def draw_fingerprint(described: Facts) -> bytes:
+    """Draw what `tuner.data.describe.describe` found as SVG; training and validation half side by side."""
+    names = list(described["train"]["organs"])
+    parts = [text(LEFT, 24, f"{described['name']}: {', '.join(_lines(described))}")]
+    parts += [_key(LEFT, 46)]
+    y = 62.0
+    for title, of in _PANELS:
+        panel, height = _by_class(y, title, names, {half: described[half]["organs"] for half in HALVES}, of)
+        parts += panel
+        y += height
+    for number in range(described["channels"]):
+        parts += _histogram(y, number, described)
+        y += HISTOGRAM + HEAD + FOOT
+    for half in HALVES:
+        for what, table in described[half]["recorded"].items():
+            shown = ", ".join(f"{value} ({count})" for value, count in list(table.items())[:6])
+            if shown:
+                more = f", and {len(table) - 6} more" if len(table) > 6 else ""
+                parts.append(text(20, y + 14, f"{half}, {what} of the files: {shown}{more}", colour=SOFT))
+                y += ROW
+    return document(y + 14, parts, f"What {described['name']} holds")
+
+
+def fingerprint_page(described: Facts, figure: bytes) -> bytes:
+    """Return a page that opens offline: the figure, and every number of it in tables."""
+    title = escape(f"What {described['name']} holds")
+    tables = "".join(_table(half, described[half]["organs"]) for half in HALVES)
+    style = (
+        "body{font:15px system-ui,sans-serif;color:#1c1917;margin:2rem auto;max-width:1000px;padding:0 1rem}"
+        "svg{max-width:100%;height:auto}table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}"
+        "td,th{padding:.25rem .7rem;border-bottom:1px solid #e7e5e4;text-align:right}td:first-child{text-align:left}"
+    )
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{style}</style></head><body><h1>{title}</h1>'
+        f"<p>Fingerprint {escape(described['fingerprint'][:16])}; most frequent class / rarest: "
+        f"{described['imbalance']:.4g}.</p>{figure.decode()}{tables}</body></html>"
+    )
+    return page.encode()
+
+
+def _quantiles(key: str) -> Callable[[Facts], Sequence[float]]:
+    return lambda facts: tuple(facts[key].values()) if facts[key] else ()
+
+
+def _single(of: Callable[[Facts], float | None]) -> Callable[[Facts], Sequence[float]]:
+    def values(facts: Facts) -> Sequence[float]:
+        value = of(facts)
+        return () if not value else (value,)
+
+    return values
+
+
+_PANELS: tuple[tuple[str, Callable[[Facts], Sequence[float]]], ...] = (
+    ("percent of the pixels", _single(lambda facts: facts["percent"])),
+    ("objects in a case that holds the class", _single(lambda facts: facts["objects"] / max(1, facts["cases"]))),
+    ("size of an object in pixels: range, quartiles, median", _quantiles("object_size")),
+    ("width of an object in pixels", _quantiles("object_width")),
+    ("thinness: how many squares of its width make up an object", _quantiles("object_thinness")),
+    ("length of the boundary per area, 1 / pixel", _single(lambda facts: facts["boundary_per_area"])),
+)
+
+
+def _lines(described: Facts) -> list[str]:
+    counts = [f"{described[half]['samples']} {half}" for half in HALVES]
+    return [" + ".join(counts) + " samples", f"most frequent class / rarest {described['imbalance']:.3g}"]
+
+
+def _key(x: float, y: float) -> str:
+    marks = []
+    for half, colour in HALVES.items():
+        marks += [line(x, y - 4, x + 24, y - 4, colour, 5), text(x + 32, y, half)]
+        x += 60 + 8 * len(half)
+    return "".join(marks)
+
+
+def _by_class(
+    top: float, title: str, names: Sequence[str], halves: Mapping[str, Facts], of: Callable[[Facts], Sequence[float]]
+) -> tuple[list[str], float]:
+    """One panel: a row a class, a line a half, on a logarithmic axis."""
+    found = {(half, name): of(halves[half][name]) for half in halves for name in names}
+    values = [value for row in found.values() for value in row if value > 0]
+    base = top + HEAD + ROW * len(names)
+    parts = [text(LEFT, top + 18, title)]
+    if not values:
+        return [*parts, text(LEFT, top + HEAD + 14, "nothing to draw", colour=SOFT)], HEAD + ROW + FOOT
+    scale = _Logarithmic(min(values), max(values))
+    for tick in scale.ticks:
+        parts += [line(scale(tick), top + HEAD - 4, scale(tick), base, GRID, 1)]
+        parts += [text(scale(tick), base + 16, short(tick), "middle", SOFT)]
+    for place, name in enumerate(names):
+        y = top + HEAD + ROW * (place + 0.5)
+        parts.append(text(LEFT - 12, y + 4, name, "end"))
+        for shift, (half, colour) in zip((-4, 4), HALVES.items(), strict=True):
+            parts += _mark(scale, found[half, name], y + shift, colour)
+    return parts, HEAD + ROW * len(names) + FOOT
+
+
+def _mark(scale: "_Logarithmic", values: Sequence[float], y: float, colour: str) -> list[str]:
+    if not values:
+        return []
+    places = [scale(value) for value in values]
+    if len(places) == 1:
+        return [line(LEFT, y, places[0], y, colour, 5)]
+    low, first, median, third, high = places
+    return [
+        line(low, y, high, y, colour, 1),
+        line(first, y, max(third, first + 1), y, colour, 6),
+        f'<circle cx="{median:.1f}" cy="{y:.1f}" r="3.5" fill="#fff" stroke="{colour}" stroke-width="2"/>',
+    ]
+
+
+class _Logarithmic:
+    """From values to pixels, a power of ten after the other."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.first = math.floor(math.log10(low) + 1e-9)
+        self.last = max(math.ceil(math.log10(high) - 1e-9), self.first + 1)
+        self.ticks = [10.0**power for power in range(self.first, self.last + 1)]
+
+    def __call__(self, value: float) -> float:
+        share = (math.log10(value) - self.first) / (self.last - self.first)
+        return LEFT + max(0.0, share) * (WIDTH - LEFT - RIGHT)
+
+
+def _histogram(top: float, number: int, described: Facts) -> list[str]:
+    """Share of the pixels by intensity, of one channel."""
+    channels = {half: described[half]["intensity"]["channels"][number] for half in HALVES}
+    low = min(channel["min"] for channel in channels.values())
+    high = max(max(channel["max"] for channel in channels.values()), low + 1e-12)
+    base, width = top + HEAD + HISTOGRAM, WIDTH - LEFT - RIGHT
+    parts = [text(LEFT, top + 18, f"intensities of channel {number}: share of the pixels (square root), quarter ticks")]
+    for quarter in range(5):
+        x = LEFT + width * quarter / 4
+        parts += [line(x, top + HEAD, x, base, GRID, 1)]
+        parts += [text(x, base + 16, short(low + (high - low) * quarter / 4), "middle", SOFT)]
+    most = max(max(channel["histogram"]) / max(1, sum(channel["histogram"])) for channel in channels.values())
+    for half, channel in channels.items():
+        counts, whole = channel["histogram"], max(1, sum(channel["histogram"]))
+        step = (channel["max"] - channel["min"]) / len(counts)
+        points = []
+        for place, count in enumerate(counts):
+            y = base - HISTOGRAM * math.sqrt(count / whole / most)
+            for edge in (place, place + 1):
+                x = LEFT + width * (channel["min"] + edge * step - low) / (high - low)
+                points.append(f"{x:.1f},{y:.1f}")
+        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{HALVES[half]}" stroke-width="1.6"/>')
+    return [*parts, line(LEFT, base, LEFT + width, base, INK, 1)]
+
+
+def _table(half: str, organs: Facts) -> str:
+    columns = ("percent", "samples", "cases", "objects", "sample_objects", "boundary", "boundary_per_area")
+    spread = ("object_size", "object_width", "object_thinness")
+    heads = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in ("class", *columns, *spread))
+    rows = []
+    for name, facts in organs.items():
+        cells = ["—" if facts[key] is None else short(facts[key]) for key in columns]
+        cells += [" / ".join(map(short, facts[key].values())) if facts[key] else "—" for key in spread]
+        rows.append(f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    note = "sizes, widths and thinness: smallest / lower quartile / median / upper quartile / largest"
+    return f"<h2>{half}</h2><p>{note}</p><table><tr>{heads}</tr>{''.join(rows)}</table>"
