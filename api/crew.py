@@ -55,7 +55,7 @@ class StandingCrew:
             Order(FOLDER, settings, slot, device, threads, _log(settings.artifacts, slot))
             for slot, device in enumerate(devices)
         ]
-        self._crew = Crew(StandingLauncher(), orders, note=logger.warning)
+        self._crew = Crew(StandingLauncher(), orders, note=logger.warning, standing=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._tend, name="crew", daemon=True)
 

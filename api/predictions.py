@@ -58,13 +58,15 @@ class Predictions:
                 "the prepared data of this study is not on this machine.", hint="Start the service with its --cache."
             )
         grey = np.zeros(planes.shape[1:]) if truth is None else np.asarray(truth[0][index], np.float32)
-        return drawn(grey, None if truth is None else np.asarray(truth[1][index]), planes[index], view)
+        background = self.truth is None or self.truth.background
+        labels = None if truth is None else np.asarray(truth[1][index])
+        return drawn(grey, labels, planes[index], view, background=background)
 
 
-def drawn(grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str) -> bytes:
+def drawn(grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str, *, background: bool = True) -> bytes:
     """Draw one slice [H, W] as a PNG."""
     buffer = BytesIO()
-    Image.fromarray(shown(grey, truth, predicted, view)).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(shown(grey, truth, predicted, view, background=background)).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

@@ -69,4 +69,4 @@ def sample_picture(service: Service, folder: str, index: int) -> bytes:
     if label.ndim == 3:
         middle = len(label) // 2
         image, label = image[middle], label[middle]
-    return drawn(image, label, label, "truth")
+    return drawn(image, label, label, "truth", background=DATASETS[match[1]].background)

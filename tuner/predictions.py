@@ -41,12 +41,15 @@ class Truth:
     """[N, *S]"""
     places: Mapping[str, slice]
     classes: tuple[str, ...]
+    background: bool = True
+    """Whether class 0 is background, which pictures show as nothing."""
 
     @classmethod
     def find(cls, cache: Path, spec: Mapping[str, Any], resources: Mapping[str, Any]) -> "Truth | None":
         """Return the truth of a stored study; None where its data was not prepared on this machine."""
         fingerprint, dataset = resources.get("fingerprint"), spec.get("dataset")
-        name = dataset.get("name") if isinstance(dataset, Mapping) else None
+        options = dataset if isinstance(dataset, Mapping) else {}
+        name = options.get("name")
         if not isinstance(fingerprint, str) or not fingerprint.isalnum():
             return None
         if not isinstance(name, str) or name not in DATASETS:
@@ -57,17 +60,28 @@ class Truth:
             return None
         images, labels = open_validation(folder, manifest)
         names = manifest.get("class_names") or DATASETS[name].class_names
-        return cls(images, labels, _places(manifest["samples"], len(labels)), tuple(names))
+        background = bool(options.get("background", DATASETS[name].background))
+        return cls(images, labels, _places(manifest["samples"], len(labels)), tuple(names), background)
 
     def of(self, case: str) -> tuple[NDArray[Any], Labels] | None:
-        """Return image and labels of a case, both [D, H, W]; None for a case that is not there."""
-        place = self.places.get(case)
+        """Return image and labels of a case, both [D, H, W]; None for a case that is not there.
+
+        `CASE#2` is the third sample of a case whose samples are scored one by one.
+        """
+        place = self.places.get(case) or self._one_of(case)
         if place is None:
             return None
         images, labels = self.images[place], self.labels[place]
         if labels.ndim == 4:
             return images[0, 0], labels[0]
         return images[:, 0], labels
+
+    def _one_of(self, case: str) -> slice | None:
+        name, _, number = case.rpartition("#")
+        place = self.places.get(name)
+        if place is None or not number.isdecimal() or int(number) >= place.stop - place.start:
+            return None
+        return slice(place.start + int(number), place.start + int(number) + 1)
 
 
 class PredictedCases:
@@ -114,11 +128,13 @@ def predicted_cases(artifacts: Artifacts, study: str, number: int) -> Iterator[P
             yield PredictedCases(archive)
 
 
-def shown(grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str) -> Rgb:
+def shown(grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str, *, background: bool = True) -> Rgb:
     """Draw one slice as [H, W, 3]: grey image [H, W] below, classes or kinds of error above, borders strong.
 
-    `view`: `image`, `truth`, `prediction` or `difference`.
+    `view`: `image`, `truth`, `prediction` or `difference`. `background`: whether label 0 is drawn as nothing.
     """
+    if not background:
+        predicted, truth = _from_one(predicted), None if truth is None else _from_one(truth)
     low, high = (float(grey.min()), float(grey.max())) if grey.size else (0.0, 1.0)
     base = np.repeat((255 * (grey - low) / (high - low) if high > low else 0 * grey)[..., None], 3, -1)
     if view == "difference" and truth is not None:
@@ -149,6 +165,11 @@ def border(labels: NDArray[Any]) -> NDArray[np.bool_]:
         edge[tuple(ahead)] |= step
         edge[tuple(behind)] |= step
     return edge & (labels > 0)
+
+
+def _from_one(labels: Labels) -> Labels:
+    """Number classes from 1, so that none of them is drawn as nothing."""
+    return np.where(labels == IGNORED, IGNORED, labels + 1).astype(np.uint8)
 
 
 def _places(samples: Mapping[str, int], count: int) -> dict[str, slice]:

@@ -61,7 +61,9 @@ def draw_wall(material: Material, chosen: Sequence[Entry], artifacts: Artifacts,
         return None
     rows = sorted(rows, key=lambda row: (-row.spread, row.case))[:MOST_ROWS]
     titles = [f"{entry.loss}\n{material.metric} {entry.value:.3g}" for entry, _ in columns]
-    return Wall(_sheet(rows, titles), tuple(r.case for r in rows), tuple(entry.loss for entry, _ in columns))
+    return Wall(
+        _sheet(rows, titles, truth.background), tuple(r.case for r in rows), tuple(entry.loss for entry, _ in columns)
+    )
 
 
 def _maps(artifacts: Artifacts, entry: Entry) -> dict[str, Labels]:
@@ -107,11 +109,11 @@ def _dice(truth: Labels, predicted: Labels) -> float:
     return 2 * same / size if size else 1.0
 
 
-def _sheet(rows: Sequence[_Row], titles: Sequence[str]) -> bytes:
+def _sheet(rows: Sequence[_Row], titles: Sequence[str], background: bool) -> bytes:
     heads = ["image", "truth", *titles]
     panels = [
-        [shown(row.image, row.truth, row.truth, "image"), shown(row.image, row.truth, row.truth, "truth")]
-        + [shown(row.image, row.truth, predicted, "difference") for predicted in row.predicted]
+        [shown(row.image, row.truth, row.truth, view, background=background) for view in ("image", "truth")]
+        + [shown(row.image, row.truth, p, "difference", background=background) for p in row.predicted]
         for row in rows
     ]
     height = max(_scaled(line[0].shape)[0] for line in panels)
