@@ -90,7 +90,7 @@ def test_what_goes_on_failing_leaves_the_earlier_file(tmp_path: Path, error: typ
     remote.put(write(tmp_path, "earlier"), "a/0/last.ckpt")
     files.failures, files.error = 1000, error
 
-    with pytest.raises(UnreachableError, match="a/0/last.ckpt could not be written or read: .*cut off") as raised:
+    with pytest.raises(UnreachableError, match=r"a/0/last\.ckpt could not be written or read: .*cut off") as raised:
         remote.put(write(tmp_path, "later"), "a/0/last.ckpt")
 
     assert raised.value.where == "memory://bucket"
@@ -116,7 +116,7 @@ def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(LocalFileSystem, "put_file", full)
 
-    with pytest.raises(DiskFullError, match="no space left for a/0/last.ckpt"):
+    with pytest.raises(DiskFullError, match=r"no space left for a/0/last\.ckpt"):
         Remote(f"file://{tmp_path}/far").put(write(tmp_path, "x"), "a/0/last.ckpt")
 
 

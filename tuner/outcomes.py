@@ -1,5 +1,6 @@
 """How a trial ends, and who is to blame: the table of `states.py` applied to what a training does."""
 
+import errno
 import math
 
 from tuner.config import TrialConfig
@@ -90,6 +91,12 @@ class Trial:
         return patient and self._one_class_running >= COLLAPSED_AFTER
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether there was no space left, whoever noticed it: libraries write files as well, and do not say it so."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in full)
+
+
 def blame(error: Exception, *, alone: bool) -> Outcome:
     """Say how a trial ended that raised: what its parameters are to blame for is PRUNED, and the sampler learns it."""
     from tuner.training.device import is_out_of_memory
@@ -102,7 +109,7 @@ def blame(error: Exception, *, alone: bool) -> Outcome:
             return Outcome(State.PRUNED, Reason.OUT_OF_MEMORY, "out of memory with the device for itself")
         again = "out of memory beside other trials; tried once more, alone on the device"
         return Outcome(State.FAIL, Reason.OUT_OF_MEMORY, again, retry=True, alone=True)
-    if isinstance(error, (DiskFullError, UnreachableError)):
+    if is_disk_full(error) or isinstance(error, UnreachableError):
         return Outcome(State.FAIL, Reason.INTERRUPTED, message, retry=True)
     name = "" if isinstance(error, TunerError) else f"{type(error).__name__}: "
     return Outcome(State.FAIL, Reason.ERROR, f"{name}{message}")

@@ -52,6 +52,8 @@ class Readiness:
         self._device, self._artifacts = device, artifacts
         self._free, self._growth, self._clock = free, growth, clock
         self._needed = 0
+        self._tried: int | None = None  # what was free when waiting was given up
+        self._proved: int | None = None  # with so little a trial went well nevertheless
         self._since: float | None = None
         self._cut_off = False
         self._said: str | None = None
@@ -60,6 +62,9 @@ class Readiness:
         """Take in that a trial has ended: what it needed, and whether its files could not be published."""
         self._needed = max(self._needed, self._growth(self._device) or 0)
         self._since = None
+        if error is None and self._tried is not None:
+            self._proved = min(self._tried, self._proved or self._tried)
+        self._tried = None
         self._cut_off |= isinstance(error, UnreachableError)
 
     def obstacle(self) -> str | None:
@@ -86,12 +91,13 @@ class Readiness:
     def _lack_of_memory(self) -> str | None:
         free = self._free(self._device)
         needed = max(self._needed, LEAST.get(self._device.partition(":")[0], 0))
-        if free is None or free >= needed:
+        if free is None or free >= needed or (self._proved is not None and free >= self._proved):
             self._since = None
             return None
         now = self._clock()
         self._since = now if self._since is None else self._since
         if now - self._since >= PATIENCE_S:
+            self._tried = free
             return None
         of_trials = "its trials have needed" if self._needed >= needed else "a trial needs at least"
         return f"waits for memory: {self._device} has {_mib(free)} MiB free, {of_trials} {_mib(needed)} MiB"

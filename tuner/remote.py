@@ -115,12 +115,12 @@ class Remote:
             return False  # a link, which may lead anywhere
 
         def fetch() -> None:
+            target.parent.mkdir(parents=True, exist_ok=True)
             self._files.get_file(self._at(path), str(part), callback=_ticking(tick))
+            part.replace(target)
 
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             self._patiently(fetch, path, tick)
-            part.replace(target)
         except FileNotFoundError:
             return False
         finally:

@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from tuner.config import TrialConfig
@@ -36,11 +37,15 @@ class Study:
 
 
 class Served:
-    """What one worker knows of studies; each is opened once, and only where its data is as the study began with it."""
+    """What one worker knows of studies; each is opened once, and only where its data is as the study began with it.
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    `talking` is held while the storage is asked, and not while data is prepared: signs of life come in between.
+    """
+
+    def __init__(self, store: Store, settings: Settings, talking: AbstractContextManager[object]) -> None:
         self._store = store
         self._settings = settings
+        self._talking = talking
         self._studies: dict[str, Study] = {}
         self._data: dict[str, PreparedData] = {}
         self._refused: dict[str, float] = {}
@@ -72,7 +77,7 @@ class Served:
             return self.open(name)
         self._looked[name] = time.monotonic()
         known = self._studies.get(name)
-        if known is not None and (identity or self._store.study(name).identity) != known.record.identity:
+        if known is not None and (identity or self._record(name).identity) != known.record.identity:
             del self._studies[name]
         return self.open(name)
 
@@ -97,8 +102,12 @@ class Served:
             self._data[key] = prepare(config.dataset, data_root=places.data_root, cache=places.cache, seed=seed)
         return self._data[key]
 
+    def _record(self, name: str) -> StudyRecord:
+        with self._talking:
+            return self._store.study(name)
+
     def _read(self, name: str) -> Study:
-        record = self._store.study(name)
+        record = self._record(name)
         spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
         sampler = dict(spec.sampler)
         searcher = Searcher(spec.space, spec.directions, sampler=sampler.pop("name"), options=sampler, seed=spec.seed)
@@ -109,8 +118,9 @@ class Served:
         data, record = self.prepared(study, study.spec.base), study.record
         if record.resources.get("fingerprint") is None:
             facts = {"fingerprint": data.fingerprint, "protocol": data.validation_protocol}
-            self._store.add_resources(record.study_id, facts)
-            record = study.record = self._store.study(record.name)
+            with self._talking:
+                self._store.add_resources(record.study_id, facts)
+            record = study.record = self._record(record.name)
         where = str(self._settings.with_stored(record.resources).data_root or self._settings.cache)
         stored = record.resources.get("fingerprint")
         check_same_data(data.name, record.name, found=data.fingerprint, stored=stored, where=where)

@@ -21,10 +21,10 @@ from dataclasses import dataclass, field
 from tuner import __version__
 from tuner.announcing import make_announcer
 from tuner.config import TrialConfig
-from tuner.errors import DiskFullError, TunerError, UnreachableError
+from tuner.errors import TunerError, UnreachableError
 from tuner.failing import check_device, stop_when_failing
 from tuner.mirror import artifacts_of
-from tuner.outcomes import Trial, blame, given_back, ramp_epochs
+from tuner.outcomes import Trial, blame, given_back, is_disk_full, ramp_epochs
 from tuner.readiness import Readiness
 from tuner.registry import Scalar
 from tuner.remote import PATIENCE_S
@@ -101,12 +101,12 @@ class Worker:
         self._worked = time.monotonic()
         self.progress = Progress()
         self.finished = 0
-        self._served = Served(store, settings)
+        self._talking = threading.Lock()
+        self._served = Served(store, settings, self._talking)
         self._artifacts = artifacts_of(settings, patience_s=PATIENCE_S)
         self._readiness = Readiness(device, self._artifacts)
         self._obstacle: str | None = None
         self._announcer = make_announcer(store, settings)
-        self._talking = threading.Lock()
         self._id = ""
         self._has_left = False
         self._serving: str | None = None
@@ -178,7 +178,7 @@ class Worker:
             outcome = blame(error, alone=claim.alone or self._is_alone(name))
             if outcome.reason is Reason.ERROR:
                 logger.error("%s", traceback.format_exc(), extra=context)
-            if isinstance(error, DiskFullError):
+            if is_disk_full(error):
                 self.stop.set()
             self._publish_rest(claim, error)
             self._readiness.learn(error)

@@ -2,12 +2,17 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from api.schemas import Sort
+from api.service import ServiceSettings
+from tests.api.conftest import served, settings_in
+from tuner.remote import Remote
 from tuner.store.listing import SORTS
 from tuner.store.store import Store
 
@@ -257,3 +262,22 @@ def test_the_service_imports_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_files_at_an_address_are_served_like_those_in_a_folder(folder: Path) -> None:
+    """A dashboard beside a bucket: files, pictures and the trial's page come from there, and nothing else does."""
+    address = f"memory://{folder}/far"
+    for path in (folder / "artifacts").rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            Remote(address).put(path, path.relative_to(folder / "artifacts").as_posix())
+    places = replace(settings_in(folder), artifacts=folder / "nothing", artifacts_url=address)
+    with served(ServiceSettings(places)) as url, httpx.Client(base_url=url, timeout=60) as client:
+        number = client.get(STUDY).json()["best"]["number"]
+        files = client.get(f"{STUDY}/trials/{number}").json()["artifacts"]
+        for file in files:
+            source = folder / "artifacts" / "organs" / str(number) / file["name"]
+            assert client.get(file["url"]).content == source.read_bytes()
+        assert "predictions.npz" in {file["name"] for file in files}
+        assert client.get(f"/studies/organs/trials/{number}", headers={"Accept": "text/html"}).status_code == 200
+        assert client.get(f"{STUDY}/trials/{number}/artifacts/absent.txt").status_code == 404
+        assert client.get(f"{STUDY}/trials/{number}/artifacts/..%2F..%2Ftuner.db").status_code == 404

@@ -235,3 +235,17 @@ def test_the_catalogue_shows_how_every_loss_answers_to_errors(reader: httpx.Clie
     page = reader.get("/losses").text
 
     assert page.count('class="pair"') == 5 * len(LOSSES)
+
+
+def test_a_device_that_was_put_aside_is_shown(writer: httpx.Client, folder: Path) -> None:
+    """The lab sees which card is broken, on the page of workers and on that of the study."""
+    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+        worker = store.register_worker(host="node7", pid=os.getpid(), device="cuda:3", study="goals", version="t")
+        store.put_aside(worker, "goals", "its last 3 trials <all> failed")
+
+    for path in ("/workers", "/studies/goals"):
+        page = writer.get(path, headers=HTML).text
+        assert "cuda:3 of node7 was put aside" in page
+        assert "its last 3 trials &lt;all&gt; failed" in page
+    document = writer.get("/api/v1/studies/goals").json()
+    assert [(d["host"], d["device"]) for d in document["put_aside"]] == [("node7", "cuda:3")]

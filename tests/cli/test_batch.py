@@ -182,3 +182,15 @@ def test_an_evicted_pod_does_not_end_the_job(tmp_path: Path) -> None:
     finally:
         pod.kill()
     assert run_apart(tmp_path, "status", "tiny", "--json").json()["trials"]["waiting"] == 2
+
+
+def test_files_at_an_address_need_no_volume(tuner: Shell) -> None:
+    """A cluster without a ReadWriteMany volume is what buckets are for."""
+    text = tuner("worker", "--any", "--print-k8s", "--storage", SECRET, "--artifacts", "memory://bucket/lab").out
+    pod = yaml.safe_load(text)["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    assert {"name": "TUNER_ARTIFACTS", "value": "memory://bucket/lab"} in container["env"]
+    assert [mount["name"] for mount in container["volumeMounts"]] == ["data", "cache", "shm"]
+    assert [volume["name"] for volume in pod["volumes"]] == ["data", "cache", "shm"]
+    assert "Files of trials go to memory://bucket/lab" in text

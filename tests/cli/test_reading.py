@@ -160,3 +160,19 @@ def test_status_says_who_does_what_where(searched: Shell, here: Path) -> None:
 
     loss = claim.params["loss"]
     assert row.split()[:7] == [worker, "node-7", str(os.getpid()), "cuda:3", str(claim.number), loss, "0"]
+
+
+def test_status_says_what_is_put_aside_and_what_waits(searched: Shell, here: Path) -> None:
+    """A broken card, or a full one, explains why a study is slow."""
+    with Store.open(f"sqlite:///{here / 'tuner.db'}") as store:
+        broken, full = (
+            store.register_worker(host=host, pid=os.getpid(), device="cuda:0", study="tiny", version="t")
+            for host in ("node7", "node8")
+        )
+        store.put_aside(broken, "tiny", "its last 3 trials (1, 2, 4) all failed")
+        store.beat(full, progress={"rss_mib": 9, "waits": "waits for memory: cuda:0 has 1 MiB free"})
+        out = searched("status", "tiny").out
+
+    assert "Put aside: cuda:0 of node7, " in out
+    assert ": its last 3 trials (1, 2, 4) all failed\n" in out
+    assert f"worker {full} waits for memory: cuda:0 has 1 MiB free\n" in out

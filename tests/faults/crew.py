@@ -136,7 +136,7 @@ class Crew:
 
     def _places(self, storage: str | None) -> Sequence[str]:
         places = self.places
-        words = ["--storage", storage or places.storage, "--artifacts", str(places.artifacts)]
+        words = ["--storage", storage or places.storage, "--artifacts", places.artifacts_place]
         return [*words, "--cache", str(places.cache)]
 
 

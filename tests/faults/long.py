@@ -47,6 +47,7 @@ class Scenario:
 
 SCENARIOS = (
     Scenario("kills", of_workers.kills, changes={"trials": 10}),
+    Scenario("kills at an address", partial(of_workers.kills, at_address=True), changes={"trials": 6, "kills": 20}),
     Scenario("frozen", of_workers.frozen),
     Scenario("two launchers", of_workers.two_launchers),
     Scenario("killed launcher", of_workers.killed_launcher),

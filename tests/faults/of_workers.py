@@ -1,9 +1,11 @@
 """Scenarios in which workers, launchers or their clocks fail. Each returns figures once the books are in order."""
 
 import os
+import shutil
 import signal
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from tests.faults.crew import holders, wait_until
 from tests.faults.ground import EPOCHS, Ground
 from tests.worker.studies import TINY
 from tuner.launch.opening import stored_spec
+from tuner.settings import working_folder
 from tuner.store.store import LOST_AFTER_S, Store
 
 CHEAPEST = "dataset.slices=4"
@@ -33,9 +36,13 @@ datetime.datetime = Shifted
 """What a worker's `sitecustomize` does so that its host's clock is wrong."""
 
 
-def kills(here: Ground) -> dict[str, Any]:
-    """SIGKILL of workers at random moments, again and again, in one study after the other."""
-    store, crew = here.store(), here.crew()
+def kills(here: Ground, *, at_address: bool = False) -> dict[str, Any]:
+    """SIGKILL of workers at random moments, again and again, in one study after the other.
+
+    `at_address`: their files go to `file://…`, and what a killed one had on its machine is gone with it.
+    """
+    address = f"file://{here.places.artifacts}" if at_address else None
+    store, crew = here.store(), here.crew(replace(here.places, artifacts_url=address))
     done = holding = rounds = 0
     figures: Counter[str] = Counter()
     while done < here.scale.kills:
@@ -48,9 +55,13 @@ def kills(here: Ground) -> dict[str, Any]:
             rarely = here.chance.random() < 0.15  # wherever it is: starting, between two trials, leaving
             victim = here.chance.choice(busy if busy and not rarely else crew.workers)
             if crew.lives(victim):
+                number = holders(store, spec.name).get(victim)
                 crew.kill(victim)
                 done += 1
                 holding += victim in busy
+                if address is not None and number is not None:
+                    working = working_folder(here.places.cache, address)
+                    shutil.rmtree(working / spec.name / str(number), ignore_errors=True)
         crew.wait_for_the_end(store, spec.name, seconds=6000, count=here.scale.workers)
         figures.update(here.check(store, spec))
     started = {f"workers {how}": number for how, number in crew.started.items()}

@@ -36,6 +36,20 @@ def test_workers_killed_at_random_lose_and_double_nothing(tmp_path: Path, empty_
 
 
 @pytest.mark.slow
+def test_workers_killed_with_their_machines_are_continued_from_the_address(
+    tmp_path: Path, empty_url: str, nursery: Nursery
+) -> None:
+    """Nothing is left of a killed worker but what it has published: no epoch that the database knows is lost."""
+    scale = Scale(trials=3, kills=8, pause_s=1.0, repeated=2)
+    with ground(tmp_path, empty_url, seed=dice(), scale=scale, nursery=nursery) as here:
+        figures = of_workers.kills(here, at_address=True)
+    print(figures)  # noqa: T201
+
+    assert figures["kills"] == 8
+    assert figures["continued"] > 0
+
+
+@pytest.mark.slow
 def test_resume_raises_the_budget_of_a_finished_study(tmp_path: Path, sqlite_url: str) -> None:
     """More trials, none of the old ones again."""
     places = settings(tmp_path, sqlite_url)

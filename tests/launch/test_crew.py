@@ -138,3 +138,18 @@ def test_a_launch_all_of_whose_devices_were_put_aside_ends(tmp_path: Path) -> No
 
     with pytest.raises(RunError, match=r"no other device is left to this launch(.|\n)*broken"):
         crew.tend(lambda: True)
+
+
+def test_a_standing_crew_outlives_all_its_devices(tmp_path: Path) -> None:
+    """The service keeps workers for any study; another one may do well on the same device."""
+    settings = Settings("sqlite:///x.db", tmp_path, None, tmp_path)
+    launcher, notes = ScriptLauncher(f"raise SystemExit({ASIDE})"), list[str]()
+    order = Order("any", settings, 0, "cpu", 1, tmp_path / "0.log")
+    crew = Crew(launcher, [order], note=notes.append, standing=True)
+    crew.tend(lambda: True)
+    until(lambda: launcher.started[0].exit_code() is not None)
+
+    crew.tend(lambda: True)
+
+    assert (crew.alive, len(launcher.started)) == (0, 1)
+    assert "tried again in 30 minutes" in notes[-1]

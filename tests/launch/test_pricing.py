@@ -2,9 +2,9 @@
 
 import pytest
 
+from tuner.launch.data_facts import DataFacts
 from tuner.launch.fitting import CUDA_CONTEXT, workers_that_fit
 from tuner.launch.measuring import Measured
-from tuner.launch.opening import DataFacts
 from tuner.launch.pricing import Plan, price
 from tuner.spec import load_spec
 from tuner.yaml_file import YamlDocument

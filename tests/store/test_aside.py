@@ -1,5 +1,7 @@
 """A device whose trials fail while those of others do not: found, written down, told, and forgotten when mended."""
 
+import os
+
 import pytest
 
 from tests.store.examples import claimed, completed, failed, new_study
@@ -19,6 +21,9 @@ def fine(number: int, host: str) -> Ended:
 
 def newest_first(*ends: Ended) -> list[Ended]:
     return sorted(ends, key=lambda end: -end.finished_at)
+
+
+THREE = [ended(number, "a") for number in (1, 2, 4)]
 
 
 @pytest.mark.parametrize(
@@ -45,8 +50,6 @@ def test_a_device_is_blamed_only_when_others_do_well(ends: list[Ended], is_aside
 
 
 def worker(store: Store, host: str) -> str:
-    import os
-
     return store.register_worker(host=host, pid=os.getpid(), device="cuda:0", study="organs", version="test")
 
 

@@ -1,12 +1,19 @@
 """Devices by name, precision by capability, and real shortage of memory."""
 
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
 from tuner.errors import SpecError
 from tuner.training.device import (
     available_devices,
+    free_bytes,
+    group_room,
+    growth_bytes,
     is_out_of_memory,
+    peak_memory,
     resolve_device,
     resolve_precision,
     sound_precision,
@@ -75,3 +82,29 @@ def test_volumes_are_not_trained_in_bfloat16_on_the_cpu() -> None:
     assert resolve_precision("cpu", 3) == "float32"
     assert sound_precision("bfloat16", "cpu", 3) == "float32"
     assert sound_precision("bfloat16", "cpu", 2) == "bfloat16"
+
+
+def test_memory_is_read_from_the_kernel() -> None:
+    """Zero would keep every worker waiting, and too much none."""
+    free, peak, growth = free_bytes("cpu"), peak_memory("cpu"), growth_bytes("cpu")
+
+    if sys.platform == "linux":
+        assert free is not None
+        assert peak is not None
+        assert growth is not None
+        assert 2**20 < free < 2**50
+        assert 2**20 < peak < 2**40
+        assert 0 <= growth < peak
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("1000000", 1000000 - 700000 + 300000), ("500000", 100000), ("max", None)], ids=str
+)
+def test_the_limit_of_a_container_counts(tmp_path: Path, limit: str, expected: int | None) -> None:
+    """The host's memory is no use to a pod that is killed at its own limit; what files fill can be had back."""
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 400000\ninactive_file 200000\nactive_file 100000\n")
+
+    assert group_room(tmp_path) == expected
+    assert group_room(tmp_path / "absent") is None

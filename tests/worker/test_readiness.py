@@ -68,7 +68,22 @@ def test_nobody_waits_for_ever() -> None:
     machine.now = PATIENCE_S
     assert ready.obstacle() is None
 
+    ready.learn(MemoryError())
+    assert ready.obstacle()
+
+
+def test_what_went_well_is_not_waited_for_again() -> None:
+    """Five minutes before every trial would be most of the night."""
+    machine = Machine(free=40 * MIB)
+    ready = machine.ready()
+    assert ready.obstacle()
+    machine.now = PATIENCE_S
+    assert ready.obstacle() is None
+
     ready.learn()
+
+    assert ready.obstacle() is None
+    machine.free = 39 * MIB
     assert ready.obstacle()
 
 

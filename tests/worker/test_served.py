@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def test_a_study_that_was_made_anew_is_read_anew(tmp_path: Path, url: str) -> No
     places = settings(tmp_path, url)
     with Store.open(url, create=True) as store:
         create(store, tiny(entry("steady"), "train.epochs=3"))
-        served = Served(store, places)
+        served = Served(store, places, nullcontext())
         before = served.open("tiny")
         store.delete_study("tiny")
         create(store, tiny(entry("steady"), "train.epochs=7"))

@@ -1,6 +1,8 @@
 """One worker, in this process: how trials end, and what the study is told about it."""
 
 import json
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -9,7 +11,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from tests.store.examples import failed, pruned
 from tests.worker.studies import create, entry, settings, tiny, work
+from tuner.failing import DeviceAsideError
 from tuner.store.store import Store
 from tuner.worker import Worker
 
@@ -196,3 +200,27 @@ def test_a_worker_for_any_study_takes_over_what_a_dead_one_held(tmp_path: Path, 
         Worker(store, settings(tmp_path, url), study=None, device="cpu", poll_s=0.05, idle_s=0.5).run()
 
         assert store.status("tiny")["trials"]["complete"] == 1
+
+
+def test_a_worker_whose_device_was_put_aside_ends_and_says_so(tmp_path: Path, url: str) -> None:
+    """Its trials fail while those of another machine do not: it must not eat the budget, and the lab must see it."""
+    with Store.open(url, create=True) as store:
+        create(store, tiny(entry("failing"), "budget.trials=8"))
+        study_id = store.study("tiny").study_id
+        elsewhere = store.register_worker(host="elsewhere", pid=os.getpid(), device="cuda:0", study="tiny", version="t")
+        before = store.register_worker(pid=os.getpid(), device="cpu", study="tiny", version="t")
+        for worker_id, outcome in ((before, failed()), (before, failed()), (elsewhere, pruned())):
+            claim = store.claim(study_id, worker_id)
+            assert claim is not None
+            assert store.finish(claim, outcome)
+        store.leave(before)
+
+        worker = Worker(store, settings(tmp_path, url), study="tiny", device="cpu", poll_s=0.05)
+        with pytest.raises(DeviceAsideError, match=r"cpu of .* is put aside: its last 3 trials \(0, 1, 3\) all failed"):
+            worker.run()
+
+        counts = store.status("tiny")["trials"]
+        assert (counts["failed"], counts["pruned"], counts["waiting"]) == (3, 1, 4)
+        (told,) = store.aside("tiny")
+        assert (told["host"], told["device"]) == (socket.gethostname(), "cpu")
+        assert [w["host"] for w in store.workers("tiny")] == ["elsewhere"]

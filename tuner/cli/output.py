@@ -3,18 +3,31 @@
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from tuner.cli.failures import tell
 
-__all__ = ["duration", "number", "percent", "put", "put_json", "put_table", "shown", "tell", "when"]
+__all__ = ["duration", "every_tenth", "number", "percent", "put", "put_json", "put_table", "shown", "tell", "when"]
 
 
 def put(text: str = "") -> None:
     """Write a line of data to stdout."""
     sys.stdout.write(f"{text}\n")
+
+
+def every_tenth() -> Callable[[str, int, int], None]:
+    """Return a progress that says on stderr when a further tenth of something is done."""
+    last: dict[str, int] = {}
+
+    def told(what: str, done: int, total: int) -> None:
+        tenth = 10 * done // max(total, 1)
+        if total >= 100 and tenth > last.get(what, 0):
+            last[what] = tenth
+            tell(f"{what}: {done} of {total}")
+
+    return told
 
 
 def put_json(document: Any) -> None:

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 def predict(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="A folder that train wrote, or that of a trial; or its URL.", show_default=False),
+        typer.Argument(metavar="RUN", help="Folder that train wrote, or of a trial; or its URL.", show_default=False),
     ],
     inputs: Annotated[
         list[str],

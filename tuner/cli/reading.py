@@ -92,13 +92,7 @@ def status(name: NameArgument, storage: StorageOption = None, as_json: JsonOptio
     if document["workers"]:
         output.put()
         _put_workers(document["workers"], rows)
-        for worker in document["workers"]:
-            if (worker.get("progress") or {}).get("waits"):
-                output.put(f"worker {worker['id']} {worker['progress']['waits']}")
-    for device in document["put_aside"]:
-        output.put(
-            f"\nPut aside: {device['device']} of {device['host']}, {output.when(device['since'])}: {device['why']}"
-        )
+    _put_troubles(document)
     for line in next_steps(document):
         output.tell(line)
 
@@ -216,6 +210,17 @@ def _put_workers(workers: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[st
             for w, t in zip(workers, held, strict=True)
         ],
     )
+
+
+def _put_troubles(document: Mapping[str, Any]) -> None:
+    """Write what keeps devices from work."""
+    for worker in document["workers"]:
+        waits = (worker.get("progress") or {}).get("waits")
+        if waits:
+            output.put(f"worker {worker['id']} {waits}")
+    for device in document["put_aside"]:
+        where = f"{device['device']} of {device['host']}"
+        output.put(f"\nPut aside: {where}, {output.when(device['since'])}: {device['why']}")
 
 
 def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:

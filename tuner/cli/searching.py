@@ -22,8 +22,9 @@ from tuner.errors import NoSuccessError, RunError, TunerError
 from tuner.launch.base import LAUNCHERS, Order, log_path
 from tuner.launch.continuing import check_same, new_total
 from tuner.launch.crew import Crew
+from tuner.launch.data_facts import first_estimate, steps_per_epoch
 from tuner.launch.grounds import Ground, ground_for
-from tuner.launch.opening import Opened, Request, Resources, find_study, first_estimate, open_study, steps_per_epoch
+from tuner.launch.opening import Opened, Request, Resources, find_study, open_study
 from tuner.settings import Settings
 from tuner.store.store import Store
 

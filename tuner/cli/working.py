@@ -26,6 +26,7 @@ from tuner.cli.places import (
 )
 
 if TYPE_CHECKING:
+    from tuner.failing import DeviceAsideError
     from tuner.settings import Settings
     from tuner.store.store import Store
 
@@ -99,11 +100,14 @@ def worker(
         )
         batch.put(job, settings, slurm=print_sbatch, kubernetes=print_k8s)
         return
-    _hold_on_to_launcher()
-    _work(settings, study, wanted[0], as_json=as_json, idle_s=idle_s)
+    is_tended = _hold_on_to_launcher()
+    _work(settings, study, wanted[0], as_json=as_json, idle_s=idle_s, lingers=study is None and not is_tended)
 
 
-def _work(settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None) -> None:
+def _work(
+    settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None, lingers: bool
+) -> None:
+    from tuner.failing import DeviceAsideError
     from tuner.logs import configure
     from tuner.store.database import OF_A_WORKER
     from tuner.store.store import Store
@@ -115,9 +119,25 @@ def _work(settings: "Settings", study: str | None, device: str, *, as_json: bool
         from tuner.training.device import resolve_device
         from tuner.worker import Worker
 
-        Worker(store, settings, study=study, device=resolve_device(device), stop=stop, idle_s=idle_s).run()
+        try:
+            Worker(store, settings, study=study, device=resolve_device(device), stop=stop, idle_s=idle_s).run()
+        except DeviceAsideError as error:
+            if lingers:
+                _linger(error, stop)
+            raise
     if signal.SIGINT in signals:
         raise typer.Exit(INTERRUPTED)
+
+
+def _linger(error: "DeviceAsideError", stop: threading.Event) -> None:
+    """Stay a while: whatever supervises a standing worker would start it again at once, for one more failed trial."""
+    import logging
+
+    from tuner.failing import ASIDE_S
+
+    words = "%s This worker does nothing for %.0f minutes, then it ends; end it when that is mended."
+    logging.getLogger(__name__).error(words, error, ASIDE_S / 60)
+    stop.wait(ASIDE_S)
 
 
 def _seconds(until_idle: str | None) -> float | None:
@@ -139,12 +159,14 @@ def _obey_threads(store: "Store", study: str) -> None:
     limit_threads(stored_spec(store.study(study)).base.train.threads)
 
 
-def _hold_on_to_launcher() -> None:
+def _hold_on_to_launcher() -> bool:
+    """End when the launcher that has started this worker does; tell whether there is one."""
     from tuner.launch.lifeline import PARENT, hold_on_to_parent
 
     parent = os.environ.pop(PARENT, None)
     if parent is not None and parent.isdecimal():
         hold_on_to_parent(int(parent))
+    return parent is not None
 
 
 @contextmanager

@@ -31,13 +31,20 @@ class Crew:
         launcher: Starts them.
         orders: One for each slot.
         note: Told of every start after the first and every unexpected end, in words.
+        standing: Goes on although all devices were put aside: they are tried again later.
     """
 
     def __init__(
-        self, launcher: Launcher, orders: Sequence[Order], *, note: Callable[[str], None] = lambda text: None
+        self,
+        launcher: Launcher,
+        orders: Sequence[Order],
+        *,
+        note: Callable[[str], None] = lambda text: None,
+        standing: bool = False,
     ) -> None:
         self._launcher = launcher
         self._note = note
+        self._standing = standing
         self._places = [_Place(order) for order in orders]
         self.replaced = 0
 
@@ -116,7 +123,7 @@ class Crew:
         place.not_before, place.aside = now + ASIDE_S, True
         _, log = handle.last_words()
         where = f"worker {place.order.slot} on {handle.place} has ended: trials fail there, and nowhere else"
-        if all(other.aside for other in self._places):
+        if not self._standing and all(other.aside for other in self._places):
             raise RunError(
                 f"{where}; no other device is left to this launch. The last lines of its log:\n{log}",
                 hint="Mend that, then `tuner resume`: what was finished is kept.",

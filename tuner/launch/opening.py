@@ -1,6 +1,5 @@
 """From a specification to a stored study: everything is looked at first, and only then is anything created."""
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from tuner.data.sameness import check_same_data
 from tuner.errors import ConflictError, DataError, NotFoundError, SpecError
 from tuner.launch.base import read_devices
 from tuner.launch.continuing import check_same, new_total
+from tuner.launch.data_facts import DataFacts, Progress, prepare_data
 from tuner.launch.fitting import measured_per_device
 from tuner.launch.machine import threads_each
 from tuner.launch.networks import check_models
@@ -28,7 +28,6 @@ DEFECTS_SHOWN = 20
 AUTO = "auto"
 
 Say = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +64,6 @@ class Resources:
             "launcher": self.launcher,
             "ray_address": self.ray_address if self.launcher == "ray" else None,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class DataFacts:
-    """What is known of the data before a trial has run."""
-
-    fingerprint: str
-    protocol: str
-    train: int
-    """Training samples."""
-    validation: int
-    shape: tuple[int, ...]
-    classes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +177,18 @@ def check_writable(folder: Path) -> None:
 
 
 def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
-    """Open every file of the data set. Raises DataError that lists what is broken or missing."""
+    """Open every file of the data set. Raises DataError that lists what is broken or missing; mere flaws are told."""
     from tuner.data.check import check
+    from tuner.data.flaws import Flaw
 
     section = spec.base.dataset
-    defects = check(section, data_root=settings.data_root, cache=settings.cache)
+    found = check(section, data_root=settings.data_root, cache=settings.cache)
+    flaws = [line for line in found if isinstance(line, Flaw)]
+    for line in flaws[:DEFECTS_SHOWN]:
+        say(f"note: {line}")
+    if len(flaws) > DEFECTS_SHOWN:
+        say(f"note: and {len(flaws) - DEFECTS_SHOWN} more; tuner data check {section['name']} lists all of them")
+    defects = [line for line in found if not isinstance(line, Flaw)]
     if defects:
         shown = defects[:DEFECTS_SHOWN]
         more = f"\n  … and {len(defects) - len(shown)} more" if len(defects) > len(shown) else ""
@@ -205,41 +198,6 @@ def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
             + more,
             hint=f"tuner data check {section['name']} lists all of them; `--dataset phantom` needs no data.",
         )
-
-
-def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None) -> DataFacts:
-    """Prepare the data into the cache, where the workers find it, and say what it holds."""
-    from tuner.data.prepared import prepare
-
-    data = prepare(
-        spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed, progress=progress
-    )
-    train = spec.base.train
-    patch = train.patch_shape(data.spatial_dims)
-    return DataFacts(
-        fingerprint=data.fingerprint,
-        protocol=data.validation_protocol,
-        train=len(data.train.labels) * (train.patches if patch else 1),
-        validation=len(data.validation.labels),
-        shape=(data.channels, *patch) if patch else data.sample_shape,
-        classes=data.classes,
-    )
-
-
-def first_estimate(spec: StudySpec, machine: Answer, data: DataFacts) -> float | None:
-    """Guess the seconds that a whole budget takes, from one measured sample; None when it could not be measured.
-
-    Validation costs a third of a training step for each sample. Pruning makes it shorter, other work longer.
-    """
-    if machine.sample_s is None:
-        return None
-    samples = data.train + data.validation / (3 * spec.base.train.validate_every)
-    return spec.total * spec.base.train.epochs * samples * machine.sample_s / len(machine.slots)
-
-
-def steps_per_epoch(spec: StudySpec, data: DataFacts) -> int:
-    """Return the optimiser steps of an epoch."""
-    return math.ceil(data.train / spec.base.train.batch_size)
 
 
 def question_of(resources: Resources) -> Question:

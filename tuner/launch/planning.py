@@ -6,16 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from tuner.errors import RequestError
+from tuner.launch.data_facts import Progress, prepare_data
 from tuner.launch.fitting import published_configs
 from tuner.launch.machine import cores
 from tuner.launch.measuring import measure_losses
 from tuner.launch.opening import (
     AUTO,
-    Progress,
     Request,
     Say,
     check_data,
-    prepare_data,
     question_of,
     resolved,
 )

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from statistics import fmean, median
 from typing import Any
 
+from tuner.launch.data_facts import DataFacts, steps_per_epoch
 from tuner.launch.fitting import workers_that_fit
 from tuner.launch.measuring import Measured
-from tuner.launch.opening import DataFacts, steps_per_epoch
 from tuner.search.pruners import make_pruner
 from tuner.spec import StudySpec
 

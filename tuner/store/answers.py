@@ -1,7 +1,7 @@
 """A connection to PostgreSQL that does not wait for ever: statements are bounded on this side of the wire as well.
 
-The server bounds them on its side (`statement_timeout`), and TCP notices a host that is gone. Neither helps when what is
-between the two, a balancer or a firewall, has forgotten the connection, or the server's process stands still.
+The server bounds them on its side (`statement_timeout`), and TCP notices a host that is gone. Neither helps when what
+is between the two, a balancer or a firewall, has forgotten the connection, or the server's process stands still.
 """
 
 import time

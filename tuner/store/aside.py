@@ -4,14 +4,16 @@ It stands in the worker's own row (`progress`), which is kept for a week. A work
 later is somebody's word that it is mended.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Text, cast, select, update
+from sqlalchemy import ColumnElement, Connection, Text, cast, select, update
 
 from tuner.store import optuna_tables, tables
 from tuner.store.clock import iso, seconds_now
 from tuner.store.room import Room, raise_revision
+from tuner.store.rows import AnyRow
 
 _attempts, _trials, _workers = tables.attempts, optuna_tables.trials, tables.workers
 
@@ -95,22 +97,24 @@ class Aside(Room):
 
 def devices_aside(connection: Connection, study_id: int | None) -> list[dict[str, Any]]:
     """Return what `Aside.aside` returns; one statement."""
+    newest = _workers.c.left_at.desc()
+    return told(connection.execute(select(_workers).where(is_aside()).order_by(newest).limit(MOST)), study_id)
+
+
+def is_aside() -> ColumnElement[bool]:
+    """Condition on `tuner_workers`: it has put its device aside, and nobody has started one there since."""
     later = _workers.alias()
     again = select(later.c.worker_id).where(
         later.c.host == _workers.c.host,
         later.c.device == _workers.c.device,
         later.c.started_at > _workers.c.left_at,
     )
-    rows = connection.execute(
-        select(_workers)
-        .where(
-            _workers.c.left_at.is_not(None),
-            cast(_workers.c.progress, Text).contains(f'"{MARK}"', autoescape=True),
-            ~again.exists(),
-        )
-        .order_by(_workers.c.left_at.desc())
-        .limit(MOST)
-    )
+    marked = cast(_workers.c.progress, Text).contains(f'"{MARK}"', autoescape=True)
+    return _workers.c.left_at.is_not(None) & marked & ~again.exists()
+
+
+def told(rows: Iterable[AnyRow], study_id: int | None) -> list[dict[str, Any]]:
+    """Return the documents of devices that were put aside, over one study or any; each device once."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:
         said = row.progress[MARK]

@@ -7,7 +7,6 @@ from sqlalchemy import Connection, case, func, select
 
 from tuner.store import optuna_tables, tables
 from tuner.store.arrows import timed_out
-from tuner.store.aside import devices_aside
 from tuner.store.clock import iso
 from tuner.store.counting import in_words
 from tuner.store.fronts import front_of
@@ -15,7 +14,7 @@ from tuner.store.room import own, same_name
 from tuner.store.rows import AnyRow
 from tuner.store.states import Facts, State, Wanted, phase
 from tuner.store.summaries import Summaries, Summary
-from tuner.store.workers import live_by_study, live_workers
+from tuner.store.workers import live_and_aside, live_by_study, live_workers
 
 _attempts, _epochs, _studies, _trials = tables.attempts, tables.epochs, tables.studies, optuna_tables.trials
 
@@ -28,8 +27,8 @@ class Reading(Summaries):
 
         def read(connection: Connection) -> dict[str, Any]:
             row = self._find(connection, name)
-            found = self._document(connection, row, live_workers(connection, self._lost_after_s, row.study_id))
-            return found | {"put_aside": devices_aside(connection, row.study_id)}
+            live, aside = live_and_aside(connection, self._lost_after_s, row.study_id)
+            return self._document(connection, row, live) | {"put_aside": aside}
 
         return self._database.read(read)
 

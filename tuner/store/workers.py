@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, case, delete, insert, select, update
 
 from tuner.store import tables
+from tuner.store.aside import is_aside, told
 from tuner.store.clock import iso, seconds_now
 from tuner.store.processes import fingerprint
 from tuner.store.room import Room
@@ -116,6 +117,15 @@ def live_workers(connection: Connection, lost_after_s: float, study_id: int | No
     return [_document(row) for row in _live_rows(connection, lost_after_s, study_id)]
 
 
+def live_and_aside(
+    connection: Connection, lost_after_s: float, study_id: int
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return what `live_workers` returns of a study, and the devices that were put aside over it; one statement."""
+    rows = _live_rows(connection, lost_after_s, study_id, or_aside=True)
+    gone = [row for row in rows if row.left_at is not None]
+    return [_document(row) for row in rows if row.left_at is None], told(reversed(gone), study_id)
+
+
 def live_by_study(connection: Connection, lost_after_s: float) -> dict[int, list[dict[str, Any]]]:
     """Return what `live_workers` returns of each study that has any, by its id; one statement."""
     found: dict[int, list[dict[str, Any]]] = {}
@@ -125,7 +135,12 @@ def live_by_study(connection: Connection, lost_after_s: float) -> dict[int, list
     return found
 
 
-def _live_rows(connection: Connection, lost_after_s: float, study_id: int | None) -> list[AnyRow]:
+def _live_rows(
+    connection: Connection, lost_after_s: float, study_id: int | None, *, or_aside: bool = False
+) -> list[AnyRow]:
+    live = _workers.c.left_at.is_(None) & (_workers.c.seen_at > seconds_now() - lost_after_s)
+    if study_id is not None:
+        live &= (_workers.c.study_id == study_id) | (_attempts.c.study_id == study_id)
     query = (
         select(
             _workers,
@@ -140,11 +155,9 @@ def _live_rows(connection: Connection, lost_after_s: float, study_id: int | None
             & _attempts.c.finished_at.is_(None),
         )
         .outerjoin(_studies, _studies.c.study_id == _attempts.c.study_id)
-        .where(_workers.c.left_at.is_(None), _workers.c.seen_at > seconds_now() - lost_after_s)
+        .where(live | is_aside() if or_aside else live)
         .order_by(_workers.c.started_at, _workers.c.worker_id)
     )
-    if study_id is not None:
-        query = query.where((_workers.c.study_id == study_id) | (_attempts.c.study_id == study_id))
     return list(connection.execute(query))
 
 

@@ -97,7 +97,19 @@ def free_bytes(device: str) -> int | None:
     if device.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
-    return _kernel_says("/proc/meminfo", "MemAvailable")
+    found = (_kernel_says("/proc/meminfo", "MemAvailable"), group_room())
+    return min((room for room in found if room is not None), default=None)
+
+
+def group_room(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Return the bytes that the container around this process may still take; None where nothing limits it."""
+    try:
+        limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        idle = sum(int(line.split()[1]) for line in lines if line.startswith(("inactive_file ", "active_file ")))
+        return max(0, int(limit) - int(used) + idle)
+    except (OSError, ValueError):
+        return None  # no limit (`max`), or no such groups here
 
 
 def peak_memory(device: str) -> int | None:

@@ -6,6 +6,7 @@ import platform
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -68,7 +69,8 @@ class TrialFolder:
         if self._handler is not None:
             LOGGER.removeHandler(self._handler)
             LOGGER.setLevel(self._level)
-            self._handler.close()
+            with suppress(OSError):  # on a full disk its last lines are lost, which is nothing to fail a trial for
+                self._handler.close()
 
     def resume(self, epoch: int) -> list[EpochReport]:
         """Return the reports of the first `epoch` epochs, which are finished, and drop what was written after them."""
