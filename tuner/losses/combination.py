@@ -8,7 +8,7 @@ from torch import Tensor
 from tuner.losses.function import segmentation_loss
 from tuner.losses.overlap_variants import generalized_dice_error
 from tuner.losses.pixel import hardest_mean, weighted_cross_entropy, weighted_focal
-from tuner.losses.powers import focal_term, safe_power
+from tuner.losses.powers import focal_sum, power_sum, safe_power
 from tuner.losses.reductions import by_label, class_mean, class_weights, pixel_mean, quotient
 from tuner.losses.region import dice_error, overlap, tversky_error
 from tuner.losses.view import View
@@ -33,7 +33,9 @@ def combo(
     """
     balance = torch.full((view.classes,), beta, dtype=view.logits.dtype, device=view.logits.device)
     balance[0] = 1 - beta
-    weights = balance * class_weights(class_frequencies, class_weight_exponent, view.logits)
+    weights = balance
+    if class_weight_exponent != 0:
+        weights = balance * class_weights(class_frequencies, class_weight_exponent, view.logits)
     if view.classes == 2:
         return combo_parts(view, weights=weights, normalise="count", alpha=alpha, smooth=smooth, background=False)
     return combo_parts(view, weights=weights, normalise="weights", alpha=alpha, smooth=smooth, background=True)
@@ -74,7 +76,7 @@ def exponential_logarithmic(
     index = quotient(2 * of.tp + smooth, of.p + (of.t + smooth), positive=smooth > 0)
     depth = -torch.log(index.clamp(1e-12, 1))
     rough = class_mean(safe_power(depth, gamma), of.t, of.units, classes=classes)
-    fine = pixel_mean(safe_power(view.nll, gamma) * by_label(weights, view), view)
+    fine = pixel_mean(power_sum(view.nll, gamma, by_label(weights, view)), view)
     return dice_weight * rough + (1 - dice_weight) * fine
 
 
@@ -89,10 +91,10 @@ def unified_focal(
     Tversky = mean of (1 - TI_f)^(1 - gamma) and 1 - TI_b. Otherwise both exponents hold for every class, as in the
     authors' code (the paper swaps gamma and 1 - gamma there; equal at 0.5).
     """
-    balance = view.logits.new_full((view.classes,), delta)
-    balance[0] = 1 - delta
-    focused = view.flat_labels == 0 if asymmetric else None
-    pixels = focal_term(view.nll, gamma, p=view.p_true, focused=focused) * by_label(balance, view)
+    common = by_label(torch.eye(1, view.classes, dtype=view.logits.dtype, device=view.logits.device)[0], view)
+    balance = delta + (1 - 2 * delta) * common
+    focused = common if asymmetric else None
+    pixels = focal_sum(view.nll, gamma, p=view.p_true, weights=balance, focused=focused)
     of = overlap(view, batch=False, include_background=True)
     error = tversky_error(of, alpha=1 - delta, beta=delta, smooth=smooth)
     sharp = safe_power(error, 1 - gamma)

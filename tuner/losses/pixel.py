@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tuner.losses.function import segmentation_loss
 from tuner.losses.moment import END, Moment
 from tuner.losses.places import on_host
-from tuner.losses.powers import focal_term
+from tuner.losses.powers import focal_sum, focal_term
 from tuner.losses.reductions import by_label, class_weights, pixel_mean
 from tuner.losses.target_maps import target_map
 from tuner.losses.view import View
@@ -156,10 +156,8 @@ def focal(
 
 def weighted_focal(view: View, *, weights: Tensor | None, gamma: float) -> Tensor:
     """Focal loss with given class weights [C]; see `focal`."""
-    value = focal_term(view.nll, gamma, p=view.p_true)
-    if weights is not None:
-        value = value * by_label(weights, view)
-    return pixel_mean(value, view)
+    of_pixel = None if weights is None else by_label(weights, view)
+    return pixel_mean(focal_sum(view.nll, gamma, p=view.p_true, weights=of_pixel), view)
 
 
 def focal_sigmoid(logits: Tensor, target: Tensor, *, ignore_index: int, gamma: float, alpha: float | None) -> Tensor:

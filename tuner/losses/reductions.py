@@ -25,7 +25,7 @@ def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str) -> Tens
 
 
 def pixel_mean(value: Tensor, view: View) -> Tensor:
-    """Average value [B, N], zero on void pixels, over the valid pixels of the batch."""
+    """Average value [B, N], zero on void pixels, or its sum, over the valid pixels of the batch."""
     return value.sum() / (view.n_valid if view.void is not None else view.labels.numel())
 
 

@@ -1,12 +1,13 @@
 """The robust T-loss: a Student-t likelihood that learns how much label noise to tolerate."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from tuner.losses.function import segmentation_loss
-from tuner.losses.overlap_variants import squared_errors
 from tuner.losses.view import View
 
 LEAST = 1e-8
@@ -32,13 +33,16 @@ def robust_t(view: View, *, state: Tolerance, per_pixel: bool) -> Tensor:
     See `student_t`. The paper has one foreground class; more are our extension. `per_pixel` divides by the number of
     pixels, which the paper does not: the value grows with the image, and so would the gradient.
     """
-    missed, false = squared_errors(view)
-    nu = state().to(missed.device)
-    value = student_t((missed + false)[:, 1:], view.counts.sum(1, keepdim=True), nu)
+    of = view.overlap(per_image=True)
+    if of.square is None:
+        raise ValueError("this view was read without squares")
+    # sum (t - p)^2
+    errors = of.square - 2 * of.tp + of.t
+    pixels = view.counts.sum(1, keepdim=True)
+    value = student_t(errors[:, 1:], pixels, state().to(errors.device))
     if per_pixel:
-        value = value / view.counts.sum(1, keepdim=True).clamp_min(1)
-    units = (view.counts.sum(1) > 0).to(value.dtype)
-    return (value.mean(1) * units).sum() / units.sum().clamp_min(1)
+        value = value / pixels.clamp_min(1)
+    return (value.mean(1) * of.units).sum() / of.units.sum().clamp_min(1)
 
 
 def student_t(errors: Tensor, pixels: Tensor, nu: Tensor, *, precision: float = 1.0) -> Tensor:
@@ -51,6 +55,26 @@ def student_t(errors: Tensor, pixels: Tensor, nu: Tensor, *, precision: float = 
     # lnG of a whole image's pixel count has no digits left in float32
     wide = torch.float32 if errors.device.type == "mps" else torch.float64
     s, d, freedom = errors.to(wide), pixels.to(wide), nu.to(wide)
-    half = (freedom + d) / 2
-    volume = torch.lgamma(freedom / 2) - torch.lgamma(half) + d / 2 * torch.log(math.pi * freedom / precision)
-    return (volume + half * torch.log1p(precision * s.clamp_min(0) / freedom)).to(errors.dtype)
+    value: Tensor = StudentT.apply(precision * s.clamp_min(0), d, freedom)  # type: ignore[no-untyped-call]
+    return (value - d / 2 * math.log(precision)).to(errors.dtype)
+
+
+class StudentT(torch.autograd.Function):
+    """-ln of the density at precision 1, with its derivatives by S and nu in closed form: a dozen nodes less."""
+
+    @staticmethod
+    def forward(ctx: Any, s: Tensor, d: Tensor, nu: Tensor) -> Tensor:
+        """Return the value of errors S [B, K] >= 0, dimensions D [B, 1] and a scalar nu."""
+        half = (nu + d) / 2
+        tail = torch.log1p(s / nu)
+        ctx.save_for_backward(s, d, nu, half, tail)
+        return torch.lgamma(nu / 2) - torch.lgamma(half) + d / 2 * torch.log(math.pi * nu) + half * tail
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor]:
+        """Return the gradients of S and nu."""
+        s, d, nu, half, tail = ctx.saved_tensors
+        by_error = half / (nu + s)
+        by_freedom = (torch.digamma(nu / 2) - torch.digamma(half) + tail + d / nu) / 2 - by_error * s / nu
+        return grad * by_error, None, (grad * by_freedom).sum()

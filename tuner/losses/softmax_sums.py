@@ -57,6 +57,9 @@ class SoftmaxSums(torch.autograd.Function):
             pull.add_(g_nll)
         if pull is not None and void is not None:
             pull = pull.masked_fill(void, 0)
+        if g_sums is not None and len(g_sums) > 2 and g_p is None and on_host(p):
+            grad = _quadratic(p, g_sums[1].unsqueeze(-1), 2 * g_sums[2].unsqueeze(-1), places, pull)
+            return grad, None, None, None, None, None, None
         slope, owned = _slope(p, g_p, g_sums)
         if slope is None and pull is None:
             return None, None, None, None, None, None, None
@@ -140,6 +143,24 @@ def _scaled(p: Tensor, by_class: Tensor | None, by_pixel: Tensor, places: Tensor
     for n, image in enumerate(p):
         factor = by_pixel[n] if by_class is None else by_class[n] + by_pixel[n]
         torch.mul(image, factor, out=grad[n])
+        if pull is not None:
+            flat.index_add_(0, places[n], pull[n], alpha=-1)
+    return grad
+
+
+def _quadratic(p: Tensor, by_class: Tensor, twice: Tensor, places: Tensor, pull: Tensor | None) -> Tensor:
+    """Return what `_chained` does for the slope by_class + twice p, both [B, C, 1], on the host."""
+    grad = p.detach() if _spendable() else p.clone()
+    flat = grad.view(-1)
+    linear = bool(by_class.any())
+    squares = torch.empty_like(grad[0])
+    for n, image in enumerate(grad):
+        torch.mul(image, image, out=squares)
+        mean = torch.mm(twice[n].mT, squares).squeeze(0)
+        if linear:
+            mean += torch.mm(by_class[n].mT, image).squeeze(0)
+        factor = mean.neg_() if pull is None else pull[n] - mean
+        image.mul_(by_class[n] + factor if linear else factor).addcmul_(squares, twice[n])
         if pull is not None:
             flat.index_add_(0, places[n], pull[n], alpha=-1)
     return grad
