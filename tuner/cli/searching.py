@@ -236,6 +236,7 @@ def _put_next(name: str, settings: Settings) -> None:
         (f"best {name}{where}", "the best again, in full"),
         (f"export {name}{where} -o best.yaml", "the best configuration as a file"),
         ("train best.yaml -o final", "train it again, with the test cases scored"),
+        (f"report {name}{where} -o report.html", "all of it in one file that opens offline"),
     ):
         output.put(f"  {_program()} {words}   # {what}")
     output.put(f"\nFiles of the trials: {settings.artifacts_place}/{name}")
