@@ -244,7 +244,7 @@ def test_what_the_nodes_tell_is_said_once(tmp_path: Path) -> None:
     assert worker.take({**up, "host": "gpu8"}) == ["worker 0 is up on cuda:0 of gpu8"]
     assert worker.take({**up, "host": "gpu8", "starts": 2}) == ["worker 0 is up again (start 2) on cuda:0 of gpu8"]
     assert worker.take({"waiting": True}) == []  # another bridge has begun to look for it
-    assert worker.take({**up, "age": 3600.0}) == ["worker 0 was found at work on cuda:0 of gpu7"]
+    assert worker.take({**up, "found": True}) == ["worker 0 was found at work on cuda:0 of gpu7"]
     assert worker.exit_code() is None
     assert "another launcher" in worker.take({"left": True})[0]
     assert worker.exit_code() == 0

@@ -31,8 +31,6 @@ STUDY = (
     .replace("slices: 4", "slices: 40")
     + "pruner: {name: none}\n"
 )
-LONG = STUDY.replace("epochs: 12", "epochs: 400")
-"""Outlasts the moment that a second launcher takes to arrive, however quick the machine is."""
 
 
 @pytest.fixture(scope="module")
@@ -232,11 +230,11 @@ def test_a_dead_worker_is_replaced_and_no_log_and_no_process_list_shows_a_passwo
 def test_ctrl_c_gives_the_trials_back_unless_another_launcher_watches(site: Site, store: Store) -> None:
     """Who helps for a while and leaves must not stop the others; the last one takes the workers with him."""
     site.cluster.add(gpus=1)
-    first = site.launch(study=LONG)
+    first = site.launch()
     until(lambda: running(store), site)
     before = pids(store)
     second = site.launch("resume", "tiny")
-    until(lambda: "was found at work" in site.said() or site.said().count("worker 0 is up") == 2, site)
+    until(lambda: "was found at work" in site.said(), site)
 
     second.send_signal(signal.SIGINT)
     assert second.wait(90) == 130, site.said()
@@ -249,7 +247,7 @@ def test_ctrl_c_gives_the_trials_back_unless_another_launcher_watches(site: Site
     until(lambda: site.cluster.actors() == 0, site, 60)
     counts = store.status("tiny")["trials"]
     assert counts["running"] == 0
-    assert counts["waiting"] + counts["complete"] + counts["pruned"] == 5
+    assert counts["waiting"] + counts["complete"] == 5
     assert store.workers("tiny") == []
 
 

@@ -14,8 +14,6 @@ from tuner.launch.ray_wire import Event, Wire
 logger = logging.getLogger(__name__)
 
 _RETRY_S = (1.0, 5.0, 15.0, 30.0)
-FOUND_S = 15.0
-"""An actor that is older than that when it first answers was there before."""
 WAITS_S = 20.0
 """Seconds for which a worker may wait for room before the user is told."""
 
@@ -217,7 +215,7 @@ class RayWorker:
         starts = self._state.get("starts", 0)
         if not starts or self.waiting or self._state["code"] is not None:
             return []
-        if before["waiting"] and self._state.get("age", 0.0) > FOUND_S:
+        if before["waiting"] and state.get("found"):
             return [f"worker {slot} was found at work on {self.place}"]
         if before["waiting"] or before.get("starts") != starts:
             return [f"worker {slot} is up{f' again (start {starts})' if starts > 1 else ''} on {self.place}"]

@@ -82,14 +82,15 @@ class Slot:
                 return True
             self.tell(waiting=False, code=-9, words=f"was lost: {reason(error)}", tail="", gave_up=False)
             return False
-        if state["code"] is not None and self._is_of_before(state["age"]):
+        found = self._is_of_before(state["age"])
+        if state["code"] is not None and found:
             time.sleep(_TICK_S)
             self._find()
             return True
         self._seen = True
         if state["revision"] != self.revision:
             self.revision, self.waiting = state["revision"], False
-            self.tell(waiting=False, **state)
+            self.tell(waiting=False, found=found, **state)
         if state["code"] is not None:
             return False
         self.asked = self.handle.watch.remote(self._launcher, self.revision)
@@ -101,7 +102,7 @@ class Slot:
         self.asked = self.handle.watch.remote(self._launcher, self.revision)
 
     def _is_of_before(self, age: float) -> bool:
-        """Whether what was found under the name was there before: its worker has ended, and it is about to leave."""
+        """Whether what first answers under the name was there before it was asked for."""
         return not self._seen and age > time.monotonic() - self._found
 
     def _lose_sight(self) -> None:
