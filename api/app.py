@@ -6,13 +6,13 @@ from starlette.middleware.gzip import GZipMiddleware
 
 import tuner
 from api import openapi, problems, static_files
-from api.guard import Guard
+from api.config import Service, ServiceSettings
+from api.http_cache import Recent, Remembered
 from api.pages import every
-from api.remembered import Recent, Remembered
-from api.routes import catalogue, figures, health, studies, trials
-from api.service import Service, ServiceSettings
-from tuner.mirror import artifacts_of
-from tuner.store.store import Store
+from api.routes import catalog, figures, health, studies, trials
+from api.security import Guard
+from tuner.artifacts.mirror import artifacts_of
+from tuner.storage.storage import Store
 
 DESCRIPTION = """\
 Hyperparameter search for segmentation losses. Every `GET` of a study, trial or figure carries an `ETag`; sent back as
@@ -49,7 +49,7 @@ def create_app(store: Store, config: ServiceSettings) -> FastAPI:
     app.state.recent = Recent()
     problems.install(app)
     versioned = APIRouter(prefix="/api/v1")
-    for module in (studies, trials, figures, catalogue):
+    for module in (studies, trials, figures, catalog):
         versioned.include_router(module.router)
     app.include_router(versioned)
     app.include_router(health.router)

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tuner.errors import RunError
-from tuner.launch.base import Order, log_path
-from tuner.launch.crew import Crew
+from tuner.launch.launcher import Order, log_path
 from tuner.launch.local import LocalWorker, worker_environment
 from tuner.launch.machine import threads_each
+from tuner.launch.supervisor import Crew
 from tuner.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from api.predictions import drawn
-from api.service import Service
+from api.config import Service
+from api.prediction_service import drawn
+from tuner.data.arrays import open_validation
 from tuner.data.cache import MANIFEST, read_manifest
-from tuner.data.catalogue import DATASETS, DatasetEntry
-from tuner.data.halves import open_validation
+from tuner.data.catalogue import DATASETS
+from tuner.data.entry import DatasetEntry
 from tuner.errors import DataError, NotFoundError
 
 CLASSES_BY_FILES = "The files decide which classes there are; what was prepared on this machine names its own."

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
 
-from api.deps import unless_matches
+from api.dependencies import unless_matches
 from tuner.errors import NotFoundError
 
 FOLDER = Path(__file__).resolve().parent / "static"

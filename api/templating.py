@@ -14,9 +14,9 @@ from markupsafe import Markup, escape
 import tuner
 from api import static_files
 from api.charts import CHARTS
-from api.deps import tag_of, unless_matches
-from tuner.analysis import family_of
-from tuner.figures.numbers import label
+from api.dependencies import tag_of, unless_matches
+from tuner.analysis.leaderboard import family_of
+from tuner.figures.data import label
 
 POLL = "x-poll"
 """Header of the polls of open pages."""

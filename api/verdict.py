@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.analysis import noise
-from tuner.figures.numbers import LossNumbers
+from tuner.analysis.leaderboard import noise
+from tuner.figures.data import LossNumbers
 
 CLEAR = 2.0
 """A lead counts when it is this many times the noise."""

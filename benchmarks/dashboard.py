@@ -28,9 +28,9 @@ from sqlalchemy import create_engine, insert
 
 from tests.api import demo
 from tuner.settings import normalise_url
-from tuner.store import optuna_tables, tables
-from tuner.store.optuna_tables import distribution_json, internal_value, value_rows
-from tuner.store.store import Store
+from tuner.storage import optuna_schema, schema
+from tuner.storage.optuna_schema import distribution_json, internal_value, value_rows
+from tuner.storage.storage import Store
 
 NAME = "large"
 ROUNDS = 15
@@ -69,14 +69,14 @@ def fill(url: str, trials: int, epochs: int) -> None:
     distributions = {d.name: (d, distribution_json(d)) for d in spec.space}
     with engine.begin() as connection:
         last: int = (
-            connection.scalar(optuna_tables.trials.select().with_only_columns(optuna_tables.trials.c.trial_id)) or 0
+            connection.scalar(optuna_schema.trials.select().with_only_columns(optuna_schema.trials.c.trial_id)) or 0
         )
         connection.execute(
-            tables.studies.update().values(total=trials, finished=trials, revision=trials, timeout_s=None)
+            schema.studies.update().values(total=trials, finished=trials, revision=trials, timeout_s=None)
         )
-        connection.execute(tables.attempts.delete())
-        connection.execute(optuna_tables.trial_system_attributes.delete())
-        connection.execute(optuna_tables.trials.delete())
+        connection.execute(schema.attempts.delete())
+        connection.execute(optuna_schema.trial_system_attributes.delete())
+        connection.execute(optuna_schema.trials.delete())
         rows: dict[Any, list[dict[str, Any]]] = {}
         for number in range(trials):
             _add(rows, record.study_id, last + number + 1, number, spec.space, distributions, epochs, begin, dice)
@@ -109,14 +109,14 @@ def _add(rows: dict[Any, list[dict[str, Any]]], study_id: int, trial_id: int, nu
     value = best.value if state == "COMPLETE" else None
     ended = start + timedelta(seconds=40)
     row = {"trial_id": trial_id, "number": number, "study_id": study_id, "state": state}
-    put(optuna_tables.trials, row | {"datetime_start": start, "datetime_complete": ended})
+    put(optuna_schema.trials, row | {"datetime_start": start, "datetime_complete": ended})
     for name, given in params.items():
         dimension, written = distributions[name]
         row = {"trial_id": trial_id, "param_name": name, "param_value": internal_value(dimension, given)}
-        put(optuna_tables.trial_params, row | {"distribution_json": written})
+        put(optuna_schema.trial_params, row | {"distribution_json": written})
     if value is not None:
-        rows.setdefault(optuna_tables.trial_values, []).extend(value_rows(trial_id, (value,)))
-    put(tables.attempts, {
+        rows.setdefault(optuna_schema.trial_values, []).extend(value_rows(trial_id, (value,)))
+    put(schema.attempts, {
         "trial_id": trial_id, "study_id": study_id, "number": number, "slot": number, "attempt": 1, "lost": 0,
         "urgency": 2, "alone": False, "branch": params["loss"], "params": params, "filled": True,
         "worker_id": f"worker{number % 4}", "claimed_at": seconds, "finished_at": seconds + 40,
@@ -128,12 +128,12 @@ def _add(rows: dict[Any, list[dict[str, Any]]], study_id: int, trial_id: int, nu
     so_far = 0.0
     for point in curve:
         so_far = max(so_far, point.value or 0.0)
-        put(tables.epochs, {
+        put(schema.epochs, {
             "trial_id": trial_id, "study_id": study_id, "epoch": point.epoch, "branch": params["loss"], "bracket": 0,
             "value": point.value, "best": so_far, "metrics": dict(point.metrics), "per_class": dict(point.per_class),
             "train_loss": point.train_loss, "lr": point.lr, "seconds": point.seconds, "at": seconds + 2 * point.epoch,
         })  # fmt: skip
-        put(optuna_tables.trial_intermediate_values, {
+        put(optuna_schema.trial_intermediate_values, {
             "trial_id": trial_id, "step": point.epoch, "intermediate_value": point.value,
             "intermediate_value_type": "FINITE",
         })  # fmt: skip
@@ -203,7 +203,7 @@ def counted_anew(url: str, port: int, pid: int, rounds: int = ROUNDS) -> dict[st
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=300) as client:
         for turn in range(rounds):
             with engine.begin() as connection:
-                connection.execute(tables.studies.update().values(revision=tables.studies.c.revision + 1))
+                connection.execute(schema.studies.update().values(revision=schema.studies.c.revision + 1))
             asked = first_bytes(client, f"/studies/{NAME}?anew={turn}", {})
             waits.append(asked[0])
     engine.dispose()

@@ -137,11 +137,11 @@ def run_ours(args: argparse.Namespace) -> None:
     """One worker: take the next configuration that nobody has taken, train it, until none is left."""
     from tuner.data.augment import Augment
     from tuner.data.augmentation import complete_augmentation
-    from tuner.training import run
+    from tuner.training import loop
     from tuner.training.trainer import train
 
     options = complete_augmentation(AUGMENTATION)
-    run.build_augment = lambda config, data: Augment(options, data.ignore_index)
+    loop.build_augment = lambda config, data: Augment(options, data.ignore_index)
     configs = json.loads((args.folder / "configs.json").read_text())
     data = None
     for number in claims(args.folder, len(configs)):
@@ -163,7 +163,7 @@ def claims(folder: Path, count: int) -> Iterator[int]:
 
 def translated(config: dict[str, Any], args: argparse.Namespace) -> Any:
     """Say a configuration of the naive script in our words."""
-    from tuner.config import load_config
+    from tuner.config.trial import load_config
 
     name, lr = config["loss"], config["lr"]
     loss: dict[str, Any] = {
@@ -191,7 +191,7 @@ def translated(config: dict[str, Any], args: argparse.Namespace) -> Any:
 
 
 def prepared(config: Any, args: argparse.Namespace) -> Any:
-    from tuner.data.prepared import prepare
+    from tuner.data.preparation import prepare
 
     return prepare(config.dataset, data_root=args.data_root, cache=args.folder / "cache", seed=0)
 
@@ -201,11 +201,11 @@ def scores(args: argparse.Namespace, configs: list[dict[str, Any]]) -> list[dict
     import torch
     from monai.networks.nets import UNet
 
-    from tuner.data.prepared import test_cases
-    from tuner.metrics.score import mean_scores, score_case
+    from tuner.data.preparation import test_cases
+    from tuner.metrics.scoring import mean_scores, score_case
+    from tuner.training.components import build_trial
     from tuner.training.final import predict_case
     from tuner.training.inference import Geometry
-    from tuner.training.trial import build_trial
 
     theirs = torch.load(args.folder / "naive.pt", weights_only=True)
     images = naive_inputs(args)

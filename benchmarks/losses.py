@@ -32,12 +32,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from tuner.label_maps import MAPS
+from tuner.losses.batch import read_view
 from tuner.losses.build import SegmentationLoss, Term, build_loss
-from tuner.losses.catalogue import LOSSES
+from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.moment import END
 from tuner.losses.target_maps import target_map
-from tuner.losses.view import read_view
-from tuner.maps import MAPS
 
 SHAPES = ((4, 9, 224, 224), (2, 19, 256, 512))
 VOID = 255

@@ -21,7 +21,7 @@ import httpx
 from benchmarks.dashboard import cpu_seconds, fill, free_port, served
 from tests.api import demo
 from tests.store.examples import completed
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 EVERY_S = 5.0
 FIGURES_EVERY_S = 15.0

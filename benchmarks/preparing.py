@@ -25,7 +25,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from tuner.data.synapse_split import OFFICIAL_TEST, OFFICIAL_TRAIN
+from tuner.data.datasets.synapse_split import OFFICIAL_TEST, OFFICIAL_TRAIN
 
 WIDTH, HEIGHT = 2048, 1024
 CITIES = 18
@@ -120,7 +120,7 @@ def prepare_cities(samples: Path, work: Path, images: int, size: int) -> None:
 def prepare_cache(section: dict[str, object], root: Path, cache: Path) -> None:
     """Prepare as `launch` does, killed at a half of the samples, and again."""
     code = (
-        "import sys; from pathlib import Path; from tuner.data.prepared import prepare\n"
+        "import sys; from pathlib import Path; from tuner.data.preparation import prepare\n"
         "def told(what, done, total):\n"
         "    if done * 20 % total < 20 or done == total:\n"
         "        print(what, 100 * done // total, file=sys.stderr, flush=True)\n"

@@ -28,20 +28,20 @@ from typing import Any
 
 import optuna
 from sqlalchemy import Engine, event
+from storage_history import Earlier, earlier_trials, fill_optuna, fill_ours, simulated_curve
+
+from tests.postgres import Server, running_server
+from tuner.config.study import find_study_file, load_spec
+from tuner.search.pruners import make_pruner
+from tuner.search.sampler import Searcher
+from tuner.search.space import SearchSpace
+from tuner.storage.records import EpochRow, NewStudy, Outcome
+from tuner.storage.states import State
+from tuner.storage.storage import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from storage_history import Earlier, earlier_trials, fill_optuna, fill_ours, simulated_curve  # noqa: E402
-
-from tests.postgres import Server, running_server  # noqa: E402
-from tuner.search.pruners import make_pruner  # noqa: E402
-from tuner.search.searcher import Searcher  # noqa: E402
-from tuner.search.space import SearchSpace  # noqa: E402
-from tuner.spec import find_study_file, load_spec  # noqa: E402
-from tuner.store.records import EpochRow, NewStudy, Outcome  # noqa: E402
-from tuner.store.states import State  # noqa: E402
-from tuner.store.store import Store  # noqa: E402
 
 EPOCHS = 20
 OBJECTIVES = ({"metric": "dice", "direction": "maximize"},)

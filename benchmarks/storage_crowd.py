@@ -22,22 +22,17 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import event
+from storage_workers import cpu_of, numbers
+
+from tests.postgres import Server, running_server
+from tests.store.examples import SPACE, epoch, new_study, point
+from tuner.storage.engine import OF_A_WORKER
+from tuner.storage.storage import BEAT_S, Store
+from tuner.worker.worker import LOOK_AT_LEAST_S
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from storage_workers import cpu_of, numbers  # noqa: E402
-
-from tests.postgres import Server, running_server  # noqa: E402
-from tests.store.examples import (  # noqa: E402
-    SPACE,
-    epoch,
-    new_study,
-    point,
-)
-from tuner.store.database import OF_A_WORKER  # noqa: E402
-from tuner.store.store import BEAT_S, Store  # noqa: E402
-from tuner.worker import LOOK_AT_LEAST_S  # noqa: E402
 
 PROCESSES = 4
 SIZES = ("statements a second", "server CPU, cores", "connections", "longest answer, ms")

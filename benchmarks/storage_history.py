@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
 from tuner.registry import Scalar
-from tuner.search.searcher import Searcher
+from tuner.search.sampler import Searcher
 from tuner.search.space import SearchSpace
-from tuner.store import optuna_tables, tables
-from tuner.store.optuna_tables import attribute_rows, param_rows, report_row, value_rows
+from tuner.storage import optuna_schema, schema
+from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
 
 CHUNK = 500
 FEASIBLE = {"memory": -1.0, "finite": -1.0}
@@ -46,7 +46,7 @@ def fill_optuna(engine: Engine, study_id: int, space: SearchSpace, earlier: Sequ
     done = {"study_id": study_id, "state": "COMPLETE", "datetime_start": now, "datetime_complete": now}
     with engine.begin() as connection:
         rows = [{"number": i} | done for i in range(len(earlier))]
-        _insert(connection, optuna_tables.trials, rows)
+        _insert(connection, optuna_schema.trials, rows)
         for trial_id, trial in zip(_ids(connection, study_id), earlier, strict=True):
             pending = _Pending.of(trial_id, space, trial)
             pending.reports = [report_row(trial_id, e, value) for e, value in enumerate(trial.curve, start=1)]
@@ -56,7 +56,7 @@ def fill_optuna(engine: Engine, study_id: int, space: SearchSpace, earlier: Sequ
 
 def fill_ours(engine: Engine, study_id: int, space: SearchSpace, earlier: Sequence[Earlier]) -> None:
     """Turn the first waiting trials of a study of ours into finished ones, as `report` and `finish` leave them."""
-    trials, attempts = optuna_tables.trials, tables.attempts
+    trials, attempts = optuna_schema.trials, schema.attempts
     now = datetime.now(UTC).replace(tzinfo=None)
     with engine.begin() as connection:
         ids = _ids(connection, study_id)[: len(earlier)]
@@ -70,10 +70,10 @@ def fill_ours(engine: Engine, study_id: int, space: SearchSpace, earlier: Sequen
             pending.reports = [report_row(trial_id, len(trial.curve), trial.curve[-1])]
             pending.write(connection)
             connection.execute(update(attempts).where(attempts.c.trial_id == trial_id).values(**_attempt(index, trial)))
-            connection.execute(insert(tables.epochs), list(_epochs(study_id, trial_id, trial)))
+            connection.execute(insert(schema.epochs), list(_epochs(study_id, trial_id, trial)))
         connection.execute(
-            update(tables.studies)
-            .where(tables.studies.c.study_id == study_id)
+            update(schema.studies)
+            .where(schema.studies.c.study_id == study_id)
             .values(finished=len(earlier), revision=len(earlier) + 1)
         )
     _analyze(engine)
@@ -81,9 +81,9 @@ def fill_ours(engine: Engine, study_id: int, space: SearchSpace, earlier: Sequen
 
 def abandon_ours(url: str, space: SearchSpace, points: Sequence[Earlier], *, silent: bool) -> None:
     """Turn the first waiting trials of a study of ours into ones that a dead worker holds, just now or long ago."""
-    from tuner.store.store import Store
+    from tuner.storage.storage import Store
 
-    trials, attempts, studies = optuna_tables.trials, tables.attempts, tables.studies
+    trials, attempts, studies = optuna_schema.trials, schema.attempts, schema.studies
     began = time.time() - (3600 if silent else 0)
     with Store.open(url) as store:
         engine, study_id = store._database.writer, store.study("bench").study_id
@@ -93,7 +93,7 @@ def abandon_ours(url: str, space: SearchSpace, points: Sequence[Earlier], *, sil
             )
             ids = connection.scalars(waiting.order_by(attempts.c.slot).limit(len(points))).all()
             for trial_id, trial in zip(ids, points, strict=True):
-                connection.execute(insert(optuna_tables.trial_params), param_rows(trial_id, space, trial.params))
+                connection.execute(insert(optuna_schema.trial_params), param_rows(trial_id, space, trial.params))
                 held = {"params": trial.params, "filled": True, "empty": False, "branch": trial.params.get("loss")}
                 held |= {"worker_id": "gone", "claimed_at": began}
                 connection.execute(update(attempts).where(attempts.c.trial_id == trial_id).values(**held))
@@ -112,9 +112,9 @@ def abandon_plain(url: str, space: SearchSpace, points: Sequence[Earlier]) -> No
     with storage.engine.begin() as connection:
         now = datetime.now(UTC).replace(tzinfo=None)
         running = {"study_id": study_id, "state": "RUNNING", "datetime_start": now}
-        _insert(connection, optuna_tables.trials, [{"number": number + i} | running for i in range(len(points))])
+        _insert(connection, optuna_schema.trials, [{"number": number + i} | running for i in range(len(points))])
         for trial_id, trial in zip(_ids(connection, study_id)[number:], points, strict=True):
-            connection.execute(insert(optuna_tables.trial_params), param_rows(trial_id, space, trial.params))
+            connection.execute(insert(optuna_schema.trial_params), param_rows(trial_id, space, trial.params))
     _analyze(storage.engine)
     storage.remove_session()
     storage.engine.dispose()
@@ -138,10 +138,10 @@ class _Pending:
         )
 
     def write(self, connection: Connection) -> None:
-        connection.execute(insert(optuna_tables.trial_params), self.params)
-        connection.execute(insert(optuna_tables.trial_values), self.values)
-        connection.execute(insert(optuna_tables.trial_system_attributes), self.attributes)
-        connection.execute(insert(optuna_tables.trial_intermediate_values), self.reports)
+        connection.execute(insert(optuna_schema.trial_params), self.params)
+        connection.execute(insert(optuna_schema.trial_values), self.values)
+        connection.execute(insert(optuna_schema.trial_system_attributes), self.attributes)
+        connection.execute(insert(optuna_schema.trial_intermediate_values), self.reports)
 
 
 def _attempt(index: int, trial: Earlier) -> dict[str, Any]:
@@ -185,8 +185,8 @@ def _epochs(study_id: int, trial_id: int, trial: Earlier) -> Iterator[dict[str, 
 
 
 def _ids(connection: Connection, study_id: int) -> list[int]:
-    trials = optuna_tables.trials.c
-    query = optuna_tables.trials.select().where(trials.study_id == study_id).order_by(trials.number)
+    trials = optuna_schema.trials.c
+    query = optuna_schema.trials.select().where(trials.study_id == study_id).order_by(trials.number)
     return [row.trial_id for row in connection.execute(query)]
 
 

@@ -27,12 +27,8 @@ from typing import Any
 
 import optuna
 import psycopg
-
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
-
-from storage import EPOCHS, Ours, make_ours, make_plain, plain_study, suggest  # noqa: E402
-from storage_history import (  # noqa: E402
+from storage import EPOCHS, Ours, make_ours, make_plain, plain_study, suggest
+from storage_history import (
     Earlier,
     abandon_ours,
     abandon_plain,
@@ -40,9 +36,13 @@ from storage_history import (  # noqa: E402
     simulated_curve,
 )
 
-from tests.postgres import Server, running_server  # noqa: E402
-from tuner.search.space import SearchSpace  # noqa: E402
-from tuner.spec import find_study_file, load_spec  # noqa: E402
+from tests.postgres import Server, running_server
+from tuner.config.study import find_study_file, load_spec
+from tuner.search.space import SearchSpace
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+
 
 Work = Callable[[int], Callable[["Curves"], None]]
 """Makes the worker of a number; when it is called, it runs trials on the curves that it gets."""

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tuner.analysis import best_default, caveats, families, leaderboard, noise, remaining_seconds
+from tuner.analysis.leaderboard import best_default, caveats, families, leaderboard, noise, remaining_seconds
 from tuner.search.space import Dimension, SearchSpace
 
 DICE = {"metric": "dice", "direction": "maximize"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tuner.artifacts import Artifacts
+from tuner.artifacts.local import Artifacts
 from tuner.errors import NotFoundError, RunError
 
 

@@ -7,10 +7,10 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.test_remote import Flaky
-from tuner import remote as remote_module
+from tuner.artifacts import remote as remote_module
+from tuner.artifacts.mirror import MirroredArtifacts
+from tuner.artifacts.remote import Remote
 from tuner.errors import NotFoundError, UnreachableError
-from tuner.mirror import MirroredArtifacts
-from tuner.remote import Remote
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def test_the_wheel_holds_study_files_and_migrations(tmp_path: Path) -> None:
     subprocess.run(build, check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
 
-    for name in ("tuner/studies/phantom.yaml", "tuner/studies/synapse.yaml", "tuner/cli/app.py", "tuner/__main__.py"):
+    for name in ("tuner/studies/phantom.yaml", "tuner/studies/synapse.yaml", "tuner/cli/main.py", "tuner/__main__.py"):
         assert name in names
     assert any(name.startswith("tuner/store/migrations/versions/v") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tuner.predictions import MISSED, Truth, shown
+from tuner.analysis.predictions import Truth, shown
+from tuner.colors import MISSED
 
 IMAGES = np.arange(4 * 6, dtype=np.float32).reshape(4, 1, 2, 3)
 LABELS = np.arange(4 * 6, dtype=np.uint8).reshape(4, 2, 3)

@@ -8,9 +8,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from tuner import remote as module
+from tuner.artifacts import remote as module
+from tuner.artifacts.remote import Remote, check_protocol, shown
 from tuner.errors import DiskFullError, SpecError, UnreachableError
-from tuner.remote import Remote, check_protocol, shown
 from tuner.settings import Settings
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from tuner.config.overrides import seconds
+from tuner.config.study import StudySpec, find_study_file, load_spec, shipped_studies
+from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml, read_yaml
 from tuner.errors import SpecError, TunerError, UnknownNameError
-from tuner.losses.catalogue import LOSSES
-from tuner.overrides import seconds
+from tuner.losses.catalog.registry import LOSSES
 from tuner.registry import defaults
-from tuner.spec import StudySpec, find_study_file, load_spec, shipped_studies
-from tuner.yaml_file import YamlDocument, dump_yaml, parse_yaml, read_yaml
 
 ORGANS = """
 name: organs
@@ -323,6 +323,7 @@ def test_the_defaults_of_the_queue_take_the_files_own_values() -> None:
 
 def test_reading_a_study_file_imports_neither_optuna_nor_torch() -> None:
     """The command line and the service read study files; they must not wait for what they do not use."""
-    code = "import sys, tuner.spec; print([m for m in ('optuna', 'torch', 'monai', 'sqlalchemy') if m in sys.modules])"
+    heavy = "('optuna', 'torch', 'monai', 'sqlalchemy')"
+    code = f"import sys, tuner.config.study; print([m for m in {heavy} if m in sys.modules])"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

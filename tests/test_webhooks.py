@@ -17,11 +17,11 @@ from tests.cli.shell import STUDY, run_apart
 from tests.store.conftest import *  # noqa: F403 (fixtures that ask for each other)
 from tests.store.examples import claimed, completed, new_study, pruned, run_all
 from tests.worker.studies import create, entry, settings, tiny, work
-from tuner import announcing, webhooks
+from tuner import notifications, webhooks
 from tuner.errors import RequestError
 from tuner.settings import Settings
-from tuner.store import notices
-from tuner.store.store import Store
+from tuner.storage import notifications as notices
+from tuner.storage.storage import Store
 
 
 class Receiver(ThreadingHTTPServer):
@@ -174,7 +174,7 @@ def test_nobody_waits_for_a_receiver_that_hangs(
     with Store.open(sqlite_url, create=True) as store:
         store.create_study(new_study(trials=1))
         run_all(store, store.study("organs").study_id, [0.5])
-        announcer = announcing.Announcer(store, sender := webhooks.Sender(receiver.url))
+        announcer = notifications.Announcer(store, sender := webhooks.Sender(receiver.url))
         begun = time.monotonic()
         announcer.after_trial("organs", 0)
         assert time.monotonic() - begun < 1
@@ -186,14 +186,14 @@ def test_a_watcher_tells_what_changes_and_not_what_was_so_before(
     url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that starts does not announce last year's studies; a study that nobody works on is missed by it."""
-    monkeypatch.setattr(announcing, "LOOK_S", 0.05)
-    monkeypatch.setattr(announcing, "STALLED_FOR_S", 0.1)
+    monkeypatch.setattr(notifications, "LOOK_S", 0.05)
+    monkeypatch.setattr(notifications, "STALLED_FOR_S", 0.1)
     with Store.open(url) as store:
         store.create_study(new_study("old", trials=1))
         run_all(store, store.study("old").study_id, [0.9])
         store.create_study(new_study("organs", trials=3))
         study_id = store.study("organs").study_id
-        with announcing.watching(store, told(receiver)):
+        with notifications.watching(store, told(receiver)):
             run_all(store, study_id, [0.5])  # and then nobody is there
             wait_for(receiver, 2)
             run_all(store, study_id, [0.4])
@@ -201,8 +201,8 @@ def test_a_watcher_tells_what_changes_and_not_what_was_so_before(
             wait_for(receiver, 3)
         assert sorted(receiver.events) == ["done", "new_best", "stalled"]
         assert {json.loads(body)["study"] for _, body in receiver.got} == {"organs"}
-        monkeypatch.setattr(announcing, "STALLED_FOR_S", 1000.0)
-        with announcing.watching(store, told(receiver)):
+        monkeypatch.setattr(notifications, "STALLED_FOR_S", 1000.0)
+        with notifications.watching(store, told(receiver)):
             store.raise_budget("organs", 4)
             store.finish(claimed(store, study_id), completed(0.1))
             wait_for(receiver, 4)
@@ -222,9 +222,9 @@ def test_what_is_no_address_is_refused_without_repeating_it(address: str) -> Non
 def test_without_an_address_there_is_no_thread(sqlite_url: str) -> None:
     """Who announces nothing pays nothing."""
     before = threading.active_count()
-    with Store.open(sqlite_url, create=True) as store, announcing.watching(store, Settings.resolve({})):
+    with Store.open(sqlite_url, create=True) as store, notifications.watching(store, Settings.resolve({})):
         assert threading.active_count() == before
-        assert announcing.make_announcer(store, Settings.resolve({})) is None
+        assert notifications.make_announcer(store, Settings.resolve({})) is None
 
 
 @pytest.mark.slow

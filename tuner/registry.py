@@ -171,7 +171,7 @@ def defaults(row: Row) -> dict[str, Scalar]:
 
 
 def load(path: str) -> Any:
-    """Import `"package.module:attribute"` of our own code (never a user's: see `tuner.training.entry`)."""
+    """Import `"package.module:attribute"` of our own code (never a user's: see `tuner.training.custom`)."""
     module, _, attribute = path.partition(":")
     return getattr(import_module(module), attribute)
 

@@ -5,15 +5,15 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.deps import FiguresDep, ServiceDep, StudyName
-from api.drawing import Drawing
+from api.config import Service
+from api.dependencies import FiguresDep, ServiceDep, StudyName
+from api.figure_service import Drawing
 from api.pages.trial import column_context
 from api.routes.figures import csv_answer
-from api.service import Service
 from api.templating import page
 from tuner.errors import SpecError
-from tuner.figures.numbers import label
-from tuner.store.reading_figures import FigureReading
+from tuner.figures.data import label
+from tuner.storage.dashboard_queries import FigureReading
 
 router = APIRouter()
 

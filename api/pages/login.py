@@ -5,8 +5,8 @@ from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.deps import ServiceDep
-from api.guard import COOKIE
+from api.dependencies import ServiceDep
+from api.security import COOKIE
 from api.templating import render
 
 router = APIRouter()

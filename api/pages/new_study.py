@@ -6,18 +6,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import FiguresDep, ServiceDep
-from api.specs import read_posted_text, store_study
+from api.dependencies import FiguresDep, ServiceDep
+from api.study_files import read_posted_text, store_study
 from api.templating import page
-from tuner.config import TrainConfig
+from tuner.config.study import StudySpec
+from tuner.config.train_section import TrainConfig
+from tuner.config.yaml_reader import dump_yaml
 from tuner.data.catalogue import DATASETS
 from tuner.errors import SpecError, TunerError
-from tuner.losses.catalogue import FAMILIES, LOSSES, competing_name
-from tuner.metrics.catalogue import METRICS
+from tuner.losses.catalog.registry import FAMILIES, LOSSES, competing_name
+from tuner.metrics.catalog import METRICS
 from tuner.models.catalogue import MODELS
-from tuner.search.catalogue import PRUNERS, SAMPLERS
-from tuner.spec import StudySpec
-from tuner.yaml_file import dump_yaml
+from tuner.search.catalog import PRUNERS, SAMPLERS
 
 router = APIRouter()
 

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.deps import LARGEST, ServiceDep, StudyName, TrialNumber, tag_of, unless_matches
-from api.predictions import Predictions
+from api.dependencies import LARGEST, ServiceDep, StudyName, TrialNumber, tag_of, unless_matches
+from api.prediction_service import Predictions
 
 router = APIRouter()
 

@@ -5,20 +5,20 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.deps import FiguresDep, Offset, ServiceDep, StudyName
-from api.drawing import Drawing
+from api.config import Service
+from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
+from api.figure_service import Drawing
+from api.leaderboard_view import Standing
 from api.routes.figures import written_csv
 from api.schemas import Order, Sort, State
-from api.service import Service
-from api.specs import stored_spec, written_spec
-from api.standing import Standing
+from api.study_files import stored_spec, written_spec
 from api.templating import page, render
 from api.verdict import Verdict, judge
 from tuner.errors import ConflictError, TunerError
-from tuner.figures.numbers import LossNumbers, label
-from tuner.store.reading_figures import FigureReading
-from tuner.store.records import StudyRecord
-from tuner.store.rows import AnyRow
+from tuner.figures.data import LossNumbers, label
+from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.records import StudyRecord
+from tuner.storage.rows import AnyRow
 
 router = APIRouter()
 

@@ -5,19 +5,19 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.deps import FiguresDep, ServiceDep, StudyName, TrialNumber
+from api.config import Service
+from api.dependencies import FiguresDep, ServiceDep, StudyName, TrialNumber
 from api.pages.study import full_configuration
-from api.predictions import Predictions, confusion, tail, worst_cases
+from api.prediction_service import Predictions, confusion, tail, worst_cases
 from api.routes.figures import csv_answer
 from api.routes.trials import artifact_url
-from api.service import Service
-from api.specs import stored_spec
+from api.study_files import stored_spec
 from api.templating import page
-from tuner.figures.numbers import axis_of, label
+from tuner.config.yaml_reader import dump_yaml
+from tuner.figures.data import axis_of, label
 from tuner.registry import Scalar
-from tuner.store.reading_figures import FigureReading
-from tuner.store.records import StudyRecord
-from tuner.yaml_file import dump_yaml
+from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.records import StudyRecord
 
 router = APIRouter()
 

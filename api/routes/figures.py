@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.deps import FiguresDep, ServiceDep, StudyName, StudyTag, tagged
-from api.drawing import Drawing, Wish
-from api.remembered import Remembered
-from api.routes.errors import READ, content
+from api.dependencies import FiguresDep, ServiceDep, StudyName, StudyTag, tagged
+from api.errors import READ, content
+from api.figure_service import Drawing, Wish
+from api.http_cache import Remembered
 from api.schemas import Figure, FigureFormat, FigureName, Table
 from tuner import figures as drawing
 

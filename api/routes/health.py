@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Response
 
-from api.deps import ServiceDep
-from api.routes.errors import content, errors
+from api.dependencies import ServiceDep
+from api.errors import content, errors
 from api.schemas import Health
 
 router = APIRouter(tags=["operations"], responses=errors())

@@ -6,13 +6,24 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from api.deps import LARGEST, FiguresDep, Limit, Offset, ServiceDep, StudyName, StudyTag, tag_of, tagged, unless_matches
-from api.remembered import Remembered
-from api.routes.errors import READ, WRITE, content, errors
+from api.dependencies import (
+    LARGEST,
+    FiguresDep,
+    Limit,
+    Offset,
+    ServiceDep,
+    StudyName,
+    StudyTag,
+    tag_of,
+    tagged,
+    unless_matches,
+)
+from api.errors import READ, WRITE, content, errors
+from api.http_cache import Remembered
 from api.schemas import BestDetail, ExportFormat, Resume, Study, StudyFile
-from api.specs import MOST_TRIALS, configuration, read_posted, store_study
+from api.study_files import MOST_TRIALS, configuration, read_posted, store_study
+from tuner.analysis.export import export_trial, render
 from tuner.errors import ConflictError, NotFoundError, SpecError
-from tuner.export import export_trial, render
 
 router = APIRouter(tags=["studies"])
 

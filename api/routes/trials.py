@@ -8,8 +8,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import StreamingResponse
 
-from api.deps import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber, tagged
-from api.routes.errors import READ, WRITE, content, errors
+from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber, tagged
+from api.errors import READ, WRITE, content, errors
 from api.schemas import Created, Enqueue, Order, Sort, State, Trial, TrialDetail, TrialPage
 from tuner.errors import NotFoundError
 

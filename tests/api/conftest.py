@@ -13,10 +13,10 @@ import pytest
 import uvicorn
 
 from api.app import create_app
-from api.service import ServiceSettings
+from api.config import ServiceSettings
 from tests.api import demo
 from tuner.settings import Settings
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 
 def settings_in(folder: Path, token: str | None = None) -> Settings:

@@ -13,15 +13,15 @@ import numpy as np
 from PIL import Image
 from sqlalchemy import create_engine, text
 
-from tuner.artifacts import Artifacts
-from tuner.data.prepared import PreparedData, prepare
+from tuner.artifacts.local import Artifacts
+from tuner.config.study import StudySpec, load_spec
+from tuner.config.yaml_reader import YamlDocument
+from tuner.data.preparation import PreparedData, prepare
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
-from tuner.spec import StudySpec, load_spec
-from tuner.store.records import Claim, EpochRow, NewStudy, Outcome
-from tuner.store.states import Reason, State
-from tuner.store.store import Store
-from tuner.yaml_file import YamlDocument
+from tuner.storage.records import Claim, EpochRow, NewStudy, Outcome
+from tuner.storage.states import Reason, State
+from tuner.storage.storage import Store
 
 ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
 STRENGTH = {

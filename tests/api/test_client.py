@@ -5,7 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.service import ServiceSettings
+from api.config import ServiceSettings
 from tests.api.conftest import served, settings_in
 from tuner.client import Client, ServiceError
 from tuner.errors import RequestError, RunError

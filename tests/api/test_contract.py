@@ -9,12 +9,12 @@ from typing import Any
 import httpx
 import pytest
 
+from api.config import ServiceSettings
 from api.schemas import Sort
-from api.service import ServiceSettings
 from tests.api.conftest import served, settings_in
-from tuner.remote import Remote
-from tuner.store.listing import SORTS
-from tuner.store.store import Store
+from tuner.artifacts.remote import Remote
+from tuner.storage.storage import Store
+from tuner.storage.trial_queries import SORTS
 
 V1 = "/api/v1"
 STUDY = f"{V1}/studies/organs"
@@ -256,7 +256,7 @@ def test_openapi_describes_every_route(reader: httpx.Client) -> None:
 def test_the_service_imports_no_torch() -> None:
     """A dashboard that holds 300 MB of torch, or a GPU, takes them from those who train."""
     code = (
-        "import sys, api.app, api.running, tuner.store.store;"
+        "import sys, api.app, api.server, tuner.storage.storage;"
         "print(sorted({'torch', 'monai', 'plotly'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

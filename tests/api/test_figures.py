@@ -13,22 +13,14 @@ import pytest
 from api.verdict import judge
 from tests.api.test_contract import STUDY, V1
 from tests.store.examples import SPACE, new_study, run_all
-from tuner.figures import (
-    draw_contour,
-    draw_curves,
-    draw_history,
-    draw_importance,
-    draw_losses,
-    draw_parallel,
-    draw_slice,
-    draw_timeline,
-)
-from tuner.figures.numbers import Axis, Curve, History, LossNumbers, Panel, Point, axis_of, busy_share, contour
-from tuner.figures.numbers import Bar as TimelineBar
-from tuner.importance import Importance, explained, importances
-from tuner.store.newest import Newest
-from tuner.store.reading_figures import FigureReading
-from tuner.store.store import Store
+from tuner.analysis.importance import Importance, explained, importances
+from tuner.figures.data import Axis, Curve, History, LossNumbers, Panel, Point, axis_of, busy_share, contour
+from tuner.figures.data import Bar as TimelineBar
+from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
+from tuner.figures.plots import draw_curves, draw_history, draw_losses, draw_timeline
+from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.newest import Newest
+from tuner.storage.storage import Store
 
 FIGURES = ("history", "curves", "losses", "importance", "slice", "parallel", "contour", "timeline")
 

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import event
 
 from api.app import create_app
-from api.service import ServiceSettings
+from api.config import ServiceSettings
 from tests.api.conftest import settings_in
 from tests.api.test_contract import STUDY, V1
-from tuner.losses.catalogue import LOSSES
-from tuner.store.store import Store
+from tuner.losses.catalog.registry import LOSSES
+from tuner.storage.storage import Store
 
 PAGES = (
     "/",

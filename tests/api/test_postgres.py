@@ -7,8 +7,8 @@ from typing import get_args
 import httpx
 import pytest
 
+from api.config import ServiceSettings
 from api.schemas import FigureName, Sort
-from api.service import ServiceSettings
 from tests.api import demo
 from tests.api.conftest import served
 from tests.api.test_contract import V1

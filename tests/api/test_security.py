@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from api.remembered import Remembered
-from api.service import ServiceSettings
-from api.specs import read_posted
+from api.config import ServiceSettings
+from api.http_cache import Remembered
+from api.study_files import read_posted
 from tests.api.conftest import served, settings_in
 from tests.api.test_contract import STUDY, V1, error_of
 from tuner.errors import ConfigError, SpecError
@@ -273,7 +273,7 @@ def test_every_write_bounds_its_body(reader: httpx.Client, path: str) -> None:
 
 def test_a_body_that_does_not_come_is_not_waited_for(reader: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever opens connections and says nothing must not take all that there are."""
-    monkeypatch.setattr("api.guard.BODY_S", 0.2)
+    monkeypatch.setattr("api.security.BODY_S", 0.2)
     port = reader.base_url.port or 0
     with socket.create_connection(("127.0.0.1", port), 20) as silent:
         silent.sendall(f"POST {STUDY}/pause HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{{".encode())

@@ -16,7 +16,7 @@ import pytest
 
 from tests.api.test_contract import STUDY
 from tests.store.examples import claimed, epoch, new_study
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 
 def serve(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -121,7 +121,7 @@ def _resident_mib(pid: int) -> float:
 
 def test_two_services_say_the_same(writer: httpx.Client, folder: Path) -> None:
     """The service holds no state: a second one, or a restarted one, gives the same answers and ETags."""
-    from api.service import ServiceSettings
+    from api.config import ServiceSettings
     from tests.api.conftest import served, settings_in
 
     with served(ServiceSettings(settings_in(folder))) as url:
@@ -166,8 +166,8 @@ def test_readers_hold_no_writer_up(writer: httpx.Client, folder: Path) -> None:
 
 def test_it_can_run_beside_a_launch(tmp_path: Path) -> None:
     """`tuner launch --serve` shows the study that it runs, and takes the service down when it returns."""
-    from api.running import served_beside
-    from api.service import ServiceSettings
+    from api.config import ServiceSettings
+    from api.server import served_beside
     from tests.api.conftest import settings_in
 
     with served_beside(ServiceSettings(settings_in(tmp_path)), port=0) as address:

@@ -44,7 +44,7 @@ def study_file(here: Path) -> Path:
 @pytest.fixture(scope="session")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `tuner launch` has used up a budget; copy it, never change it."""
-    from tuner.cli.app import run
+    from tuner.cli.main import run
 
     folder = tmp_path_factory.mktemp("search")
     (folder / "tiny.yaml").write_text(STUDY, encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tuner.cli.app import run
+from tuner.cli.main import run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

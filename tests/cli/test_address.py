@@ -7,7 +7,7 @@ import pytest
 from tests.cli.shell import Shell
 from tests.cli.test_cleaning import store  # noqa: F401 (a fixture)
 from tuner.settings import Settings
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.cli.shell import Shell
-from tuner.losses.catalogue import LOSSES
+from tuner.losses.catalog.registry import LOSSES
 
 LOSS_FIELDS = {"name", "family", "survey", "options", "paper", "needs"}
 OPTION_FIELDS = {"name", "type", "default", "low", "high", "choices", "search", "summary"}

@@ -10,9 +10,9 @@ import pytest
 from tests.cli.shell import Shell, start
 from tests.cli.test_processes import slow_study, wait_for
 from tests.store.examples import claimed, completed, failed, new_study, pruned
-from tuner.artifacts import Artifacts
-from tuner.store.states import Reason
-from tuner.store.store import Store
+from tuner.artifacts.local import Artifacts
+from tuner.storage.states import Reason
+from tuner.storage.storage import Store
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import Shell, run_apart
-from tuner.cli.app import app, without_debug
+from tuner.cli.main import app, without_debug
 
 HEAVY = ("torch", "monai", "optuna", "sqlalchemy")
 CONTRACT = (
@@ -20,7 +20,7 @@ CONTRACT = (
 def test_help_and_refusals_import_nothing_heavy(words: list[str]) -> None:
     """Half a second is what help may take; torch alone takes three."""
     script = (
-        "import sys; from tuner.cli.app import run; "
+        "import sys; from tuner.cli.main import run; "
         f"run({words!r}); print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
 

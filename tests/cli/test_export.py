@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import Shell
-from tuner.config import load_config
-from tuner.yaml_file import read_yaml
+from tuner.config.trial import load_config
+from tuner.config.yaml_reader import read_yaml
 
 
 @pytest.mark.parametrize("name", ["best.yaml", "best.json"])

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.cli.shell import Shell
-from tuner.data.picture_files import read_codes
-from tuner.yaml_file import dump_yaml
+from tuner.config.yaml_reader import dump_yaml
+from tuner.data.images import read_codes
 
 pytestmark = pytest.mark.slow
 

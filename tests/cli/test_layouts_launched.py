@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.shell import Shell
 from tests.cli.test_layouts import _volumes
-from tuner.data.picture_files import read_codes
+from tuner.data.images import read_codes
 
 pytestmark = pytest.mark.slow
 

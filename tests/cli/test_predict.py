@@ -15,16 +15,16 @@ from PIL import Image
 from tests.cli.shell import Shell
 from tests.data.volumes import make_nnunet, section
 from tests.training.runs import make_run, tiny
-from tuner.config import TrialConfig
-from tuner.data.picture_files import read_codes
-from tuner.data.prepared import PreparedData, prepare
-from tuner.data.prepared import test_cases as read_test_cases
+from tuner.config.trial import TrialConfig
+from tuner.data.images import read_codes
+from tuner.data.preparation import PreparedData, prepare
+from tuner.data.preparation import test_cases as read_test_cases
 from tuner.data.resize import resize_labels
 from tuner.training.evaluate import Validator, score_units
 from tuner.training.final import predict_case
 from tuner.training.inference import Geometry
 from tuner.training.network import build_net
-from tuner.training.predicting import open_run
+from tuner.training.predict import open_run
 from tuner.training.trainer import train
 
 Made = tuple[Path, TrialConfig, PreparedData]
@@ -366,8 +366,8 @@ def test_a_network_with_what_its_loss_learnt(tmp_path: Path) -> None:
     """A loss with a head of its own leaves the network's weights as the network alone has them."""
     config = tiny({"name": "phantom", "size": 16, "cases": 2, "slices": 1})
     data = prepare(config.dataset, data_root=None, cache=tmp_path, seed=0)
-    from tuner.config import load_config
-    from tuner.training.trial import build_trial
+    from tuner.config.trial import load_config
+    from tuner.training.components import build_trial
 
     with_head = load_config({**config.as_dict(), "loss": "boundary_aware"})
     weights = build_trial(with_head, data, "cpu").model.state_dict()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.shell import STUDY, run_apart, start
 from tuner.errors import TunerError
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 REAL = ["--set=train.entry=null", "--set=train.epochs=2", "--trials=3", "--devices=cpu"]
 

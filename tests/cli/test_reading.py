@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tests.cli.shell import Shell
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 STATUS = {"name", "phase", "phase_reason", "dataset", "model", "objectives", "trials", "best", "workers"}
 ROW = {
@@ -88,7 +88,7 @@ def test_filters_narrow_the_rows(searched: Shell) -> None:
 
 def test_best_has_the_fields_of_the_contract(searched: Shell) -> None:
     """With the complete configuration, which trains as it is."""
-    from tuner.config import load_config
+    from tuner.config.trial import load_config
 
     document = searched("best", "tiny", "--json").json()
 

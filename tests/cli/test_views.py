@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tuner.cli.progress import LiveView, PlainView, make_view
 from tuner.cli.snapshots import Snapshot
-from tuner.cli.views import LiveView, PlainView, make_view
 
 
 def snapshot(**changes: Any) -> Snapshot:

@@ -6,15 +6,16 @@ import sys
 
 import pytest
 
-from tuner.data.catalogue import DATASETS, DatasetEntry
+from tuner.config.study import find_study_file, load_spec
+from tuner.data.catalogue import DATASETS
+from tuner.data.entry import DatasetEntry
 from tuner.registry import load
-from tuner.spec import find_study_file, load_spec
 
 
 def test_reading_it_imports_nothing_heavy() -> None:
     """`tuner datasets` answers at once."""
     code = (
-        "import sys, tuner.data.catalogue, tuner.data.augmentation, tuner.data.validation;"
+        "import sys, tuner.data.catalogue, tuner.data.augmentation, tuner.data.splits;"
         "print(sorted({'torch', 'numpy', 'h5py', 'nibabel', 'scipy'} & set(sys.modules)))"
     )
 
@@ -24,8 +25,10 @@ def test_reading_it_imports_nothing_heavy() -> None:
 def test_checking_needs_no_torch() -> None:
     """`tuner data check` and `describe` do not wait for torch."""
     code = (
-        "import sys, tuner.data.check, tuner.data.describe, tuner.data.prepare_synapse, tuner.data.synapse,"
-        " tuner.data.phantom, tuner.data.folder, tuner.data.cityscapes, tuner.data.nnunet, tuner.data.msd;"
+        "import sys, tuner.data.checks, tuner.data.describe, tuner.data.datasets.synapse_convert,"
+        " tuner.data.datasets.synapse,"
+        " tuner.data.datasets.phantom, tuner.data.datasets.folder, tuner.data.datasets.cityscapes,"
+        " tuner.data.datasets.nnunet, tuner.data.datasets.msd;"
         " print(sorted({'torch', 'h5py', 'nibabel'} & set(sys.modules)))"
     )
 

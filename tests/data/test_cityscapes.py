@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from tuner.data.catalogue import DATASETS
-from tuner.data.check import check
-from tuner.data.cityscapes import EVALUATED, train_ids
+from tuner.data.checks import check
+from tuner.data.datasets.cityscapes import EVALUATED, train_ids
 from tuner.data.describe import describe
-from tuner.data.prepared import PreparedData, prepare
-from tuner.data.prepared import test_cases as read_test_cases
+from tuner.data.preparation import PreparedData, prepare
+from tuner.data.preparation import test_cases as read_test_cases
 from tuner.errors import DataError
 
 CONFIG = {"name": "cityscapes", "size": 48, "width": 64}
@@ -111,7 +111,7 @@ def test_every_defect_is_named(test_data: Path, tmp_path: Path) -> None:
 def test_training_counts_road_and_no_absent_class(test_data: Path, tmp_path: Path, validation: Any) -> None:
     """From the layout to test scores: road has a value, and the eight classes that never occur have none, never 0."""
     from tests.training.samples import make_config
-    from tuner.config import load_config
+    from tuner.config.trial import load_config
     from tuner.training.final import train_final
 
     section = CONFIG | {"validation": validation}

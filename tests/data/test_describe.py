@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.data.volumes import CASES, make_nnunet, section
 from tuner.data.describe import describe
-from tuner.data.prepared import prepare
+from tuner.data.preparation import prepare
 from tuner.data.resize import resize_images, resize_labels
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.data.check import check
-from tuner.data.prepared import PreparedData, prepare
-from tuner.data.prepared import test_cases as read_test_cases
+from tuner.data.checks import check
+from tuner.data.preparation import PreparedData, prepare
+from tuner.data.preparation import test_cases as read_test_cases
 from tuner.errors import DataError
 
 NUCLEI = {"name": "folder", "path": "nuclei", "size": 256}

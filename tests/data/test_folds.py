@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from tests.data.volumes import make_nnunet, section
-from tuner.analysis import caveats
-from tuner.data.prepared import PreparedData, Split, prepare
-from tuner.data.validation import choose_cases, complete_validation, validation_problem
+from tuner.analysis.leaderboard import caveats
+from tuner.config.study import StudySpec, load_spec
+from tuner.config.yaml_reader import YamlDocument
+from tuner.data.arrays import Split
+from tuner.data.preparation import PreparedData, prepare
+from tuner.data.splits import choose_cases, complete_validation, validation_problem
 from tuner.errors import DataError, SpecError
-from tuner.spec import StudySpec, load_spec
-from tuner.yaml_file import YamlDocument
 
 CASES = tuple(f"case{number:04d}" for number in range(18))
 

@@ -13,7 +13,7 @@ import pytest
 from tests.data.folders import make_synapse
 from tests.data.volumes import make_nnunet, section
 from tuner.data.journal import NAME
-from tuner.data.prepared import prepare
+from tuner.data.preparation import prepare
 
 CASES = 6
 SYNAPSE = {"name": "synapse", "size": 32, "validation": ["case0006"]}
@@ -22,7 +22,7 @@ VOLUMES = section(dimensions=3, resize=False)
 CODE = """
 import json, os, sys
 from pathlib import Path
-from tuner.data.prepared import prepare
+from tuner.data.preparation import prepare
 root, at, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 def told(what, done, total):
     if what == "preparing" and done == at:

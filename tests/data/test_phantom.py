@@ -7,9 +7,9 @@ import pytest
 from scipy.ndimage import center_of_mass, label
 
 from tuner.data.catalogue import DATASETS, ORGANS
-from tuner.data.phantom import Phantom
-from tuner.data.prepared import prepare
-from tuner.data.prepared import test_cases as read_test_cases
+from tuner.data.datasets.phantom import Phantom
+from tuner.data.preparation import prepare
+from tuner.data.preparation import test_cases as read_test_cases
 from tuner.registry import defaults
 
 AORTA, GALLBLADDER, LEFT, RIGHT, LIVER, PANCREAS, SPLEEN, STOMACH = range(1, 9)

@@ -11,10 +11,10 @@ import nibabel
 import numpy as np
 import pytest
 
-from tuner.data.check import check
-from tuner.data.prepare_synapse import convert_volume, prepare_raw
-from tuner.data.storage import write_atomically
-from tuner.data.synapse_split import OFFICIAL_TEST, OFFICIAL_TRAIN, RAW_TO_SYNAPSE
+from tuner.atomic_io import write_atomically
+from tuner.data.checks import check
+from tuner.data.datasets.synapse_convert import convert_volume, prepare_raw
+from tuner.data.datasets.synapse_split import OFFICIAL_TEST, OFFICIAL_TRAIN, RAW_TO_SYNAPSE
 from tuner.errors import DataError, DiskFullError
 
 
@@ -130,7 +130,7 @@ def test_interrupted_and_continued(tmp_path: Path) -> None:
     for number in (5, 6, 7):
         write_raw(raw, number)
     code = (
-        "import os, sys; from pathlib import Path; from tuner.data.prepare_synapse import prepare_raw;"
+        "import os, sys; from pathlib import Path; from tuner.data.datasets.synapse_convert import prepare_raw;"
         "prepare_raw(Path(sys.argv[1]), Path(sys.argv[2]), progress=lambda *_: os._exit(9))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(raw), str(out)], check=False).returncode == 9
@@ -202,7 +202,7 @@ def test_full_disk_keeps_what_is_whole(tmp_path: Path, monkeypatch: pytest.Monke
         write_atomically(path, content)
 
     with monkeypatch.context() as limited:
-        limited.setattr("tuner.data.prepare_synapse.write_atomically", write)
+        limited.setattr("tuner.data.datasets.synapse_convert.write_atomically", write)
         with pytest.raises(DiskFullError, match="no space left for the converted data set"):
             prepare_raw(raw, out)
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.data.folders import make_synapse, write_slice
-from tuner.data.prepared import PreparedData, prepare
-from tuner.data.prepared import test_cases as read_test_cases
+from tuner.data.preparation import PreparedData, prepare
+from tuner.data.preparation import test_cases as read_test_cases
 from tuner.errors import DataError, DiskFullError, SpecError, UnknownNameError
 
 CONFIG = {"name": "synapse", "size": 32, "validation": 0.2}
@@ -179,7 +179,7 @@ def test_many_processes_at_once(tmp_path: Path) -> None:
     """Workers start together: one builds, the others wait, all see the same data."""
     make_synapse(tmp_path, cases=6, slices=12, size=64)
     code = (
-        "import sys; from pathlib import Path; from tuner.data.prepared import prepare;"
+        "import sys; from pathlib import Path; from tuner.data.preparation import prepare;"
         "d = prepare({'name': 'synapse', 'size': 96}, data_root=Path(sys.argv[1]), cache=Path(sys.argv[1]) / 'cache',"
         " seed=0); print(d.fingerprint, float(d.train.images.sum()), d.train.images.shape[0])"
     )
@@ -199,7 +199,7 @@ def test_killed_while_building(tmp_path: Path) -> None:
     """A worker that dies while it builds leaves nothing that another one takes for data, nor a lock."""
     make_synapse(tmp_path)
     code = (
-        "import os, sys; from pathlib import Path; from tuner.data.prepared import prepare;"
+        "import os, sys; from pathlib import Path; from tuner.data.preparation import prepare;"
         "prepare({'name': 'synapse', 'size': 32}, data_root=Path(sys.argv[1]), cache=Path(sys.argv[1]) / 'cache',"
         " seed=0, progress=lambda what, done, total: os._exit(9) if what == 'preparing' and done == 3 else None)"
     )
@@ -217,7 +217,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_synapse(tmp_path)
     with monkeypatch.context() as limited:
         # What the kernel answers on a full disk, without filling one.
-        limited.setattr("tuner.data.storage.os.fsync", _no_space)
+        limited.setattr("tuner.atomic_io.os.fsync", _no_space)
         with pytest.raises(DiskFullError, match="no space left for the prepared data"):
             _prepare(tmp_path, tmp_path / "cache")
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.data.broken import LAYOUTS
-from tuner.data.prepared import prepare
-from tuner.data.prepared import test_cases as read_test_cases
+from tuner.data.preparation import prepare
+from tuner.data.preparation import test_cases as read_test_cases
 
 SECTIONS: dict[str, dict[str, Any]] = {
     "synapse": {"name": "synapse", "size": 16},

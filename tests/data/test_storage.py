@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tuner.atomic_io import ArrayWriter, explained, require_space, write_atomically
 from tuner.data.memory import FileMemory
-from tuner.data.storage import ArrayWriter, explained, require_space, write_atomically
 from tuner.errors import DataError, DiskFullError
 
 
@@ -32,7 +32,7 @@ def test_atomic_write_replaces_or_leaves(tmp_path: Path, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as limited:
-        limited.setattr("tuner.data.storage.os.fsync", full)
+        limited.setattr("tuner.atomic_io.os.fsync", full)
         with pytest.raises(OSError, match="No space"):
             write_atomically(tmp_path / "a", b"new")
 

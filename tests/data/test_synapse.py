@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from tests.data.folders import make_synapse, write_lists, write_slice, write_volume
-from tuner.data.check import check
-from tuner.data.prepared import prepare
-from tuner.data.synapse import group_slices, open_synapse
+from tuner.data.checks import check
+from tuner.data.datasets.synapse import group_slices, open_synapse
+from tuner.data.preparation import prepare
 from tuner.errors import DataError
 
 SYNAPSE = {"name": "synapse"}

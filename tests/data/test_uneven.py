@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from tests.data.volumes import CASES, make_nnunet, scan, section
+from tuner.analysis.predictions import Truth
+from tuner.data.arrays import open_validation
 from tuner.data.cache import read_manifest
 from tuner.data.describe import describe
-from tuner.data.halves import open_validation
-from tuner.data.prepared import PreparedData, prepare
+from tuner.data.preparation import PreparedData, prepare
 from tuner.data.ragged import FlatWriter, Ragged, between, space_of
 from tuner.errors import DataError
-from tuner.predictions import Truth
 
 
 def _prepare(root: Path, **options: Any) -> PreparedData:

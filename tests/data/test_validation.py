@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuner.data.validation import choose_cases, validation_problem
+from tuner.data.splits import choose_cases, validation_problem
 from tuner.errors import DataError
 
 CASES = tuple(f"case{number:04d}" for number in range(18))

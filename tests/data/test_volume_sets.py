@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.data.check import check
-from tuner.data.prepared import PreparedData, prepare
-from tuner.data.prepared import test_cases as read_test_cases
+from tuner.data.checks import check
+from tuner.data.preparation import PreparedData, prepare
+from tuner.data.preparation import test_cases as read_test_cases
 from tuner.errors import DataError
 
 LABELS = {"background": 0, "spleen": 1, "liver": 6}
@@ -176,7 +176,7 @@ def test_pictures_in_nnunets_layout(tmp_path: Path, test_data: Path) -> None:
 def test_trained_and_tested(tmp_path: Path, test_data: Path, dimensions: int) -> None:
     """From the layout to scores of the test volume at its own size, slices and slabs alike."""
     from tests.training.samples import make_config
-    from tuner.config import load_config
+    from tuner.config.trial import load_config
     from tuner.training.final import train_final
 
     make_nnunet(tmp_path, test_data)

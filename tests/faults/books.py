@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuner.data.prepared import prepare
+from tuner.config.study import StudySpec
+from tuner.data.preparation import prepare
 from tuner.settings import Settings
-from tuner.spec import StudySpec
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 NUMBERS = ("epoch", "train_loss", "metrics", "per_class", "lr")

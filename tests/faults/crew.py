@@ -13,7 +13,7 @@ from typing import Self
 
 from tests.faults.nursery import Nursery
 from tuner.settings import Settings
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 _TAIL = 4000
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1"}

@@ -14,10 +14,10 @@ from tests.faults.crew import Crew
 from tests.faults.nursery import Nursery
 from tests.postgres import Server
 from tests.worker.studies import create, settings, tiny
-from tuner.data.prepared import prepare
+from tuner.config.study import StudySpec
+from tuner.data.preparation import prepare
 from tuner.settings import Settings
-from tuner.spec import StudySpec
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 EPOCHS = 4
 

@@ -56,9 +56,9 @@ def main() -> None:
     import torch  # noqa: F401
 
     import tuner.cli
-    import tuner.cli.working
+    import tuner.cli.worker
     import tuner.training.trainer
-    import tuner.worker  # noqa: F401
+    import tuner.worker.worker  # noqa: F401
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here: the system takes the dead away
     gc.freeze()

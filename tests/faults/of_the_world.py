@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from tests.faults.crew import Crew, holders, wait_until
 from tests.faults.ground import Ground
 from tests.store.proxy import Proxy
-from tuner.store.store import LOST_AFTER_S, Store
+from tuner.storage.storage import LOST_AFTER_S, Store
 
 LONGER = "train.epochs=12"
 

@@ -12,9 +12,9 @@ from typing import Any
 from tests.faults.crew import holders, wait_until
 from tests.faults.ground import EPOCHS, Ground
 from tests.worker.studies import TINY
-from tuner.launch.opening import stored_spec
+from tuner.launch.study_setup import stored_spec
 from tuner.settings import working_folder
-from tuner.store.store import LOST_AFTER_S, Store
+from tuner.storage.storage import LOST_AFTER_S, Store
 
 CHEAPEST = "dataset.slices=4"
 TAKEN_AWAY = "was given to another worker meanwhile"

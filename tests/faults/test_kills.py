@@ -16,7 +16,7 @@ from tests.faults import of_workers
 from tests.faults.ground import Scale, ground
 from tests.faults.nursery import Nursery
 from tests.worker.studies import create, settings, tiny
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 
 def dice() -> int:

@@ -7,8 +7,8 @@ import pytest
 from tests.worker.studies import create, tiny
 from tuner.errors import ConflictError
 from tuner.launch.continuing import check_same, differences, new_total
-from tuner.store.records import StudyRecord
-from tuner.store.store import Store
+from tuner.storage.records import StudyRecord
+from tuner.storage.storage import Store
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import RunError
-from tuner.failing import ASIDE
 from tuner.launch import patience
-from tuner.launch.base import Order
-from tuner.launch.crew import Crew
+from tuner.launch.launcher import Order
 from tuner.launch.local import LocalWorker
 from tuner.launch.patience import EARLY_ENDS
+from tuner.launch.supervisor import Crew
 from tuner.settings import Settings
+from tuner.worker.failing import ASIDE
 
 
 class ScriptLauncher:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
+from tuner.config.study import StudySpec, load_spec
+from tuner.config.yaml_reader import YamlDocument
 from tuner.errors import ConfigError, DataError, EntryError, SpecError, TunerError
 from tuner.launch.networks import check_models, weights_names
 from tuner.settings import Settings
-from tuner.spec import StudySpec, load_spec
-from tuner.yaml_file import YamlDocument
 
 
 def study(model: Any = None, **search: Any) -> StudySpec:

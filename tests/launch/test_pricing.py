@@ -2,12 +2,12 @@
 
 import pytest
 
+from tuner.config.study import load_spec
+from tuner.config.yaml_reader import YamlDocument
+from tuner.launch.cost_estimate import Plan, price
 from tuner.launch.data_facts import DataFacts
 from tuner.launch.fitting import CUDA_CONTEXT, workers_that_fit
-from tuner.launch.measuring import Measured
-from tuner.launch.pricing import Plan, price
-from tuner.spec import load_spec
-from tuner.yaml_file import YamlDocument
+from tuner.launch.loss_profile import Measured
 
 GB = 10**9
 

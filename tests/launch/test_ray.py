@@ -12,15 +12,16 @@ from tests.cli.conftest import here, tuner  # noqa: F401 (fixtures)
 from tests.cli.shell import Shell
 from tuner import __version__
 from tuner.errors import SpecError
-from tuner.launch import patience, ray_actor
-from tuner.launch.base import Order
-from tuner.launch.grounds import _address
+from tuner.launch import patience
+from tuner.launch.launcher import Order
 from tuner.launch.local import worker_environment
-from tuner.launch.opening import Resources
-from tuner.launch.ray import RayLauncher, RayWorker, actor_name
-from tuner.launch.ray_actor import DEVICE, REFUSED, WorkerActor, look
-from tuner.launch.ray_cluster import _each, _fitting, _marker, _problems, _threads
-from tuner.launch.ray_wire import bridge_environment
+from tuner.launch.placement import _address
+from tuner.launch.ray_cluster import actor
+from tuner.launch.ray_cluster.actor import DEVICE, REFUSED, WorkerActor, look
+from tuner.launch.ray_cluster.bridge_client import bridge_environment
+from tuner.launch.ray_cluster.cluster import _each, _fitting, _marker, _problems, _threads
+from tuner.launch.ray_cluster.launcher import RayLauncher, RayWorker, actor_name
+from tuner.launch.study_setup import Resources
 from tuner.settings import Settings
 
 
@@ -161,7 +162,7 @@ def ordered(folder: Path, **changes: Any) -> dict[str, Any]:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are not what these tests are about."""
     monkeypatch.setattr(patience, "BACK_OFF_S", (0.0,))
-    monkeypatch.setattr(ray_actor, "_LINGER_S", 0.0)
+    monkeypatch.setattr(actor, "_LINGER_S", 0.0)
 
 
 def follow(actor: WorkerActor) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from tests.faults import books
 from tests.launch.ray_nodes import RayNodes, family, running_cluster, token
 from tests.postgres import Server, running_server
 from tests.worker.studies import TINY
+from tuner.config.study import load_spec
+from tuner.config.yaml_reader import parse_yaml
 from tuner.settings import Settings
-from tuner.spec import load_spec
-from tuner.store.store import Store
-from tuner.yaml_file import parse_yaml
+from tuner.storage.storage import Store
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.timeout(900)]

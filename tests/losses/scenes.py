@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from tuner.losses.build import SegmentationLoss, Term, build_loss
-from tuner.losses.catalogue import LOSSES
-from tuner.losses.entry import LossEntry
+from tuner.losses.catalog.registry import LOSSES
+from tuner.losses.spec import LossEntry
 
 VOID = 255
 CLASSES = 3

@@ -5,8 +5,8 @@ from importlib.resources import files
 
 import pytest
 
-from tuner.losses.catalogue import LOSSES
-from tuner.losses.probe import probe
+from tuner.losses.behavior import probe
+from tuner.losses.catalog.registry import LOSSES
 
 STORED = json.loads((files("tuner.losses") / "behaviour.json").read_text(encoding="utf-8"))
 

@@ -9,8 +9,8 @@ import torch
 from tests.losses.scenes import FREQUENCIES, VOID, blobs, built, scores
 from tuner.errors import LossInputError, SpecError, UnknownNameError
 from tuner.losses.build import SegmentationLoss, build_loss
-from tuner.losses.entry import LossEntry
 from tuner.losses.inverse_form import FrozenRegressor, trained_weights
+from tuner.losses.spec import LossEntry
 
 
 def build(config: dict[str, Any]) -> SegmentationLoss:

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from tuner.losses.catalogue import FAMILIES, LOSSES
-from tuner.losses.entry import LossEntry
-from tuner.losses.rows.shared_options import BASES
+from tuner.losses.catalog.options import BASES
+from tuner.losses.catalog.registry import FAMILIES, LOSSES
+from tuner.losses.spec import LossEntry
 from tuner.registry import load
 
 SURVEY_NAMES = {
@@ -91,7 +91,8 @@ def test_later_losses_say_whose_code_they_are(entry: LossEntry) -> None:
 
 def test_catalogue_imports_no_torch() -> None:
     """The command line and the service list losses without three seconds of torch."""
-    code = "import sys, tuner.losses.catalogue; sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'numpy')))"
+    imported = "import sys, tuner.losses.catalog.registry;"
+    code = f"{imported} sys.exit(any(m in sys.modules for m in ('torch', 'monai', 'numpy')))"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from tuner.losses.autograd import FocalSum, PowerSum
 from tuner.losses.places import true_places
-from tuner.losses.powers import FocalSum, PowerSum
 from tuner.losses.robust import StudentT
-from tuner.losses.softmax_sums import SoftmaxSums
+from tuner.losses.softmax_stats import SoftmaxSums
 
 
 @pytest.mark.parametrize("linear", [0.0, 1.0], ids=["squares", "squares and sums"])

@@ -6,9 +6,9 @@ import torch
 from scipy import ndimage
 
 from tests.losses.scenes import VOID, blobs
+from tuner.label_maps import MAPS
 from tuner.losses.device_maps import DEVICE_MAPS
-from tuner.losses.distances import NEAR, squared_border_distances, squared_distances
-from tuner.maps import MAPS
+from tuner.losses.distance_transform import NEAR, squared_border_distances, squared_distances
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (40, 33), (30, 200), (9, 12, 70), (1, 2, 3)]
 

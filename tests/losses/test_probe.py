@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from tuner.losses.catalogue import LOSSES
-from tuner.losses.probe import DRIFTS, RADII, Curve, disc, document, predicted, probe
+from tuner.losses.behavior import DRIFTS, RADII, Curve, disc, document, predicted, probe
+from tuner.losses.catalog.registry import LOSSES
 
 
 def curves_of(name: str) -> dict[tuple[str, str], Curve]:

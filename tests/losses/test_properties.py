@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from tests.losses.scenes import CLASSES, FREQUENCIES, VOID, bare, blobs, built, gradient, scores, truth
+from tuner.losses.batch import read_view
 from tuner.losses.build import Term
-from tuner.losses.entry import LossEntry
 from tuner.losses.moment import Moment
-from tuner.losses.view import read_view
+from tuner.losses.spec import LossEntry
 
 Shape = tuple[int, ...]
 

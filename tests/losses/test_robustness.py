@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.losses.scenes import VOID, blobs, built, gradient, scores
 from tuner.errors import LossInputError, SpecError
 from tuner.losses.build import SegmentationLoss
-from tuner.losses.entry import LossEntry
+from tuner.losses.spec import LossEntry
 
 Shape = tuple[int, ...]
 

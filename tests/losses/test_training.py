@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from tests.losses.scenes import built
-from tuner.losses.entry import LossEntry
+from tuner.losses.spec import LossEntry
 
 STEPS = 60
 

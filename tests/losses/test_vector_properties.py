@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.losses.scenes import VOID, blobs, built, scores, truth
+from tuner.losses.batch import read_view
 from tuner.losses.blend import COMPANION
-from tuner.losses.catalogue import LOSSES
+from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.robust import student_t
 from tuner.losses.target_maps import target_map
-from tuner.losses.view import read_view
 from tuner.registry import load
 
 Shape = tuple[int, ...]

@@ -14,7 +14,7 @@ from tests.losses.by_hand.make import plain, values
 from tests.losses.vector_cases import ALIASES, case_of, our_name
 from tests.losses.vectors import compare, read
 from tests.losses.vectors import main as run
-from tuner.losses.catalogue import LOSSES
+from tuner.losses.catalog.registry import LOSSES
 
 GIVEN = read(Path(__file__).with_name("loss_vectors.json"))
 OWN = read(OWN_FILE)

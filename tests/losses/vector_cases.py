@@ -10,12 +10,12 @@ from torch.nn import functional as F
 
 from tests.losses import vector_terms as terms
 from tests.losses.vector_terms import VOID, Case, Params
-from tuner.losses import combination, lovasz, pixel
+from tuner.losses import compound, lovasz, pixel
+from tuner.losses.batch import read_view
 from tuner.losses.blend import COMPANION, blend_of
-from tuner.losses.catalogue import LOSSES
+from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.moment import Moment
 from tuner.losses.robust import Tolerance
-from tuner.losses.view import read_view
 from tuner.losses.wasserstein import wasserstein_dice
 from tuner.registry import load
 
@@ -101,7 +101,7 @@ def combo(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     view = read_view(logits, target, ignore_index=VOID, sums=True)
     if "multi-class" in form or weights is not None or view.classes > 2:
         params.take("beta")
-        value = combination.combo_parts(
+        value = compound.combo_parts(
             view,
             weights=torch.tensor(weights or [1.0] * view.classes, dtype=logits.dtype),
             normalise="weights",

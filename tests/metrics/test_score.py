@@ -8,9 +8,9 @@ import pytest
 
 from tests.metrics.shapes import label_pair
 from tuner.errors import UnknownNameError
-from tuner.metrics.catalogue import METRICS
+from tuner.metrics.catalog import METRICS
 from tuner.metrics.overlap import OVERLAP, confusion_counts
-from tuner.metrics.score import mean_scores, score_case
+from tuner.metrics.scoring import mean_scores, score_case
 from tuner.metrics.surface import SurfaceDistances
 
 
@@ -79,6 +79,6 @@ def test_every_listed_metric_exists() -> None:
 
 def test_catalogue_is_light() -> None:
     """The command line lists metrics without paying for torch, numpy or scipy."""
-    code = "import sys, tuner.metrics.catalogue; print({'torch', 'numpy', 'scipy'} & set(sys.modules))"
+    code = "import sys, tuner.metrics.catalog; print({'torch', 'numpy', 'scipy'} & set(sys.modules))"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

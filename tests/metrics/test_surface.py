@@ -7,7 +7,7 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial.distance import cdist
 
 from tests.metrics.shapes import label_pair, one_hot
-from tuner.metrics.score import score_case
+from tuner.metrics.scoring import score_case
 from tuner.metrics.surface import SurfaceDistances, diagonal, edges, surface_distances
 
 pytestmark = pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tuner.metrics.catalogue import METRICS
-from tuner.metrics.score import mean_scores, score_case, without_absent
+from tuner.metrics.catalog import METRICS
+from tuner.metrics.scoring import mean_scores, score_case, without_absent
 
 RNG = np.random.default_rng(3)
 PREDICTION = RNG.integers(0, 3, (24, 30)).astype(np.uint8)

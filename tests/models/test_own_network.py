@@ -13,14 +13,14 @@ from tests.conftest import REPOSITORY
 from tests.models import own_networks
 from tests.models.small import SMALL
 from tests.training.samples import make_config, make_data
-from tuner.config import TrialConfig, load_config
+from tuner.config.study import StudySpec, load_spec
+from tuner.config.trial import TrialConfig, load_config
+from tuner.config.yaml_reader import YamlDocument
 from tuner.errors import DataError, EntryError, SpecError
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.features import FeatureTap
-from tuner.spec import StudySpec, load_spec
 from tuner.training.final import train_final
 from tuner.training.trainer import train
-from tuner.yaml_file import YamlDocument
 
 PLAIN = "tests.models.own_networks:plain"
 
@@ -135,7 +135,7 @@ def test_a_study_stores_and_searches_its_options() -> None:
 def test_reading_a_study_imports_nothing_of_it() -> None:
     """The service and `plan` read study files of people who may not run code there."""
     program = (
-        "import sys; from tuner.spec import load_spec; from tuner.yaml_file import YamlDocument;"
+        "import sys; from tuner.config.study import load_spec; from tuner.config.yaml_reader import YamlDocument;"
         "load_spec(YamlDocument({'dataset': {'name': 'phantom'}, 'model': {'entry': 'antigravity:fly', 'width': 3}},"
         "{}, None)).config({}); assert 'antigravity' not in sys.modules and 'torch' not in sys.modules"
     )

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.models.quick import ChannelsLastConv2d, OneSlope, QuickPReLU, quicken
+from tuner.models.cpu_kernels import ChannelsLastConv2d, OneSlope, QuickPReLU, quicken
 
 
 def test_one_slope_has_the_right_gradient() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.models.small import SMALL, each
 from tuner.losses.boundary_aware import DistanceHead
 from tuner.losses.build import SegmentationLoss, build_loss
-from tuner.losses.catalogue import LOSSES
+from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.inverse_form import FrozenRegressor, Regressor
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.features import FeatureTap

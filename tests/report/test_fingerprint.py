@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import Shell
-from tuner.report.fingerprint import draw_fingerprint, fingerprint_page
+from tuner.report.dataset_figure import draw_fingerprint, fingerprint_page
 
 SVG = "{http://www.w3.org/2000/svg}"
 

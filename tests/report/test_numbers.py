@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 
 from tests.api.demo import new_study
-from tuner.artifacts import Artifacts
+from tuner.artifacts.local import Artifacts
+from tuner.config.study import StudySpec, load_spec
+from tuner.config.yaml_reader import YamlDocument
 from tuner.errors import ConflictError
 from tuner.report.blocks import Band, Table
+from tuner.report.collect import Material, gather
 from tuner.report.document import compose
 from tuner.report.html import render_html
-from tuner.report.markdown import render_markdown
-from tuner.report.material import Material, gather
 from tuner.report.numbers import lines_of
+from tuner.report.render import render_markdown
 from tuner.report.tables import class_table, main_table
-from tuner.spec import StudySpec, load_spec
-from tuner.store.records import EpochRow, Outcome
-from tuner.store.states import Reason, State
-from tuner.store.store import Store
-from tuner.yaml_file import YamlDocument
+from tuner.storage.records import EpochRow, Outcome
+from tuner.storage.states import Reason, State
+from tuner.storage.storage import Store
 
 SURVEY = {
     "name": "survey",

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tuner.registry import Scalar
 from tuner.search.history import Observation
-from tuner.search.searcher import Searcher
+from tuner.search.sampler import Searcher
 from tuner.search.space import Dimension, SearchSpace
 
 Objective = Callable[[Mapping[str, Scalar]], Observation]

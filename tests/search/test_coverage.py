@@ -10,7 +10,7 @@ from tuner.errors import SpecError
 from tuner.registry import Scalar
 from tuner.search.grid import combinations, grid_size
 from tuner.search.history import Observation
-from tuner.search.searcher import Searcher
+from tuner.search.sampler import Searcher
 from tuner.search.space import Dimension, SearchSpace
 
 

@@ -5,8 +5,8 @@ import pytest
 from tests.search.planted import complete, infeasible
 from tuner.search.branches import Branches
 from tuner.search.history import Observation
-from tuner.search.ledger import Ledger
 from tuner.search.space import Dimension, SearchSpace
+from tuner.search.trial_table import Ledger
 
 AXES = (Dimension("x", "float", 0.0, 1.0), Dimension("c", "categorical", choices=(1, True, None)))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.search.planted import judge_for, play, searcher_for
-from tuner.search.catalogue import SAMPLERS
+from tuner.search.catalog import SAMPLERS
 
 SCRIPT = """
 import json, sys

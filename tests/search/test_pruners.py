@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from tuner.errors import UnknownNameError
-from tuner.search.catalogue import PRUNERS
+from tuner.search.catalog import PRUNERS
 from tuner.search.pruners import Peers, Pruner, make_pruner
 
 EPOCHS = 30

@@ -16,9 +16,9 @@ from tests.search.planted import (
     searcher_for,
 )
 from tuner.errors import SpecError, UnknownNameError
-from tuner.search.catalogue import SAMPLERS
+from tuner.search.catalog import SAMPLERS
 from tuner.search.history import Observation
-from tuner.search.searcher import Searcher
+from tuner.search.sampler import Searcher
 
 ALL = list(SAMPLERS)
 MODEL_BASED = ["tpe", "gp", "cmaes"]

@@ -2,8 +2,8 @@
 
 import pytest
 
+from tuner.search.initial_points import Competitor, left_out, queue
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.warm_start import Competitor, left_out, queue
 
 SPACE = SearchSpace(
     (

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.postgres import Server, running_server
-from tuner.store.store import Store, upgrade
+from tuner.storage.storage import Store, upgrade
 
 
 @pytest.fixture(scope="session")

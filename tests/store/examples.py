@@ -5,9 +5,9 @@ from typing import Any
 
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
-from tuner.store.records import Claim, EpochRow, NewStudy, Outcome
-from tuner.store.states import Reason, State
-from tuner.store.store import Store
+from tuner.storage.records import Claim, EpochRow, NewStudy, Outcome
+from tuner.storage.states import Reason, State
+from tuner.storage.storage import Store
 
 LOSSES = ("dice", "focal", "tversky")
 SPACE = SearchSpace(

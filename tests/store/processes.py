@@ -7,9 +7,9 @@ import sys
 import time
 
 from tests.store.examples import SPACE, epoch, point
-from tuner.store.records import Outcome
-from tuner.store.states import State, Verdict
-from tuner.store.store import Store
+from tuner.storage.records import Outcome
+from tuner.storage.states import State, Verdict
+from tuner.storage.storage import Store
 
 
 def say(number: int) -> None:

@@ -4,9 +4,9 @@ import pytest
 
 from tests.store.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned
 from tuner.search.history import Observation
-from tuner.store.records import Outcome
-from tuner.store.states import Facts, Reason, State, Verdict, Wanted, phase
-from tuner.store.store import Store
+from tuner.storage.records import Outcome
+from tuner.storage.states import Facts, Reason, State, Verdict, Wanted, phase
+from tuner.storage.storage import Store
 
 FEASIBLE = {"memory": -1.0, "finite": -1.0}
 

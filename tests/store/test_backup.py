@@ -10,22 +10,13 @@ import pytest
 from sqlalchemy import text
 
 from tests.postgres import Server
-from tests.store.examples import (
-    DICE_AND_HD95,
-    claimed,
-    epoch,
-    failed,
-    new_study,
-    point,
-    pruned,
-    run_all,
-)
+from tests.store.examples import DICE_AND_HD95, claimed, epoch, failed, new_study, point, pruned, run_all
 from tuner.errors import ConflictError, RequestError, StorageError
-from tuner.store import schema
-from tuner.store.backup import backup, restore
-from tuner.store.database import Database
-from tuner.store.states import Reason
-from tuner.store.store import Store, check, upgrade
+from tuner.storage import migrate
+from tuner.storage.backup import backup, restore
+from tuner.storage.engine import Database
+from tuner.storage.states import Reason
+from tuner.storage.storage import Store, check, upgrade
 
 RELEASED = Path(__file__).parent / "released"
 
@@ -156,7 +147,7 @@ def test_a_restore_that_breaks_off_leaves_the_database_empty(url: str, tmp_path:
         assert store.studies() == []
 
 
-@pytest.mark.parametrize("version", schema.REVISIONS)
+@pytest.mark.parametrize("version", migrate.REVISIONS)
 def test_a_copy_of_an_older_version_is_upgraded_on_its_way_back(version: str, tmp_path: Path, postgres: Server) -> None:
     """The copy that is made before `tuner db upgrade` is the one that will be needed."""
     path = tmp_path / "old.db"
@@ -180,14 +171,14 @@ def test_a_server_of_an_older_schema_is_copied_and_upgraded(tmp_path: Path, post
     """`tuner db upgrade` on PostgreSQL, from the first schema that there was, with a copy made before."""
     url = postgres.new_database()
     database = Database.open(url, create=True)
-    schema.prepare(database, upto=schema.REVISIONS[0])
+    migrate.prepare(database, upto=migrate.REVISIONS[0])
     database.write(lambda c: c.execute(text("INSERT INTO studies (study_name) VALUES ('theirs')")))
     database.close()
-    with pytest.raises(StorageError, match=f"version {schema.REVISIONS[0]}; this program needs {schema.HEAD}"):
+    with pytest.raises(StorageError, match=f"version {migrate.REVISIONS[0]}; this program needs {migrate.HEAD}"):
         Store.open(url)
 
-    assert backup(url, tmp_path / "copy.db")["schema"] == schema.REVISIONS[0]
-    assert upgrade(url)["to"] == schema.HEAD
+    assert backup(url, tmp_path / "copy.db")["schema"] == migrate.REVISIONS[0]
+    assert upgrade(url)["to"] == migrate.HEAD
 
     restore(tmp_path / "copy.db", f"sqlite:///{tmp_path / 'back.db'}")
     for storage in (url, f"sqlite:///{tmp_path / 'back.db'}"):

@@ -8,12 +8,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-import tuner.worker
+import tuner.worker.worker
 from tests.store.examples import new_study
 from tests.worker.studies import create, entry, settings, tiny
-from tuner.store.database import OF_A_WORKER
-from tuner.store.store import Store
-from tuner.worker import Worker
+from tuner.storage.engine import OF_A_WORKER
+from tuner.storage.storage import Store
+from tuner.worker.worker import Worker
 
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tuner'"
 
@@ -66,7 +66,7 @@ def test_a_worker_has_one_connection_while_idle_and_two_while_training(
     postgres_url: str, tmp_path: Path, most: Callable[[float], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Life signs and looks for work come a hundred times as often as they do, so that they would meet if they could."""
-    monkeypatch.setattr(tuner.worker, "BEAT_S", 0.01)
+    monkeypatch.setattr(tuner.worker.worker, "BEAT_S", 0.01)
     places, stop = settings(tmp_path, postgres_url), threading.Event()
     with Store.open(postgres_url, create=True) as store:
         create(store, tiny(entry("endless"), "train.epochs=100", "budget.trials=1"))

@@ -7,8 +7,8 @@ import pytest
 
 from tests.store.examples import claimed, completed, epoch, failed, new_study, point
 from tuner.search.pruners import Peers
-from tuner.store.states import Reason, Verdict
-from tuner.store.store import Store
+from tuner.storage.states import Reason, Verdict
+from tuner.storage.storage import Store
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])

@@ -14,9 +14,9 @@ from tests.postgres import Server, running_server
 from tests.store.examples import claimed, completed, epoch, failed, new_study, point
 from tests.store.proxy import Proxy
 from tuner.errors import DiskFullError, StorageError
-from tuner.store import answers
-from tuner.store.states import Reason, Verdict
-from tuner.store.store import Store
+from tuner.storage import answers
+from tuner.storage.states import Reason, Verdict
+from tuner.storage.storage import Store
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from alembic.config import Config
 from sqlalchemy import Connection, MetaData, create_engine, text
 
 from tests.store.examples import run_all
-from tuner.store import schema
-from tuner.store.optuna_storage import optuna_storage
-from tuner.store.store import Store, check, upgrade
+from tuner.storage import migrate
+from tuner.storage.optuna_storage import optuna_storage
+from tuner.storage.storage import Store, check, upgrade
 
 RELEASED = Path(__file__).parent / "released"
 
@@ -27,7 +27,7 @@ def make(url: str, version: str, folder: Path) -> None:
     theirs.engine.dispose()
     engine, source = create_engine(url.replace("://", "+psycopg://")), create_engine(f"sqlite:///{path}")
     config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, version)
@@ -43,7 +43,7 @@ def copy(source: Connection, target: Connection) -> None:
     old.reflect(source)
     new.reflect(target)
     for table in new.sorted_tables:
-        if table.name in (schema.VERSION_TABLE, "alembic_version", "version_info"):
+        if table.name in (migrate.VERSION_TABLE, "alembic_version", "version_info"):
             continue
         rows = [dict(row._mapping) for row in source.execute(old.tables[table.name].select())]
         if not rows:
@@ -58,13 +58,13 @@ def copy(source: Connection, target: Connection) -> None:
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("version", schema.REVISIONS)
+@pytest.mark.parametrize("version", migrate.REVISIONS)
 def test_every_released_schema_is_upgraded_on_postgresql(postgres_url: str, tmp_path: Path, version: str) -> None:
     """A shared study outlives the version that began it: nothing of it changes, and it is gone on with."""
     make(postgres_url, version, tmp_path)
-    assert check(postgres_url)["ok"] is (version == schema.HEAD)
+    assert check(postgres_url)["ok"] is (version == migrate.HEAD)
 
-    assert upgrade(postgres_url)["to"] == schema.HEAD
+    assert upgrade(postgres_url)["to"] == migrate.HEAD
 
     with Store.open(postgres_url) as store:
         document = store.status("organs")

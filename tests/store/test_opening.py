@@ -16,9 +16,10 @@ from sqlalchemy import text
 
 from tests.store.examples import new_study, run_all
 from tuner.errors import RequestError, StorageError, TunerError
-from tuner.store import schema, tables
-from tuner.store.places import file_system, is_network
-from tuner.store.store import Store, check, upgrade
+from tuner.storage import migrate
+from tuner.storage import schema as tables
+from tuner.storage.storage import Store, check, upgrade
+from tuner.storage.url import file_system, is_network
 
 RELEASED = Path(__file__).parent / "released"
 
@@ -150,24 +151,24 @@ def test_the_migrations_make_what_the_tables_say(empty_url: str) -> None:
             connection,
             opts={
                 "include_name": lambda name, kind, _: kind != "table" or str(name).startswith("tuner_"),
-                "version_table": schema.VERSION_TABLE,
+                "version_table": migrate.VERSION_TABLE,
             },
         )
         assert compare_metadata(context, tables.metadata) == []
-        names = connection.scalar(text(f"SELECT version_num FROM {schema.VERSION_TABLE}"))
-    assert names == schema.HEAD
+        names = connection.scalar(text(f"SELECT version_num FROM {migrate.VERSION_TABLE}"))
+    assert names == migrate.HEAD
 
 
 def test_the_versions_are_those_of_the_migrations() -> None:
     """`REVISIONS` tells an older schema from a newer one without importing Alembic."""
     config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
     script = ScriptDirectory.from_config(config)
 
-    assert [r.revision for r in script.walk_revisions()][::-1] == list(schema.REVISIONS)
+    assert [r.revision for r in script.walk_revisions()][::-1] == list(migrate.REVISIONS)
 
 
-@pytest.mark.parametrize("version", schema.REVISIONS)
+@pytest.mark.parametrize("version", migrate.REVISIONS)
 def test_every_released_schema_is_upgraded(tmp_path: Path, version: str) -> None:
     """A study that was begun with an old version is gone on with."""
     path = tmp_path / "tuner.db"
@@ -175,7 +176,7 @@ def test_every_released_schema_is_upgraded(tmp_path: Path, version: str) -> None
         old.executescript((RELEASED / f"{version}.sql").read_text())
     old.close()
 
-    assert upgrade(f"sqlite:///{path}")["to"] == schema.HEAD
+    assert upgrade(f"sqlite:///{path}")["to"] == migrate.HEAD
 
     with Store.open(f"sqlite:///{path}") as store:
         document = store.status("organs")
@@ -202,7 +203,7 @@ def test_an_empty_database_has_to_be_made_first(empty_url: str) -> None:
         Store.open(url)
 
     assert check(url)["ok"] is False
-    assert upgrade(url) == {"storage": check(url)["storage"], "from": None, "to": schema.HEAD}
+    assert upgrade(url) == {"storage": check(url)["storage"], "from": None, "to": migrate.HEAD}
     assert check(url)["ok"] is True
     Store.open(url).close()
 
@@ -217,12 +218,14 @@ def test_an_empty_database_has_to_be_made_first(empty_url: str) -> None:
 def test_another_schema_version_is_refused(empty_url: str, version: str, words: str) -> None:
     """Two versions of tuner on one storage would corrupt it in silence; both versions are named."""
     with Store.open(empty_url, create=True) as store:
-        store._database.write(lambda c: c.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '{version}'")))
+        store._database.write(
+            lambda c: c.execute(text(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '{version}'"))
+        )
 
     for create in (False, True):
         with pytest.raises(StorageError, match=words) as caught:
             Store.open(empty_url, create=create)
-        assert schema.HEAD in str(caught.value)
+        assert migrate.HEAD in str(caught.value)
         assert "tuner db upgrade" in str(caught.value)
 
 

@@ -26,9 +26,9 @@ from tests.store.examples import (
 from tuner.errors import SpecError
 from tuner.search.distributions import distribution, internal
 from tuner.search.space import SearchSpace
-from tuner.store.optuna_tables import distribution_json, internal_value, value_rows
-from tuner.store.states import Reason
-from tuner.store.store import Store
+from tuner.storage.optuna_schema import distribution_json, internal_value, value_rows
+from tuner.storage.states import Reason
+from tuner.storage.storage import Store
 
 
 @pytest.fixture

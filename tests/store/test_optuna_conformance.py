@@ -10,8 +10,8 @@ from optuna.storages import RDBStorage
 from optuna.testing.pytest_storages import StorageTestCase
 
 from tests.store.examples import new_study
-from tuner.store.optuna_storage import optuna_storage
-from tuner.store.store import Store
+from tuner.storage.optuna_storage import optuna_storage
+from tuner.storage.storage import Store
 
 
 @pytest.fixture

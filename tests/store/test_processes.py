@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.store.examples import new_study
 from tests.worker.studies import TINY
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 
 def start(what: str, url: str, index: int) -> subprocess.Popen[str]:

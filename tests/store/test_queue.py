@@ -4,8 +4,8 @@ import pytest
 
 from tests.store.examples import SPACE, claimed, completed, failed, new_study, point, run_all
 from tuner.errors import ConflictError, NotFoundError, SpecError
-from tuner.store.states import Reason
-from tuner.store.store import Store
+from tuner.storage.states import Reason
+from tuner.storage.storage import Store
 
 
 def test_each_trial_is_claimed_once(store: Store) -> None:

@@ -11,23 +11,13 @@ import optuna
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.store.examples import (
-    DICE_AND_HD95,
-    claimed,
-    completed,
-    epoch,
-    failed,
-    new_study,
-    point,
-    pruned,
-    run_all,
-)
+from tests.store.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned, run_all
 from tuner.errors import ConflictError, NotFoundError, UnknownNameError
-from tuner.store.fronts import pareto
-from tuner.store.listing import Order
-from tuner.store.reading_figures import FigureReading
-from tuner.store.states import Reason
-from tuner.store.store import Store
+from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.fronts import pareto
+from tuner.storage.states import Reason
+from tuner.storage.storage import Store
+from tuner.storage.trial_queries import Order
 
 STATUS = {"name", "phase", "phase_reason", "dataset", "model", "objectives", "trials", "best", "workers"}
 TRIAL = {
@@ -291,7 +281,7 @@ def test_foreign_studies_are_shown_and_left_alone(store: Store) -> None:
 def test_reading_imports_neither_optuna_nor_torch(busy: Store) -> None:
     """Optuna alone takes a second: `tuner status` must not pay for it."""
     program = (
-        "import sys; from tuner.store.store import Store; s = Store.open(sys.argv[1], read_only=True);"
+        "import sys; from tuner.storage.storage import Store; s = Store.open(sys.argv[1], read_only=True);"
         "s.status('organs'); s.trials('organs', by='hd95'); s.best('organs'); s.studies(); s.workers();"
         "s.epochs('organs', 1); s.revision('organs'); s.history(1); s.close();"
         "print([m for m in ('optuna', 'torch', 'alembic', 'monai', 'numpy') if m in sys.modules])"

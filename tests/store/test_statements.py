@@ -9,8 +9,8 @@ from sqlalchemy import event
 from tests.store.examples import SPACE, completed, epoch, new_study, point
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
-from tuner.store import optuna_tables, tables
-from tuner.store.store import Store
+from tuner.storage import optuna_schema, schema
+from tuner.storage.storage import Store
 
 EPOCHS = 20
 
@@ -44,10 +44,10 @@ def earlier(store: Store, study_id: int, number: int) -> None:
 
     def insert(connection: object) -> None:
         run = connection.execute  # type: ignore[attr-defined]
-        own = tables.attempts
+        own = schema.attempts
         ids = list(run(own.select().where(own.c.study_id == study_id).order_by(own.c.slot).limit(number)))
         done = {"state": "COMPLETE"}
-        run(optuna_tables.trials.update().where(optuna_tables.trials.c.number < number).values(**done))
+        run(optuna_schema.trials.update().where(optuna_schema.trials.c.number < number).values(**done))
         run(
             own.update()
             .where(own.c.study_id == study_id, own.c.slot < number)
@@ -62,7 +62,7 @@ def earlier(store: Store, study_id: int, number: int) -> None:
             )
         )
         run(
-            tables.epochs.insert(),
+            schema.epochs.insert(),
             [
                 {"trial_id": r.trial_id, "study_id": study_id, "epoch": e, "bracket": 0, "best": 0.5, "at": 1.0}
                 | {"metrics": {}, "per_class": {}, "value": 0.5, "branch": "loss1"}
@@ -70,7 +70,7 @@ def earlier(store: Store, study_id: int, number: int) -> None:
                 for e in (1, EPOCHS)
             ],
         )
-        run(tables.studies.update().values(finished=number, revision=number + 1))
+        run(schema.studies.update().values(finished=number, revision=number + 1))
 
     store._database.write(insert)
 

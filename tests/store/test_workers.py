@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import delete, update
 
 from tests.store.examples import claimed, completed, new_study
-from tuner.store import optuna_tables, tables
-from tuner.store.processes import fingerprint, is_gone
-from tuner.store.reaper import AT_ONCE
-from tuner.store.store import Store
+from tuner.storage import optuna_schema, schema
+from tuner.storage.processes import fingerprint, is_gone
+from tuner.storage.reaper import AT_ONCE
+from tuner.storage.storage import Store
 
 GRACE_S = 2.4
 """Long enough that a busy machine's pauses are not taken for a death."""
@@ -130,9 +130,9 @@ def test_a_trial_without_any_worker_comes_back(hasty: Store) -> None:
     watcher = register(hasty)
     nameless = claimed(hasty, study.study_id, register(hasty))
     hasty._database.write(
-        lambda c: c.execute(delete(tables.workers).where(tables.workers.c.worker_id == nameless.worker_id))
+        lambda c: c.execute(delete(schema.workers).where(schema.workers.c.worker_id == nameless.worker_id))
     )
-    trials = optuna_tables.trials
+    trials = optuna_schema.trials
     hasty._database.write(lambda c: c.execute(update(trials).where(trials.c.number == 1).values(state="RUNNING")))
 
     found: list[int] = []

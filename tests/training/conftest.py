@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.training.samples import make_config, make_data
-from tuner.config import TrialConfig
-from tuner.data.prepared import PreparedData
+from tuner.config.trial import TrialConfig
+from tuner.data.preparation import PreparedData
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from tuner.config import TrialConfig, load_config
-from tuner.data.prepared import PreparedData
+from tuner.config.trial import TrialConfig, load_config
+from tuner.config.yaml_reader import dump_yaml
+from tuner.data.preparation import PreparedData
 from tuner.training.data_facts import write_facts
 from tuner.training.network import build_net
-from tuner.yaml_file import dump_yaml
 
 
 def tiny(dataset: dict[str, Any], **train: Any) -> TrialConfig:

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from tuner.config import TrialConfig, load_config
-from tuner.data.prepared import PreparedData, Split
+from tuner.config.trial import TrialConfig, load_config
+from tuner.data.arrays import Split
+from tuner.data.preparation import PreparedData
 
 CLASSES = ("background", "disc", "ring")
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.training.samples import make_config
-from tuner.data.prepared import PreparedData
+from tuner.data.preparation import PreparedData
 from tuner.errors import EntryError
-from tuner.training.entry import load_entry
+from tuner.training.custom import load_entry
 from tuner.training.reports import Diverged, EpochReport
 from tuner.training.trainer import train
 

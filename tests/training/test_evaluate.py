@@ -9,10 +9,10 @@ from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou
 from torch.nn.functional import one_hot
 
 from tests.training.samples import CLASSES, make_config, make_data
-from tuner.data.prepared import PreparedData
+from tuner.data.preparation import PreparedData
 from tuner.training.batches import Samples
+from tuner.training.components import Trial, build_trial
 from tuner.training.evaluate import Validation, Validator, predict, score_units, validate
-from tuner.training.trial import Trial, build_trial
 
 
 def validated(data: PreparedData) -> tuple[Trial, Validation]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training.samples import make_config, make_data, make_split
-from tuner.data.prepared import PreparedData
+from tuner.data.preparation import PreparedData
 from tuner.data.source import TestCase
 from tuner.training.final import RESULT, train_final
 from tuner.training.trainer import train

@@ -9,18 +9,18 @@ import pytest
 import torch
 
 from tests.training.samples import make_config, make_data
-from tuner.config import TrialConfig
-from tuner.data.prepared import PreparedData
-from tuner.data.sample_maps import training_maps
+from tuner.config.trial import TrialConfig
+from tuner.data.preparation import PreparedData
+from tuner.data.target_maps import training_maps
 from tuner.errors import SpecError
+from tuner.label_maps import signed_distance
 from tuner.losses.build import build_loss
-from tuner.maps import signed_distance
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.features import FeatureTap
+from tuner.training.components import build_trial
+from tuner.training.loop import Run
 from tuner.training.loss_parts import connect, regressor_weights
-from tuner.training.run import Run
 from tuner.training.trainer import train
-from tuner.training.trial import build_trial
 
 NETS = [
     pytest.param({"name": "unet"}, id="unet"),

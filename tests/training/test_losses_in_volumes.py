@@ -7,9 +7,9 @@ import pytest
 from tests.data.volumes import make_nnunet, section
 from tests.training.samples import make_config, make_data
 from tests.training.test_trainer import run
-from tuner.config import load_config
-from tuner.data.prepared import prepare
-from tuner.losses.catalogue import LOSSES
+from tuner.config.trial import load_config
+from tuner.data.preparation import prepare
+from tuner.losses.catalog.registry import LOSSES
 
 pytestmark = pytest.mark.slow
 

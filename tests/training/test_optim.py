@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, PolynomialLR
 
 from tests.training.samples import make_config
-from tuner.training.optim import ONE_CYCLE_START, Schedule, build_optimizer, effective_train, trained_parameters
+from tuner.training.optimizer import ONE_CYCLE_START, Schedule, build_optimizer, effective_train, trained_parameters
 
 STEPS = 40
 

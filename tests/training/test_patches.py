@@ -10,8 +10,9 @@ import torch
 
 from tests.training.samples import make_config, make_data
 from tests.training.test_trainer import end_state, numbers, run
-from tuner.config import load_config
-from tuner.data.prepared import PreparedData, Split
+from tuner.config.trial import load_config
+from tuner.data.arrays import Split
+from tuner.data.preparation import PreparedData
 from tuner.data.ragged import Ragged
 from tuner.errors import SpecError
 from tuner.training.evaluate import Validator
@@ -132,7 +133,7 @@ def test_pictures_are_trained_in_crops(data: PreparedData, tmp_path: Path) -> No
 
 def test_windows_see_what_whole_samples_see(data: PreparedData) -> None:
     """A window as large as the sample gives the prediction of the whole sample."""
-    from tuner.training.trial import build_trial
+    from tuner.training.components import build_trial
 
     trial = build_trial(make_config(precision="float32"), data, "cpu")
     whole = Validator(data, "cpu", train=make_config().train).predict(trial, lambda: False)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.palette import CLASS_COLOURS, CONFUSED, EXTRA, IGNORED, MISSED
-from tuner.training.picture import GAP, HEAD, PANEL, Row, draw
+from tuner.colors import CLASS_COLOURS, CONFUSED, EXTRA, IGNORED, MISSED
+from tuner.training.visualize import GAP, HEAD, PANEL, Row, draw
 
 
 def opened(rows: list[Row], classes: int = 4) -> Image.Image:

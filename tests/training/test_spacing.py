@@ -13,12 +13,12 @@ from scipy.spatial.distance import cdist
 
 from tests.data.volumes import make_nnunet, scan, section
 from tests.training.runs import tiny
-from tuner.data.prepared import PreparedData, prepare
-from tuner.data.prepared import test_cases as read_test_cases
+from tuner.data.preparation import PreparedData, prepare
+from tuner.data.preparation import test_cases as read_test_cases
+from tuner.training.components import Trial, build_trial
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.final import score_tests
-from tuner.training.record import TrialFolder
-from tuner.training.trial import Trial, build_trial
+from tuner.training.run_dir import TrialFolder
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning"),

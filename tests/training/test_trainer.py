@@ -23,9 +23,9 @@ from safetensors.torch import load_file
 
 from tests.conftest import REPOSITORY
 from tests.training.samples import CLASSES, make_config, make_data
-from tuner.config import TrialConfig
-from tuner.data.prepared import PreparedData
-from tuner.metrics.catalogue import METRICS
+from tuner.config.trial import TrialConfig
+from tuner.data.preparation import PreparedData
+from tuner.metrics.catalog import METRICS
 from tuner.training.reports import Diverged, EpochReport
 from tuner.training.trainer import train
 

@@ -5,11 +5,11 @@ import torch
 
 from tests.models.small import HERE, SMALL
 from tests.training.samples import make_config
-from tuner.data.prepared import PreparedData
+from tuner.data.preparation import PreparedData
 from tuner.errors import EffectiveConfigError
-from tuner.losses.catalogue import LOSSES
+from tuner.losses.catalog.registry import LOSSES
 from tuner.registry import defaults
-from tuner.training.trial import build_trial, check_effective
+from tuner.training.components import build_trial, check_effective
 
 
 @pytest.mark.parametrize("loss", list(LOSSES))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tuner.models.build import SegmentationNet
 from tuner.training.network import Net
-from tuner.training.windows import _RollingSums, cut, gaussian_weights, slide, window_starts
+from tuner.training.sliding_window import _RollingSums, cut, gaussian_weights, slide, window_starts
 
 
 class Sloped(nn.Module):

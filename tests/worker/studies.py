@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from tuner.config.study import StudySpec, load_spec
+from tuner.config.yaml_reader import parse_yaml
 from tuner.settings import Settings
-from tuner.spec import StudySpec, load_spec
-from tuner.store.records import NewStudy
-from tuner.store.store import Store
-from tuner.worker import Worker
-from tuner.yaml_file import parse_yaml
+from tuner.storage.records import NewStudy
+from tuner.storage.storage import Store
+from tuner.worker.worker import Worker
 
 TINY = """
 name: tiny

@@ -9,9 +9,9 @@ import pytest
 
 from tests.worker.studies import tiny
 from tuner.errors import DiskFullError
-from tuner.outcomes import blame
-from tuner.store.states import Reason, State
-from tuner.training.record import TrialFolder
+from tuner.storage.states import Reason, State
+from tuner.training.run_dir import TrialFolder
+from tuner.worker.outcome import blame
 
 
 @pytest.mark.parametrize(

@@ -16,20 +16,20 @@ from typing import Any
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-import tuner.worker
+import tuner.worker.worker
 from tests.conftest import REPOSITORY
 from tests.worker.studies import create, settings, tiny, work
-from tuner import remote
-from tuner.mirror import artifacts_of
+from tuner.artifacts import remote
+from tuner.artifacts.mirror import artifacts_of
 from tuner.settings import Settings
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Memory is one store for the whole process; and nobody waits long here."""
     monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(tuner.worker, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(tuner.worker.worker, "PATIENCE_S", 0.1)
     yield
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]

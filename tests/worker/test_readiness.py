@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tuner.artifacts import Artifacts
-from tuner.readiness import LEAST, PATIENCE_S, Readiness
+from tuner.artifacts.local import Artifacts
+from tuner.worker.health import LEAST, PATIENCE_S, Readiness
 
 MIB = 2**20
 

@@ -12,10 +12,10 @@ import pytest
 from tests.store.examples import epoch, failed
 from tests.worker.studies import create, entry, settings, tiny, work
 from tuner.errors import ConflictError, DataError
-from tuner.served import Served
-from tuner.store.states import Reason
-from tuner.store.store import Store
-from tuner.worker import Worker
+from tuner.storage.states import Reason
+from tuner.storage.storage import Store
+from tuner.worker.study_cache import Served
+from tuner.worker.worker import Worker
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def test_a_lost_checkpoint_is_said(tmp_path: Path, url: str, caplog: pytest.LogC
 def test_a_checkpoint_that_cannot_be_read_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A broken disk under the earlier attempt must not fail the retry: it starts over, and says why."""
     artifacts = settings(tmp_path, "sqlite:///unused").artifacts
-    from tuner.artifacts import Artifacts
+    from tuner.artifacts.local import Artifacts
 
     folders = Artifacts(artifacts)
     old = folders.create("tiny", 0)

@@ -13,9 +13,9 @@ import pytest
 
 from tests.store.examples import failed, pruned
 from tests.worker.studies import create, entry, settings, tiny, work
-from tuner.failing import DeviceAsideError
-from tuner.store.store import Store
-from tuner.worker import Worker
+from tuner.storage.storage import Store
+from tuner.worker.failing import DeviceAsideError
+from tuner.worker.worker import Worker
 
 
 @pytest.fixture
@@ -181,7 +181,7 @@ def test_the_first_worker_stores_which_data_it_found(tmp_path: Path, url: str) -
 
 def test_memory_is_told_without_asking_for_torch() -> None:
     """A life sign must not cost the seconds that importing torch takes."""
-    code = "import sys, tuner.worker as w; print(w.memory_used('cuda:0')['rss_mib'], 'torch' in sys.modules)"
+    code = "import sys, tuner.worker.worker as w; print(w.memory_used('cuda:0')['rss_mib'], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     mib, has_torch = done.stdout.split()

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tuner.config import TrialConfig
+from tuner.config.trial import TrialConfig
 from tuner.training.reports import EpochReport
 
 

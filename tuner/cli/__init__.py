@@ -5,6 +5,6 @@ import sys
 
 def main() -> None:
     """Run the command that was typed and exit with the code of the contract."""
-    from tuner.cli.app import run
+    from tuner.cli.main import run
 
     sys.exit(run(sys.argv[1:]))

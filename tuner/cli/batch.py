@@ -1,18 +1,15 @@
 """Workers on clusters: the text that starts one there, and the question whether the one that runs here is well."""
 
-import re
-import shutil
-import sys
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tuner.cli import output
+from tuner.launch.batch import Job, check_job, program
 
 if TYPE_CHECKING:
     from tuner.settings import Settings
+
 
 _PANEL = "On a cluster"
 
@@ -68,56 +65,15 @@ ProbeOption = Annotated[
     ),
 ]
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,-]*")
-_IMAGE = re.compile(r"[a-z0-9][A-Za-z0-9._/:@-]*")
-_MEMORY = re.compile(r"([1-9][0-9]*)([MG])")
-_TIME = re.compile(r"([0-9]+-)?[0-9]{1,3}(:[0-9]{2}){1,2}|[0-9]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A worker that is to run on a cluster, and what it needs there."""
-
-    study: str | None
-    """None: any."""
-    device: str
-    count: int
-    gpus: int | None
-    cpus: int
-    memory: str
-    time_limit: str
-    partition: str | None
-    image: str | None
-    json_logs: bool
-    until_idle: str | None = None
-
-    @property
-    def gpus_each(self) -> int:
-        """GPUs of one worker."""
-        return (0 if self.device == "cpu" else 1) if self.gpus is None else self.gpus
-
-    @property
-    def name(self) -> str:
-        """What the job is called: `tuner-any`, `tuner-organs`."""
-        return f"tuner-{self.study or 'any'}"
-
-    def words(self) -> list[str]:
-        """Return what stands after `tuner` to start the worker."""
-        which = ["--any"] if self.study is None else ["--study", self.study]
-        device = [] if self.device == "auto" else ["--device", self.device]
-        idle = ["--until-idle", self.until_idle] if self.until_idle else []
-        return ["worker", *which, *device, *idle, *(["--log-format", "json"] if self.json_logs else [])]
-
 
 def put(job: Job, settings: "Settings", *, slurm: bool, kubernetes: bool) -> None:
     """Print the text that runs the worker there. Raises RequestError for what would not run."""
     from tuner.errors import RequestError
-    from tuner.store.places import read_url
+    from tuner.storage.url import read_url
 
     if slurm and kubernetes:
         raise RequestError("--print-sbatch and --print-k8s are two texts.", hint="Ask for one at a time.")
-    _check(job)
+    check_job(job)
     if read_url(settings.storage).get_backend_name() == "sqlite":
         raise RequestError(
             "an SQLite file cannot be shared by machines, and this worker is to run on others.",
@@ -125,20 +81,13 @@ def put(job: Job, settings: "Settings", *, slurm: bool, kubernetes: bool) -> Non
             where="--storage",
         )
     if slurm:
-        from tuner.cli.batch_slurm import script
+        from tuner.launch.batch_slurm import script
 
         output.put(script(job, settings, program=program()))
     else:
-        from tuner.cli.batch_kubernetes import manifest
+        from tuner.launch.batch_kubernetes import manifest
 
         output.put(manifest(job, settings))
-
-
-def program() -> list[str]:
-    """Return the words that start `tuner` on machines that see this one's files."""
-    beside = Path(sys.executable).with_name("tuner")
-    found = str(beside) if beside.is_file() else shutil.which("tuner")
-    return [found] if found else [sys.executable, "-m", "tuner"]
 
 
 def probe(settings: "Settings", kind: str) -> int:
@@ -152,7 +101,7 @@ def probe(settings: "Settings", kind: str) -> int:
     import socket
 
     from tuner.errors import StorageError, UnknownNameError
-    from tuner.store.store import Store
+    from tuner.storage.storage import Store
 
     if kind not in ("ready", "alive"):
         raise UnknownNameError(kind="probe", name=kind, known=("ready", "alive"), where="--probe")
@@ -168,21 +117,3 @@ def probe(settings: "Settings", kind: str) -> int:
         return 1
     output.tell(f"{len(here)} live worker{'s' * (len(here) > 1)} on {host}, last seen {here[-1]['last_seen']}")
     return 0
-
-
-def _check(job: Job) -> None:
-    """Refuse what Slurm or Kubernetes would refuse, or a shell would take for something else. Raises SpecError."""
-    from tuner.errors import SpecError
-
-    rules = (
-        ("--study", job.study, _NAME, "the name of a study"),
-        ("--memory", job.memory, _MEMORY, "an amount of memory like 16G or 500M"),
-        ("--time", job.time_limit, _TIME, "a time like 24:00:00 or 2-12:00:00"),
-        ("--partition", job.partition, _WORD, "the name of a partition"),
-        ("--image", job.image, _IMAGE, "the name of an image"),
-    )
-    problems = [
-        f"{flag}: {value!r} is not {what}" for flag, value, rule, what in rules if value and not rule.fullmatch(value)
-    ]
-    if problems:
-        raise SpecError(problems)

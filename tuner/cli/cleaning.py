@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from tuner.cli import output
-from tuner.cli.group import PanelCommand
-from tuner.cli.places import ArtifactsOption, CacheOption, JsonOption, StorageOption, settings_of
+from tuner.cli.help import PanelCommand
+from tuner.cli.options import ArtifactsOption, CacheOption, JsonOption, StorageOption, settings_of
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +35,9 @@ def gc(
 
     What resuming and exporting need is kept, and nothing of a trial that waits or runs is touched.
     """
-    from tuner.cleaning import find_waste, remove
-    from tuner.cleaning_far import find_far_waste
-    from tuner.cli.studies import open_store
+    from tuner.artifacts.cleaning_far import find_far_waste
+    from tuner.artifacts.garbage import find_waste, remove
+    from tuner.cli.stored import open_store
 
     settings = settings_of(storage, artifacts, None, cache)
     with open_store(settings.storage) as store:

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from tuner.cli import output
-from tuner.cli.group import PanelCommand
-from tuner.cli.places import JsonOption, NameArgument, StorageOption, settings_of
+from tuner.cli.help import PanelCommand
+from tuner.cli.options import JsonOption, NameArgument, StorageOption, settings_of
 
 _PANEL = "Steer"
 
@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 def pause(name: NameArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Let running trials finish and start nothing new."""
-    from tuner.cli.studies import open_store
+    from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
         store.pause(name)
@@ -32,7 +32,7 @@ def pause(name: NameArgument, storage: StorageOption = None, as_json: JsonOption
 
 def stop(name: NameArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Give running trials back to the queue, with their checkpoints, and end the workers."""
-    from tuner.cli.studies import open_store
+    from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
         store.stop(name)
@@ -50,7 +50,7 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """End one hopeless running trial by hand."""
-    from tuner.cli.studies import open_store
+    from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
         store.prune_by_hand(name, number)
@@ -72,8 +72,8 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a study that does not run. Asks first."""
-    from tuner.cli.studies import open_store
-    from tuner.mirror import artifacts_of
+    from tuner.artifacts.mirror import artifacts_of
+    from tuner.cli.stored import open_store
 
     settings = settings_of(storage, artifacts_dir)
     files = artifacts_of(settings)

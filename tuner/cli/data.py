@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tuner.cli import output
-from tuner.cli.group import PanelCommand, make_group
-from tuner.cli.places import CacheOption, DataRootOption, JsonOption, settings_of
+from tuner.cli.help import PanelCommand, make_group
+from tuner.cli.options import CacheOption, DataRootOption, JsonOption, settings_of
 
 if TYPE_CHECKING:
-    from tuner.data.catalogue import DatasetEntry
+    from tuner.data.entry import DatasetEntry
+
 
 data = make_group("Prepare, check and describe data sets.")
 
@@ -76,7 +77,7 @@ def check_command(
 ) -> None:
     """Open every file and name every one that is broken or missing, a line each; exit 1 when there is one."""
     from tuner.data.catalogue import DATASETS
-    from tuner.data.check import check, check_download
+    from tuner.data.checks import check, check_download
 
     entry = DATASETS.find(name, where="tuner data check")
     section = _section(entry, overrides or [])
@@ -146,8 +147,8 @@ def _check_figure(out: Path) -> None:
 
 
 def _write_figure(out: Path, document: Mapping[str, Any]) -> None:
-    from tuner.data.storage import explained, write_atomically
-    from tuner.report.fingerprint import draw_fingerprint, fingerprint_page
+    from tuner.atomic_io import explained, write_atomically
+    from tuner.report.dataset_figure import draw_fingerprint, fingerprint_page
 
     content = draw_fingerprint(document)
     with explained(out.parent, purpose="the figure", hint="name another file with -o FILE."):
@@ -156,9 +157,9 @@ def _write_figure(out: Path, document: Mapping[str, Any]) -> None:
 
 
 def _section(entry: "DatasetEntry", overrides: list[str]) -> dict[str, Any]:
-    from tuner.config import dataset_section
+    from tuner.config.trial import dataset_section
+    from tuner.config.yaml_reader import parse_yaml
     from tuner.errors import SpecError
-    from tuner.yaml_file import parse_yaml
 
     given: dict[str, Any] = {"name": entry.name}
     for text in overrides:

@@ -2,9 +2,10 @@
 
 import typer
 
-from tuner.cli import database_copy, database_serve, output
-from tuner.cli.group import PanelCommand, make_group
-from tuner.cli.places import JsonOption, StorageOption, settings_of
+from tuner.cli import database_copy, output
+from tuner.cli import db as database_serve
+from tuner.cli.help import PanelCommand, make_group
+from tuner.cli.options import JsonOption, StorageOption, settings_of
 
 db = make_group("Serve, copy, migrate and check the storage.")
 
@@ -20,7 +21,7 @@ def register(app: typer.Typer) -> None:
 @db.command("upgrade", cls=PanelCommand)
 def upgrade_command(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Create the schema, or bring it to this version."""
-    from tuner.store.store import upgrade
+    from tuner.storage.storage import upgrade
 
     document = upgrade(settings_of(storage).storage)
     if as_json:
@@ -34,7 +35,7 @@ def upgrade_command(storage: StorageOption = None, as_json: JsonOption = False) 
 @db.command("check", cls=PanelCommand)
 def check_command(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Say which schema the storage has and which is needed; exit 1 when they differ."""
-    from tuner.store.store import check
+    from tuner.storage.storage import check
 
     document = check(settings_of(storage).storage)
     if as_json:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tuner.cli import output
-from tuner.cli.places import JsonOption, StorageOption, settings_of
+from tuner.cli.options import JsonOption, StorageOption, settings_of
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The copy.", show_default=False)]
 
@@ -17,7 +17,7 @@ def backup_command(file: FileArgument, storage: StorageOption = None, as_json: J
     The file is an SQLite storage itself: `tuner status NAME --storage sqlite:///FILE` reads it. Files of trials are not
     in it; copy the artifacts folder as well.
     """
-    from tuner.store.backup import backup
+    from tuner.storage.backup import backup
 
     document = backup(settings_of(storage).storage, file)
     if as_json:
@@ -33,7 +33,7 @@ def restore_command(file: FileArgument, storage: StorageOption = None, as_json: 
 
     It need not be the kind of database that it came from: this is how a study moves from one machine to many.
     """
-    from tuner.store.backup import restore
+    from tuner.storage.backup import restore
 
     document = restore(file, settings_of(storage).storage)
     if as_json:

@@ -10,13 +10,13 @@ from types import FrameType
 from typing import Any
 
 from tuner.cli import output
-from tuner.config import TrialConfig
-from tuner.data.prepared import PreparedData, prepare, test_cases
+from tuner.config.trial import TrialConfig
+from tuner.data.preparation import PreparedData, prepare, test_cases
 from tuner.settings import Settings
 from tuner.training.device import device_name, resolve_device
 from tuner.training.final import train_final
-from tuner.training.record import PACKAGES
 from tuner.training.reports import EpochReport
+from tuner.training.run_dir import PACKAGES
 
 
 def train_here(

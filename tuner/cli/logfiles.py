@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tuner.artifacts.mirror import artifacts_of
 from tuner.cli import output
 from tuner.errors import NotFoundError
-from tuner.launch.base import worker_logs
-from tuner.mirror import artifacts_of
+from tuner.launch.launcher import worker_logs
 from tuner.settings import Settings
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 LOG = "log.txt"
 _POLL_S = 0.5

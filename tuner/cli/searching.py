@@ -9,24 +9,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tuner.analysis import best_default, leaderboard
-from tuner.announcing import watching
+from tuner.analysis.leaderboard import best_default, leaderboard
 from tuner.cli import output
 from tuner.cli.failures import INTERRUPTED
-from tuner.cli.reading import best_lines
+from tuner.cli.progress import make_view
+from tuner.cli.show import best_lines
 from tuner.cli.snapshots import Observer
-from tuner.cli.studies import best_document, published_defaults, stored_spec
-from tuner.cli.views import make_view
+from tuner.cli.stored import best_document, published_defaults, stored_spec
 from tuner.cli.watching import watch
 from tuner.errors import NoSuccessError, RunError, TunerError
-from tuner.launch.base import LAUNCHERS, Order, log_path
 from tuner.launch.continuing import check_same, new_total
-from tuner.launch.crew import Crew
 from tuner.launch.data_facts import first_estimate, steps_per_epoch
-from tuner.launch.grounds import Ground, ground_for
-from tuner.launch.opening import Opened, Request, Resources, find_study, open_study
+from tuner.launch.launcher import LAUNCHERS, Order, log_path
+from tuner.launch.placement import Ground, ground_for
+from tuner.launch.study_setup import Opened, Request, Resources, find_study, open_study
+from tuner.launch.supervisor import Crew
+from tuner.notifications import watching
 from tuner.settings import Settings
-from tuner.store.store import Store
+from tuner.storage.storage import Store
 
 DASHBOARD_PORT = 8000
 
@@ -87,8 +87,8 @@ def _resources(request: Request) -> Resources:
 @contextmanager
 def _dashboard(settings: Settings) -> Iterator[str]:
     """Serve the dashboard beside the search, on the usual port or, where that is taken, on any; yields the address."""
-    from api.running import served_beside
-    from api.service import ServiceSettings
+    from api.config import ServiceSettings
+    from api.server import served_beside
 
     config = ServiceSettings.resolve(os.environ, settings)
     with ExitStack() as stack:
@@ -100,8 +100,8 @@ def _dashboard(settings: Settings) -> Iterator[str]:
 
 
 def _serve_until_interrupted(settings: Settings) -> None:
-    from api.running import serve
-    from api.service import ServiceSettings
+    from api.config import ServiceSettings
+    from api.server import serve
 
     serve(ServiceSettings.resolve(os.environ, settings), port=DASHBOARD_PORT, devices=[], say=output.tell)
 
@@ -251,8 +251,8 @@ def _program() -> str:
 
 def _where(settings: Settings) -> str:
     """Return the storage as a flag, when it is not the one that a command without flags would use."""
-    from tuner.cli.places import settings_of
-    from tuner.store.places import read_url, shown
+    from tuner.cli.options import settings_of
+    from tuner.storage.url import read_url, shown
 
     return "" if settings.storage == settings_of().storage else f" --storage {shown(read_url(settings.storage))}"
 

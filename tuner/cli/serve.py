@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tuner.cli.group import PanelCommand
-from tuner.cli.places import (
+from tuner.cli.help import PanelCommand
+from tuner.cli.options import (
     ArtifactsOption,
     CacheOption,
     DataRootOption,
@@ -45,11 +45,11 @@ def serve(
     cache: CacheOption = None,
 ) -> None:
     """Open the REST API and the dashboard on the storage; with --workers, also run workers for any study."""
-    from api.running import serve as run
-    from api.service import ServiceSettings
+    from api.config import ServiceSettings
+    from api.server import serve as run
     from tuner.errors import SpecError
-    from tuner.launch.base import deal, read_devices
-    from tuner.logs import configure
+    from tuner.launch.launcher import deal, read_devices
+    from tuner.log_config import configure
 
     if not 0 <= workers <= 256:
         raise SpecError([f"{workers} is not a number of workers, 0 to 256"], where="--workers")
@@ -66,8 +66,8 @@ def serve(
 @contextmanager
 def _announcing(settings: "Settings") -> Iterator[None]:
     """Tell the webhook, if there is one, what becomes of the studies while the service runs."""
-    from tuner.announcing import watching
-    from tuner.store.store import Store
+    from tuner.notifications import watching
+    from tuner.storage.storage import Store
 
     if settings.webhook is None:
         yield

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.analysis import remaining_seconds
-from tuner.store.store import Store
+from tuner.analysis.leaderboard import remaining_seconds
+from tuner.storage.storage import Store
 
 Row = Mapping[str, Any]
 _FINISHED = ("complete", "pruned", "failed")

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from tuner.cli.failures import INTERRUPTED
+from tuner.cli.progress import View
 from tuner.cli.snapshots import Observer, Snapshot
-from tuner.cli.views import View
-from tuner.launch.crew import Crew
+from tuner.launch.supervisor import Crew
 
 POLL_S = 1.0
 DRAIN_S = 60.0

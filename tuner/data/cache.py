@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.data.storage import explained, file_hash, locked, write_atomically
+from tuner.atomic_io import explained, file_hash, locked, write_atomically
 
 logger = logging.getLogger(__name__)
 

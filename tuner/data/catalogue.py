@@ -1,7 +1,7 @@
 """The data sets that a study can name, their options declared once. Importing this reads no file and no torch."""
 
+from tuner.data.catalog import PICTURES
 from tuner.data.entry import DatasetEntry, size_option
-from tuner.data.rows_of_pictures import PICTURES
 from tuner.data.rows_of_volumes import VOLUMES
 from tuner.registry import Option, Registry
 
@@ -51,10 +51,10 @@ _SYNAPSE = DatasetEntry(
     channels=1,
     class_names=ORGANS,
     options=(size_option(224),),
-    source="tuner.data.synapse:open_synapse",
-    check="tuner.data.synapse_check:check_files",
-    convert="tuner.data.prepare_synapse:prepare_raw",
-    check_raw="tuner.data.synapse_raw_check:check_raw",
+    source="tuner.data.datasets.synapse:open_synapse",
+    check="tuner.data.datasets.synapse_check:check_files",
+    convert="tuner.data.datasets.synapse_convert:prepare_raw",
+    check_raw="tuner.data.datasets.synapse_raw_check:check_raw",
     layout=SYNAPSE_LAYOUT,
     how_to_get=SYNAPSE_SOURCE,
 )
@@ -74,7 +74,7 @@ _PHANTOM = DatasetEntry(
         Option("bias", "float", 0.08, "Largest relative change of brightness across the image.", 0.0, 1.0),
         Option("anatomy_seed", "int", 0, "Other patients for another number.", 0, 2**31 - 1),
     ),
-    source="tuner.data.phantom:open_phantom",
+    source="tuner.data.datasets.phantom:open_phantom",
     check=None,
     convert=None,
     layout="nothing: it is computed",

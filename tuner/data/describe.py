@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from tuner.data.halves import Progress
+from tuner.data.arrays import Progress, Split
 from tuner.data.intensities import describe_intensities
-from tuner.data.prepared import PreparedData, Split, open_source, prepare
+from tuner.data.preparation import PreparedData, open_source, prepare
 from tuner.data.shapes import Shapes, measure
 from tuner.data.source import OfManySizes, Source, Spaced
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.cache import open_or_build
-from tuner.data.prepared import PreparedData
+from tuner.data.preparation import PreparedData
 
 MOST = 1000
 """Places that are kept of a class in a sample; fewer where there are many samples."""

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.halves import Split
+from tuner.data.arrays import Split
 
 BINS = 64
 _FINE = 4096

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.storage import write_atomically
+from tuner.atomic_io import write_atomically
 
 NAME = "journal.json"
 EVERY_S = 2.0

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tuner.data.storage import file_hash, write_atomically
+from tuner.atomic_io import file_hash, write_atomically
 
 
 class FileMemory:

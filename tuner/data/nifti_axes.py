@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.volume_files import open_nifti
+from tuner.data.volumes import open_nifti
 from tuner.errors import DataError
 
 _AXES = ("L", "A", "S")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tuner.data.storage import cut_after
+from tuner.atomic_io import cut_after
 from tuner.errors import DataError
 
 Shape = tuple[int, ...]

@@ -116,4 +116,4 @@ class Readable(Protocol):
     """What a source has beside `Source` when a trained network can be given further images of its kind."""
 
     def reading(self, memory: FileMemory) -> Mapping[str, Any]:
-        """Plain data for `tuner.data.inputs`: how an image is read and normalised, and the label id of each class."""
+        """Plain data for `tuner.data.inference_inputs`: how images are read, the label id of each class."""

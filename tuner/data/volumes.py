@@ -1,238 +1,133 @@
-"""Labelled volumes as a source of samples: every slice one (2-D), or slabs of consecutive slices (3-D).
+"""Reading volumes: NIfTI, and single pictures as volumes of one slice.
 
-CT is clipped to `low`..`high` HU and taken to 0..1; other channels are standardised volume by volume, unless the data
-set says that they are not to be. Slices are resized in the plane, never resampled across it; with `resize: false` they
-keep their sizes, and in 3-D every case is one volume as it is.
+Arrays are turned to [D, H, W], the file's third, second and first axis: slices lie along the third. nibabel is
+imported where a file is opened.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import json
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tuner.data.class_codes import ClassCodes
-from tuner.data.memory import FileMemory
-from tuner.data.name_pattern import group_of
-from tuner.data.resize import resize_images, resize_labels
-from tuner.data.source import IGNORE_INDEX, Image, Label, TestCase
-from tuner.data.volume_files import read_channels, read_grid, read_truth
+from tuner.data.images import SUFFIXES, read_codes, read_image
 from tuner.errors import DataError
-from tuner.registry import Scalar
 
-_READING = 1
-"""Raised when the same files would give other numbers."""
+NIFTI = (".nii.gz", ".nii")
+ENDINGS = (*NIFTI, *SUFFIXES)
+"""File endings that are read."""
+
+Found = TypeVar("Found")
+
+_DAMAGED = (OSError, ValueError, EOFError, KeyError, TypeError, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
-    """A case: its image, one file or one a channel, and its label map."""
+class Grid:
+    """Where the voxels of a file are."""
 
-    name: str
-    images: tuple[Path, ...]
-    label: Path
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """Every file."""
-        return (*self.images, self.label)
-
-
-@dataclass(frozen=True)
-class VolumeSet:
-    """What a description names: cases, channels, classes."""
-
-    folder: Path
-    cases: Mapping[str, Recording]
-    tests: Mapping[str, Recording]
-    kinds: tuple[str, ...]
-    """What each channel is: `CT`, `MRI`, `rgb_to_0_1`, `noNorm`, …"""
-    codes: ClassCodes
-    lost: str = ""
-    """What the description says of cases of which there is no trace; empty where it agrees with what is there."""
+    shape: tuple[int, ...]
+    """[D, H, W]"""
+    channels: int
+    spacing: tuple[float, ...] | None
+    """Along each axis of `shape`, in mm; None for a picture."""
+    affine: tuple[float, ...] | None
+    """The 16 numbers of the file's affine."""
 
 
-@dataclass(frozen=True)
-class Volumes:
-    """A volume set under the options of a study."""
-
-    found: VolumeSet
-    options: Mapping[str, Scalar]
-    background: bool = True
-
-    @cached_property
-    def channels(self) -> int:
-        """Number of channels: a picture in colour may have three in one file."""
-        first = next(iter(self.found.cases.values()))
-        return sum(read_grid(path).channels for path in first.images)
-
-    @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """[C, size, size], or [C, depth, size, size]."""
-        if self.uneven:
-            return (self.channels, 0, 0) if self.stacked else (self.channels, 0, 0, 0)
-        size = self._int("size")
-        return (self.channels, size, size) if self.stacked else (self.channels, self._int("depth"), size, size)
-
-    @property
-    def stacked(self) -> bool:
-        """Slices are put together again to be scored."""
-        return self.options["dimensions"] == 2
-
-    @property
-    def uneven(self) -> bool:
-        """Every volume keeps its size."""
-        return self.options["resize"] is False
-
-    @property
-    def training(self) -> tuple[str, ...]:
-        """Training cases."""
-        return tuple(self.found.cases)
-
-    @property
-    def test(self) -> tuple[str, ...]:
-        """Test cases that have labels."""
-        return tuple(self.found.tests)
-
-    def class_names(self, memory: FileMemory) -> tuple[str, ...]:
-        """Names of the classes, from the description."""
-        return self.found.codes.names
-
-    def count(self, case: str) -> int:
-        """Number of slices or slabs, from the head of the label map."""
-        depth = read_grid(self._of(case).label).shape[0]
-        if self.stacked:
-            return depth
-        return 1 if self.uneven else -(-depth // self._int("depth"))
-
-    def spaces(self, case: str) -> list[tuple[int, ...]]:
-        """[H, W] of each slice, or [D, H, W] of the one volume, from the head of the label map."""
-        shape = read_grid(self._of(case).label).shape
-        return [shape[1:]] * shape[0] if self.stacked else [shape]
-
-    def spacing(self, case: str) -> tuple[float, ...] | None:
-        """Size of a voxel [slices, H, W] after resizing, in mm; None for pictures."""
-        grid = read_grid(self._of(case).label)
-        if grid.spacing is None or self.uneven:
-            return grid.spacing
-        size, (depth, height, width) = self._int("size"), grid.spacing
-        return (depth, height * grid.shape[1] / size, width * grid.shape[2] / size)
-
-    def group(self, case: str) -> str:
-        """The patient that `dataset.group` finds in the name of a case; without a pattern the case itself."""
-        found = self._group_of(case)
-        if found is None:
-            pattern = self.options["group"]
-            raise DataError(f"the case {case!r} does not fit the pattern {pattern!r}.", where="dataset.group")
-        return found
-
-    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
-        """Channels and their kinds, the window, and the label of each class."""
-        first = next(iter(self.found.cases.values()))
-        return {
-            "form": "volumes",
-            "channels": self.channels,
-            "files": len(first.images),
-            "kinds": list(self.found.kinds),
-            "low": self.options["low"],
-            "high": self.options["high"],
-            "labels": self.found.codes.of_classes(),
-        }
-
-    def files(self, cases: Sequence[str]) -> list[tuple[str, Path]]:
-        """Images and label maps, named relative to the data set."""
-        paths = [path for case in cases for path in self._of(case).paths]
-        return [(path.relative_to(self.found.folder).as_posix(), path) for path in paths]
-
-    def recipe(self) -> Mapping[str, Any]:
-        """The options, the kinds of the channels, and the version of reading."""
-        passed_over = {"path", "group"} | ({"resize"} if not self.uneven else {"resize", "size", "depth"})
-        options = {name: value for name, value in self.options.items() if name not in passed_over}
-        kept = {"resize": False} if self.uneven else {}
-        return {**options, **kept, "kinds": self.found.kinds, "labels": self.found.codes.labels, "reading": _READING}
-
-    def samples(self, case: str) -> Iterator[tuple[Image, Label]]:
-        """Slices or slabs from the first up, resized; the last slab is filled up with ignored slices."""
-        image, label = self._read(self._of(case))
-        if self.uneven:
-            yield from zip(np.moveaxis(image, 0, 1), label, strict=True) if self.stacked else [(image, label)]
-            return
-        size = (self._int("size"), self._int("size"))
-        step = 1 if self.stacked else self._int("depth")
-        for start in range(0, len(label), step):
-            part = resize_images(image[:, start : start + step], size)
-            truth = resize_labels(label[start : start + step], size)
-            if self.stacked:
-                yield part[:, 0], truth[0]
-            else:
-                missing = ((0, step - len(truth)), (0, 0), (0, 0))
-                yield (
-                    np.pad(part, ((0, 0), *missing), mode="edge"),
-                    np.pad(truth, missing, constant_values=IGNORE_INDEX),
-                )
-
-    def original(self, case: str) -> TestCase:
-        """A test volume as it is, with its spacing."""
-        recording = self.found.tests[case]
-        image, label = self._read(recording)
-        if self.stacked:
-            image = np.moveaxis(image, 0, 1) if len(image) > 1 else image[0]
-        return TestCase(case, image, label, read_grid(recording.label).spacing)
-
-    def _read(self, recording: Recording) -> tuple[Image, Label]:
-        """[C, D, H, W] and [D, H, W]."""
-        planes = [read_channels(path) for path in recording.images]
-        truth = read_truth(recording.label)
-        shapes = {plane.shape[1:] for plane in planes} | {truth.shape}
-        if len(shapes) > 1:
-            raise DataError(
-                f"images and labels of {recording.name} differ in shape: {', '.join(map(str, sorted(shapes)))}.",
-                where=str(recording.label),
-            )
-        image = np.concatenate(planes)
-        if len(image) != self.channels:
-            raise DataError(f"{len(image)} channels, the first case has {self.channels}.", where=str(recording.label))
-        normalise(image, self.found.kinds, low=float(self.options["low"] or 0), high=float(self.options["high"] or 0))
-        try:
-            return image, self.found.codes.apply(truth)
-        except DataError as error:
-            raise DataError(error.message, where=str(recording.label)) from None
-
-    @cached_property
-    def _group_of(self) -> Callable[[str], str | None]:
-        return group_of(str(self.options["group"] or ""))
-
-    def _of(self, case: str) -> Recording:
-        return self.found.cases[case] if case in self.found.cases else self.found.tests[case]
-
-    def _int(self, name: str) -> int:
-        return int(self.options[name] or 0)
+def read_grid(path: Path) -> Grid:
+    """Return the grid of a file from its head (a picture is read whole); DataError says what is wrong with it."""
+    if not _is_nifti(path):
+        planes = read_image(path, None)
+        return Grid((1, *planes.shape[1:]), len(planes), None, None)
+    return open_nifti(path, _grid_of)
 
 
-def normalise(image: Image, kinds: Sequence[str], *, low: float, high: float) -> None:
-    """Normalise the channels of a volume [C, D, H, W] in place.
-
-    Args:
-        image: Values as in the files.
-        kinds: What each channel is (nnU-Net's `channel_names`, the Decathlon's `modality`); the first one holds for all
-            where there is another number of them.
-        low: Lower end of the window that CT is clipped to, in HU.
-        high: Its upper end.
+def read_channels(path: Path) -> NDArray[np.float32]:
+    """Read an image as [C, D, H, W] float32, values as in the file (a picture's over its largest).
 
     Raises:
-        DataError: The window is upside down.
+        DataError: It cannot be read, or holds values that are not finite.
     """
-    named = list(kinds) if len(kinds) == len(image) else [kinds[0]] * len(image)
-    for channel, kind in zip(image, named, strict=True):
-        if kind.lower() == "ct":
-            if high <= low:
-                raise DataError(f"low ({low:g}) is not below high ({high:g}).", where="dataset.low")
-            np.clip(channel, low, high, out=channel)
-            channel -= low
-            channel /= high - low
-        elif kind.lower() not in ("nonorm", "rgb_to_0_1"):
-            deviation = float(channel.std(dtype=np.float64))
-            channel -= np.float32(channel.mean(dtype=np.float64))
-            channel /= np.float32(deviation or 1.0)
+    if not _is_nifti(path):
+        return read_image(path, None)[:, None]
+    values = open_nifti(path, _values_of).astype(np.float32)
+    broken = int(np.count_nonzero(~np.isfinite(values)))
+    if broken:
+        raise DataError(f"{broken} voxels are not finite (NaN or infinity).", where=str(path))
+    return values if values.ndim == 4 else values[None]
+
+
+def read_truth(path: Path) -> NDArray[np.int32]:
+    """Read a label map as [D, H, W]; DataError when it cannot be read or holds what is not a label."""
+    if not _is_nifti(path):
+        return read_codes(path)[None]
+    values = open_nifti(path, _values_of)
+    if values.ndim != 3:
+        raise DataError(f"a label map has {values.ndim} axes, not 3.", where=str(path))
+    numbers = values.astype(np.float64)
+    if not np.isfinite(numbers).all() or (np.rint(numbers) != numbers).any() or np.abs(numbers).max() >= 1 << 31:
+        raise DataError("holds values that are not whole numbers.", where=str(path))
+    return np.ascontiguousarray(numbers, np.int32)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the description of a data set; DataError when it is missing or no JSON object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DataError("the description of the data set is not there.", where=str(path)) from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot be read as JSON: {error}.", where=str(path)) from error
+    if not isinstance(found, dict):
+        raise DataError(f"holds a {type(found).__name__}, not an object.", where=str(path))
+    return found
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(NIFTI)
+
+
+def _grid_of(image: Any) -> Grid:
+    shape = _shape(image)
+    zooms = [float(zoom) for zoom in image.header.get_zooms()[:3]]
+    zooms += [1.0] * (3 - len(zooms))
+    affine = tuple(float(number) for number in np.asarray(image.affine).ravel())
+    return Grid(shape[:3][::-1], shape[3] if len(shape) == 4 else 1, tuple(zooms[::-1]), affine)
+
+
+def _values_of(image: Any) -> NDArray[Any]:
+    kind = image.get_data_dtype()
+    if kind.kind not in "biuf":
+        raise DataError(f"holds values of type {kind}; whole or real numbers would do.")
+    values: NDArray[Any] = np.asanyarray(image.dataobj).reshape(_shape(image)).T
+    return values
+
+
+def _shape(image: Any) -> tuple[int, ...]:
+    shape = tuple(int(extent) for extent in image.shape)
+    shape += (1,) * (3 - len(shape))
+    if len(shape) > 4 or 0 in shape:
+        raise DataError(f"has shape {shape}; three axes, or four with the channels last, would do.")
+    return shape
+
+
+def open_nifti(path: Path, read: Callable[[Any], Found]) -> Found:
+    """Open a NIfTI file and return what `read` makes of it; DataError says what is wrong with the file."""
+    import nibabel
+    from nibabel.filebasedimages import ImageFileError
+
+    if not path.is_file():
+        raise DataError("the file is not there.", where=str(path))
+    try:
+        return read(nibabel.load(path))
+    except DataError as error:
+        raise DataError(error.message, where=str(path)) from None
+    except (*_DAMAGED, ImageFileError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        size = path.stat().st_size
+        raise DataError(f"cannot be read as NIfTI ({size} bytes; truncated?): {reason}.", where=str(path)) from error

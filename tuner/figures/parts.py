@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from tuner.analysis import family_of
-from tuner.figures.numbers import Axis
+from tuner.analysis.leaderboard import family_of
+from tuner.figures.data import Axis
 
 FAMILY_COLOURS = {
     "pixel": "#0284c7",

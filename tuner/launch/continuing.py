@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.config import flatten
+from tuner.config.study import StudySpec
+from tuner.config.trial import flatten
 from tuner.errors import ConflictError
-from tuner.spec import StudySpec
-from tuner.store.records import StudyRecord
+from tuner.storage.records import StudyRecord
 
 OPEN = ("train.threads", "train.precision")
 """Resolved when a study is created; null and `auto` then mean what is stored."""

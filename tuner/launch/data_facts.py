@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tuner.launch.probe import Answer
+from tuner.config.study import StudySpec
+from tuner.launch.device_probe import Answer
 from tuner.settings import Settings
-from tuner.spec import StudySpec
 
 Progress = Callable[[str, int, int], None]
 
@@ -26,7 +26,7 @@ class DataFacts:
 
 def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None) -> DataFacts:
     """Prepare the data into the cache, where the workers find it, and say what it holds."""
-    from tuner.data.prepared import prepare
+    from tuner.data.preparation import prepare
 
     data = prepare(
         spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed, progress=progress

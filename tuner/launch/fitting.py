@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from tuner.config import TrialConfig
+from tuner.config.study import StudySpec
+from tuner.config.trial import TrialConfig
+from tuner.launch.loss_profile import Measured, measure_losses
 from tuner.launch.machine import cores
-from tuner.launch.measuring import Measured, measure_losses
-from tuner.search.warm_start import default_point
+from tuner.search.initial_points import default_point
 from tuner.settings import Settings
-from tuner.spec import StudySpec
 
 SPARE = 0.9
 """Share of the free memory that workers may fill."""

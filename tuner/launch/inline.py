@@ -4,7 +4,7 @@ import logging
 import threading
 
 from tuner.errors import SpecError
-from tuner.launch.base import Order
+from tuner.launch.launcher import Order
 from tuner.launch.patience import manner
 
 logger = logging.getLogger(__name__)
@@ -55,8 +55,8 @@ class InlineWorker:
         return manner(self._code or 0), "(it has logged into this process's log)"
 
     def _run(self) -> None:
-        from tuner.store.store import Store
-        from tuner.worker import Worker
+        from tuner.storage.storage import Store
+        from tuner.worker.worker import Worker
 
         try:
             with Store.open(self.order.settings.storage) as store:

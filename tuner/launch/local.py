@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tuner.errors import RunError
-from tuner.launch.base import Order
+from tuner.launch.launcher import Order
 from tuner.launch.lifeline import PARENT
 from tuner.launch.patience import manner
 from tuner.settings import Settings

@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 
+from tuner.config.study import StudySpec
 from tuner.errors import ConfigError, EntryError, SpecError
 from tuner.models.catalogue import MODELS
 from tuner.models.dims import dims_problem
 from tuner.models.entry import ENTRY, WEIGHTS
 from tuner.models.weights_path import find_weights
 from tuner.settings import Settings
-from tuner.spec import StudySpec
 
 EXTRAS = {"smp": ("torchvision", "timm", "segmentation_models_pytorch")}
 """Packages that an extra brings."""

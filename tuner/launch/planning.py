@@ -5,22 +5,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from tuner.config.study import StudySpec
 from tuner.errors import RequestError
+from tuner.launch.cost_estimate import Plan, price
 from tuner.launch.data_facts import Progress, prepare_data
 from tuner.launch.fitting import published_configs
+from tuner.launch.loss_profile import measure_losses
 from tuner.launch.machine import cores
-from tuner.launch.measuring import measure_losses
-from tuner.launch.opening import (
-    AUTO,
-    Request,
-    Say,
-    check_data,
-    question_of,
-    resolved,
-)
-from tuner.launch.pricing import Plan, price
+from tuner.launch.study_setup import AUTO, Request, Say, check_data, question_of, resolved
 from tuner.models.entry import ENTRY
-from tuner.spec import StudySpec
 
 
 def plan_study(

@@ -6,8 +6,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from tuner.losses.entry import LossEntry
 from tuner.losses.moment import Moment
+from tuner.losses.spec import LossEntry
 from tuner.registry import Scalar
 
 COMPANION = "cross_entropy_weight"

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tuner.losses.batch import View
 from tuner.losses.function import segmentation_loss
 from tuner.losses.places import on_host
 from tuner.losses.reductions import WeighedSum, class_mean, quotient
 from tuner.losses.target_maps import target_map
-from tuner.losses.view import View
 
 
 @segmentation_loss(logs=False)

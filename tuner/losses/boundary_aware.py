@@ -5,9 +5,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.errors import LossInputError
+from tuner.losses.batch import View
 from tuner.losses.function import segmentation_loss
 from tuner.losses.target_maps import target_map
-from tuner.losses.view import View
 
 SCALES = (2, 4, 8)
 HIDDEN = 16

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import LossInputError, SpecError, UnknownNameError
+from tuner.losses.batch import View, check_labels, read_view
 from tuner.losses.blend import Blend, blend_of
-from tuner.losses.catalogue import LOSSES
-from tuner.losses.entry import LossEntry, term_weight
+from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.function import LossFunction, full_precision
 from tuner.losses.moment import Moment
-from tuner.losses.view import View, check_labels, read_view
+from tuner.losses.spec import LossEntry, term_weight
 from tuner.registry import Option, Scalar, load, option_named
 
 GIVEN_AT_BUILD = frozenset({"class_frequencies"})

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tuner.losses.batch import View
 from tuner.losses.function import segmentation_loss
 from tuner.losses.reductions import pixel_mean, window_mean
-from tuner.losses.view import View
 
 LEAST_PRIOR = 1e-8
 

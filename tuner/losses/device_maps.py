@@ -1,6 +1,6 @@
-"""The distance maps of `tuner.maps` by torch alone, for labels that are on a device: nothing is copied to the host.
+"""The distance maps of `tuner.label_maps` by torch alone, for labels on a device: nothing is copied to the host.
 
-Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.maps` for every image.
+Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.label_maps` for every image.
 """
 
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from tuner.losses.distances import squared_distances
+from tuner.losses.distance_transform import squared_distances
 
 
 def own_distance(labels: Tensor, *, classes: int) -> Tensor:

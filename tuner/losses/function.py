@@ -7,7 +7,7 @@ from functools import update_wrapper
 import torch
 from torch import Tensor
 
-from tuner.losses.view import View, read_view
+from tuner.losses.batch import View, read_view
 from tuner.registry import load
 
 

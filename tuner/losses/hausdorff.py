@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tuner.losses.distances import squared_border_distances
+from tuner.losses.batch import View
+from tuner.losses.distance_transform import squared_border_distances
 from tuner.losses.function import segmentation_loss
 from tuner.losses.places import put_at, take_from
 from tuner.losses.target_maps import target_map
-from tuner.losses.view import View
 
 EROSIONS = 10
 

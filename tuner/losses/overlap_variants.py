@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
+from tuner.losses.batch import Overlap, View
 from tuner.losses.function import segmentation_loss
 from tuner.losses.reductions import class_mean, quotient
 from tuner.losses.region import overlap
-from tuner.losses.view import Overlap, View
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tuner.losses.autograd import focal_sum, focal_term
+from tuner.losses.batch import View
 from tuner.losses.function import segmentation_loss
 from tuner.losses.moment import END, Moment
 from tuner.losses.places import on_host
-from tuner.losses.powers import focal_sum, focal_term
 from tuner.losses.reductions import by_label, class_weights, pixel_mean
 from tuner.losses.target_maps import target_map
-from tuner.losses.view import View
 
 
 @segmentation_loss()

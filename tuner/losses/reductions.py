@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tuner.losses.view import View
+from tuner.losses.batch import View
 
 
 def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str) -> Tensor:

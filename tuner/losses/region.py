@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tuner.losses.autograd import safe_power
+from tuner.losses.batch import Overlap, View
 from tuner.losses.function import segmentation_loss
-from tuner.losses.powers import safe_power
 from tuner.losses.reductions import class_mean, quotient
-from tuner.losses.view import Overlap, View
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)

@@ -5,16 +5,16 @@ import torch
 from torch import Tensor
 
 from tuner.errors import LossInputError
+from tuner.label_maps import MAPS, PER_CLASS
+from tuner.losses.batch import View
 from tuner.losses.device_maps import DEVICE_MAPS
-from tuner.losses.view import View
-from tuner.maps import MAPS, PER_CLASS
 
 VOID = -1
 """What marks void pixels in the labels that maps are made from."""
 
 
 def target_map(view: View, name: str, given: Tensor | None) -> Tensor:
-    """Return the map `name` of `tuner.maps` for every image, [B, *S] or [B, C, *S], in the logits' type.
+    """Return the map `name` of `tuner.label_maps` for every image, [B, *S] or [B, C, *S], in the logits' type.
 
     `given` is used where it is not None; it must have been made from this target, after augmentation.
     Raises LossInputError if it does not have the shape of the target, or of the logits where it has one value a class.

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
+from tuner.losses.batch import View
 from tuner.losses.function import segmentation_loss
 from tuner.losses.reductions import quotient
-from tuner.losses.view import View
 
 
 @segmentation_loss()

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from tuner.errors import SpecError
 from tuner.models.catalogue import MODELS
+from tuner.models.custom import UserNet
 from tuner.models.dims import dims_problem
 from tuner.models.entry import ENTRY, WEIGHTS
 from tuner.models.rules import rule_problems
-from tuner.models.user_net import UserNet
 from tuner.registry import Scalar, defaults, load, option_named
 
 Maker = Callable[..., Any]

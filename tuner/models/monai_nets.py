@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from tuner.models.cpu_kernels import quicken
 from tuner.models.layers import norm_name
-from tuner.models.quick import quicken
 from tuner.registry import Scalar
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tuner.errors import ConflictError, RequestError, RunError, SpecError
 from tuner.postgres.account import Account
-from tuner.store.places import file_system, is_network, mounts
+from tuner.storage.url import file_system, is_network, mounts
 
 USER = DATABASE = "tuner"
 USUAL_PORT = 5432

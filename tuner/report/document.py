@@ -3,19 +3,19 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tuner.analysis import caveats, noise
-from tuner.artifacts import Artifacts
+from tuner.analysis.importance import importances
+from tuner.analysis.leaderboard import caveats, noise
+from tuner.artifacts.local import Artifacts
+from tuner.config.yaml_reader import dump_yaml
 from tuner.errors import NotFoundError
-from tuner.importance import importances
 from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
 from tuner.report.charts import Line as Curve
 from tuner.report.charts import Strip, draw_curves, draw_strips
-from tuner.report.material import Chapter, Entry, Material
+from tuner.report.collect import Chapter, Entry, Material
 from tuner.report.numbers import Line, lines_of, mean_in, rank, ranked
+from tuner.report.prediction_grid import Wall, draw_wall
 from tuner.report.tables import Scores, class_table, main_table, span, with_deviation
-from tuner.report.wall import Wall, draw_wall
-from tuner.store.store import Store
-from tuner.yaml_file import dump_yaml
+from tuner.storage.storage import Store
 
 MOST_CURVES = 8
 MOST_IMPORTANT = 12

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from tuner.analysis import family_of
-from tuner.report.material import Entry, Material, Spent
-from tuner.search.warm_start import FAMILY_ORDER
+from tuner.analysis.leaderboard import family_of
+from tuner.report.collect import Entry, Material, Spent
+from tuner.search.initial_points import FAMILY_ORDER
 
 
 @dataclass(frozen=True)

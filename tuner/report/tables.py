@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from tuner.metrics.catalogue import METRICS
+from tuner.metrics.catalog import METRICS
 from tuner.report.blocks import Band, Table
-from tuner.report.material import Material
+from tuner.report.collect import Material
 from tuner.report.numbers import Group, Line, classes_of, mean_of, rank
 
 FAMILY_TITLES = {

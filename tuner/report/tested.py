@@ -4,15 +4,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from tuner.data.prepared import prepare, test_cases
+from tuner.artifacts.mirror import artifacts_of
+from tuner.atomic_io_part import write_json
+from tuner.data.preparation import prepare, test_cases
 from tuner.errors import ConflictError
-from tuner.mirror import artifacts_of
-from tuner.report.material import Chapter, Entry, Material
+from tuner.report.collect import Chapter, Entry, Material
 from tuner.settings import Settings
 from tuner.training.device import resolve_device
 from tuner.training.final import score_tests
-from tuner.training.record import BEST, TrialFolder
-from tuner.training.storage import write_json
+from tuner.training.run_dir import BEST, TrialFolder
 
 TEST = "test.json"
 """Where a trial's test scores are kept, so that they are computed once."""

@@ -8,8 +8,8 @@ from tuner.registry import Scalar
 from tuner.search.distributions import single
 from tuner.search.grid import switches
 from tuner.search.history import Observation
-from tuner.search.ledger import Floats, Ledger
 from tuner.search.space import Dimension, SearchSpace
+from tuner.search.trial_table import Floats, Ledger
 
 Branch = tuple[tuple[str, Scalar], ...]
 

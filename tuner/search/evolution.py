@@ -22,10 +22,10 @@ from tuner.search.distributions import distribution, external, from_unit, single
 from tuner.search.draw import generator
 from tuner.search.grid import combinations
 from tuner.search.history import Observation
-from tuner.search.ledger import Ledger
 from tuner.search.scratch import scratch_study
 from tuner.search.space import SearchSpace
 from tuner.search.tpe import Tpe
+from tuner.search.trial_table import Ledger
 
 _FIRST_SIGMA = 0.2
 

@@ -4,7 +4,7 @@ import numpy as np
 from optuna._hypervolume.hssp import _solve_hssp
 from optuna.study._multi_objective import _fast_non_domination_rank
 
-from tuner.search.ledger import Floats, Ints
+from tuner.search.trial_table import Floats, Ints
 
 _TINY = 1e-12
 

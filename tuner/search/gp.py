@@ -15,10 +15,10 @@ from tuner.search.branches import Branches
 from tuner.search.distributions import distribution, external, internal
 from tuner.search.draw import generator
 from tuner.search.history import Observation
-from tuner.search.ledger import Floats, Ledger
 from tuner.search.scratch import scratch_study
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.tpe import Tpe
+from tuner.search.trial_table import Floats, Ledger
 
 _LEAST_TRIALS = 2
 _MOST_TRIALS = 300

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, product
 
 from tuner.registry import Scalar
+from tuner.search.initial_points import Competitor, default_point, in_turn
 from tuner.search.space import SearchSpace
-from tuner.search.warm_start import Competitor, default_point, in_turn
 
 
 def switches(space: SearchSpace) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 from tuner.registry import defaults, load, option_named
-from tuner.search.catalogue import PRUNERS
+from tuner.search.catalog import PRUNERS
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 

@@ -23,8 +23,8 @@ from tuner.search.distributions import distribution, external, from_unit, intern
 from tuner.search.draw import generator
 from tuner.search.fronts import best_of_fronts
 from tuner.search.history import Observation
-from tuner.search.ledger import Floats, Ints, Ledger
 from tuner.search.space import Dimension, SearchSpace
+from tuner.search.trial_table import Floats, Ints, Ledger
 
 _PARAMETERS = _ParzenEstimatorParameters(
     prior_weight=1.0, consider_magic_clip=True, consider_endpoints=False, weights=default_weights, multivariate=True

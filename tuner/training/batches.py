@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tuner.data.prepared import Split
+from tuner.data.arrays import Split
 from tuner.data.ragged import Ragged
 from tuner.errors import SpecError
 

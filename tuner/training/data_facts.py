@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.data.prepared import PreparedData
+from tuner.atomic_io_part import write_json
+from tuner.data.preparation import PreparedData
 from tuner.errors import ConfigError
-from tuner.training.storage import write_json
 
 FACTS = "data.json"
 _FORMAT = 1
@@ -27,7 +27,7 @@ class DataFacts:
     validation_protocol: str
     validation_cases: tuple[str, ...]
     reading: Mapping[str, Any] = field(default_factory=dict)
-    """How an image is read and normalised, and the label id of each class (`tuner.data.inputs`)."""
+    """How an image is read and normalised, and the label id of each class (`tuner.data.inference_inputs`)."""
 
     @property
     def channels(self) -> int:

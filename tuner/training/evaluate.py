@@ -8,17 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuner.config import TrainConfig
-from tuner.data.prepared import PreparedData, Split
+from tuner.config.train_section import TrainConfig
+from tuner.data.arrays import Split
+from tuner.data.preparation import PreparedData
 from tuner.data.ragged import SampleArray, between, blank_like
-from tuner.metrics.catalogue import METRICS
+from tuner.metrics.catalog import METRICS
 from tuner.metrics.confusion import confusion_by_case
 from tuner.metrics.overlap import confusion_counts
-from tuner.metrics.score import mean_scores, score_case, without_absent
+from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.batches import Samples
 from tuner.training.network import Net
 from tuner.training.reports import CaseScore
-from tuner.training.windows import slide
+from tuner.training.sliding_window import slide
 
 Labels = NDArray[np.uint8]
 

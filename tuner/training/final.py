@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from tuner.config import TrialConfig
-from tuner.data.prepared import PreparedData
+from tuner.atomic_io_part import space_needed, write_json
+from tuner.config.trial import TrialConfig
+from tuner.data.preparation import PreparedData
 from tuner.data.source import TestCase
 from tuner.errors import DataError
-from tuner.metrics.catalogue import METRICS
-from tuner.metrics.score import mean_scores, score_case, without_absent
+from tuner.metrics.catalog import METRICS
+from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
 from tuner.training.evaluate import Labels, by_class
 from tuner.training.inference import Geometry, predict_image
 from tuner.training.network import Net, build_net
-from tuner.training.record import BEST, TrialFolder
 from tuner.training.reports import EpochReport
+from tuner.training.run_dir import BEST, TrialFolder
 from tuner.training.sources import Sources
-from tuner.training.storage import space_needed, write_json
 from tuner.training.trainer import train
 
 RESULT = "metrics.json"

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tuner.config import TrainConfig
+from tuner.config.train_section import TrainConfig
 from tuner.data.resize import resize_images, resize_labels
 from tuner.training.network import Net
-from tuner.training.windows import slide
+from tuner.training.sliding_window import slide
 
 Labels = NDArray[np.uint8]
 

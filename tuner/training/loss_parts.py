@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tuner.data.cache import open_or_build
-from tuner.data.prepared import PreparedData
+from tuner.data.preparation import PreparedData
 from tuner.data.ragged import space_of
 from tuner.errors import SpecError
 from tuner.losses.boundary_aware import DistanceHead

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tuner.config import TrialConfig
+from tuner.config.trial import TrialConfig
 from tuner.models.build import SegmentationNet
 from tuner.training.device import resolve_precision, sound_precision
 from tuner.training.sources import NOTHING, Sources, build_network

@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuner.config import TrainConfig
+from tuner.config.train_section import TrainConfig
 from tuner.data.foreground import find_places
-from tuner.data.prepared import PreparedData
+from tuner.data.preparation import PreparedData
 from tuner.training.seeds import generator
-from tuner.training.windows import cut
+from tuner.training.sliding_window import cut
 
 _OTHER_DRAWS = 3
 """Uniform numbers of a patch beside those of its place: whether it holds a class, which class, which pixel of it."""

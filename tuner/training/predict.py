@@ -1,120 +1,160 @@
-"""What the best epoch predicted on a few fixed validation cases, and its confusion matrix, as files.
+"""A finished training put to use: its best weights, on further images, without its data set."""
 
-They are written once, when the training ends: from memory, or by predicting again with `best.safetensors` when the
-best epoch belongs to an earlier attempt.
-"""
-
-import math
-import zipfile
-from collections.abc import Mapping
-from dataclasses import replace
-from io import BytesIO
+import logging
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
 
 import numpy as np
-from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
-from tuner.data.prepared import PreparedData
-from tuner.data.ragged import space_of
-from tuner.training.evaluate import Labels, ScoreUnit, Validation, score_units
-from tuner.training.picture import Row, draw
-from tuner.training.record import TrialFolder
-from tuner.training.run import Run
-from tuner.training.storage import write_file
+from tuner.config.trial import TrialConfig, load_config
+from tuner.config.yaml_reader import read_yaml
+from tuner.data.inference_inputs import NewCase, form_of, read_case
+from tuner.data.mask_writer import write_mask
+from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
+from tuner.training.data_facts import DataFacts, read_facts
+from tuner.training.device import free_memory, is_out_of_memory
+from tuner.training.inference import Geometry, predict_image
+from tuner.training.loop import configure_torch
+from tuner.training.network import Net, build_net
+from tuner.training.run_dir import BEST
+from tuner.training.sources import Sources
 
-KEPT_CASES = 16
-"""Cases in `predictions.npz`: the first ones of the validation half, the same for all trials of a study."""
-KEPT_BYTES = 256 * 2**20
-"""Of their label maps in memory: whole scans at full resolution take a hundred megabytes each."""
-DRAWN_CASES = 6
-"""Cases in `predictions.png`."""
-
-
-def kept_units(data: PreparedData) -> list[ScoreUnit]:
-    """Return the cases whose predictions are kept: as many as fit, the first one in any case."""
-    units = score_units(data.validation, stacked=data.stacked)[:KEPT_CASES]
-    sizes = [math.prod(space_of(data.validation.labels, unit.start)) * (unit.stop - unit.start) for unit in units]
-    return [unit for number, unit in enumerate(units) if not number or sum(sizes[: number + 1]) <= KEPT_BYTES]
+logger = logging.getLogger(__name__)
 
 
-class Pictures:
-    """Predictions and confusion matrix of the best epoch so far."""
+@dataclass(frozen=True)
+class TrainedRun:
+    """A network with its best weights, and what it knows of its data."""
 
-    def __init__(self, run: Run, record: TrialFolder) -> None:
-        self._run, self._record = run, record
-        self._units = kept_units(run.data)
-        self._predictions: dict[str, Labels] = {}
-        self._confusion: NDArray[np.int64] | None = None
-        self._epoch: int | None = None
-        self._written: int | None = None
-
-    def keep(self, validation: Validation, epoch: int) -> None:
-        """Remember what the best epoch predicted."""
-        self._predictions = {unit.name: unit.of(validation.predictions).copy() for unit in self._units}
-        self._confusion = validation.confusion
-        self._epoch = epoch
-
-    def write(self) -> None:
-        """Write `predictions.npz`, `predictions.png` and `confusion.npy` of the best epoch, unless they are there."""
-        best = self._record.best
-        if best is None or self._written == best.epoch:
-            return
-        if self._epoch != best.epoch and not self._predict_again(best.epoch):
-            return
-        folder = self._record.path
-        write_file(folder / "confusion.npy", _npy(self._confusion))
-        write_file(folder / "predictions.npz", _npz(self._predictions))
-        write_file(folder / "predictions.png", draw(self._rows(), ("", *self._run.data.scored_names)))
-        self._written = best.epoch
-
-    def _predict_again(self, epoch: int) -> bool:
-        if self._record.best_epoch_on_disk() != epoch:
-            return False
-        self._run.load_weights(self._record.read_best())
-        validation = self._run.validate(lambda: False)
-        if validation is None:
-            return False
-        self.keep(validation, epoch)
-        return True
-
-    def _rows(self) -> list[Row]:
-        rows = [self._row(unit) for unit in self._units[:DRAWN_CASES]]
-        return rows if self._run.data.background else [_without_background(row) for row in rows]
-
-    def _row(self, unit: ScoreUnit) -> Row:
-        split = self._run.data.validation
-        truth, predicted, ignore = unit.of(split.labels), self._predictions[unit.name], self._run.data.ignore_index
-        if truth.ndim == 2:
-            return Row(unit.name, np.asarray(split.images[unit.start]), truth, predicted, ignore)
-        depth = _fullest(truth)
-        image = split.images[unit.start][:, depth] if unit.single else split.images[unit.start + depth]
-        return Row(f"{unit.name}, slice {depth + 1}", np.asarray(image), truth[depth], predicted[depth], ignore)
+    folder: Path
+    config: TrialConfig
+    facts: DataFacts
+    net: Net
+    geometry: Geometry
 
 
-def _without_background(row: Row) -> Row:
-    """Number the classes of a picture from 1: label 0 is drawn as nothing."""
-    truth = np.where(row.truth == row.ignore_index, row.ignore_index, row.truth + 1).astype(np.uint8)
-    return replace(row, truth=truth, predicted=(row.predicted + 1).astype(np.uint8))
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What became of one image."""
+
+    case: NewCase
+    mask: Path | None
+    """None where it failed."""
+    message: str | None
+    """Why it failed."""
+    shape: tuple[int, ...] = ()
+    """[D, H, W]"""
+    pixels: tuple[int, ...] = ()
+    """Number of pixels by class."""
+    seconds: float = 0.0
 
 
-def _fullest(labels: Labels) -> int:
-    """Return the slice of [D, H, W] that shows the most: first by number of classes, then by labelled pixels."""
-    shown = [(len(np.unique(plane)), int(np.count_nonzero(plane))) for plane in labels]
-    return max(range(len(shown)), key=shown.__getitem__)
+def read_run(folder: Path) -> tuple[TrialConfig, DataFacts]:
+    """Read what a folder that `train` wrote says of itself; no weights yet.
+
+    Raises:
+        RequestError: It is not there, is no training, or has no weights.
+        ConfigError, SpecError: A file in it is damaged.
+    """
+    if not folder.is_dir():
+        what = "it is a file" if folder.exists() else "there is no such folder"
+        raise RequestError(f"{what}.", hint="RUN is a folder that `tuner train -o RUN` wrote.", where=str(folder))
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise RequestError(
+            "the folder is no training: it has no config.yaml.",
+            hint="RUN is a folder that `tuner train -o RUN` wrote, or the folder of a trial.",
+            where=str(folder),
+        )
+    config = load_config(read_yaml(path).content, where=str(path))
+    if not (folder / BEST).is_file():
+        why = "it was trained by a function of your own" if config.train.entry else "no epoch of it is finished yet"
+        raise RequestError(f"the run has no {BEST}: {why}.", where=str(folder))
+    facts = read_facts(folder)
+    form_of(facts.reading)
+    if len(facts.reading["labels"]) != len(facts.class_names):
+        raise ConfigError("it has another number of labels than of classes.", where=str(folder))
+    return config, facts
 
 
-def _npy(array: NDArray[np.int64] | None) -> bytes:
-    buffer = BytesIO()
-    np.save(buffer, array if array is not None else np.zeros((0, 0), np.int64))
-    return buffer.getvalue()
+def open_run(
+    folder: Path,
+    device: str,
+    *,
+    overlap: float | None = None,
+    threads: int | None = None,
+    allow_entry: Collection[str] = (),
+) -> TrainedRun:
+    """Build the network of a run and give it its best weights.
+
+    Args:
+        folder: What `train` wrote.
+        device: `cpu`, `mps` or `cuda:N`.
+        overlap: Of sliding windows; None: as the run's own validation had it.
+        threads: CPU threads; None: as many as the run was trained with.
+        allow_entry: Packages from which `model.entry` may be imported.
+
+    Raises:
+        ConfigError: The weights are not those of this network. Further errors as `read_run`.
+    """
+    config, facts = read_run(folder)
+    configure_torch(config.train if threads is None else config.train.model_copy(update={"threads": threads}))
+    net = build_net(
+        config,
+        device,
+        channels=facts.channels,
+        classes=len(facts.class_names),
+        spatial_dims=facts.spatial_dims,
+        sources=Sources(allow_entry=allow_entry, trained=True),
+    )
+    _load_weights(net, folder / BEST)
+    geometry = Geometry.of(config.train, facts.sample_shape)
+    if overlap is not None:
+        geometry = replace(geometry, overlap=overlap)
+    return TrainedRun(folder, config, facts, net, geometry)
 
 
-def _npz(arrays: Mapping[str, Labels]) -> bytes:
-    """Write what `np.load` reads; label maps shrink to a hundredth at the fastest level already."""
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in arrays.items():
-            member_info = zipfile.ZipInfo(f"{name}.npy")
-            member_info.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member_info, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-    return buffer.getvalue()
+def predict_cases(
+    run: TrainedRun, cases: Iterable[NewCase], out: Path, *, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Prediction]:
+    """Write the mask of each image and say what became of it; one that fails does not stop the others.
+
+    Raises:
+        DiskFullError: There is no space left, for this mask and so for the others.
+    """
+    for case in cases:
+        began = perf_counter()
+        try:
+            image = read_case(case, run.facts.reading)
+            labels = predict_image(run.net, image, run.geometry, stop)
+            if labels is None:
+                return
+            mask = write_mask(out, case, labels, run.facts.reading, background=run.facts.background)
+        except DiskFullError:
+            raise
+        except TunerError as error:
+            yield Prediction(case, None, str(error))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            free_memory(run.net.device)
+            size = " × ".join(map(str, image.shape[1:]))
+            yield Prediction(case, None, f"{case.paths[0]}: no memory left on {run.net.device} for {size} pixels")
+        else:
+            counts = np.bincount(labels.ravel(), minlength=len(run.facts.class_names))
+            yield Prediction(case, mask, None, labels.shape, tuple(map(int, counts)), perf_counter() - began)
+
+
+def _load_weights(net: Net, path: Path) -> None:
+    try:
+        with safe_open(path, framework="pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        net.model.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"the weights are damaged, or not those of this network: {reason}", where=str(path)
+        ) from error

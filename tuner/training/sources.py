@@ -5,12 +5,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuner.config import TrialConfig
+from tuner.config.trial import TrialConfig
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.entry import ENTRY
 from tuner.models.pretrained import load_pretrained
 from tuner.models.weights_path import find_weights
-from tuner.training.entry import load_entry
+from tuner.training.custom import load_entry
 
 logger = logging.getLogger(__name__)
 

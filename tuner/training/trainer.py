@@ -10,17 +10,17 @@ from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
-from tuner.config import TrialConfig
-from tuner.data.prepared import PreparedData
+from tuner.config.trial import TrialConfig
+from tuner.data.preparation import PreparedData
 from tuner.errors import DiskFullError
 from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkpoint
+from tuner.training.custom import load_entry, run_entry
 from tuner.training.data_facts import write_facts
-from tuner.training.entry import load_entry, run_entry
 from tuner.training.evaluate import Validation
-from tuner.training.predict import Pictures
-from tuner.training.record import TrialFolder
+from tuner.training.loop import Run, configure_torch
+from tuner.training.predict_part import Pictures
 from tuner.training.reports import EpochReport, check_finite
-from tuner.training.run import Run, configure_torch
+from tuner.training.run_dir import TrialFolder
 from tuner.training.sources import Sources
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def train(
 
     Args:
         config: What to train.
-        data: What `tuner.data.prepared.prepare` made of `config.dataset`.
+        data: What `tuner.data.preparation.prepare` made of `config.dataset`.
         device: `cpu`, `mps` or `cuda:N`.
         folder: Artifacts of this trial; created, or continued from.
         stop: Whether to end now.

@@ -1,0 +1,117 @@
+"""What the service is told when it starts, and what its routes are given: the environment is never read later."""
+
+import hashlib
+import hmac
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from api.leaderboard_view import Standing
+from tuner.artifacts.local import Artifacts
+from tuner.errors import ConfigError
+from tuner.figures.data import LossNumbers
+from tuner.settings import Settings
+from tuner.storage.newest import Newest
+from tuner.storage.storage import Store
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """Who may reach the service, and how."""
+
+    settings: Settings
+    """Storage, artifacts, data root, cache, and the token."""
+    host: str = "127.0.0.1"
+    """Address that the server is bound to."""
+    private: bool = False
+    """Reading needs the token as well (TUNER_API_PRIVATE=1)."""
+    allowed_hosts: frozenset[str] = frozenset()
+    """Further values of the `Host` header, without a port (TUNER_ALLOWED_HOSTS)."""
+    workers: int = 0
+    """Workers that are kept beside the service."""
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Cores that the workers of a posted study are assumed to share."""
+
+    @classmethod
+    def resolve(
+        cls, environment: Mapping[str, str], settings: Settings, *, host: str = "127.0.0.1", workers: int = 0
+    ) -> "ServiceSettings":
+        """Combine flags and environment. Raises ConfigError for an open address without a token."""
+        named = environment.get("TUNER_ALLOWED_HOSTS", "").replace(",", " ").split()
+        service = cls(
+            settings=settings,
+            host=host,
+            private=environment.get("TUNER_API_PRIVATE", "") in ("1", "true", "yes"),
+            allowed_hosts=frozenset(host_of(name) for name in named),
+            workers=workers,
+        )
+        service.check()
+        return service
+
+    def check(self) -> None:
+        """Refuse an address that others can reach when there is no token, and privacy that nothing could grant."""
+        if self.settings.api_token is None and not is_loopback(self.host):
+            raise ConfigError(
+                f"{self.host} can be reached from other machines, and TUNER_API_TOKEN is not set.",
+                hint="Set TUNER_API_TOKEN to a long random text, or serve on 127.0.0.1.",
+                where="--host",
+            )
+        if self.private and self.settings.api_token is None:
+            raise ConfigError(
+                "TUNER_API_PRIVATE is set, but TUNER_API_TOKEN is not: nobody could sign in.",
+                hint="Set TUNER_API_TOKEN to a long random text.",
+                where="TUNER_API_PRIVATE",
+            )
+
+    def answers_to(self, host: str) -> bool:
+        """Tell whether a `Host` header names this server: no other site's name may lead a browser here."""
+        name = host_of(host)
+        return name == host_of(self.host) or name in self.allowed_hosts or is_loopback(name)
+
+    def is_token(self, candidate: str) -> bool:
+        """Compare a token in constant time."""
+        token = self.settings.api_token
+        return token is not None and hmac.compare_digest(candidate.encode(), token.encode())
+
+    def session(self) -> str:
+        """Return the value of the cookie that stands for the token; it cannot be turned back into it."""
+        token = self.settings.api_token or ""
+        return hmac.new(token.encode(), b"tuner dashboard session", hashlib.sha256).hexdigest()
+
+    def is_session(self, candidate: str) -> bool:
+        """Compare a cookie in constant time; False when there is no token to sign in with."""
+        return self.settings.api_token is not None and hmac.compare_digest(candidate.encode(), self.session().encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What every route may use."""
+
+    store: Store
+    artifacts: Artifacts
+    config: ServiceSettings
+    leaderboards: Newest[list[LossNumbers]] = field(default_factory=Newest)
+    """Of the newest revision of each study: epochs and life signs change none, so most polls find theirs here."""
+    standings: Newest[Standing] = field(default_factory=Newest)
+    """What pages of studies say beside, remembered likewise."""
+
+
+def host_of(header: str) -> str:
+    """Return the name in a `Host` header or an origin's authority: no port, no brackets, lower case."""
+    text = header.strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0] if text.count(":") <= 1 else text
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether an address or name can only be this machine."""
+    if host in LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,69 @@
+"""What routes are given, and the parameters that many of them share."""
+
+from typing import Annotated, Any, cast
+
+from fastapi import Depends, Path, Query, Request, Response
+
+import tuner
+from api.config import Service
+from api.problems import NotModifiedError
+from tuner.storage.dashboard_queries import FigureReading
+
+LARGEST = 2**31 - 1
+"""Largest number of a trial, offset or epoch: what the databases' integers hold."""
+
+
+async def get_service(request: Request) -> Service:
+    """Return what `create_app` was given. Like `get_figures`, it waits for nothing and needs no thread."""
+    return cast(Service, request.app.state.service)
+
+
+ServiceDep = Annotated[Service, Depends(get_service)]
+
+
+async def get_figures(service: ServiceDep) -> FigureReading:
+    """Return the queries that figures and pages need."""
+    return FigureReading(service.store)
+
+
+FiguresDep = Annotated[FigureReading, Depends(get_figures)]
+
+StudyName = Annotated[
+    str,
+    Path(description="Name of a study.", examples=["organs"], max_length=200, pattern=r"^[^\x00-\x1f\x7f/\\]+$"),
+]
+TrialNumber = Annotated[int, Path(description="Number of a trial, from 0.", ge=0, le=LARGEST, examples=[3])]
+Limit = Annotated[int, Query(description="At most so many items.", ge=1, le=1000)]
+Offset = Annotated[int, Query(description="Items that are passed over.", ge=0, le=LARGEST)]
+
+
+def tag_of(revision: str) -> str:
+    """Return the ETag of what follows from a revision in this version of the program."""
+    return f'W/"{revision}-{tuner.__version__}"'
+
+
+def unless_matches(request: Request, tag: str) -> None:
+    """Raise NotModifiedError when the client has this already."""
+    asked = request.headers.get("if-none-match")
+    if asked is None:
+        return
+    known = {part.strip().removeprefix("W/") for part in asked.split(",")}
+    if "*" in known or tag.removeprefix("W/") in known:
+        raise NotModifiedError(tag)
+
+
+def study_tag(name: StudyName, request: Request, response: Response, service: ServiceDep) -> str:
+    """Return the ETag of a study as it is now, after answering 304 where nothing has changed."""
+    tag = tag_of(service.store.revision(name))
+    unless_matches(request, tag)
+    response.headers["ETag"] = tag
+    response.headers["Cache-Control"] = "no-cache"
+    return tag
+
+
+StudyTag = Annotated[str, Depends(study_tag)]
+
+
+def tagged(content: Any, tag: str, media_type: str = "application/json") -> Response:
+    """Return bytes or text with the ETag that they are true for."""
+    return Response(content, media_type=media_type, headers={"ETag": tag, "Cache-Control": "no-cache"})

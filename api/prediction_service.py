@@ -1,0 +1,134 @@
+"""What trials predicted, beside the truth, as pictures and tables: read from artifacts, bounded, never unpickled."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from api.config import Service
+from tuner.analysis.predictions import Labels, Truth, predicted_cases, shown
+from tuner.errors import NotFoundError, TunerError
+from tuner.storage.records import StudyRecord
+
+MOST_LINES = 64 * 2**20
+"""Bytes that are read of a text file from its end."""
+TAIL = 16_384
+
+
+class Predictions:
+    """Label maps of one trial's best epoch."""
+
+    def __init__(self, service: Service, record: StudyRecord, number: int) -> None:
+        self.service, self.record, self.number = service, record, number
+
+    @cached_property
+    def truth(self) -> Truth | None:
+        """The truth, where this machine has it."""
+        return Truth.find(self.service.config.settings.cache, self.record.spec, self.record.resources)
+
+    def cases(self) -> list[dict[str, Any]]:
+        """Return name, slices and the slice that shows the most of each case."""
+        found = []
+        try:
+            with predicted_cases(self.service.artifacts, self.record.name, self.number) as predicted:
+                for case in predicted.names:
+                    planes = predicted.read(case)
+                    filled = [int(np.count_nonzero(plane)) for plane in planes]
+                    found.append({"case": case, "slices": len(planes), "slice": int(np.argmax(filled))})
+        except TunerError:
+            return []
+        return found
+
+    def picture(self, case: str, index: int, view: str) -> bytes:
+        """Return a PNG of one slice. Raises NotFoundError."""
+        with predicted_cases(self.service.artifacts, self.record.name, self.number) as predicted:
+            planes = predicted.read(case)
+        if not 0 <= index < len(planes):
+            raise NotFoundError(f"{case!r} has the slices 0 to {len(planes) - 1}, not {index}.")
+        truth = self.truth.of(case) if self.truth else None
+        if truth is not None and truth[1].shape != planes.shape:
+            truth = None
+        if truth is None and view != "prediction":
+            raise NotFoundError(
+                "the prepared data of this study is not on this machine.", hint="Start the service with its --cache."
+            )
+        grey = np.zeros(planes.shape[1:]) if truth is None else np.asarray(truth[0][index], np.float32)
+        background = self.truth is None or self.truth.background
+        labels = None if truth is None else np.asarray(truth[1][index])
+        return drawn(grey, labels, planes[index], view, background=background)
+
+
+def drawn(grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str, *, background: bool = True) -> bytes:
+    """Draw one slice [H, W] as a PNG."""
+    buffer = BytesIO()
+    Image.fromarray(shown(grey, truth, predicted, view, background=background)).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def worst_cases(
+    service: Service, name: str, number: int, epoch: int | None, objective: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """Return the cases at an epoch, worst first: `{"case", "value", "classes"}`."""
+    metric, found = objective["metric"], {}
+    for line in _last_lines(service, name, number, "cases.jsonl"):
+        if epoch is None or line.get("epoch") == epoch:
+            classes = (line.get("metrics") or {}).get(metric) or {}
+            counted = [v for v in classes.values() if isinstance(v, (int, float))]
+            value = sum(counted) / len(counted) if counted else None
+            found[str(line.get("case"))] = {"case": str(line.get("case")), "value": value, "classes": classes}
+    sign = 1 if objective["direction"] == "maximize" else -1
+    return sorted(found.values(), key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
+
+
+def confusion(service: Service, name: str, number: int) -> dict[str, Any] | None:
+    """Return the confusion between classes as shares of the truth's rows, at most 32 classes; None when unreadable."""
+    try:
+        with service.artifacts.open(name, number, "confusion.npy") as handle:
+            content = handle.read(4 * 2**20)
+        matrix = np.load(BytesIO(content), allow_pickle=False)
+    except (TunerError, ValueError, OSError, EOFError):
+        return None
+    if matrix.ndim != 2 or not 1 < len(matrix) <= 32 or matrix.shape[0] != matrix.shape[1]:
+        return None
+    sums = matrix.sum(1, keepdims=True)
+    shares = np.divide(matrix, sums, out=np.zeros(matrix.shape), where=sums > 0)
+    return {"shares": shares.tolist(), "counts": matrix.tolist(), "classes": _class_names(service, name, len(matrix))}
+
+
+def tail(service: Service, name: str, number: int) -> str:
+    """Return the end of a trial's log."""
+    with service.artifacts.open(name, number, "log.txt") as handle:
+        size = handle.seek(0, 2)
+        handle.seek(max(0, size - TAIL))
+        text = handle.read(TAIL).decode("utf-8", "replace")
+    return text if size <= TAIL else text.partition("\n")[2]
+
+
+def _class_names(service: Service, name: str, count: int) -> list[str]:
+    from tuner.data.catalogue import DATASETS
+
+    dataset = service.store.study(name).spec.get("dataset")
+    known = dataset.get("name") if isinstance(dataset, Mapping) else None
+    names = list(DATASETS[known].class_names) if isinstance(known, str) and known in DATASETS else []
+    return names if len(names) == count else [f"class {index}" for index in range(count)]
+
+
+def _last_lines(service: Service, name: str, number: int, file: str) -> list[dict[str, Any]]:
+    with service.artifacts.open(name, number, file) as handle:
+        size = handle.seek(0, 2)
+        handle.seek(max(0, size - MOST_LINES))
+        lines = handle.read(MOST_LINES).split(b"\n")
+    found = []
+    for line in lines:
+        try:
+            item = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(item, dict):
+            found.append(item)
+    return found

@@ -1,0 +1,195 @@
+"""What every request passes before a route sees it: Host, size, token or session, Origin; headers on the way out."""
+
+import asyncio
+from collections.abc import Iterable
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote, urlsplit
+
+from fastapi import Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.config import ServiceSettings
+from api.problems import problem, wants_page
+
+MAX_BODY = 1_000_000
+"""Bytes of a request's body."""
+MOST_DRAINED = 16 * MAX_BODY
+"""So much of a body that is too large is still read, so that the client comes to hear the refusal."""
+BODY_S = 20.0
+"""Within this a body must have come."""
+COOKIE = "tuner_session"
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_OPEN_PATHS = ("/static/", "/healthz", "/readyz", "/login")
+_EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+"""Hash of nothing: plotly makes an empty style sheet and fills it by rules, which the policy allows."""
+POLICY = (
+    f"default-src 'self'; style-src 'self' {_EMPTY}; "
+    "img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'; "
+    "form-action 'self'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+class Guard:
+    """ASGI middleware; the outermost one."""
+
+    def __init__(self, app: ASGIApp, *, config: ServiceSettings) -> None:
+        self.app = app
+        self.config = config
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse what must not reach a route."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        if scope["method"] == "HEAD":  # the server leaves the body out by itself
+            scope = {**scope, "method": "GET"}
+        refusal = self._refuse(scope)
+        if refusal is None and scope["method"] not in _SAFE:
+            try:
+                async with asyncio.timeout(BODY_S):
+                    body = await _whole_body(receive)
+            except TimeoutError:
+                refusal = _too_slow()
+            else:
+                if body is None:
+                    refusal = _too_large()
+                else:
+                    receive = _replay(body, receive)
+        if refusal is not None:
+            await refusal(scope, receive, send_guarded)
+            return
+        await self.app(scope, receive, send_guarded)
+
+    def _refuse(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        if len(headers.getlist("host")) != 1 or not self.config.answers_to(headers["host"]):
+            return problem(
+                400,
+                f"{headers.get('host', '')!r} is not a name of this server.",
+                code="bad_host",
+                hint="Name further hosts in TUNER_ALLOWED_HOSTS.",
+                where="Host",
+            )
+        announced = headers.get("content-length", "0")
+        if announced.isdecimal() and int(announced[:20]) > MAX_BODY:
+            return _too_large()
+        return self._unauthorized(scope, headers) or self._foreign(scope, headers)
+
+    def _unauthorized(self, scope: Scope, headers: Headers) -> Response | None:
+        path, writes = scope["path"], scope["method"] not in _SAFE
+        if self.config.settings.api_token is None or path.startswith(_OPEN_PATHS):
+            return None
+        if not (writes or self.config.private):
+            return None
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self.config.is_token(token.strip()):
+            return None
+        if self.config.is_session(session_cookie(headers)):
+            return None
+        if wants_page(scope) and not writes:
+            return Response(status_code=303, headers={"Location": f"/login?next={quote(path)}"})
+        return problem(
+            401,
+            "this needs the service's token." if not token else "that is not the service's token.",
+            hint="Send `Authorization: Bearer <TUNER_API_TOKEN>`; pages sign in at /login.",
+            where="Authorization",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+
+    def _foreign(self, scope: Scope, headers: Headers) -> Response | None:
+        """Refuse writes that another site makes a browser send; a bearer token is sent by no browser by itself."""
+        if scope["method"] in _SAFE or headers.get("authorization"):
+            return None
+        origin = headers.get("origin")
+        if origin is None and not headers.get("cookie") and headers.get("sec-fetch-site") in (None, "none"):
+            return None
+        if origin is not None and urlsplit_netloc(origin) == headers.get("host", "").lower():
+            return None
+        return problem(
+            403,
+            f"a write from {origin or 'an unknown origin'!r} was refused.",
+            code="bad_origin",
+            hint="Pages may write to the server that they come from; programs send `Authorization: Bearer …`.",
+            where="Origin",
+        )
+
+
+def urlsplit_netloc(origin: str) -> str | None:
+    """Return the authority of an origin; None when it is none."""
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return None
+    return parts.netloc.lower() if parts.scheme in ("http", "https") else None
+
+
+def session_cookie(headers: Headers) -> str:
+    """Return the session's cookie; empty when there is none."""
+    try:
+        cookies = SimpleCookie(headers.get("cookie", ""))
+    except CookieError:
+        return ""
+    found = cookies.get(COOKIE)
+    return found.value if found else ""
+
+
+def _too_large() -> Response:
+    return problem(
+        413,
+        f"the body has more than {MAX_BODY} bytes.",
+        code="too_large",
+        hint="A study file is a few kilobytes.",
+        headers={"Connection": "close"},
+    )
+
+
+def _too_slow() -> Response:
+    return problem(
+        400, f"the body did not come within {BODY_S:.0f} s.", code="too_slow", headers={"Connection": "close"}
+    )
+
+
+async def _whole_body(receive: Receive) -> bytes | None:
+    """Read the body, None when it is too large: a chunked one announces no length. `MAX_BODY` bytes are kept."""
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            return b""
+        size += len(message.get("body", b""))
+        if size > MAX_BODY:
+            parts.clear()
+        else:
+            parts.append(message.get("body", b""))
+        if size > MOST_DRAINED or not message.get("more_body"):
+            return b"".join(parts) if size <= MAX_BODY else None
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    pending: Iterable[Message] = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def replayed() -> Message:
+        for message in pending:
+            return message
+        return await receive()
+
+    return replayed

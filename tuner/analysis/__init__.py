@@ -1,0 +1,1 @@
+"""What stored trials say: leaderboard, importance, predictions, exports."""

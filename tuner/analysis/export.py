@@ -1,0 +1,226 @@
+"""A trial as a configuration that stands alone: yaml, json, or a Python script, with its origin and its caveats."""
+
+import json
+import os
+import pprint
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tuner import __version__
+from tuner.analysis.leaderboard import caveats
+from tuner.artifacts.local import Artifacts
+from tuner.config.study import load_spec
+from tuner.config.trial import TrialConfig
+from tuner.config.yaml_reader import YamlDocument, dump_yaml
+from tuner.errors import ConflictError, DiskFullError, NotFoundError, RequestError, UnknownNameError
+from tuner.storage.records import StudyRecord
+from tuner.storage.storage import Store
+
+SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python"}
+
+
+def export_trial(
+    store: Store, name: str, *, number: int | None = None, artifacts: Artifacts | None = None
+) -> TrialConfig:
+    """Return the configuration of the best trial, or of the named one, with its provenance.
+
+    `artifacts`: the trials' files; versions are read from the trial's `environment.json` where it is there.
+
+    Raises NotFoundError when there is no such trial, ConflictError when it has no value.
+    """
+    record = store.study(name)
+    spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
+    if number is None:
+        best = store.best(name)
+        if best is None:
+            raise NotFoundError(
+                f"no trial of {name!r} is complete yet.", hint=f"`tuner status {name}` says how the study stands."
+            )
+        number = int(best["number"])
+    row = store.trial(name, number)
+    if not row["params"] and row["state"] == "WAITING":
+        raise ConflictError(f"trial {number} of {name!r} waits; its parameters are not chosen yet.")
+    epochs = store.epochs(name, number)
+    at_best = next((epoch for epoch in epochs if epoch["epoch"] == row["best_epoch"]), None)
+    rows = store.trials(name)
+    protocol = record.resources.get("protocol")
+    config = spec.config(row["params"])
+    provenance = {
+        "study": name,
+        "trial": number,
+        "state": row["state"],
+        "value": row["value"],
+        "metrics": at_best["metrics"] if at_best else {},
+        "per_class": at_best["per_class"] if at_best else {},
+        "epoch": row["best_epoch"],
+        "seed": spec.seed,
+        "data_fingerprint": _fingerprint(artifacts, record, number, config.dataset == spec.base.dataset),
+        "validation_protocol": protocol,
+        "search": {
+            "sampler": spec.sampler["name"],
+            "pruner": spec.pruner["name"],
+            "trials": record.total,
+            "finished": sum(r["state"] in ("COMPLETE", "PRUNED", "FAIL") for r in rows),
+            "losses": [competitor.name for competitor in spec.competitors],
+            "searched": [dimension.name for dimension in spec.space],
+        },
+        "trained": row["finished"],
+        "exported": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "versions": _versions(artifacts, name, number),
+        "caveats": caveats(spec.space, record.objectives[0], rows, row, epochs=epochs, protocol=protocol),
+    }
+    return config.model_copy(update={"provenance": provenance})
+
+
+def render(config: TrialConfig, form: str) -> str:
+    """Write a configuration as `yaml`, `json` or `python`. Raises UnknownNameError for another format."""
+    if form not in FORMATS:
+        raise UnknownNameError(kind="format", name=form, known=FORMATS, where="--format")
+    return FORMATS[form](config)
+
+
+def format_of(path: Path, form: str | None) -> str:
+    """Return the format that was asked for, else the one that the file's ending says, else yaml."""
+    return form or SUFFIXES.get(path.suffix.lower(), "yaml")
+
+
+def write_export(path: Path, text: str) -> bool:
+    """Write an export in one step: the file is whole or not there. Returns whether it replaced a regular file.
+
+    Raises RequestError where no file can be, DiskFullError.
+    """
+    if path.is_symlink():
+        path = path.resolve()
+    replaced = path.exists()
+    if replaced and not stat.S_ISREG(path.stat().st_mode):
+        kind = "a folder" if path.is_dir() else "not a regular file"
+        raise RequestError(f"it is {kind}; name a file.", where=str(path))
+    if not path.absolute().parent.is_dir():
+        raise RequestError(f"the folder {path.absolute().parent} does not exist.", hint="Create it first.", where="-o")
+    part: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+        part = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        mask = os.umask(0)
+        os.umask(mask)
+        part.chmod(0o666 & ~mask)
+        part.replace(path)
+    except OSError as error:
+        if part is not None:
+            part.unlink(missing_ok=True)
+        if error.errno == 28:
+            raise DiskFullError("no space left for the export.", where=str(path)) from error
+        raise RequestError(f"cannot be written: {error.strerror}.", where=str(path)) from error
+    return replaced
+
+
+def _yaml(config: TrialConfig) -> str:
+    return _head(config, "# ") + dump_yaml(config.as_dict())
+
+
+def _json(config: TrialConfig) -> str:
+    return json.dumps(config.as_dict(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _python(config: TrialConfig) -> str:
+    sections = pprint.pformat(config.as_dict(), indent=1, width=110, sort_dicts=False)
+    return _SCRIPT.format(head=_head(config, ""), config=sections)
+
+
+def _head(config: TrialConfig, mark: str) -> str:
+    origin = config.provenance
+    if not origin:
+        return ""
+    metric = config.objectives[0].metric
+    value = "no value" if origin["value"] is None else f"{metric} {origin['value']:.4g}"
+    lines = [
+        f"Trial {origin['trial']} of study {origin['study']}: {value}, loss {config.loss['name']}.",
+        "Train it with: tuner train FILE",
+        *(f"Mind: {text}." for text in origin["caveats"]),
+    ]
+    return "".join(f"{mark}{line}\n" for line in lines)
+
+
+def _fingerprint(artifacts: Artifacts | None, record: StudyRecord, number: int, is_base: bool) -> str | None:
+    """Fingerprint of the data that the trial was trained on; its folder knows it where the fold or size is searched."""
+    facts = record.resources if is_base else _read_json(artifacts, record.name, number, "data.json")
+    found = facts.get("fingerprint")
+    return found if isinstance(found, str) else None
+
+
+def _versions(artifacts: Artifacts | None, name: str, number: int) -> Mapping[str, Any]:
+    """Versions that the trial was trained with, as its folder says; those of this program where there is no folder."""
+    document = _read_json(artifacts, name, number, "environment.json")
+    try:
+        return {**document["versions"], "device": document["device"], "device_name": document["device_name"]}
+    except (KeyError, TypeError):
+        return {"tuner": __version__}
+
+
+def _read_json(artifacts: Artifacts | None, name: str, number: int, file_name: str) -> dict[str, Any]:
+    """Return a document in a trial's folder; nothing where it is not there or damaged."""
+    if artifacts is None:
+        return {}
+    try:
+        with artifacts.open(name, number, file_name) as file:
+            document = json.load(file)
+    except (NotFoundError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+FORMATS: dict[str, Callable[[TrialConfig], str]] = {"yaml": _yaml, "json": _json, "python": _python}
+
+_SCRIPT = '''"""{head}"""
+
+import argparse
+import os
+from pathlib import Path
+
+CONFIG = {config}
+
+
+def main() -> None:
+    """Train CONFIG from scratch and score the test cases."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("final"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--data-root", type=Path, default=os.environ.get("TUNER_DATA_ROOT"))
+    parser.add_argument("--cache", type=Path, default=os.environ.get("TUNER_CACHE", "~/.cache/tuner"))
+    words = parser.parse_args()
+
+    os.environ["OMP_NUM_THREADS"] = str(CONFIG["train"]["threads"] or os.cpu_count())  # before torch starts
+
+    from tuner.config.trial import load_config
+    from tuner.data.preparation import prepare, test_cases
+    from tuner.training.device import resolve_device
+    from tuner.training.final import train_final
+
+    config = load_config(CONFIG)
+    places = {{
+        "data_root": Path(words.data_root).expanduser() if words.data_root else None,
+        "cache": Path(words.cache).expanduser(),
+        "seed": CONFIG.get("provenance", {{}}).get("seed", 0),
+    }}
+    result = train_final(
+        config,
+        data=prepare(config.dataset, **places),
+        tests=test_cases(config.dataset, **places),
+        device=resolve_device(words.device),
+        folder=words.output,
+        on_epoch=lambda report: print(report.epoch, report.train_loss, dict(report.metrics)),
+    )
+    print(result and result["value"])
+
+
+if __name__ == "__main__":
+    main()
+'''

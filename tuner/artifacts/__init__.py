@@ -1,0 +1,1 @@
+"""Files of trials: local folders, remote stores, garbage collection."""

@@ -1,0 +1,150 @@
+"""`db serve`: a PostgreSQL of one's own, kept until a signal ends it."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuner.cli import output
+from tuner.cli.failures import INTERRUPTED
+from tuner.cli.options import JsonOption
+
+if TYPE_CHECKING:
+    from tuner.postgres.home import Address, Home
+    from tuner.postgres.server import PostgresServer
+
+
+_LOOK_S = 0.5
+
+
+def serve_command(
+    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Its folder, on a local disk; made if missing.")],
+    host: Annotated[
+        str | None,
+        typer.Option("--host", metavar="ADDRESS", help="Address to listen on. Default: every one of this machine."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option("--port", metavar="N", help="Default: 5432 or any free one; later the same again.")
+    ] = None,
+    connections: Annotated[
+        int,
+        typer.Option("--connections", metavar="N", help="Room for so many; a worker needs two.", min=10, max=10_000),
+    ] = 500,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve a PostgreSQL of your own, with a password, for workers on several machines; Ctrl-C ends it.
+
+    The first call makes the database in DIR; later ones serve it again, with the same password and port.
+    """
+    from tuner.postgres.account import account_for
+    from tuner.postgres.home import Home, check_folder, choose_address, held, make_folder
+    from tuner.postgres.programs import find_programs
+    from tuner.postgres.server import PostgresServer
+
+    folder = folder.expanduser().absolute()
+    check_folder(folder)
+    home = Home(folder, account_for(folder))
+    kept = home.address()
+    programs = find_programs(home.version())
+    if kept is None:
+        choose_address(None, host, port)  # refused before anything is made
+    made = make_folder(folder)
+    with _listening() as (stop, signals), held(home):
+        home.own(folder)
+        address = choose_address(kept, host, port)
+        server = PostgresServer(home, programs, address, connections=connections)
+        try:
+            home.keep(address)
+            server.create()
+        except BaseException:
+            if kept is None:
+                _forget(home, made=made)
+            raise
+        try:
+            server.start()
+            _tell(home, server, address, as_json=as_json)
+            _keep(server, stop)
+        finally:
+            server.stop()
+    if signal.SIGINT in signals:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _keep(server: "PostgresServer", stop: threading.Event) -> None:
+    from tuner.errors import RunError
+
+    while not stop.wait(_LOOK_S):
+        code = server.exit_code()
+        if code is not None:
+            how = f"was killed by signal {-code}" if code < 0 else f"has ended by itself with code {code}"
+            raise RunError(
+                f"PostgreSQL {how}. The last it said:\n{server.last_words()}",
+                hint="The same command starts it again; what was reported is kept.",
+                where=str(server.home.log),
+            )
+    output.tell("stopping: what is connected is cut off, and tries again until the server is back")
+
+
+def _tell(home: "Home", server: "PostgresServer", address: "Address", *, as_json: bool) -> None:
+    """Print the URL on stdout, and what to do with it on stderr."""
+    import sys
+
+    facts: dict[str, Any] = {
+        "url": address.url(),
+        "dir": str(home.folder),
+        "host": address.host,
+        "port": address.port,
+        "pid": server.pid,
+        "version": server.programs.major,
+        "connections": server.connections,
+    }
+    if as_json:
+        output.put_json(facts)
+    else:
+        output.put(facts["url"])
+    sys.stdout.flush()
+    who = f" as {home.account.name}" if home.account else ""
+    output.tell(
+        f"PostgreSQL {server.programs.major} serves {home.folder}{who} on {address.host}, port {address.port} "
+        f"(room for {server.connections} connections); Ctrl-C ends it."
+    )
+    output.tell(f'On this machine:       export TUNER_STORAGE="$(cat {home.folder / "url"})"')
+    if address.is_local:
+        output.tell("No other machine reaches it: --host 0.0.0.0 would let them in.")
+    else:
+        output.tell(f"On the other machines: export TUNER_STORAGE={address.url()}")
+        output.tell("                       tuner worker --any")
+
+
+def _forget(home: "Home", *, made: bool) -> None:
+    """Take back what a first start that failed has made."""
+    import shutil
+
+    if made:
+        shutil.rmtree(home.folder, ignore_errors=True)
+        return
+    for name in ("tuner-server.json", "url", ".lock"):
+        (home.folder / name).unlink(missing_ok=True)
+    shutil.rmtree(home.log, ignore_errors=True)
+
+
+@contextmanager
+def _listening() -> Iterator[tuple[threading.Event, list[int]]]:
+    """Stop in order at Ctrl-C, SIGTERM or when the terminal is closed."""
+    stop, seen = threading.Event(), list[int]()
+
+    def take(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield stop, seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,106 @@
+"""The options that say where things are; flags beat environment variables beat defaults."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tuner.settings import Settings
+
+_PANEL = "Places (a flag beats TUNER_STORAGE, TUNER_ARTIFACTS, TUNER_DATA_ROOT, TUNER_CACHE)"
+
+StorageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="URL",
+        help="Database: sqlite:///FILE or postgresql://USER@HOST/NAME. Default: tuner.db here.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        metavar="DIR|URL",
+        help="Files of the trials: a folder, or s3://… (any fsspec URL). Default: artifacts/ beside the database.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+DataRootOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Holds one folder per data set; may be read-only.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+CacheOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="DIR",
+        help="Prepared data. Default: ~/.cache/tuner.",
+        rich_help_panel=_PANEL,
+        show_default=False,
+    ),
+]
+WebhookOption = Annotated[
+    str | None,
+    typer.Option(
+        "--webhook",
+        metavar="URL",
+        help="Is told when a study is done, stalled, or has a new best trial. Better: TUNER_WEBHOOK.",
+        show_default=False,
+    ),
+]
+LogFormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format", metavar="text|json", help="json: a JSON object a line. Or TUNER_LOG_FORMAT.", show_default=False
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the study.", show_default=False)]
+
+
+def settings_of(
+    storage: str | None = None,
+    artifacts: Path | str | None = None,
+    data_root: Path | None = None,
+    cache: Path | None = None,
+    webhook: str | None = None,
+) -> Settings:
+    """Combine the flags of a command with the environment.
+
+    Raises:
+        RequestError: The webhook is no address, or that of the artifacts cannot be opened here.
+    """
+    settings = Settings.resolve(
+        os.environ, storage=storage, artifacts=artifacts, data_root=data_root, cache=cache, webhook=webhook
+    )
+    if webhook:
+        from tuner.webhooks import check_webhook
+
+        check_webhook(webhook)
+    if settings.artifacts_url is not None:
+        from tuner.artifacts.remote import check_protocol
+
+        check_protocol(settings.artifacts_url)
+    return settings
+
+
+def wants_json_logs(flag: str | None) -> bool:
+    """Tell whether logs are to be JSON lines: the flag, else TUNER_LOG_FORMAT. Raises UnknownNameError."""
+    asked = flag or os.environ.get("TUNER_LOG_FORMAT") or "text"
+    if asked not in ("text", "json"):
+        from tuner.errors import UnknownNameError
+
+        where = "--log-format" if flag else "TUNER_LOG_FORMAT"
+        raise UnknownNameError(kind="log format", name=asked, known=("text", "json"), where=where)
+    return asked == "json"

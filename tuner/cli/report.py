@@ -1,0 +1,92 @@
+"""`report`: a study as a document."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.cli import output
+from tuner.cli.help import PanelCommand
+from tuner.cli.options import ArtifactsOption, CacheOption, DataRootOption, JsonOption, StorageOption, settings_of
+
+if TYPE_CHECKING:
+    from tuner.report.blocks import Block
+
+
+_PANEL = "Use what was found"
+_FORMS = {".html": "html", ".htm": "html", ".md": "markdown"}
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.command("report", rich_help_panel=_PANEL, cls=PanelCommand)(report)
+
+
+def report(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="Studies on the same data, one table.")],
+    path: Annotated[
+        Path, typer.Option("-o", "--output", metavar="FILE", help="FILE.html or FILE.md.", show_default=False)
+    ],
+    test: Annotated[
+        bool, typer.Option("--test", help="Also score the best configuration of each loss on the test cases.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option("--device", metavar="D", help="For --test: auto, cpu, mps or cuda:N.")
+    ] = "auto",
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    data_root: DataRootOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a study as a document that opens offline: the survey's table, figures, predictions, how it was made."""
+    from tuner.analysis.export import write_export
+    from tuner.artifacts.mirror import artifacts_of
+    from tuner.cli.stored import open_store
+    from tuner.report.collect import gather
+    from tuner.report.document import compose, worth_testing
+
+    form = _form_of(path)
+    settings = settings_of(storage, artifacts, data_root, cache)
+    files = artifacts_of(settings)
+    with open_store(settings.storage) as store:
+        material = gather(store, names, files)
+        scores = {}
+        if test:
+            from tuner.report.tested import score_entries
+
+            stored = settings.with_stored(material.first.record.resources)
+            scores = dict(score_entries(material, worth_testing(material), stored, device=device, tell=output.tell))
+        title, blocks = compose(material, store, files, settings.cache, scores)
+    text = _rendered(form, title, blocks)
+    replaced = write_export(path, text)
+    if as_json:
+        output.put_json({"path": str(path), "format": form, "replaced": replaced, "bytes": len(text.encode())})
+        return
+    output.tell(
+        f"{'Replaced' if replaced else 'Wrote'} {path}: {len(material.entries)} trials, {len(text) / 1e6:.1f} MB"
+    )
+
+
+def _form_of(path: Path) -> str:
+    from tuner.errors import RequestError
+
+    form = _FORMS.get(path.suffix.lower())
+    if form is None:
+        raise RequestError(
+            f"a report is written as .html or .md, not as {path.suffix or 'a file without an ending'!r}.",
+            hint=f"For example: -o {path.with_suffix('.html').name}",
+            where="-o",
+        )
+    return form
+
+
+def _rendered(form: str, title: str, blocks: "Sequence[Block]") -> str:
+    if form == "markdown":
+        from tuner.report.render import render_markdown
+
+        return render_markdown(blocks)
+    from tuner.report.html import render_html
+
+    return render_html(title, blocks)

@@ -1,0 +1,282 @@
+"""Reading commands: studies, status, trials, best, logs. They open the storage read-only and import no Optuna."""
+
+import csv
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from tuner.cli import output
+from tuner.cli.help import PanelCommand
+from tuner.cli.options import ArtifactsOption, JsonOption, NameArgument, StorageOption, settings_of
+
+_PANEL = "Read"
+_ROW = (
+    "number",
+    "state",
+    "value",
+    "values",
+    "loss",
+    "reason",
+    "retry_of",
+    "attempts",
+    "epochs",
+    "duration_s",
+    "worker",
+)
+_TIMES = ("started", "finished")
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    for name, command in (("studies", studies), ("status", status), ("trials", trials), ("best", best), ("logs", logs)):
+        app.command(name, rich_help_panel=_PANEL, cls=PanelCommand)(command)
+
+
+def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """List the studies of a storage."""
+    from tuner.cli.stored import open_store
+
+    with open_store(settings_of(storage).storage) as store:
+        documents = store.studies()
+    if as_json:
+        output.put_json(documents)
+        return
+    if not documents:
+        output.tell("There is no study yet. tuner launch --dataset phantom makes the first one.")
+        return
+    rows = [
+        (
+            document["name"],
+            "foreign" if document.get("foreign") else _phase(document),
+            document["dataset"],
+            _done_of_total(document["trials"]),
+            (document["best"] or {}).get("value"),
+            (document["best"] or {}).get("loss"),
+        )
+        for document in documents
+    ]
+    output.put_table(("study", "phase", "dataset", "trials", "best", "loss"), rows, right=("best",))
+
+
+def status(name: NameArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Say how a study stands: phase, trials, best so far, losses, workers."""
+    from tuner.analysis.leaderboard import leaderboard, remaining_seconds
+    from tuner.cli.stored import open_store, published_defaults, stored_spec
+
+    with open_store(settings_of(storage).storage) as store:
+        document = store.status(name)
+        if as_json:
+            output.put_json(document)
+            return
+        rows = store.trials(name)
+        spec = stored_spec(store.study(name))
+    objective = document["objectives"][0]
+    counts = document["trials"]
+    left = counts["waiting"] + counts["running"]
+    eta = remaining_seconds(rows, left=left, workers=len(document["workers"]))
+    for line in _summary(document, eta):
+        output.put(line)
+    standings = leaderboard(rows, objective["direction"], defaults=published_defaults(spec))
+    if standings:
+        output.put()
+        output.put_table(
+            ("loss", "family", "best", "trial", "median", "default", "complete", "pruned", "failed"),
+            [
+                (s.loss, s.family, s.best, s.best_trial, s.median, s.default, s.complete, s.pruned, s.failed)
+                for s in standings
+            ],
+            right=("best", "trial", "median", "default", "complete", "pruned", "failed"),
+        )
+    if document["workers"]:
+        output.put()
+        _put_workers(document["workers"], rows)
+    _put_troubles(document)
+    for line in next_steps(document):
+        output.tell(line)
+
+
+def trials(
+    name: NameArgument,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, a column for each parameter.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Earlier attempts of repeated trials as well.")] = False,
+    by: Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Rank by another metric.")] = None,
+    state: Annotated[str | None, typer.Option("--state", help="Only trials in this state.")] = None,
+    loss: Annotated[str | None, typer.Option("--loss", help="Only trials with this loss.")] = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the trials of a study, one row for each place of the budget."""
+    from tuner.cli.stored import open_store
+
+    with open_store(settings_of(storage).storage) as store:
+        rows = store.trials(name, all_attempts=every, by=by, state=state.upper() if state else None, loss=loss)
+        objectives = store.study(name).objectives
+    if as_json:
+        output.put_json(rows)
+    elif as_csv:
+        _write_csv(rows, by)
+    else:
+        _put_trials(rows, [o["metric"] for o in objectives], by)
+
+
+def best(name: NameArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Show the best trial of a study: its value, its loss and its options."""
+    from tuner.cli.stored import best_document, open_store
+    from tuner.errors import NotFoundError
+
+    with open_store(settings_of(storage).storage) as store:
+        document = best_document(store, name)
+        objectives = store.study(name).objectives
+    if document is None:
+        raise NotFoundError(
+            f"no trial of {name!r} is complete yet.", hint=f"`tuner status {name}` says how the study stands."
+        )
+    if as_json:
+        output.put_json(document)
+        return
+    for line in best_lines(document, objectives):
+        output.put(line)
+    output.tell(f"\ntuner export {name} -o best.yaml   writes it as a file that `tuner train` takes")
+
+
+def logs(
+    name: NameArgument,
+    number: Annotated[int | None, typer.Argument(metavar="[N]", help="Number of a trial.", min=0)] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as lines are written.")] = False,
+    lines: Annotated[int, typer.Option("-n", "--lines", help="So many last lines of each worker's log.", min=1)] = 40,
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+) -> None:
+    """Show the log of a trial, or the last lines of the workers' logs."""
+    from tuner.cli.logfiles import show_trial_log, show_worker_logs
+    from tuner.cli.stored import open_store
+
+    settings = settings_of(storage, artifacts)
+    with open_store(settings.storage) as store:
+        store.study(name)
+        if number is None:
+            show_worker_logs(settings.artifacts, name, store, lines=lines, follow=follow)
+        else:
+            show_trial_log(settings, name, store, number, follow=follow)
+
+
+def best_lines(document: Mapping[str, Any], objectives: Sequence[Mapping[str, str]]) -> list[str]:
+    """Write a `best` document for people."""
+    values = document.get("values") or [document["value"]]
+    scores = ", ".join(f"{o['metric']} {output.number(value)}" for o, value in zip(objectives, values, strict=False))
+    lines = [f"Best: trial {document['number']}, {scores}, loss {document['loss']}"]
+    width = max(map(len, document["params"]), default=0)
+    lines += [f"  {key.ljust(width)}  {output.shown(value)}" for key, value in document["params"].items()]
+    metrics = {key: value for key, value in document["metrics"].items() if value is not None}
+    lines.append(f"  at its best epoch ({document.get('epoch')}): {output.shown(metrics)}")
+    if "front" in document:
+        lines.append(f"  {len(document['front'])} trials on the Pareto front; this one is best in the first objective")
+    return lines
+
+
+def next_steps(document: Mapping[str, Any]) -> list[str]:
+    """Say which commands make sense now."""
+    name, phase = document["name"], document["phase"]
+    steps = []
+    if phase in ("queued", "stalled"):
+        steps.append(f"tuner resume {name}   starts workers")
+    if phase in ("paused", "stopped"):
+        timeout = " --timeout 2h" if document["phase_reason"] == "timeout" else ""
+        steps.append(f"tuner resume {name}{timeout}   goes on")
+    if document["best"]:
+        steps.append(f"tuner export {name} -o best.yaml   writes the best configuration")
+    return ["", *steps] if steps else []
+
+
+def _put_workers(workers: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write who does what where."""
+    trials = {row["number"]: row for row in rows}
+    held = [trials.get(worker["trial"], {}) for worker in workers]
+    output.put_table(
+        ("worker", "host", "pid", "device", "trial", "loss", "epochs", "last seen"),
+        [
+            (
+                w["id"],
+                w["host"],
+                w["pid"],
+                w["device"],
+                w["trial"],
+                t.get("loss"),
+                t.get("epochs"),
+                output.when(w["last_seen"]),
+            )
+            for w, t in zip(workers, held, strict=True)
+        ],
+    )
+
+
+def _put_troubles(document: Mapping[str, Any]) -> None:
+    """Write what keeps devices from work."""
+    for worker in document["workers"]:
+        waits = (worker.get("progress") or {}).get("waits")
+        if waits:
+            output.put(f"worker {worker['id']} {waits}")
+    for device in document["put_aside"]:
+        where = f"{device['device']} of {device['host']}"
+        output.put(f"\nPut aside: {where}, {output.when(device['since'])}: {device['why']}")
+
+
+def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:
+    counts = document["trials"]
+    parts = [f"{counts[key]} {key}" for key in ("running", "waiting", "complete", "pruned", "failed") if counts[key]]
+    goals = ", ".join(f"{o['metric']} ({o['direction']})" for o in document["objectives"])
+    lines = [
+        f"{document['name']}: {_phase(document)}",
+        f"  dataset {output.shown(document['dataset'])}, model {output.shown(document['model'])}, {goals}",
+        f"  trials {_done_of_total(counts)}: {', '.join(parts)}",
+    ]
+    if document["best"]:
+        found = document["best"]
+        lines.append(f"  best {output.number(found['value'])} in trial {found['number']}, loss {found['loss']}")
+        lines.append(f"       {output.shown(found['params'])}")
+    if eta is not None and document["phase"] == "running":
+        lines.append(f"  about {output.duration(eta)} left")
+    if document.get("message"):
+        lines.append(f"  {document['message']}")
+    return lines
+
+
+def _phase(document: Mapping[str, Any]) -> str:
+    reason = document["phase_reason"]
+    return f"{document['phase']} ({reason})" if reason and document["phase"] != "done" else str(document["phase"])
+
+
+def _done_of_total(counts: Mapping[str, int]) -> str:
+    return f"{counts['complete'] + counts['pruned'] + counts['failed']} of {counts['total']}"
+
+
+def _put_trials(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str], by: str | None) -> None:
+    several = len(metrics) > 1
+    columns = ["trial", "state", *metrics, *([by] if by else []), "loss", "epochs", "time", "reason", "parameters"]
+    table = [
+        (
+            row["number"],
+            row["state"],
+            *((row["values"] or [None] * len(metrics)) if several else [row["value"]]),
+            *([row[by]] if by else []),
+            row["loss"],
+            row["epochs"],
+            output.duration(row["duration_s"]) if row["started"] else None,
+            row["reason"],
+            {key: value for key, value in row["params"].items() if key != "loss"},
+        )
+        for row in rows
+    ]
+    output.put_table(columns, table, right=("trial", "epochs", *metrics, *([by] if by else [])))
+
+
+def _write_csv(rows: Sequence[Mapping[str, Any]], by: str | None) -> None:
+    names = list(dict.fromkeys(key for row in rows for key in row["params"] if key != "loss"))
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*_ROW, *([by] if by else []), *_TIMES, *names])
+    for row in rows:
+        values = {**row, "values": " ".join(map(str, row["values"] or ()))}
+        cells = [values[key] for key in (*_ROW, *([by] if by else []), *_TIMES)]
+        writer.writerow([*cells, *(row["params"].get(key) for key in names)])

@@ -1,0 +1,131 @@
+"""`export` and `train`: the winner as a file, and the winner trained again."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tuner.cli import output
+from tuner.cli.help import PanelCommand
+from tuner.cli.options import (
+    ArtifactsOption,
+    CacheOption,
+    DataRootOption,
+    JsonOption,
+    NameArgument,
+    StorageOption,
+    settings_of,
+)
+
+if TYPE_CHECKING:
+    from tuner.config.trial import TrialConfig
+
+
+_PANEL = "Use what was found"
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.command("export", rich_help_panel=_PANEL, cls=PanelCommand)(export)
+    app.command("train", rich_help_panel=_PANEL, cls=PanelCommand)(train)
+
+
+def export(
+    name: NameArgument,
+    path: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="File to write.", show_default=False)],
+    trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="This trial, not the best.", min=0)] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", metavar="FORMAT", help="yaml, json or python. Default: by the ending.")
+    ] = None,
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the best (or the named) trial as a configuration that stands alone."""
+    from tuner.analysis.export import export_trial, format_of, render, write_export
+    from tuner.artifacts.mirror import artifacts_of
+    from tuner.cli.stored import open_store
+
+    settings = settings_of(storage, artifacts)
+    chosen = format_of(path, form)
+    with open_store(settings.storage) as store:
+        config = export_trial(store, name, number=trial, artifacts=artifacts_of(settings))
+    replaced = write_export(path, render(config, chosen))
+    origin = config.provenance
+    if as_json:
+        output.put_json({"path": str(path), "format": chosen, "replaced": replaced, "config": config.as_dict()})
+        return
+    value = "no value" if origin["value"] is None else f"{config.objectives[0].metric} {output.number(origin['value'])}"
+    word = "Replaced" if replaced else "Wrote"
+    output.tell(f"{word} {path}: trial {origin['trial']} of {name}, {value}, loss {config.loss['name']}")
+    for text in origin["caveats"]:
+        output.tell(f"  mind: {text}")
+    output.tell(f"  python {path}   trains it" if chosen == "python" else f"  tuner train {path} -o final   trains it")
+
+
+def train(
+    config_path: Annotated[
+        Path, typer.Argument(metavar="CONFIG.yaml", help="What export wrote (yaml or json).", show_default=False)
+    ],
+    folder: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Default: the file's name without ending.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", metavar="N", help="Other epochs than the configuration has.", min=1)
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, mps or cuda:N.")] = "auto",
+    data_root: DataRootOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Train what export wrote, from scratch, and score the test cases."""
+    from tuner.cli.threads import limit_threads
+    from tuner.config.trial import load_config
+    from tuner.config.yaml_reader import read_yaml
+    from tuner.launch.launcher import read_devices
+
+    document = read_yaml(config_path)
+    config = load_config(document.content, where=document.source)
+    read_devices(device)
+    if epochs is not None:
+        config = config.model_copy(update={"train": config.train.model_copy(update={"epochs": epochs})})
+    target = folder or config_path.with_suffix("")
+    _check_target(target)
+    limit_threads(config.train.threads)
+    settings = settings_of(data_root=data_root, cache=cache)
+
+    from tuner.cli.final import train_here
+
+    result = train_here(config, settings, device=device, folder=target, epochs_changed=epochs is not None)
+    if as_json:
+        output.put_json({"folder": str(target), **result})
+    else:
+        _put_result(config, target, result)
+
+
+def _check_target(folder: Path) -> None:
+    from tuner.errors import RequestError
+    from tuner.launch.study_setup import check_writable
+
+    if folder.exists() and not folder.is_dir():
+        raise RequestError("it is a file; name a folder.", where=str(folder))
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.yaml").is_file():
+        raise RequestError(
+            "the folder holds something else than a training.", hint="Name a new one with -o DIR.", where=str(folder)
+        )
+    check_writable(folder)
+
+
+def _put_result(config: "TrialConfig", folder: Path, result: Mapping[str, Any]) -> None:
+    metric = config.objectives[0].metric
+    output.put(f"{metric} {output.number(result['value'])} on the validation cases, epoch {result['epoch']}")
+    trial_value = config.provenance.get("value")
+    if trial_value is not None:
+        same = "the same as" if result["value"] == trial_value else f"{result['value'] - trial_value:+.4g} against"
+        output.put(f"  {same} trial {config.provenance['trial']} of {config.provenance['study']}")
+    tests = result["test"]
+    if tests:
+        scores = {key: value for key, value in tests["metrics"].items() if value is not None}
+        output.put(f"test: {output.shown(scores)} ({len(tests['cases'])} cases)")
+    output.put(f"Weights, metrics and a picture: {folder}")

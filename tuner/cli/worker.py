@@ -1,0 +1,202 @@
+"""`worker`: one more worker for an existing study, on this machine; or the text that runs it on a cluster."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tuner.cli import batch
+from tuner.cli.failures import INTERRUPTED
+from tuner.cli.help import PanelCommand
+from tuner.cli.options import (
+    ArtifactsOption,
+    CacheOption,
+    DataRootOption,
+    LogFormatOption,
+    StorageOption,
+    WebhookOption,
+    settings_of,
+    wants_json_logs,
+)
+from tuner.launch.batch import Job
+
+if TYPE_CHECKING:
+    from tuner.settings import Settings
+    from tuner.storage.storage import Store
+    from tuner.worker.failing import DeviceAsideError
+
+
+HARD_AFTER_S = 60.0
+"""A worker that was told to drain and has not ended by then ends at once: its trial is requeued by the others."""
+SAME_S = 0.5
+"""Signals that come so soon after the first are the same wish: `timeout`, for one, signals a process and its group."""
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.command("worker", rich_help_panel="Search", cls=PanelCommand)(worker)
+
+
+def worker(
+    study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Serve this study.")] = None,
+    any_study: Annotated[bool, typer.Option("--any", help="Serve whichever study has work.")] = False,
+    device: Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, mps or cuda:N.")] = "auto",
+    until_idle: Annotated[
+        str | None,
+        typer.Option(
+            "--until-idle", metavar="TIME", help="End after so long without work: 90s, 15m.", show_default=False
+        ),
+    ] = None,
+    log_format: LogFormatOption = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="The same as --log-format json.")] = False,
+    webhook: WebhookOption = None,
+    probe: batch.ProbeOption = None,
+    print_sbatch: batch.PrintSbatchOption = False,
+    print_k8s: batch.PrintK8sOption = False,
+    count: batch.CountOption = 1,
+    gpus: batch.GpusOption = None,
+    cpus: batch.CpusOption = 4,
+    memory: batch.MemoryOption = "16G",
+    time_limit: batch.TimeOption = "24:00:00",
+    partition: batch.PartitionOption = None,
+    image: batch.ImageOption = None,
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    data_root: DataRootOption = None,
+    cache: CacheOption = None,
+) -> None:
+    """Start one more worker for an existing study, from any machine that reaches the storage."""
+    from tuner.errors import RequestError
+    from tuner.launch.launcher import read_devices
+
+    settings = settings_of(storage, artifacts, data_root, cache, webhook)
+    if probe is not None:
+        raise typer.Exit(batch.probe(settings, probe))
+    if (study is None) != any_study:
+        found = "neither was given" if study is None else "both were given"
+        raise RequestError(f"a worker needs either --study NAME or --any; {found}.", hint="tuner studies lists them.")
+    wanted = read_devices(device)
+    if len(wanted) > 1:
+        raise RequestError(f"{device!r}: a worker has one device.", hint="Start one worker for each.", where="--device")
+    as_json = log_json or wants_json_logs(log_format)
+    idle_s = _seconds(until_idle)
+    if print_sbatch or print_k8s:
+        job = Job(
+            study=study,
+            device=wanted[0],
+            count=count,
+            gpus=gpus,
+            cpus=cpus,
+            memory=memory,
+            time_limit=time_limit,
+            partition=partition,
+            image=image,
+            json_logs=as_json,
+            until_idle=until_idle,
+        )
+        batch.put(job, settings, slurm=print_sbatch, kubernetes=print_k8s)
+        return
+    is_tended = _hold_on_to_launcher()
+    _work(settings, study, wanted[0], as_json=as_json, idle_s=idle_s, lingers=study is None and not is_tended)
+
+
+def _work(
+    settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None, lingers: bool
+) -> None:
+    from tuner.log_config import configure
+    from tuner.storage.engine import OF_A_WORKER
+    from tuner.storage.storage import Store
+    from tuner.worker.failing import DeviceAsideError
+
+    configure(as_json=as_json)
+    with _listening() as (stop, signals), Store.open(settings.storage, connections=OF_A_WORKER) as store:
+        if study is not None:
+            _obey_threads(store, study)
+        from tuner.training.device import resolve_device
+        from tuner.worker.worker import Worker
+
+        try:
+            Worker(store, settings, study=study, device=resolve_device(device), stop=stop, idle_s=idle_s).run()
+        except DeviceAsideError as error:
+            if lingers:
+                _linger(error, stop)
+            raise
+    if signal.SIGINT in signals:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _linger(error: "DeviceAsideError", stop: threading.Event) -> None:
+    """Stay a while: whatever supervises a standing worker would start it again at once, for one more failed trial."""
+    import logging
+
+    from tuner.worker.failing import ASIDE_S
+
+    words = "%s This worker does nothing for %.0f minutes, then it ends; end it when that is mended."
+    logging.getLogger(__name__).error(words, error, ASIDE_S / 60)
+    stop.wait(ASIDE_S)
+
+
+def _seconds(until_idle: str | None) -> float | None:
+    from tuner.config.overrides import seconds
+    from tuner.errors import SpecError
+
+    problems: list[str] = []
+    found = seconds(until_idle, "--until-idle", problems)
+    if problems:
+        raise SpecError(problems)
+    return found
+
+
+def _obey_threads(store: "Store", study: str) -> None:
+    """Give torch the number of threads that the study was created with: it changes the numbers. Before torch starts."""
+    from tuner.cli.stored import stored_spec
+    from tuner.cli.threads import limit_threads
+
+    limit_threads(stored_spec(store.study(study)).base.train.threads)
+
+
+def _hold_on_to_launcher() -> bool:
+    """End when the launcher that has started this worker does; tell whether there is one."""
+    from tuner.launch.lifeline import PARENT, hold_on_to_parent
+
+    parent = os.environ.pop(PARENT, None)
+    if parent is not None and parent.isdecimal():
+        hold_on_to_parent(int(parent))
+    return parent is not None
+
+
+@contextmanager
+def _listening() -> Iterator[tuple[threading.Event, list[int]]]:
+    """Drain at the first Ctrl-C, SIGTERM or SIGUSR1, end at once at a second Ctrl-C or SIGTERM.
+
+    SIGUSR1 is how a batch system says that the time is nearly up; the SIGTERM that follows is the same wish.
+    """
+    stop, seen = threading.Event(), list[int]()
+    first = 0.0
+
+    def take(number: int, frame: FrameType | None) -> None:
+        nonlocal first
+        seen.append(number)
+        if stop.is_set():
+            if signal.SIGUSR1 not in seen and time.monotonic() - first >= SAME_S:
+                os._exit(128 + number)
+            return
+        first = time.monotonic()
+        stop.set()
+        hard = threading.Timer(HARD_AFTER_S, os._exit, (128 + number,))
+        hard.daemon = True
+        hard.start()
+
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, take) for number in signals}
+    try:
+        yield stop, seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

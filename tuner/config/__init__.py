@@ -1,0 +1,1 @@
+"""Study files: YAML, the study it describes, the configuration of one trial."""

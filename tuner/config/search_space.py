@@ -1,0 +1,342 @@
+"""The `search` section of a study file: what competes, what is searched, and what is fixed.
+
+A key of the section is a parameter's one name (`loss.focal.gamma`, `train.lr`), or `loss` (what competes), or
+`options` (whether the losses' own published ranges are searched). A value is a range (`{low, high, log, steps}`),
+a list of choices, or a scalar that fixes it.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from tuner.config.train_section import TrainConfig
+from tuner.config.trial import TrialConfig, build_section, sum_problems, term_options, unknown, unknown_keys
+from tuner.data.catalogue import DATASETS
+from tuner.data.splits import FOLD
+from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES
+from tuner.losses.spec import term_weight
+from tuner.models.catalogue import MODELS
+from tuner.models.entry import ENTRY
+from tuner.models.own_section import own_option
+from tuner.registry import Option, Scalar, Search
+from tuner.search.initial_points import Competitor
+from tuner.search.space import Dimension, SearchSpace
+
+_RANGE_KEYS = ("low", "high", "log", "steps")
+_NEVER_SEARCHED = {
+    "dataset.name": "one study is about one data set",
+    "dataset.validation": "trials that are validated on different cases cannot be compared (repeats over folds: "
+    "`dataset: {validation: {folds: 5}}` and `search: {dataset.validation.fold: [0, 1, 2, 3, 4]}`)",
+    "train.entry": "it names code",
+    "model.entry": "it names code",
+    "train.threads": "it is resolved when the study is created",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSection:
+    """What competes and what is searched; makes a trial's sections from its parameters."""
+
+    raw: dict[str, Any]
+    space: SearchSpace
+    competitors: tuple[Competitor, ...]
+    fixed: dict[str, Scalar]
+    sums: dict[str, tuple[str, ...]]
+
+    def overlay(self, base: TrialConfig, params: Mapping[str, Scalar]) -> dict[str, Any]:
+        """Lay fixed values and a trial's parameters over the base; returns raw sections."""
+        values = {**self.fixed, **params}
+        sections: dict[str, Any] = {
+            "dataset": dict(base.dataset),
+            "model": dict(base.model),
+            "loss": {k: dict(v) if isinstance(v, Mapping) else v for k, v in base.loss.items()},
+            "train": base.train.model_dump(),
+        }
+        name = values.pop("loss", None)
+        if name is not None:
+            sections["loss"] = {"name": name}
+            if name in self.sums:
+                sections["loss"]["terms"] = list(self.sums[str(name)])
+        label = sections["loss"].get("name")
+        model = values.pop("model.name", None)
+        if model is not None:
+            sections["model"] = {"name": model}
+        model = sections["model"].get("name")
+        for key, value in values.items():
+            section, *path = key.split(".")
+            if section == "loss" and path[0] != label:
+                continue
+            if section == "model" and len(path) > 1 and path[0] != model:
+                continue
+            target = sections[section]
+            for part in path[:-1]:
+                target[part] = dict(target.get(part) or {})
+                target = target[part]
+            target[path[-1]] = value
+        return sections
+
+
+def read_search(raw: Mapping[str, Any], base: TrialConfig, problems: list[str]) -> SearchSection | None:
+    """Read the `search` section against the rest of the study. Problems are appended; None when there are some."""
+    before = len(problems)
+    reader = _Reader(raw, base, problems)
+    section = reader.read()
+    return section if len(problems) == before else None
+
+
+class _Reader:
+    def __init__(self, raw: Mapping[str, Any], base: TrialConfig, problems: list[str]) -> None:
+        self.raw = {str(key): value for key, value in raw.items()}
+        self.base = base
+        self.problems = problems
+        self.dimensions: list[Dimension] = []
+        self.fixed: dict[str, Scalar] = {}
+        self.sums: dict[str, tuple[str, ...]] = {}
+
+    def read(self) -> SearchSection:
+        """Return the section; what is wrong was added to `problems`."""
+        mode = self.raw.get("options", "search")
+        if mode not in ("search", "default"):
+            self.problems.append(f"search.options: {mode!r} is neither `search` nor `default`")
+        names = self._competing() if "loss" in self.raw else []
+        models = self._models() if "model.name" in self.raw else []
+        if names:
+            self.dimensions.append(Dimension("loss", "categorical", choices=tuple(names)))
+        if models:
+            self.dimensions.append(Dimension("model.name", "categorical", choices=tuple(models)))
+        options = self._loss_options(names)
+        known = set(options) | {"loss", "options", "model.name"}
+        for key in self.raw:
+            if key not in known:
+                self._other(key, models, options)
+        for path, (option, when, published) in options.items():
+            if path in self.raw:
+                self._place(path, self.raw[path], option, when)
+            elif mode == "search" and published is not None and names:
+                self._published(path, option, when, published)
+        return SearchSection(
+            self.raw, SearchSpace(tuple(self.dimensions)), self._competitors(names, options), self.fixed, self.sums
+        )
+
+    def _competing(self) -> list[str]:
+        given = self.raw["loss"]
+        items = [given] if isinstance(given, (str, Mapping)) else given
+        if not isinstance(items, (list, tuple)) or not items:
+            self.problems.append(f"search.loss: {given!r} is not a list of losses, families, `all`, or sums")
+            return []
+        names: list[str] = []
+        for item in items:
+            if isinstance(item, Mapping):
+                for label, terms in item.items():
+                    found = [p.replace("loss.", "search.loss.", 1) for p in sum_problems(str(label), terms)]
+                    self.problems.extend(found)
+                    if not found:
+                        self.sums[str(label)] = tuple(terms)
+                        names.append(str(label))
+            elif item == "all":
+                names.extend(LOSSES)
+            elif str(item).startswith(EXPLICIT) and str(item).removeprefix(EXPLICIT) in LOSSES:
+                names.append(str(item).removeprefix(EXPLICIT))
+            elif item in FAMILIES:
+                names.extend(name for name, entry in LOSSES.items() if entry.family == item)
+            elif item in LOSSES:
+                names.append(item)
+            else:
+                self.problems.append(unknown("loss", str(item), [*LOSSES, *FAMILIES, "all"], "search.loss"))
+        return list(dict.fromkeys(names))
+
+    def _models(self) -> list[str]:
+        given = self.raw["model.name"]
+        items = [given] if isinstance(given, str) else given
+        if not isinstance(items, (list, tuple)) or not items:
+            self.problems.append(f"search.model.name: {given!r} is not a list of models")
+            return []
+        self.problems.extend(
+            unknown("model", str(item), MODELS, "search.model.name") for item in items if item not in MODELS
+        )
+        return [str(item) for item in dict.fromkeys(items) if item in MODELS]
+
+    def _loss_options(self, names: list[str]) -> dict[str, tuple[Option, tuple[str, str] | None, Search | None]]:
+        """Every option that the competing losses (or the fixed one) have, by its dotted name."""
+        found: dict[str, tuple[Option, tuple[str, str] | None, Search | None]] = {}
+        if names:
+            for name in names:
+                for path, option in self._options_of(name, self.sums.get(name)):
+                    found[path] = (option, ("loss", name), option.search)
+        elif self.base.loss:
+            name, terms = self.base.loss["name"], self.base.loss.get("terms")
+            for path, option in self._options_of(name, tuple(terms) if terms else None):
+                found[path] = (option, None, option.search)
+        return found
+
+    def _options_of(self, name: str, terms: tuple[str, ...] | None) -> Iterable[tuple[str, Option]]:
+        if terms is None:
+            yield from ((f"loss.{name}.{option.name}", option) for option in LOSSES[name].options)
+            return
+        for term in terms[1:]:
+            yield f"loss.{name}.weight.{term}", term_weight(term)
+        for term in terms:
+            yield from ((f"loss.{name}.{term}.{option.name}", option) for option in term_options(LOSSES[term]))
+
+    def _other(self, key: str, models: list[str], losses: Mapping[str, Any]) -> None:
+        """Place a key that is no loss option: `train.*`, `dataset.*`, `model.*`."""
+        if key in _NEVER_SEARCHED:
+            self.problems.append(f"search.{key}: cannot be searched: {_NEVER_SEARCHED[key]}")
+            return
+        if key == FOLD and self._fold_option() is None:
+            self.problems.append(
+                f"search.{key}: there are no folds; name them: `dataset: {{validation: {{folds: 5}}}}`"
+            )
+            return
+        section, _, rest = key.partition(".")
+        options: dict[str, tuple[Option, tuple[str, str] | None]] = {}
+        if section == "train":
+            options = {f"train.{name}": (option, None) for name, option in _train_options().items()}
+        elif section == "dataset" and self.base.dataset:
+            options = {f"dataset.{o.name}": (o, None) for o in DATASETS[self.base.dataset["name"]].options}
+            fold = self._fold_option()
+            options |= {FOLD: (fold, None)} if fold else {}
+        elif section == "model" and models:
+            options = {f"model.{m}.{o.name}": (o, ("model.name", m)) for m in models for o in MODELS[m].all_options}
+        elif section == "model" and self.base.model.get("name") == ENTRY:
+            options = {key: (own_option(rest, self.raw[key]), None)}
+        elif section == "model" and self.base.model:
+            options = {f"model.{o.name}": (o, None) for o in MODELS[self.base.model["name"]].all_options}
+        elif section == "loss":
+            if rest.split(".")[0] in LOSSES and not any(
+                path.startswith(f"loss.{rest.split('.')[0]}.") for path in losses
+            ):
+                self.problems.append(
+                    f"search.{key}: {rest.split('.')[0]!r} does not compete in this study (search.loss)"
+                )
+                return
+            options = {path: (option, when) for path, (option, when, _) in losses.items()}
+        if key in options:
+            self._place(key, self.raw[key], *options[key])
+            return
+        sections = [] if options else ["loss", "options", "model.name", "train.lr", "train.weight_decay"]
+        self.problems.append(unknown("key", key, [*options, *sections], f"search.{key}"))
+
+    def _fold_option(self) -> Option | None:
+        """The fold, where the study divides its cases in folds: repeats over all of them are one study."""
+        validation = self.base.dataset.get("validation")
+        if isinstance(validation, Mapping) and isinstance(folds := validation.get("folds"), int):
+            return Option("fold", "int", 0, "Which fold validates.", low=0, high=folds - 1)
+        return None
+
+    def _published(self, path: str, option: Option, when: tuple[str, str] | None, search: Search) -> None:
+        if search.choices is not None:
+            self.dimensions.append(Dimension(path, "categorical", choices=search.choices, when=when))
+        elif search.low is not None and search.high is not None:
+            kind = "int" if option.type == "int" else "float"
+            self.dimensions.append(
+                Dimension(path, kind, low=search.low, high=search.high, log=search.log, when=when)  # type: ignore[arg-type]
+            )
+
+    def _place(self, path: str, given: Any, option: Option, when: tuple[str, str] | None) -> None:
+        where = f"search.{path}"
+        if isinstance(given, Mapping):
+            dimension = self._range(path, given, option, when)
+            if dimension is not None:
+                self.dimensions.append(dimension)
+        elif isinstance(given, (list, tuple)):
+            found = [option.problem(value) for value in given]
+            self.problems.extend(f"{where}: {problem}" for problem in found if problem)
+            if not given:
+                self.problems.append(f"{where}: an empty list; give at least one value")
+            elif not any(found):
+                values = tuple(dict.fromkeys(_typed(option, value) for value in given))
+                self.dimensions.append(Dimension(path, "categorical", choices=values, when=when))
+        else:
+            problem = option.problem(given)
+            if problem:
+                self.problems.append(f"{where}: {problem}")
+            else:
+                self.fixed[path] = _typed(option, given)
+
+    def _range(
+        self, path: str, given: Mapping[str, Any], option: Option, when: tuple[str, str] | None
+    ) -> Dimension | None:
+        where = f"search.{path}"
+        found = unknown_keys(given, _RANGE_KEYS, where)
+        published = option.search or Search()
+        low, high = given.get("low", published.low), given.get("high", published.high)
+        log = given.get("log", published.log and published.choices is None)
+        steps = given.get("steps")
+        if option.type not in ("float", "int"):
+            found.append(f"{where}: a range, but {option.name!r} takes {option.legal()}; give a list of choices")
+        elif low is None or high is None:
+            found.append(f"{where}: a range needs `low` and `high`, as in {{low: 0.1, high: 1}}")
+        else:
+            ends = {"low": low, "high": high}
+            ends_wrong = [f"{where}.{end}: {p}" for end, v in ends.items() if (p := option.problem(v))]
+            found.extend(ends_wrong)
+            if not ends_wrong and low >= high:
+                found.append(f"{where}: the range is upside down: low {low!r} is not below high {high!r}")
+            if not ends_wrong and log is True and low <= 0:
+                found.append(f"{where}: a logarithmic range begins above 0, not at {low!r}")
+        if not isinstance(log, bool):
+            found.append(f"{where}.log: {log!r} is neither true nor false")
+        if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or not 2 <= steps <= 10_000):
+            found.append(f"{where}.steps: {steps!r} is not an integer from 2 to 10000")
+        if found:
+            self.problems.extend(found)
+            return None
+        kind = "int" if option.type == "int" else "float"
+        number = int if kind == "int" else float
+        return Dimension(path, kind, low=number(low), high=number(high), log=log, steps=steps, when=when)  # type: ignore[arg-type]
+
+    def _competitors(
+        self, names: list[str], options: Mapping[str, tuple[Option, tuple[str, str] | None, Search | None]]
+    ) -> tuple[Competitor, ...]:
+        if not names:
+            name = self.base.loss.get("name")
+            return (Competitor(name, self._family(name), {}),) if name else ()
+        return tuple(
+            Competitor(
+                name,
+                self._family(name),
+                {path: option.default for path, (option, when, _) in options.items() if when == ("loss", name)},
+            )
+            for name in names
+        )
+
+    def _family(self, name: str) -> str:
+        return LOSSES[name].family if name in LOSSES else "sum"
+
+
+def _train_options() -> dict[str, Option]:
+    """Describe the scalars of `train` as options; legality itself is asked of TrainConfig."""
+    return {
+        name: _TrainOption(name, _train_type(name), None, field.description or "")
+        for name, field in TrainConfig.model_fields.items()
+    }
+
+
+def _train_type(name: str) -> Any:
+    annotation = TrainConfig.model_fields[name].annotation
+    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None)]
+    return {bool: "bool", int: "int", float: "float"}.get(kinds[0], "str")
+
+
+class _TrainOption(Option):
+    """An option whose legal values stand in TrainConfig."""
+
+    __slots__ = ()
+
+    def problem(self, value: object) -> str | None:
+        if isinstance(value, (list, tuple)):
+            return f"{value!r} cannot be searched: only one number or word can, here the same size along every axis"
+        problems: list[str] = []
+        build_section(TrainConfig, {self.name: value}, "train", problems)
+        return problems[0].split(": ", 1)[1] if problems else None
+
+    def legal(self) -> str:
+        return TrainConfig.model_fields[self.name].description or self.type
+
+
+def _typed(option: Option, value: Any) -> Scalar:
+    if option.type == "float" and value is not None:
+        return float(value)
+    result: Scalar = value
+    return result

@@ -1,0 +1,301 @@
+"""StudySpec: a study file, checked against everything that it names before anything is created.
+
+`load_spec` turns YAML (or JSON, or a dataset's name) and overrides into a StudySpec; `StudySpec.space` is what is
+searched, `StudySpec.config(params)` is the complete configuration of one trial.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from tuner.config.overrides import overridden, seconds
+from tuner.config.search_space import SearchSection, read_search
+from tuner.config.train_section import Section
+from tuner.config.trial import (
+    Objective,
+    TrialConfig,
+    build_section,
+    complete,
+    dataset_section,
+    loss_section,
+    model_section,
+    objectives_section,
+    patch_problems,
+    train_section,
+    unknown,
+    unknown_keys,
+)
+from tuner.config.yaml_reader import YamlDocument, read_yaml
+from tuner.errors import ConfigError, SpecError, UnknownNameError
+from tuner.registry import Scalar
+from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.search.grid import grid_queue, grid_size
+from tuner.search.initial_points import Competitor, left_out, queue
+from tuner.search.space import SearchSpace
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+SECTIONS = ("name", "dataset", "model", "loss", "train", "search", "objectives", "sampler", "pruner", "budget", "seed")
+
+
+class Budget(Section):
+    """How much a study may take."""
+
+    trials: int = Field(100, ge=1, le=1_000_000, description="Trials of the study.")
+    trials_per_loss: int | None = Field(None, ge=1, le=100_000, description="Trials of every competing loss instead.")
+    timeout: float | None = Field(None, gt=0, description="Seconds with at least one live worker.")
+    trial_timeout: float | None = Field(None, gt=0, description="Seconds that one trial may take.")
+    retries: int = Field(3, ge=0, le=1000, description="Lost workers that a trial survives.")
+
+
+@dataclass(frozen=True, slots=True)
+class StudySpec:
+    """One study, complete and consistent."""
+
+    name: str
+    base: TrialConfig
+    search: SearchSection
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    budget: Budget
+    seed: int
+
+    @property
+    def space(self) -> SearchSpace:
+        """What is searched."""
+        return self.search.space
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is optimised, the first one first."""
+        return self.base.objectives
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Return `maximize` or `minimize` for each objective."""
+        return tuple(objective.direction for objective in self.objectives)
+
+    @property
+    def competitors(self) -> tuple[Competitor, ...]:
+        """The losses that compete, with their published defaults; one when the loss is fixed."""
+        return self.search.competitors
+
+    @property
+    def total(self) -> int:
+        """Number of trials of the budget."""
+        per_loss = self.budget.trials_per_loss
+        return per_loss * len(self.competitors) if per_loss else self.budget.trials
+
+    def config(self, params: Mapping[str, Scalar]) -> TrialConfig:
+        """Return the complete configuration of the trial with these parameters. Raises SpecError."""
+        raw = self.search.overlay(self.base, params)
+        problems: list[str] = []
+        config = TrialConfig(
+            dataset=dataset_section(raw["dataset"], problems),
+            model=model_section(raw["model"], problems),
+            loss=loss_section(raw["loss"], problems),
+            train=train_section(raw["train"], problems),
+            objectives=self.objectives,
+        )
+        problems += patch_problems(config)
+        if problems:
+            raise SpecError(problems)
+        if config.train.seed is None:
+            config = config.model_copy(update={"train": config.train.model_copy(update={"seed": self.seed})})
+        return config
+
+    def queue(self, trials: int | None = None) -> list[dict[str, Scalar]]:
+        """Return the points that fill the budget: published defaults, families in turn, then empty ones."""
+        if self.sampler["name"] == "grid":
+            return grid_queue(self.space, self.competitors, self.base.parameters(), trials or self.total)
+        return queue(
+            self.space, self.competitors, self.base.parameters(), trials or self.total, self.budget.trials_per_loss
+        )
+
+    def left_out(self) -> tuple[tuple[str, ...], int]:
+        """Losses whose published defaults the budget does not hold, and how many trials would hold all."""
+        return left_out(self.competitors, self.total, self.budget.trials_per_loss)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the study file that gives this study again, with every default written out."""
+        return {
+            "name": self.name,
+            "dataset": self.base.dataset,
+            "model": self.base.model if "name" in self.base.model else {},
+            **({} if "loss" in self.search.raw else {"loss": self.base.loss}),
+            "train": self.base.train.model_dump(mode="json"),
+            "search": self.search.raw,
+            "objectives": [{"metric": o.metric} for o in self.objectives],
+            "sampler": self.sampler,
+            "pruner": self.pruner,
+            "budget": self.budget.model_dump(mode="json"),
+            "seed": self.seed,
+        }
+
+    def with_train(self, **values: object) -> "StudySpec":
+        """Return the same study with some values of `train` resolved (threads, precision)."""
+        train = self.base.train.model_copy(update=values)
+        return replace(self, base=self.base.model_copy(update={"train": train}))
+
+
+def find_study_file(name: str) -> YamlDocument:
+    """Read the study file that ships for a dataset. Raises UnknownNameError with the known ones."""
+    folder = _studies()
+    path = folder / f"{name}.yaml"
+    if not NAME.fullmatch(name) or not path.is_file():
+        raise UnknownNameError(kind="dataset", name=name, known=shipped_studies(), where="--dataset")
+    document = read_yaml(path)
+    return YamlDocument(document.content, {}, f"studies/{name}.yaml")
+
+
+def shipped_studies() -> list[str]:
+    """Return the names of the study files that ship with the package."""
+    return sorted(path.stem for path in _studies().glob("*.yaml"))
+
+
+def load_spec(
+    document: YamlDocument, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> StudySpec:
+    """Check a study file with its overrides and return the StudySpec.
+
+    Args:
+        document: what the study file held.
+        overrides: `KEY=VALUE` as after `--set`; VALUE is YAML.
+        values: dotted keys with values that come from flags (`budget.trials`), applied last.
+
+    Raises:
+        SpecError: lists every problem: the dotted path, the value, what is legal, the closest name; with file and line.
+    """
+    content = document.content
+    if not isinstance(content, Mapping):
+        raise SpecError(
+            [f"a study file is a mapping with at least `dataset`, not {type(content).__name__}"], where=document.where()
+        )
+    if "provenance" in content:
+        raise ConfigError(
+            "this is an exported configuration, not a study file",
+            hint="Train it with `tuner train FILE`.",
+            where=document.where(),
+        )
+    raw = overridden(content, overrides, values or {})
+    problems: list[str] = []
+    spec = _build(raw, problems)
+    if problems or spec is None:
+        raise SpecError([_with_line(problem, document) for problem in problems], where=document.source)
+    return spec
+
+
+def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
+    problems.extend(unknown_keys(raw, SECTIONS, ""))
+    if raw.get("dataset") is None:
+        problems.append("dataset: missing; a study needs one, as in `dataset: {name: phantom}`")
+        return None
+    search_raw = raw.get("search") or {}
+    if not isinstance(search_raw, Mapping):
+        problems.append(f"search: {search_raw!r} is not a mapping")
+        search_raw = {}
+    dataset = dataset_section(raw["dataset"], problems)
+    name = raw.get("name", dataset.get("name", ""))
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        problems.append(
+            f"name: {name!r}; a study's name begins with a letter or digit, goes on with letters, digits, `._-`, "
+            "and has at most 80 characters"
+        )
+    searches_model = "model.name" in search_raw
+    model = {} if searches_model else model_section(raw.get("model"), problems)
+    if searches_model:
+        model = dict(raw["model"]) if isinstance(raw.get("model"), Mapping) else {}
+    loss = {} if "loss" in search_raw else loss_section(raw.get("loss"), problems)
+    if "loss" in search_raw and raw.get("loss") is not None:
+        problems.append("loss: given and searched (`search.loss`) at once; keep one of the two")
+    base = TrialConfig(
+        dataset=dataset,
+        model=model,
+        loss=loss,
+        train=train_section(raw.get("train"), problems),
+        objectives=objectives_section(raw.get("objectives"), problems),
+    )
+    budget = _budget(raw.get("budget"), problems)
+    seed = raw.get("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        problems.append(f"seed: {seed!r} is not an integer from 0 to 2**63 - 1")
+        seed = 0
+    search = read_search(search_raw, base, problems)
+    sampler = _row(raw.get("sampler"), SAMPLERS, "sampler", "tpe", problems)
+    pruner = _row(raw.get("pruner"), PRUNERS, "pruner", "median", problems)
+    if problems or search is None:
+        return None
+    spec = StudySpec(str(name), base, search, sampler, pruner, budget, int(seed))
+    if sampler["name"] == "grid" and "trials" not in (raw.get("budget") or {}) and all(d.grid() for d in spec.space):
+        spec = replace(spec, budget=budget.model_copy(update={"trials": grid_size(spec.space)}))
+    _cross_check(spec, problems)
+    return spec
+
+
+def _cross_check(spec: StudySpec, problems: list[str]) -> None:
+    if not {"train.patch", "dataset.resize", "dataset.dimensions"} & set(spec.search.raw):
+        problems.extend(patch_problems(spec.base))
+    if spec.sampler["name"] == "grid":
+        _check_grid(spec, problems)
+    elif spec.sampler["name"] == "cmaes" and len(spec.objectives) > 1:
+        problems.append("sampler.name: `cmaes` is for one objective; with several, take `tpe` or `nsga2`")
+    elif spec.sampler["name"] == "nsga2" and len(spec.objectives) < 2:
+        problems.append("sampler.name: `nsga2` is for several objectives; with one, `tpe` is the default")
+    if spec.total > 1_000_000:
+        problems.append(f"budget: {spec.total} trials; at most 1000000")
+
+
+def _check_grid(spec: StudySpec, problems: list[str]) -> None:
+    lacking = [d.name for d in spec.space if not d.grid()]
+    problems.extend(
+        f"search.{name}: the sampler `grid` needs a list of choices, or `steps: N` beside `low` and `high`"
+        for name in lacking
+    )
+    if not lacking and spec.total > (most := grid_size(spec.space)):
+        problems.append(
+            f"budget.trials: {spec.total}, but the grid is complete after {most} trials; leave `trials` out to take all"
+        )
+
+
+def _budget(given: object, problems: list[str]) -> Budget:
+    if given is not None and not isinstance(given, Mapping):
+        problems.append(f"budget: {given!r} is not a mapping as in `{{trials: 100}}`")
+        given = None
+    content = dict(given or {})
+    for key in ("timeout", "trial_timeout"):
+        if key in content:
+            content[key] = seconds(content[key], f"budget.{key}", problems)
+    return build_section(Budget, content, "budget", problems) or Budget()
+
+
+def _row(given: object, registry: Any, path: str, default: str, problems: list[str]) -> dict[str, Any]:
+    content = {"name": default} if given is None else {"name": given} if isinstance(given, str) else given
+    if not isinstance(content, Mapping) or not isinstance(content.get("name", default), str):
+        problems.append(f"{path}: {given!r} is neither a name nor a mapping as in `{{name: {default}}}`")
+        return {"name": default}
+    name = content.get("name", default)
+    if name not in registry:
+        problems.append(unknown(path, name, registry, f"{path}.name"))
+        return {"name": default}
+    options = {str(k): v for k, v in content.items() if k != "name"}
+    return {"name": name} | complete(registry[name].options, options, path, problems)
+
+
+def _with_line(problem: str, document: YamlDocument) -> str:
+    key = problem.split(": ", 1)[0]
+    while key:
+        place = document.where(key)
+        if place and place != document.source:
+            line = place.rsplit(", ", 1)[-1]
+            return f"{problem} ({line})"
+        key = key.rpartition(".")[0]
+    return problem
+
+
+def _studies() -> Path:
+    packaged = Path(str(files("tuner"))) / "studies"
+    return packaged if packaged.is_dir() else Path(str(files("tuner"))).parent / "studies"

@@ -1,0 +1,325 @@
+"""TrialConfig: everything that one training needs, complete. What `export` writes and `tuner train` reads.
+
+The nested form mirrors the parameters' names: the option `loss.focal.gamma` is `config["loss"]["focal"]["gamma"]`.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationError
+
+from tuner.config.train_section import Section as Section
+from tuner.config.train_section import TrainConfig as TrainConfig
+from tuner.data.catalogue import DATASETS
+from tuner.data.splits import complete_validation, validation_problem
+from tuner.errors import ConfigError, SpecError, closest
+from tuner.losses.catalog.registry import LOSSES
+from tuner.losses.spec import LossEntry, term_weight
+from tuner.metrics.catalog import METRICS
+from tuner.models.catalogue import MODELS
+from tuner.models.entry import ENTRY, WEIGHTS
+from tuner.models.own_section import is_own, own_model_section
+from tuner.models.rules import rule_problems
+from tuner.registry import Option, Scalar
+
+BASE_OPTIONS = ("base", "weight")
+"""Options that turn an add-on into `base + weight * addon`; a term of a sum is bare and has neither."""
+
+
+class Objective(Section):
+    """One metric to optimise; its direction comes with the metric."""
+
+    metric: str = "dice"
+
+    @property
+    def direction(self) -> Literal["maximize", "minimize"]:
+        """Return the direction in Optuna's words."""
+        return METRICS[self.metric].direction
+
+
+class TrialConfig(Section):
+    """One training, complete: the sections of a study file with every option given a value."""
+
+    dataset: dict[str, Any]
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    train: TrainConfig
+    objectives: tuple[Objective, ...] = (Objective(),)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return every option under its one name: `train.lr`, `model.width`, `loss`, `loss.focal.gamma`."""
+        found: dict[str, Any] = {}
+        for section in ("dataset", "model"):
+            found |= flatten(getattr(self, section), section)
+        found |= {f"train.{key}": value for key, value in self.train.model_dump().items()}
+        if self.loss:
+            name = self.loss["name"]
+            found |= {"loss": name} | flatten(self.loss.get(name, {}), f"loss.{name}")
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for YAML and JSON."""
+        record: dict[str, Any] = self.model_dump(mode="json")
+        if not record["provenance"]:
+            del record["provenance"]
+        return record
+
+
+def load_config(content: Any, *, where: str | None = None) -> TrialConfig:
+    """Check a configuration that `export` (or a person) wrote. Raises SpecError with every problem in it."""
+    if not isinstance(content, Mapping):
+        raise ConfigError("a configuration is a mapping with `dataset`, `model`, `loss` and `train`", where=where)
+    problems = unknown_keys(content, TrialConfig.model_fields, "")
+    if isinstance(content.get("search"), Mapping):
+        raise ConfigError(
+            "this is a study file: it still has a search in it",
+            hint="Launch it with `tuner launch FILE`; `tuner train` takes what `tuner export` wrote.",
+            where=where,
+        )
+    config = TrialConfig(
+        dataset=dataset_section(content.get("dataset"), problems),
+        model=model_section(content.get("model"), problems),
+        loss=loss_section(content.get("loss"), problems),
+        train=train_section(content.get("train"), problems),
+        objectives=objectives_section(content.get("objectives"), problems),
+        provenance=dict(content.get("provenance") or {}),
+    )
+    problems += patch_problems(config)
+    if problems:
+        raise SpecError(problems, where=where)
+    return config
+
+
+def patch_problems(config: TrialConfig) -> list[str]:
+    """Say where `train.patch` does not fit the samples of the data set."""
+    patch, volumes = config.train.patch, config.dataset.get("dimensions") == 3
+    axes = ["D", "H", "W"] if volumes else ["H", "W"]
+    if isinstance(patch, list) and len(patch) != len(axes):
+        return [f"train.patch: {patch} has {len(patch)} sizes; samples of this data set have [{', '.join(axes)}]"]
+    if patch is None and config.dataset.get("resize") is False and config.train.entry is None:
+        example = [64, 96, 96] if volumes else [256, 256]
+        return [
+            f"train.patch: missing; with `dataset.resize: false` samples have different sizes and are trained on in "
+            f"patches, as in `train: {{patch: {example}}}`"
+        ]
+    return []
+
+
+def dataset_section(given: object, problems: list[str]) -> dict[str, Any]:
+    """Complete `dataset`: a name or a mapping. Problems are appended, never raised."""
+    name, options = _named(given, "dataset", problems)
+    if name is None or name not in DATASETS:
+        if name is not None:
+            problems.append(unknown("dataset", name, DATASETS, "dataset.name"))
+        return {}
+    options = dict(options)
+    section: dict[str, Any] = {"name": name, "validation": options.pop("validation", 0.2)}
+    problem = validation_problem(section["validation"])
+    if problem:
+        problems.append(f"dataset.validation: {problem}")
+    else:
+        section["validation"] = complete_validation(section["validation"])
+    return section | complete(DATASETS[name].options, options, "dataset", problems)
+
+
+def model_section(given: object, problems: list[str]) -> dict[str, Any]:
+    """Complete `model`: a name or a mapping; options may also stand under `model.<name>`; or `{entry: ...}`."""
+    if isinstance(given, Mapping) and is_own(given):
+        return own_model_section(given, problems)
+    name, options = _named("unet" if given is None else given, "model", problems)
+    if name is None or name not in MODELS:
+        if name == ENTRY:
+            problems.append("model: `entry` needs a function, as in `model: {entry: package.module:function}`")
+        elif name is not None:
+            problems.append(unknown("model", name, MODELS, "model.name"))
+        return {}
+    nested = options.pop(name, {})
+    if isinstance(nested, Mapping):
+        options |= nested
+    before = len(problems)
+    values = complete(MODELS[name].all_options, options, "model", problems)
+    if values[WEIGHTS.name] is None:
+        del values[WEIGHTS.name]
+    if len(problems) == before:
+        problems.extend(rule_problems(MODELS[name], values, "model"))
+    return {"name": name} | values
+
+
+def loss_section(given: object, problems: list[str]) -> dict[str, Any]:
+    """Complete `loss`: `dice`, `{name: focal, gamma: 2}`, `{edgy: [dice, boundary]}`, or the nested form."""
+    if given is None:
+        given = "dice_cross_entropy"
+    if isinstance(given, Mapping) and "name" not in given and len(given) == 1:
+        ((label, terms),) = given.items()
+        return sum_section(str(label), terms, {}, problems)
+    name, options = _named(given, "loss", problems)
+    if name is None:
+        return {}
+    if "terms" in options:
+        return sum_section(name, options["terms"], options.get(name, {}), problems)
+    if name not in LOSSES:
+        problems.append(unknown("loss", name, LOSSES, "loss.name"))
+        return {}
+    nested = options.pop(name, {})
+    if isinstance(nested, Mapping):
+        options |= nested
+    return {"name": name, name: complete(LOSSES[name].options, options, f"loss.{name}", problems)}
+
+
+def sum_section(label: str, terms: object, options: object, problems: list[str]) -> dict[str, Any]:
+    """Complete a weighted sum: first term weight 1, further ones `weight.<term>`, options by term."""
+    found = sum_problems(label, terms)
+    if found or not isinstance(terms, (list, tuple)):
+        problems.extend(found)
+        return {}
+    given = dict(options) if isinstance(options, Mapping) else {}
+    weights = given.pop("weight", {})
+    weight_rows = tuple(term_weight(term) for term in terms[1:])
+    section = {"weight": complete(weight_rows, dict(weights), f"loss.{label}.weight", problems)}
+    for term in terms:
+        own = given.pop(term, {})
+        section[term] = complete(term_options(LOSSES[term]), dict(own), f"loss.{label}.{term}", problems)
+    problems.extend(
+        f"loss.{label}.{key}: neither `weight` nor a term of this sum ({', '.join(terms)})" for key in given
+    )
+    return {"name": label, "terms": list(terms), label: section}
+
+
+def sum_problems(label: str, terms: object) -> list[str]:
+    """Say what is wrong with a sum of the user's own."""
+    where = f"loss.{label}"
+    if not isinstance(terms, (list, tuple)) or len(terms) < 2:
+        return [f"{where}: {terms!r} is not a list of two or more losses, as in `{{edgy: [dice, boundary]}}`"]
+    found = [unknown("loss", str(term), LOSSES, where) for term in terms if term not in LOSSES]
+    if len(set(map(str, terms))) < len(terms):
+        found.append(f"{where}: a loss stands twice in {', '.join(map(str, terms))}")
+    if label in LOSSES or not label.isidentifier():
+        found.append(f"{where}: a sum needs a name of its own (letters, digits, _) that is not the name of a loss")
+    return found
+
+
+def term_options(entry: LossEntry) -> tuple[Option, ...]:
+    """Options of a loss inside a sum: an add-on is bare there."""
+    return entry.options if entry.alone else tuple(o for o in entry.options if o.name not in BASE_OPTIONS)
+
+
+def train_section(given: object, problems: list[str]) -> TrainConfig:
+    """Complete `train`."""
+    if given is not None and not isinstance(given, Mapping):
+        problems.append(f"train: {given!r} is not a mapping")
+        given = None
+    return build_section(TrainConfig, given or {}, "train", problems) or TrainConfig()
+
+
+def objectives_section(given: object, problems: list[str]) -> tuple[Objective, ...]:
+    """Complete `objectives`: a list of `{metric: NAME}`."""
+    items = [{"metric": "dice"}] if given is None else given
+    if not isinstance(items, list) or not items:
+        problems.append(f"objectives: {given!r} is not a list as in `[{{metric: dice}}]`")
+        return ()
+    found = []
+    for index, item in enumerate(items):
+        where = f"objectives[{index}]"
+        entry = {"metric": item} if isinstance(item, str) else item
+        objective = build_section(Objective, entry, where, problems)
+        if objective is None:
+            continue
+        if objective.metric not in METRICS:
+            problems.append(unknown("metric", objective.metric, METRICS, f"{where}.metric"))
+        elif objective in found:
+            problems.append(f"{where}: the metric {objective.metric!r} stands twice")
+        else:
+            found.append(objective)
+    return tuple(found)
+
+
+def build_section(model: type[Any], given: object, path: str, problems: list[str]) -> Any:
+    """Validate a pydantic section; a problem gets its dotted path, the value and the limit, and the result is None."""
+    if not isinstance(given, Mapping):
+        problems.append(f"{path}: {given!r} is not a mapping")
+        return None
+    content = {
+        key: float(value)
+        if isinstance(value, int) and not isinstance(value, bool) and _wants_float(model, key)
+        else value
+        for key, value in given.items()
+    }
+    found = unknown_keys(content, model.model_fields, path)
+    try:
+        section = model(**{str(k): v for k, v in content.items() if k in model.model_fields})
+    except ValidationError as error:
+        for item in error.errors():
+            dotted = ".".join([path, *map(str, item["loc"])])
+            found.append(f"{dotted}: {item['input']!r}: {_sentence(item['msg'])}")
+    if found:
+        problems.extend(found)
+        return None
+    return section
+
+
+def complete(
+    rows: Iterable[Option], given: Mapping[str, Any], path: str, problems: list[str], *, known: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Give every option a value: the given one when it is legal, else its default; unknown names are problems."""
+    options = {option.name: option for option in rows}
+    values = {name: option.default for name, option in options.items()}
+    for key, value in given.items():
+        option = options.get(str(key))
+        if option is None:
+            problems.append(unknown("key", str(key), [*options, *known], f"{path}.{key}"))
+            continue
+        problem = option.problem(value)
+        if problem:
+            problems.append(f"{path}.{key}: {problem}")
+        else:
+            values[option.name] = float(value) if option.type == "float" and value is not None else value
+    return values
+
+
+def unknown(kind: str, name: str, known: Iterable[str], where: str) -> str:
+    """Write one line about an unknown name, with the closest known one."""
+    names = sorted(known)
+    near = closest(name, names)
+    guess = f" Did you mean {near!r}?" if near else ""
+    return f"{where}: unknown {kind} {name!r}.{guess} Known: {', '.join(names) or 'none'}."
+
+
+def unknown_keys(given: Mapping[Any, Any], known: Iterable[str], path: str) -> list[str]:
+    """Write one line for each key that a section does not have."""
+    names = list(known)
+    return [unknown("key", str(k), names, f"{path}.{k}" if path else str(k)) for k in given if k not in names]
+
+
+def flatten(nested: Mapping[str, Any], path: str) -> dict[str, Scalar]:
+    """Turn nested options into dotted names."""
+    flat: dict[str, Scalar] = {}
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{path}.{key}")
+        else:
+            flat[f"{path}.{key}"] = value
+    return flat
+
+
+def _named(given: object, path: str, problems: list[str]) -> tuple[str | None, dict[str, Any]]:
+    if isinstance(given, str):
+        return given, {}
+    if isinstance(given, Mapping):
+        options = {str(k): v for k, v in given.items()}
+        name = options.pop("name", None)
+        if isinstance(name, str):
+            return name, options
+        problems.append(f"{path}.name: {name!r}; a name is needed, as in `{path}: {{name: ...}}`")
+        return None, {}
+    problems.append(f"{path}: {given!r} is neither a name nor a mapping with one")
+    return None, {}
+
+
+def _wants_float(model: type[BaseModel], key: str) -> bool:
+    field = model.model_fields.get(key)
+    return field is not None and field.annotation in (float, float | None)
+
+
+def _sentence(message: str) -> str:
+    return message[0].lower() + message[1:] if message else message

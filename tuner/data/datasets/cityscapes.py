@@ -1,0 +1,106 @@
+"""Cityscapes in its published layout: 19 evaluated classes, the official division, cities as cases.
+
+Training images are divided by city, for the scenes of a city look alike; the official validation images, each on its
+own, are the test cases (the labels of the official test images are not published).
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from tuner.data.catalogue import DATASETS
+from tuner.data.datasets.image_folder import Layout, raise_defects
+from tuner.data.datasets.image_pairs import Pair, Pairs, deciding
+from tuner.data.datasets.picture_check import check_pairs
+from tuner.data.label_map import ClassCodes
+from tuner.data.memory import FileMemory
+from tuner.data.places import find_below
+from tuner.data.source import IGNORE_INDEX
+from tuner.errors import DataError
+from tuner.registry import Scalar
+
+IMAGES, LABELS = "leftImg8bit", "gtFine"
+_IMAGE_END, _LABEL_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+
+EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""Label ids of the evaluated classes, in order of their train ids 0 to 18."""
+
+LABEL_IDS = range(34)
+"""Label ids that masks hold; those that are not evaluated are ignored."""
+
+
+def open_cityscapes(options: Mapping[str, Scalar], data_root: Path | None) -> Pairs:
+    """Find the pairs of `<data root>/<path>`.
+
+    Raises:
+        DataError: The folder is missing, an image has no labels, or there is nothing to train on.
+    """
+    folder = find_below(data_root, str(options["path"]), DATASETS["cityscapes"])
+    layout = _read(folder)
+    raise_defects(folder, layout.defects, "cityscapes")
+    size = int(options["size"] or 0)
+    return Pairs(
+        folder=folder,
+        size=(size, int(options["width"] or size)),
+        channels=3,
+        groups=layout.groups(),
+        tests={pair.name: pair for pair in layout.tests},
+        options=deciding(options),
+        uneven=options["resize"] is False,
+        decide=lambda pairs, memory: train_ids(),
+        background=False,
+    )
+
+
+def check_cityscapes(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
+    """Open every image and label map and return the defects, a line each; raises DataError when nothing is there.
+
+    A class that never occurs is none: small parts of the data lack some. One that trains and is never tested, or the
+    other way round, is.
+    """
+    layout = _read(find_below(data_root, str(options["path"]), DATASETS["cityscapes"]))
+    found = layout.defects + check_pairs(layout.training, layout.tests, train_ids(), memory, every_class=False)
+    memory.save()
+    return found
+
+
+def train_ids() -> ClassCodes:
+    """Return the evaluated classes by label id; every other label id is ignored."""
+    numbers = {label: number for number, label in enumerate(EVALUATED)}
+    return ClassCodes(
+        DATASETS["cityscapes"].class_names, {label: numbers.get(label, IGNORE_INDEX) for label in LABEL_IDS}
+    )
+
+
+def _read(folder: Path) -> Layout:
+    layout = Layout()
+    layout.training = list(_pairs(folder, "train", layout.defects))
+    layout.tests = list(_pairs(folder, "val", layout.defects))
+    if not layout.training and not layout.defects:
+        raise DataError(
+            f"there is no CITY/*{_IMAGE_END} to train on.",
+            hint=f"Expected:\n{DATASETS['cityscapes'].layout}",
+            where=str(folder / IMAGES / "train"),
+        )
+    return layout
+
+
+def _pairs(folder: Path, half: str, defects: list[str]) -> Iterator[Pair]:
+    images, labels = folder / IMAGES / half, folder / LABELS / half
+    for place in (images, labels):
+        if not place.is_dir() and (half == "train" or images.is_dir()):
+            defects.append(f"{place}: the folder is not there")
+    found = {_name(path, _IMAGE_END): path for path in sorted(images.glob(f"*/*{_IMAGE_END}"))}
+    truths = {_name(path, _LABEL_END): path for path in sorted(labels.glob(f"*/*{_LABEL_END}"))}
+    for name, path in found.items():
+        if name in truths:
+            city = path.parent.name
+            yield Pair(Path(name).name, city, path, truths[name])
+        else:
+            defects.append(f"{path}: there is no {LABELS}/{half}/{name}{_LABEL_END}")
+    defects += [
+        f"{path}: there is no {IMAGES}/{half}/{name}{_IMAGE_END}" for name, path in truths.items() if name not in found
+    ]
+
+
+def _name(path: Path, ending: str) -> str:
+    return f"{path.parent.name}/{path.name.removesuffix(ending)}"

@@ -1,0 +1,152 @@
+"""A folder of images and masks: which mask belongs to which image, who trains and who tests, and what is amiss."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tuner.data.datasets.image_pairs import Pair, pictures_below
+from tuner.data.images import SUFFIXES
+from tuner.data.name_pattern import group_of
+from tuner.errors import DataError
+
+IMAGES, MASKS = "images", "masks"
+TRAIN, VALIDATION, TEST = "train.txt", "val.txt", "test.txt"
+
+
+@dataclass
+class Layout:
+    """What lies in the folder."""
+
+    training: list[Pair] = field(default_factory=list)
+    tests: list[Pair] = field(default_factory=list)
+    defects: list[str] = field(default_factory=list)
+
+    def groups(self) -> dict[str, tuple[Pair, ...]]:
+        """Training pairs by group."""
+        found: dict[str, list[Pair]] = {}
+        for pair in self.training:
+            found.setdefault(pair.group, []).append(pair)
+        return {group: tuple(found[group]) for group in sorted(found)}
+
+
+def read_layout(folder: Path, pattern: str) -> Layout:
+    """Pair images with masks and divide them by the split files; defects are collected, not raised.
+
+    Raises:
+        DataError: The pattern is none.
+    """
+    layout = Layout()
+    find_group = group_of(pattern)
+    pairs, amiss = _pairs(folder, find_group, pattern, layout.defects)
+    lists = {name: _read_names(folder / name, layout.defects) for name in (TRAIN, VALIDATION, TEST)}
+    if all(names is None for names in lists.values()):
+        layout.training = list(pairs.values())
+        return layout
+    held_out = TEST if lists[TEST] is not None else VALIDATION
+    training = [name for file in (TRAIN, VALIDATION) if file != held_out for name in lists[file] or []]
+    tests = lists[held_out] or []
+    if lists[TRAIN] is None:
+        layout.defects.append(f"{folder / TRAIN}: the list is not there, and {held_out} is")
+    for file, names in lists.items():
+        layout.defects += [
+            f"{folder / file}: {name} is listed, and there is no such image in {IMAGES}/"
+            for name in names or []
+            if name not in pairs and name not in amiss
+        ]
+    layout.defects += [f"{folder}: {name} is in several lists" for name in _repeated([*training, *tests])]
+    layout.training = [pairs[name] for name in dict.fromkeys(training) if name in pairs]
+    layout.tests = [pairs[name] for name in dict.fromkeys(tests) if name in pairs]
+    _check_groups(folder, layout, is_pattern=bool(pattern))
+    return layout
+
+
+def _pairs(
+    folder: Path, find_group: Callable[[str], str | None], pattern: str, defects: list[str]
+) -> tuple[dict[str, Pair], set[str]]:
+    """Return the pairs by name, and the names of which there is something and no pair."""
+    images, masks = (_by_stem(folder / name, defects) for name in (IMAGES, MASKS))
+    defects += [f"{path}: there is no mask {name}.* in {MASKS}/" for name, path in images.items() if name not in masks]
+    defects += [
+        f"{path}: there is no image {name}.* in {IMAGES}/" for name, path in masks.items() if name not in images
+    ]
+    pairs = {}
+    for name in images.keys() & masks.keys():
+        group = find_group(name)
+        if group is None:
+            defects.append(f"{images[name]}: the name does not fit the pattern {pattern!r} of dataset.group")
+        else:
+            pairs[name] = Pair(name, group, images[name], masks[name])
+    amiss = (images.keys() | masks.keys()) - pairs.keys()
+    return {name: pairs[name] for name in sorted(pairs)}, amiss
+
+
+def _by_stem(folder: Path, defects: list[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    if not folder.is_dir():
+        defects.append(f"{folder}: the folder is not there")
+        return found
+    for path in pictures_below(folder):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name in found:
+            defects.append(f"{path}: {found[name].name} has the same name")
+        else:
+            found[name] = path
+    if not found:
+        defects.append(f"{folder}: holds no picture")
+    return found
+
+
+def _read_names(path: Path, defects: list[str]) -> list[str] | None:
+    if not path.exists():
+        return None
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        defects.append(f"{path}: cannot be read as text: {error}")
+        return []
+    names = [_bare(line.strip()) for line in lines if line.strip()]
+    defects += [f"{path}: {name} is listed twice" for name in _repeated(names)]
+    if not names:
+        defects.append(f"{path}: names nothing")
+    return list(dict.fromkeys(names))
+
+
+def _bare(name: str) -> str:
+    path = Path(name)
+    return path.with_suffix("").as_posix() if path.suffix.lower() in SUFFIXES else name
+
+
+def _check_groups(folder: Path, layout: Layout, *, is_pattern: bool) -> None:
+    groups = layout.groups()
+    for pair in layout.tests if is_pattern else ():
+        # One that stands in both lists itself has been named.
+        others = [other.name for other in groups.get(pair.group, ()) if other != pair]
+        if others:
+            layout.defects.append(
+                f"{folder}: {pair.name} is held out and its group {pair.group!r} trains ({others[0]})"
+            )
+    layout.defects += [
+        f"{folder}: {pair.name} is a held out image and the name of a training group"
+        for pair in layout.tests
+        if is_pattern and pair.name in groups and pair.group != pair.name
+    ]
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    seen: set[str] = set()
+    twice: dict[str, None] = {}
+    for name in names:
+        if name in seen:
+            twice[name] = None
+        seen.add(name)
+    return list(twice)
+
+
+def raise_defects(folder: Path, defects: list[str], dataset: str) -> None:
+    """Raise DataError for a layout that cannot be read; the first three defects in full."""
+    if not defects:
+        return
+    more = f"; and {len(defects) - 3} more" if len(defects) > 3 else ""
+    raise DataError(
+        "; ".join(defects[:3]) + f"{more}.", hint=f"tuner data check {dataset} lists all of them.", where=str(folder)
+    )

@@ -1,0 +1,203 @@
+"""Prepared data: a data set divided by case, resized, and kept memory-mapped for all workers of a host.
+
+Symbols: N samples, C channels, *S space ([H, W] or [D, H, W]).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuner.data.arrays import Progress, Split, open_half, write_halves
+from tuner.data.cache import open_or_build
+from tuner.data.catalogue import DATASETS, VALIDATION_SHARE
+from tuner.data.entry import DatasetEntry
+from tuner.data.memory import FileMemory
+from tuner.data.options import complete_options
+from tuner.data.ragged import Ragged
+from tuner.data.source import IGNORE_INDEX, Grouped, Readable, SelfNaming, Source, TestCase
+from tuner.data.splits import Protocol, choose_cases
+from tuner.errors import DataError
+from tuner.registry import Scalar, load
+
+__all__ = ["PreparedData", "Progress", "Split", "class_names_of", "open_source", "prepare", "test_cases"]
+
+_FORMAT = 1
+"""Raised when the same source would be prepared into other numbers."""
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set as a trial sees it."""
+
+    name: str
+    channels: int
+    class_names: tuple[str, ...]
+    """Index 0 is the background, where there is one."""
+    ignore_index: int
+    spatial_dims: int
+    train: Split
+    validation: Split
+    fingerprint: str
+    """Hash of the contents, the options and the division; the same on every machine."""
+    class_frequencies: tuple[float, ...]
+    """Share of each class of the training pixels that count; sums to 1."""
+    validation_protocol: Protocol
+    """How validation cases were chosen; `test` marks results that are no test any more."""
+    folder: Path
+    stacked: bool
+    """True: the slices of a case are scored as one volume [slices, H, W]."""
+    background: bool = True
+    """Whether class 0 is background; no metric counts it then."""
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """How further images are read (`tuner.data.inference_inputs`), as plain data; empty where that is not known."""
+
+    @property
+    def uneven(self) -> bool:
+        """Whether samples have sizes of their own: such data is trained on in patches."""
+        return isinstance(self.train.images, Ragged)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """[C, *S] of every sample; zeros for *S where samples keep sizes of their own."""
+        images = self.train.images
+        if isinstance(images, Ragged):
+            return (self.channels, *[0] * self.spatial_dims)
+        return tuple(images.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, the background included."""
+        return len(self.class_names)
+
+    @property
+    def scored_names(self) -> tuple[str, ...]:
+        """Names of the classes that metrics count."""
+        return self.class_names[int(self.background) :]
+
+
+def prepare(
+    config: Mapping[str, Any],
+    *,
+    data_root: Path | None,
+    cache: Path,
+    seed: int,
+    progress: Progress | None = None,
+) -> PreparedData:
+    """Return the data of a `dataset` section, prepared at the first call and mapped from the cache at every other.
+
+    Args:
+        config: `{"name", "size", "validation", …}`; missing options take their defaults.
+        data_root: Folder that holds one folder per data set; never written to.
+        cache: Folder of prepared data.
+        seed: Decides which cases a validation share takes.
+        progress: Called while files are read and samples are written.
+
+    Raises:
+        UnknownNameError, SpecError: The section names what there is not, or a value that is not legal.
+        DataError: Files are missing or broken, or there are too few cases.
+        DiskFullError: The cache has no space left.
+    """
+    entry, _, source = open_source(config, data_root)
+    validation = config.get("validation", VALIDATION_SHARE)
+    train, held_out, protocol = choose_cases(
+        validation,
+        training=source.training,
+        test=source.test,
+        seed=seed,
+        dataset=entry.name,
+        group=source.group if isinstance(source, Grouped) else str,
+    )
+    cases = {"train": train, "validation": held_out}
+    files = source.files([*train, *held_out])
+    memory = FileMemory(cache / f"hashes-{entry.name}.json" if files else None)
+    contents = _read_contents(files, memory, progress)
+    names = class_names_of(entry, source, memory)
+    reading = source.reading(memory) if isinstance(source, Readable) else {}
+    fingerprint = _fingerprint(entry.name, names, source, cases, contents)
+    folder = cache / f"{entry.name}-{fingerprint[:16]}"
+    memory.save()
+    manifest = open_or_build(
+        folder,
+        lambda scratch: write_halves(
+            scratch, name=entry.name, class_names=names, source=source, cases=cases, progress=progress
+        ),
+        goes_on=True,
+    )
+    return PreparedData(
+        name=entry.name,
+        channels=source.sample_shape[0],
+        class_names=names,
+        ignore_index=IGNORE_INDEX,
+        spatial_dims=len(source.sample_shape) - 1,
+        train=open_half(folder, "train", train, manifest, source),
+        validation=open_half(folder, "validation", held_out, manifest, source),
+        fingerprint=fingerprint,
+        class_frequencies=tuple(manifest["class_frequencies"]),
+        validation_protocol=protocol,
+        folder=folder,
+        stacked=source.stacked,
+        background=source.background if isinstance(source, SelfNaming) else entry.background,
+        reading=reading,
+    )
+
+
+def test_cases(config: Mapping[str, Any], *, data_root: Path | None, cache: Path, seed: int) -> Iterator[TestCase]:
+    """Yield the test cases at their original size, one at a time; for `train` and `report` only.
+
+    `cache` and `seed` are those of `prepare`; test cases do not depend on the seed.
+    """
+    entry, _, source = open_source(config, data_root)
+    memory = FileMemory(cache / f"hashes-{entry.name}.json")
+    class_names_of(entry, source, memory)
+    memory.save()
+    for case in source.test:
+        yield source.original(case)
+
+
+def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[DatasetEntry, dict[str, Scalar], Source]:
+    """Find the data set of a `dataset` section: its row, its options with defaults filled in, and its cases."""
+    entry = DATASETS.find(str(config.get("name")), where="dataset.name")
+    options = complete_options(entry, config)
+    source: Source = load(entry.source)(options, data_root)
+    return entry, options, source
+
+
+def class_names_of(entry: DatasetEntry, source: Source, memory: FileMemory) -> tuple[str, ...]:
+    """Return the names of the classes: the row's, or what the files say where the row leaves it to them."""
+    return source.class_names(memory) if isinstance(source, SelfNaming) else entry.class_names
+
+
+def _read_contents(
+    files: Sequence[tuple[str, Path]], memory: FileMemory, progress: Progress | None
+) -> list[tuple[str, str]]:
+    contents = []
+    for done, (name, path) in enumerate(files, 1):
+        try:
+            contents.append((name, memory.content_hash(path)))
+        except OSError as error:
+            raise DataError(f"cannot be read: {error.strerror}.", where=str(path)) from error
+        if progress:
+            progress("reading", done, len(files))
+    return contents
+
+
+def _fingerprint(
+    name: str,
+    class_names: Sequence[str],
+    source: Source,
+    cases: Mapping[str, Sequence[str]],
+    contents: Sequence[tuple[str, str]],
+) -> str:
+    whole = {
+        "format": _FORMAT,
+        "dataset": name,
+        "classes": class_names,
+        "recipe": source.recipe(),
+        "shape": source.sample_shape,
+        "cases": cases,
+        "files": contents,
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,231 @@
+"""Figures of a study as a whole: history, learning curves, losses, Pareto front, timeline."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tuner.figures.data import Bar, Curve, History, LossNumbers, Point, busy_share
+from tuner.figures.parts import (
+    ACCENT,
+    QUIET,
+    STATE_COLOURS,
+    Figure,
+    Trace,
+    by_family,
+    dots,
+    hover,
+    jitter,
+    layout_of,
+    moment,
+    nothing,
+    thinned,
+    titled,
+)
+
+
+def draw_history(history: History, metric: str) -> Figure:
+    """Values by trial, in the colours of the loss families, and the best so far as steps."""
+    if not history.points:
+        return nothing("No trial is complete yet.")
+    traces: list[Trace] = []
+    for family, points in by_family((p[2], p) for p in history.points):
+        traces.append(
+            dots([p[0] for p in points], [p[1] for p in points], family)
+            | {
+                "customdata": [[p[0], p[2]] for p in points],
+                "hovertemplate": hover(f"{metric} %{{y:.4f}}"),
+            }
+        )
+    end = max(p[0] for p in history.points)
+    steps = [*history.best, (end, history.best[-1][1])]
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "best so far",
+            "x": [n for n, _ in steps],
+            "y": [v for _, v in steps],
+            "line": {"shape": "hv", "color": ACCENT, "width": 2},
+            "hovertemplate": f"best {metric} %{{y:.4f}}<extra></extra>",
+        }
+    )
+    layout = layout_of(xaxis=titled("trial"), yaxis=titled(metric))
+    rows = [(number, loss, value) for number, value, loss in history.points]
+    return Figure(traces, layout, ("trial", "loss", metric), rows, note=thinned(len(rows), history.total, "trials"))
+
+
+def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | None, most_epochs: int) -> Figure:
+    """Learning curves: pruned ones thin and dotted with a cross where they ended, the best one strong.
+
+    `most_epochs`: longer curves have lost points before they came here.
+    """
+    if not curves:
+        return nothing("No epoch has been reported yet.")
+    styles: dict[str, dict[str, Any]] = {
+        "PRUNED": {"color": QUIET, "width": 1, "dash": "dot"},
+        "FAIL": {"color": STATE_COLOURS["FAIL"], "width": 1, "dash": "dot"},
+        "COMPLETE": {"color": "#5eaaa8", "width": 1},
+        "RUNNING": {"color": STATE_COLOURS["RUNNING"], "width": 2},
+    }
+    traces = []
+    for state, line in styles.items():
+        chosen = [c for c in curves if c.state == state and c.number != best]
+        if chosen:
+            traces.append(_joined(chosen, state.lower(), line, metric))
+    ends = [c for c in curves if c.state == "PRUNED"]
+    if ends:
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "ended early",
+                "x": [c.epochs[-1] for c in ends],
+                "y": [c.values[-1] for c in ends],
+                "customdata": [[c.number, c.loss] for c in ends],
+                "marker": {"symbol": "x-thin-open", "size": 6, "color": QUIET},
+                "hovertemplate": hover("ended at epoch %{x}"),
+            }
+        )
+    traces += [
+        _joined([c], f"best ({c.number})", {"color": ACCENT, "width": 3}, metric) for c in curves if c.number == best
+    ]
+    longest = max(c.epochs[-1] for c in curves)
+    left_out = f"about {most_epochs} of {longest:,} epochs of each" if longest > most_epochs else None
+    rows = [(c.number, c.loss, c.state, e, v) for c in curves for e, v in zip(c.epochs, c.values, strict=True)]
+    return Figure(
+        traces,
+        layout_of(xaxis=titled("epoch"), yaxis=titled(metric)),
+        ("trial", "loss", "state", "epoch", metric),
+        rows,
+        note="; ".join(filter(None, (thinned(len(curves), total, "trials"), left_out))) or None,
+    )
+
+
+def draw_losses(numbers: Sequence[LossNumbers], metric: str) -> Figure:
+    """The spread of every loss's values, best loss on top."""
+    shown = [n for n in numbers if n.values]
+    if not shown:
+        return nothing("No trial is complete yet.")
+    shown = shown[::-1]
+    place = {n.loss: i for i, n in enumerate(shown)}
+    traces: list[Trace] = []
+    for family, group in by_family((n.loss, n) for n in shown):
+        xs = [value for n in group for _, value in n.values]
+        ys = [place[n.loss] + jitter(i) for n in group for i in range(len(n.values))]
+        data = [[number, n.loss] for n in group for number, _ in n.values]
+        traces.append(
+            dots(xs, ys, family)
+            | {
+                "customdata": data,
+                "hovertemplate": hover(f"{metric} %{{x:.4f}}"),
+            }
+        )
+    medians = [n.median for n in shown]
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "median",
+            "x": medians,
+            "y": list(range(len(shown))),
+            "marker": {"symbol": "line-ns-open", "size": 16, "line": {"width": 2}, "color": QUIET},
+            "hovertemplate": f"median {metric} %{{x:.4f}}<extra></extra>",
+        }
+    )
+    ticks = {"tickvals": list(range(len(shown))), "ticktext": [n.loss for n in shown]}
+    layout = layout_of(xaxis=titled(metric), yaxis=titled("") | ticks, height=max(220, 34 * len(shown) + 90))
+    rows = [
+        (n.loss, n.family, n.tried, n.complete, n.pruned, n.failed, n.best, n.median, n.best_trial) for n in numbers
+    ]
+    columns = ("loss", "family", "trials", "complete", "pruned", "failed", "best", "median", "best trial")
+    left_out = thinned(sum(len(n.values) for n in shown), sum(n.complete for n in shown), "trials")
+    return Figure(traces, layout, columns, rows, note=left_out)
+
+
+def draw_pareto(points: Sequence[Point], front: Iterable[int], metrics: Sequence[str], total: int) -> Figure:
+    """First against second objective; the front is strong and joined."""
+    if not points:
+        return nothing("No trial is complete yet.")
+    chosen = set(front)
+    traces: list[Trace] = []
+    text = hover(f"{metrics[0]} %{{x:.4f}}<br>{metrics[1]} %{{y:.4f}}")
+    for family, group in by_family((p.loss, p) for p in points if p.number not in chosen):
+        data = [[p.number, p.loss] for p in group]
+        trace = dots([p.values[0] for p in group], [p.values[1] for p in group], family)
+        traces.append(trace | {"customdata": data, "hovertemplate": text})
+    best = sorted((p for p in points if p.number in chosen), key=lambda p: p.values[0])
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "Pareto front",
+            "x": [p.values[0] for p in best],
+            "y": [p.values[1] for p in best],
+            "customdata": [[p.number, p.loss] for p in best],
+            "line": {"color": ACCENT, "width": 1, "dash": "dot"},
+            "marker": {"size": 10, "color": ACCENT, "symbol": "diamond"},
+            "hovertemplate": text,
+        }
+    )
+    rows = [(p.number, p.loss, *p.values, p.number in chosen) for p in points]
+    layout = layout_of(xaxis=titled(metrics[0]), yaxis=titled(metrics[1]), height=420)
+    note = thinned(len(points), total, "trials")
+    return Figure(traces, layout, ("trial", "loss", *metrics, "on the front"), rows, note=note)
+
+
+def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
+    """What every worker did when; gaps are idle time."""
+    if not bars:
+        return nothing("No worker has taken a trial yet.")
+    lanes = list(dict.fromkeys(bar.lane for bar in bars))
+    traces: list[Trace] = []
+    for state in ("COMPLETE", "RUNNING", "PRUNED", "FAIL"):
+        group = [bar for bar in bars if bar.state == state]
+        if group:
+            traces.append(
+                {
+                    "type": "bar",
+                    "orientation": "h",
+                    "name": state.lower(),
+                    "base": [moment(bar.start) for bar in group],
+                    "x": [round(1000 * (bar.end - bar.start)) for bar in group],
+                    "y": [bar.lane for bar in group],
+                    "customdata": [[bar.number, bar.loss, bar.end - bar.start, bar.reason or ""] for bar in group],
+                    "marker": {"color": STATE_COLOURS[state], "line": {"width": 1, "color": "rgba(255,255,255,0.5)"}},
+                    "hovertemplate": hover("%{customdata[2]:.0f} s %{customdata[3]}"),
+                }
+            )
+    shares = busy_share(bars)
+    text = [f"{lane}<br>{100 * shares[lane]:.0f} % busy" for lane in lanes]
+    layout = layout_of(
+        xaxis=titled("") | {"type": "date"},
+        yaxis=titled("") | {"tickvals": lanes, "ticktext": text, "type": "category"},
+        height=max(180, 44 * len(lanes) + 110),
+    )
+    layout |= {"barmode": "overlay", "bargap": 0.35}
+    rows = [
+        (bar.lane, bar.number, bar.loss, bar.state, bar.reason, moment(bar.start), round(bar.end - bar.start, 1))
+        for bar in bars
+    ]
+    columns = ("worker", "trial", "loss", "state", "reason", "start", "seconds")
+    return Figure(traces, layout, columns, rows, note=thinned(len(bars), total, "attempts, the newest"))
+
+
+def _joined(curves: Sequence[Curve], name: str, line: Mapping[str, Any], metric: str) -> Trace:
+    """Draw many curves as one trace, broken between them: a trace each would cost the browser a second."""
+    xs: list[Any] = []
+    ys: list[Any] = []
+    data: list[Any] = []
+    for curve in curves:
+        xs += [*curve.epochs, None]
+        ys += [*(round(v, 5) for v in curve.values), None]
+        data += [[curve.number, curve.loss]] * (len(curve.epochs) + 1)
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": xs,
+        "y": ys,
+        "customdata": data,
+        "line": dict(line),
+        "hovertemplate": hover(f"epoch %{{x}}: {metric} %{{y:.4f}}"),
+    }

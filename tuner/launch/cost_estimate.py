@@ -1,0 +1,182 @@
+"""What a study will take, from what its losses were measured to cost: device-hours, disk, workers, and doubts."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import fmean, median
+from typing import Any
+
+from tuner.config.study import StudySpec
+from tuner.launch.data_facts import DataFacts, steps_per_epoch
+from tuner.launch.fitting import workers_that_fit
+from tuner.launch.loss_profile import Measured
+from tuner.search.pruners import make_pruner
+
+PRUNED_SHARE = 0.5
+"""Share of the trials that a pruner ends, for the likely estimate: the median pruner's, once its patience is over."""
+SLOW = 3.0
+"""A loss whose training takes so many times the median one's is worth a word."""
+FEW_STEPS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """One loss."""
+
+    loss: str
+    step_s: float | None
+    memory: int | None
+    """Bytes that a worker holds."""
+    trial_s: float | None
+    """Seconds of a trial that runs to its end."""
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a study will take."""
+
+    prices: tuple[Price, ...]
+    validation_s: float | None
+    trials: int
+    workers: int
+    fitting: int | None
+    """Workers of the largest loss that fit on one device; None where memory cannot be counted."""
+    most_device_s: float | None
+    """Device time if no trial is pruned."""
+    likely_device_s: float | None
+    disk: int | None
+    """Bytes of artifacts."""
+    doubts: tuple[str, ...] = field(default=())
+
+    @property
+    def wall_s(self) -> float | None:
+        """Likely time until the budget is used up."""
+        return None if self.likely_device_s is None else self.likely_device_s / max(1, min(self.workers, self.trials))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON document."""
+        return {
+            "losses": [
+                {
+                    "loss": p.loss,
+                    "step_s": p.step_s,
+                    "memory_bytes": p.memory,
+                    "trial_s": p.trial_s,
+                    "problem": p.problem,
+                }
+                for p in self.prices
+            ],
+            "validation_s": self.validation_s,
+            "trials": self.trials,
+            "workers": self.workers,
+            "workers_per_device": self.fitting,
+            "device_hours": {"most": _hours(self.most_device_s), "likely": _hours(self.likely_device_s)},
+            "hours": _hours(self.wall_s),
+            "disk_bytes": self.disk,
+            "doubts": list(self.doubts),
+        }
+
+
+def price(
+    spec: StudySpec,
+    data: DataFacts,
+    found: Mapping[str, Measured],
+    *,
+    workers: int,
+    device: str,
+    cores: int,
+    disk_free: int,
+) -> Plan:
+    """Price a study.
+
+    Args:
+        spec: The study, with `train.threads` resolved.
+        data: Numbers of samples.
+        found: What was measured of each competing loss.
+        workers: Workers that a launch would start.
+        device: Where it was measured.
+        cores: CPU cores of this machine.
+        disk_free: Bytes free where the artifacts would be.
+    """
+    train = spec.base.train
+    steps = steps_per_epoch(spec, data)
+    validation_s = next((m.validation_s for m in found.values() if m.validation_s is not None), None)
+    epoch_more = (validation_s or 0.0) / train.validate_every
+    prices = tuple(
+        Price(m.loss, m.step_s, m.memory, _trial_s(m, steps, train.epochs, epoch_more), m.problem)
+        for m in found.values()
+    )
+    known = [p.trial_s for p in prices if p.trial_s is not None]
+    most = fmean(known) * spec.total if known else None
+    plan = Plan(
+        prices=prices,
+        validation_s=validation_s,
+        trials=spec.total,
+        workers=workers,
+        fitting=workers_that_fit(list(found.values()), device=device, cores=cores, threads=train.threads or 1),
+        most_device_s=most,
+        likely_device_s=None if most is None else most * _unpruned(spec),
+        disk=_disk(found, trials=spec.total, workers=workers),
+    )
+    doubts = tuple(_doubts(spec, data, plan, steps=steps, disk_free=disk_free))
+    return Plan(**{name: getattr(plan, name) for name in Plan.__slots__ if name != "warnings"}, doubts=doubts)
+
+
+def _trial_s(measured: Measured, steps: int, epochs: int, epoch_more: float) -> float | None:
+    return None if measured.step_s is None else epochs * (steps * measured.step_s + epoch_more)
+
+
+def _unpruned(spec: StudySpec) -> float:
+    """Return the share of the work that is left when the pruner ends half of the trials as soon as it may."""
+    epochs = spec.base.train.epochs
+    options = {key: value for key, value in spec.pruner.items() if key != "name"}
+    pruner = make_pruner(spec.pruner["name"], options, epochs=epochs)
+    first = next((epoch for epoch in range(1, epochs + 1) if pruner.asks(epoch, 0)), None)
+    return 1.0 if first is None or first >= epochs else 1 - PRUNED_SHARE * (1 - first / epochs)
+
+
+def _disk(found: Mapping[str, Measured], *, trials: int, workers: int) -> int | None:
+    """Return the bytes of artifacts: each trial's best weights, each worker's checkpoint twice (old and new)."""
+    weights = [m.weights for m in found.values() if m.weights is not None]
+    checkpoints = [m.checkpoint for m in found.values() if m.checkpoint is not None]
+    if not weights or not checkpoints:
+        return None
+    return math.ceil(fmean(weights) * trials) + 2 * max(checkpoints) * workers
+
+
+def _doubts(spec: StudySpec, data: DataFacts, plan: Plan, *, steps: int, disk_free: int) -> list[str]:
+    said = [f"{p.loss} could not be measured: {p.problem}" for p in plan.prices if p.problem]
+    times = [p.trial_s for p in plan.prices if p.trial_s is not None]
+    typical = median(times) if times else 0.0
+    slow = [f"{p.loss} ({p.trial_s / typical:.1f}×)" for p in plan.prices if p.trial_s and p.trial_s > SLOW * typical]
+    if slow:
+        said.append(f"much slower than the others: {', '.join(slow)}")
+    missing, needed = spec.left_out()
+    if missing:
+        said.append(
+            f"{len(missing)} losses get no trial with their published defaults ({', '.join(missing)}); "
+            f"--trials {needed} would hold all"
+        )
+    if steps < FEW_STEPS:
+        said.append(f"an epoch has {steps} steps only: {data.train} samples in batches of {spec.base.train.batch_size}")
+    if data.protocol == "test":
+        said.append("validated on the test cases (dataset.validation: test): no result will be a test result")
+    if plan.validation_s is None:
+        said.append("a validation took longer than the probe waits; its time is not in these figures")
+    if plan.fitting is not None and plan.workers > plan.fitting and not spec.base.train.entry:
+        said.append(f"memory or cores are for {plan.fitting} workers a device; {plan.workers} are asked for in all")
+    if plan.disk is not None and plan.disk > disk_free:
+        said.append(f"the artifacts need about {plan.disk / 1e9:.1f} GB; {disk_free / 1e9:.1f} GB are free")
+    timeout = spec.budget.timeout
+    if timeout is not None and plan.wall_s is not None and plan.wall_s > timeout:
+        said.append(f"budget.timeout ({timeout:.0f} s) ends it first: about {plan.wall_s:.0f} s are needed")
+    limit = spec.budget.trial_timeout
+    over = [p.loss for p in plan.prices if limit is not None and p.trial_s is not None and p.trial_s > limit]
+    if over:
+        said.append(f"a whole trial takes longer than budget.trial_timeout with {', '.join(over)}")
+    return said
+
+
+def _hours(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 3600

@@ -1,0 +1,170 @@
+"""What only torch can say, asked in a process of its own: devices, precision, and how long one sample takes.
+
+The launcher itself never imports torch: it would hold its memory, and a context on a GPU, for as long as a study runs.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.config.trial import TrialConfig, load_config
+from tuner.errors import RunError, SpecError, TunerError
+from tuner.launch.launcher import deal
+from tuner.launch.machine import cores, threads_each
+
+GPU_MEMORY_EACH = 12 * 2**30
+"""Bytes of GPU memory for each worker, by `--workers-per-device auto`."""
+CORES_EACH = 4
+"""CPU cores for each worker on the CPU, by `--workers-per-device auto`; on a GPU it is half as many."""
+_TIMEOUT_S = 300.0
+_STEP_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be found out."""
+
+    devices: Sequence[str]
+    per_device: int | None
+    """None: `auto`."""
+    workers: int | None
+    config: TrialConfig | None = None
+    """A training whose step is timed; None: none is."""
+    shape: Sequence[int] = ()
+    """[C, *S] of a sample."""
+    classes: int = 2
+    precision: bool = True
+    """Whether the meaning of `train.precision: auto` is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What this machine can do."""
+
+    slots: tuple[str, ...]
+    """Device of each worker."""
+    threads: int
+    precision: str | None
+    """None when it was not asked for; else what `train.precision: auto` means on the first device."""
+    sample_s: float | None
+    """Seconds that one sample takes in a training step, measured with that number of threads."""
+
+
+def ask(question: Question) -> Answer:
+    """Ask torch in a process of its own. Raises SpecError for a device that is not here, RunError when it fails.
+
+    The CPU is always there: when nothing else is asked for, torch is not bothered.
+    """
+    if list(question.devices) == ["cpu"] and question.config is None and not question.precision:
+        slots = deal(["cpu"], per_device=question.per_device or cpu_workers(), total=question.workers)
+        return Answer(tuple(slots), threads_each(len(slots)), None, None)
+    asked = {
+        "devices": list(question.devices),
+        "per_device": question.per_device,
+        "workers": question.workers,
+        "config": question.config.as_dict() if question.config else None,
+        "shape": list(question.shape),
+        "classes": question.classes,
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tuner.launch.device_probe"],
+            input=json.dumps(asked),
+            capture_output=True,
+            text=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise RunError(f"the devices of this machine did not answer within {_TIMEOUT_S:.0f} s") from None
+    try:
+        found = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        raise RunError(f"torch could not be asked for its devices:\n{done.stderr.strip()[-2000:]}") from None
+    if "error" in found:
+        raise SpecError([found["error"]], where="--devices")
+    return Answer(tuple(found["slots"]), found["threads"], found["precision"], found["sample_s"])
+
+
+def cpu_workers() -> int:
+    """Return how many workers fit on the CPU: small networks make little of more than a few threads."""
+    return max(1, cores() // CORES_EACH)
+
+
+def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Find out, in this process."""
+    from tuner.training.device import available_devices, resolve_precision
+
+    known = available_devices()
+    devices = list(asked["devices"])
+    if devices == ["auto"]:
+        devices = [name for name in known if name != "cpu"] or ["cpu"]
+    for name in devices:
+        if name not in known:
+            return {"error": f"there is no device {name!r} here; there are: auto, {', '.join(known)}"}
+    per_device = asked["per_device"] or _fitting(devices[0])
+    slots = deal(devices, per_device=per_device, total=asked["workers"])
+    threads = threads_each(len(slots))
+    sample_s = _time_sample(asked, devices[0], threads) if asked["config"] else None
+    precision = resolve_precision(devices[0], spatial_dims=max(2, len(asked["shape"]) - 1))
+    return {"slots": slots, "threads": threads, "precision": precision, "sample_s": sample_s}
+
+
+def _fitting(device: str) -> int:
+    """Return how many workers fit on a device: by its memory and the cores that feed it."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return cpu_workers()
+    memory = torch.cuda.get_device_properties(device).total_memory
+    return max(1, min(memory // GPU_MEMORY_EACH, 2 * cores() // CORES_EACH))
+
+
+def _time_sample(asked: Mapping[str, Any], device: str, threads: int) -> float | None:
+    """Time forward and backward pass of the network, for each sample; None for what cannot be built here."""
+    from time import perf_counter
+
+    import torch
+
+    from tuner.models.build import build_model
+
+    config = load_config(asked["config"])
+    torch.set_num_threads(threads)
+    try:
+        model = build_model(
+            config.model,
+            channels=asked["shape"][0],
+            classes=asked["classes"],
+            spatial_dims=len(asked["shape"]) - 1,
+        )
+        module: Any = model
+        module.to(device)
+
+        def step(count: int) -> float:
+            images = torch.randn(count, *asked["shape"], device=device)
+            began = perf_counter()
+            module(images).square().mean().backward()
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
+            return (perf_counter() - began) / count
+
+        count = config.train.batch_size
+        if (
+            device == "cpu"
+        ):  # the second, since the first one pays for the libraries; a whole batch only if that is quick
+            step(2)
+            single = step(2)
+            return step(count) if single * count < _STEP_S else single
+        step(count)
+        return step(count)
+    except (RuntimeError, TunerError):  # out of memory, or a network that cannot be built so: the trials will say so
+        return None
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    sys.stdout.write(json.dumps(answer(json.loads(sys.stdin.read()))) + "\n")

@@ -1,0 +1,123 @@
+"""What a launcher is: one call that starts one worker on one device slot, and a handle on what was started."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tuner.errors import SpecError
+from tuner.registry import Option, Registry
+from tuner.settings import Settings
+
+WORKER_LOGS = "workers"
+"""Folder below a study's artifacts that holds a log for each worker slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class LauncherEntry:
+    """One way to start workers. `fn` is the class; None where nothing is started."""
+
+    name: str
+    fn: str | None
+    summary: str
+    options: tuple[Option, ...] = ()
+
+
+LAUNCHERS: Registry[LauncherEntry] = Registry(
+    "launcher",
+    (
+        LauncherEntry("local", "tuner.launch.local:LocalLauncher", "A process for each slot on this machine."),
+        LauncherEntry("inline", "tuner.launch.inline:InlineLauncher", "One worker in this process, for debugging."),
+        LauncherEntry(
+            "ray",
+            "tuner.launch.ray_cluster.launcher:RayLauncher",
+            "A Ray actor for each slot, on any node of a cluster.",
+        ),
+        LauncherEntry("none", None, "Nobody: fills the queue for standing workers."),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One worker that is to be started."""
+
+    study: str
+    settings: Settings
+    slot: int
+    """From 0, among the slots of this launch."""
+    device: str
+    threads: int
+    log: Path
+
+
+class WorkerHandle(Protocol):
+    """A worker that was started."""
+
+    order: Order
+
+    @property
+    def place(self) -> str:
+        """Return device and, where it is not this one, host."""
+
+    @property
+    def waiting(self) -> bool:
+        """Tell whether it waits for room and has not begun."""
+
+    @property
+    def gave_up(self) -> bool:
+        """Tell whether it was replaced where it was, until that made no sense."""
+
+    def exit_code(self) -> int | None:
+        """Return the code with which it ended (negative: the signal that killed it), or None while it lives."""
+
+    def drain(self) -> None:
+        """Ask it to give its trial back with its checkpoint, and to end."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def last_words(self) -> tuple[str, str]:
+        """Return how it ended, and the end of its log."""
+
+
+class Launcher(Protocol):
+    """Starts workers."""
+
+    def launch(self, order: Order) -> WorkerHandle:
+        """Start one worker."""
+
+
+def deal(devices: Sequence[str], *, per_device: int, total: int | None = None) -> list[str]:
+    """Return the device of each slot: `per_device` on each, or `total` dealt in turn."""
+    count = len(devices) * per_device if total is None else total
+    return [devices[index % len(devices)] for index in range(count)]
+
+
+def read_devices(text: str) -> list[str]:
+    """Split `--devices`: `auto`, `cpu`, `mps`, `cuda:0,cuda:1`. Raises SpecError for what cannot be a device."""
+    names = [name.strip().lower() for name in text.split(",") if name.strip()]
+    wrong = [n for n in names if n not in ("auto", "cpu", "mps", "cuda") and not _is_cuda(n)]
+    if wrong or not names:
+        raise SpecError(
+            [f"{wrong[0] if wrong else text!r} is not a device; write auto, cpu, mps, cuda:0 or cuda:0,cuda:1"],
+            where="--devices",
+        )
+    if "auto" in names and len(names) > 1:
+        raise SpecError(["`auto` stands alone; name the others without it"], where="--devices")
+    return list(dict.fromkeys("cuda:0" if name == "cuda" else name for name in names))
+
+
+def log_path(artifacts: Path, study: str, worker: str) -> Path:
+    """Return where a worker that a launcher starts writes its log."""
+    return artifacts / study / WORKER_LOGS / f"{worker}.log"
+
+
+def worker_logs(artifacts: Path, study: str) -> list[Path]:
+    """Return the logs of the workers that were started here for a study, oldest first."""
+    paths = (artifacts / study / WORKER_LOGS).glob("*.log")
+    return sorted(paths, key=lambda path: path.stat().st_mtime)
+
+
+def _is_cuda(name: str) -> bool:
+    return name.startswith("cuda:") and name.removeprefix("cuda:").isdecimal()

@@ -1,0 +1,160 @@
+"""What each competing loss costs on this machine, measured in a process of its own that may die of it.
+
+The process says a line for each loss. When the system ends it for its memory, that loss is the one to blame, and
+another process measures the rest.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Any
+
+from tuner.config.trial import TrialConfig, load_config
+from tuner.errors import RunError
+from tuner.launch.local import THREAD_VARIABLES
+from tuner.settings import Settings
+
+if TYPE_CHECKING:
+    from tuner.training.step_profile import Cost
+
+
+VALIDATE_S = 20.0
+"""Seconds that the one validation may take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was found out about one loss."""
+
+    loss: str
+    step_s: float | None
+    validation_s: float | None
+    memory: int | None
+    weights: int | None
+    checkpoint: int | None
+    out_of_memory: bool
+    problem: str | None
+    free: int | None
+    """Bytes that the device had free before anything was on it."""
+
+
+def measure_losses(
+    configs: Mapping[str, TrialConfig],
+    settings: Settings,
+    *,
+    device: str,
+    threads: int,
+    seed: int,
+    seconds: float,
+    tell: Callable[[str], None] = lambda text: None,
+) -> dict[str, Measured]:
+    """Measure a training of each loss, one after the other.
+
+    Args:
+        configs: A configuration for each loss, by its name.
+        settings: Where the data lies.
+        device: Where they would be trained.
+        threads: CPU threads of a worker.
+        seed: The study's, which divides the cases.
+        seconds: Time for all of them together; the fewest steps are taken whatever they take.
+        tell: Told of each loss in words.
+
+    Raises:
+        RunError: The measuring process fails before it has said anything.
+    """
+    found: dict[str, Measured] = {}
+    left = list(configs)
+    while left:
+        share = seconds / len(configs)
+        for line in _lines([(n, configs[n]) for n in left], settings, device, threads, seed, share, bool(found)):
+            measured = Measured(**line)
+            found[measured.loss] = measured
+            tell(f"measured {len(found)}/{len(configs)}: {measured.loss}")
+        rest = [name for name in left if name not in found]
+        if rest:
+            found[rest[0]] = _ended(rest[0])
+            rest = rest[1:]
+        left = rest
+    return {name: found[name] for name in configs}
+
+
+def _lines(
+    configs: Sequence[tuple[str, TrialConfig]],
+    settings: Settings,
+    device: str,
+    threads: int,
+    seed: int,
+    share: float,
+    validated: bool,
+) -> Iterator[dict[str, Any]]:
+    asked = {
+        "configs": [[name, config.as_dict()] for name, config in configs],
+        "data_root": str(settings.data_root) if settings.data_root else None,
+        "cache": str(settings.cache),
+        "device": device,
+        "threads": threads,
+        "seed": seed,
+        "seconds": share,
+        "validate_s": 0.0 if validated else VALIDATE_S,
+    }
+    environment = os.environ | {name: str(threads) for name in THREAD_VARIABLES} | {"OMP_WAIT_POLICY": "passive"}
+    command = [sys.executable, "-m", "tuner.launch.loss_profile"]
+    with (
+        TemporaryFile("w+") as errors,
+        subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
+        ) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        said = False
+        try:
+            process.stdin.write(json.dumps(asked))
+            process.stdin.close()
+            for line in process.stdout:
+                if line.startswith("{"):
+                    said = True
+                    yield json.loads(line)
+            process.wait()
+        finally:
+            process.kill()
+        if process.returncode > 0 and not said:
+            errors.seek(0)
+            raise RunError(f"a training could not be measured on {device}:\n{errors.read().strip()[-2000:]}")
+
+
+def _ended(loss: str) -> Measured:
+    words = "its process was ended; most likely the system had no memory left"
+    return Measured(loss, None, None, None, None, None, out_of_memory=True, problem=words, free=None)
+
+
+def answer(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Measure, in this process."""
+    from tuner.data.preparation import prepare
+    from tuner.training.device import free_bytes
+    from tuner.training.sources import Sources
+    from tuner.training.step_profile import measure
+
+    root = Path(asked["data_root"]) if asked["data_root"] else None
+    free, validate_s = free_bytes(asked["device"]), float(asked["validate_s"])
+    for name, content in asked["configs"]:
+        config = load_config(content)
+        train = config.train.model_copy(update={"threads": asked["threads"]})
+        config = config.model_copy(update={"train": train})
+        data = prepare(config.dataset, data_root=root, cache=Path(asked["cache"]), seed=asked["seed"])
+        cost: Cost = measure(
+            config, data, asked["device"], seconds=asked["seconds"], sources=Sources(root), validate_s=validate_s
+        )
+        validate_s = 0.0 if cost.problem is None else validate_s
+        yield {"loss": name, **asdict(cost), "free": free}
+
+
+if __name__ == "__main__":
+    for document in answer(json.loads(sys.stdin.read())):
+        sys.stdout.write(json.dumps(document) + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,308 @@
+"""From a specification to a stored study: everything is looked at first, and only then is anything created."""
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from tuner import __version__
+from tuner.artifacts.mirror import check_address
+from tuner.config.study import StudySpec, load_spec
+from tuner.config.yaml_reader import YamlDocument
+from tuner.data.sameness import check_same_data
+from tuner.errors import ConflictError, DataError, NotFoundError, SpecError
+from tuner.launch.continuing import check_same, new_total
+from tuner.launch.data_facts import DataFacts, Progress, prepare_data
+from tuner.launch.device_probe import Answer, Question, ask, cpu_workers
+from tuner.launch.fitting import measured_per_device
+from tuner.launch.launcher import read_devices
+from tuner.launch.machine import threads_each
+from tuner.launch.networks import check_models
+from tuner.models.entry import ENTRY
+from tuner.settings import Settings
+from tuner.storage.records import NewStudy, StudyRecord
+from tuner.storage.storage import Store
+
+DEFECTS_SHOWN = 20
+AUTO = "auto"
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Who works on a study: what may be changed at every launch. None: as stored, else the default."""
+
+    workers: int | None = None
+    devices: str | None = None
+    per_device: str | None = None
+    launcher: str | None = None
+    ray_address: str | None = None
+    ray_insecure: bool = False
+    """Never stored: whoever wants a cluster without a token insists each time."""
+
+    def over(self, stored: Mapping[str, Any]) -> "Resources":
+        """Fill in what was not given from what is stored, else from the defaults."""
+        devices = self.devices or stored.get("devices") or AUTO
+        again = self.devices is None and self.per_device is None
+        return Resources(
+            workers=self.workers if self.workers is not None or not again else stored.get("workers"),
+            devices=devices,
+            per_device=self.per_device or stored.get("workers_per_device") or "1",
+            launcher=self.launcher or stored.get("launcher") or "local",
+            ray_address=self.ray_address or os.environ.get("RAY_ADDRESS") or stored.get("ray_address"),
+            ray_insecure=self.ray_insecure,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is stored with the study."""
+        return {
+            "workers": self.workers,
+            "devices": self.devices,
+            "workers_per_device": self.per_device,
+            "launcher": self.launcher,
+            "ray_address": self.ray_address if self.launcher == "ray" else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for at a launch."""
+
+    spec: StudySpec
+    settings: Settings
+    resources: Resources = field(default_factory=Resources)
+    trials_given: bool = False
+    """Whether the number of trials was typed: then a smaller one than stored is refused."""
+    timeout_given: bool = False
+    ask: Callable[[Question], Answer] = ask
+    """Who knows the devices on which the workers will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stored study, and what its workers need."""
+
+    record: StudyRecord
+    spec: StudySpec
+    resources: Resources
+    machine: Answer
+    data: DataFacts
+    is_new: bool
+
+
+def find_study(url: str, name: str) -> StudyRecord | None:
+    """Return a stored study, or None; creates nothing. Raises StorageError when the storage cannot be used."""
+    from tuner.storage.engine import Database
+    from tuner.storage.migrate import versions
+    from tuner.storage.url import check_file, read_url
+
+    parsed = read_url(url)
+    if parsed.get_backend_name() == "sqlite" and not check_file(parsed, create=True).exists():
+        return None
+    database = Database.open(url, create=True)
+    try:
+        if versions(database)[0] is None:
+            return None
+    finally:
+        database.close()
+    with Store.open(url, read_only=True) as store:
+        try:
+            return store.study(name)
+        except NotFoundError:
+            return None
+
+
+def stored_spec(record: StudyRecord, *, overrides: Mapping[str, Any] | None = None) -> StudySpec:
+    """Return the specification of a stored study."""
+    return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"), values=overrides)
+
+
+def open_study(request: Request, *, say: Say, progress: Progress | None = None) -> Opened:
+    """Check everything, then create the study or continue it.
+
+    Raises:
+        RequestError: Something asked for cannot be; nothing was created or changed.
+        StorageError: The storage cannot be used.
+    """
+    spec, settings = request.spec, request.settings
+    record = find_study(settings.storage, spec.name)
+    if record is not None:
+        settings = settings.with_stored(record.resources)
+        _check_continuation(request, record)
+    resources = request.resources.over(record.resources if record else {})
+    question = question_of(resources)
+    if set(question.devices) - {AUTO, "cpu"}:
+        # A device that is not here is refused before anything is prepared.
+        request.ask(replace(question, precision=False))
+    check_writable(settings.artifacts)
+    check_address(settings)
+    check_data(spec, settings, say)
+    data = prepare_data(spec, settings, progress)
+    dims, trains_here = len(data.shape) - 1, resources.launcher != "none"
+    check_models(spec, settings, spatial_dims=dims, trains_here=trains_here)
+    if record is None:
+        question = _with_sample(question, request, data)
+    else:
+        where = str(settings.data_root or settings.cache)
+        stored = record.resources.get("fingerprint")
+        check_same_data(spec.base.dataset["name"], spec.name, found=data.fingerprint, stored=stored, where=where)
+    machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
+    with Store.open(settings.storage, create=True) as store:
+        if record is None:
+            spec = resolved(spec, machine)
+            record, is_new = _create(store, spec, resources, data, settings)
+            if not is_new:
+                check_same(record, request.spec, trials_given=request.trials_given)
+        else:
+            is_new = False
+            spec = stored_spec(record)
+        if not is_new:
+            record = _continue(store, record, replace(request, settings=settings), resources, data)
+    return Opened(record, spec, resources, machine, data, is_new)
+
+
+def check_writable(folder: Path) -> None:
+    """Raise SpecError unless files can be made below a folder that may not exist yet."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        raise SpecError(
+            [f"{place} may not be written" if place.is_dir() else f"{place} is not a folder"],
+            where=str(folder),
+            hint="Name a folder for the files of the trials by --artifacts or TUNER_ARTIFACTS.",
+        )
+
+
+def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
+    """Open every file of the data set. Raises DataError that lists what is broken or missing; mere flaws are told."""
+    from tuner.data.checks import check
+    from tuner.data.flaws import Flaw
+
+    section = spec.base.dataset
+    found = check(section, data_root=settings.data_root, cache=settings.cache)
+    flaws = [line for line in found if isinstance(line, Flaw)]
+    for line in flaws[:DEFECTS_SHOWN]:
+        say(f"note: {line}")
+    if len(flaws) > DEFECTS_SHOWN:
+        say(f"note: and {len(flaws) - DEFECTS_SHOWN} more; tuner data check {section['name']} lists all of them")
+    defects = [line for line in found if not isinstance(line, Flaw)]
+    if defects:
+        shown = defects[:DEFECTS_SHOWN]
+        more = f"\n  … and {len(defects) - len(shown)} more" if len(defects) > len(shown) else ""
+        raise DataError(
+            f"the data set {section['name']!r} has {len(defects)} defect{'s' * (len(defects) > 1)}:\n  "
+            + "\n  ".join(shown)
+            + more,
+            hint=f"tuner data check {section['name']} lists all of them; `--dataset phantom` needs no data.",
+        )
+
+
+def question_of(resources: Resources) -> Question:
+    """Return what the machine is asked about its devices. Raises SpecError for numbers that cannot be."""
+    per_device = str(resources.per_device)
+    if per_device != AUTO and (not per_device.isdecimal() or not 1 <= int(per_device) <= 256):
+        raise SpecError([f"{per_device!r} is not a number from 1 to 256, nor auto"], where="--workers-per-device")
+    if resources.workers is not None and not 1 <= resources.workers <= 1024:
+        raise SpecError([f"{resources.workers!r} is not a number from 1 to 1024"], where="--workers")
+    return Question(
+        devices=read_devices(str(resources.devices)),
+        per_device=None if per_device == AUTO else int(per_device),
+        workers=resources.workers,
+        precision=False,
+    )
+
+
+def _with_sample(question: Question, request: Request, data: DataFacts) -> Question:
+    """Ask for what a new study needs: the precision, and the time of a training step if anybody waits for it."""
+    spec = request.spec
+    question = replace(question, precision=spec.base.train.precision == AUTO, shape=data.shape)
+    if request.resources.launcher == "none" or _is_own_code(spec):
+        return question
+    return replace(question, config=spec.config(spec.queue(3)[0]), classes=data.classes)
+
+
+def _fitted(question: Question, request: Request, say: Say) -> Question:
+    """Replace `auto` workers on a device of this machine by what fits there, as measured."""
+    if question.per_device is not None or request.resources.launcher != "local" or _is_own_code(request.spec):
+        return question
+    say("measuring how many workers fit on a device")
+    device = request.ask(replace(question, per_device=1, workers=None, config=None, precision=False)).slots[0]
+    threads = request.spec.base.train.threads or threads_each(cpu_workers())
+    fitting = measured_per_device(request.spec, request.settings, device=device, threads=threads)
+    return replace(question, per_device=fitting)
+
+
+def _is_own_code(spec: StudySpec) -> bool:
+    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY
+
+
+def _check_continuation(request: Request, record: StudyRecord) -> None:
+    check_same(record, request.spec, trials_given=request.trials_given)
+    used_up = record.timeout_s is not None and record.spent_s >= record.timeout_s
+    if used_up and not request.timeout_given and new_timeout(record, request) is None:
+        raise ConflictError(
+            f"the time of study {record.name!r} is used up ({record.spent_s:.0f} s of {record.timeout_s:.0f} s).",
+            hint=f"Give it more by `tuner resume {record.name} --timeout 2h`.",
+        )
+
+
+def new_timeout(record: StudyRecord, request: Request) -> float | None:
+    """Return the new limit of the working time when it differs from the stored one, else None."""
+    asked = request.spec.budget.timeout
+    return asked if request.timeout_given or asked != record.spec["budget"].get("timeout") else None
+
+
+def resolved(spec: StudySpec, machine: Answer) -> StudySpec:
+    """Return the study with the threads and the precision that this machine gives it."""
+    values: dict[str, Any] = {}
+    if spec.base.train.threads is None:
+        values["threads"] = machine.threads
+    if spec.base.train.precision == AUTO:
+        values["precision"] = machine.precision or AUTO
+    return spec.with_train(**values)
+
+
+def _create(
+    store: Store, spec: StudySpec, resources: Resources, data: DataFacts, settings: Settings
+) -> tuple[StudyRecord, bool]:
+    try:
+        record = store.create_study(
+            NewStudy(
+                name=spec.name,
+                spec=spec.as_dict(),
+                space=spec.space,
+                objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
+                queue=spec.queue(),
+                seed=spec.seed,
+                retries=spec.budget.retries,
+                timeout_s=spec.budget.timeout,
+                resources=_stored(resources, data, settings),
+                version=__version__,
+            )
+        )
+    except ConflictError:
+        return store.study(spec.name), False  # another launcher was a moment faster: help it
+    return record, True
+
+
+def _continue(
+    store: Store, record: StudyRecord, request: Request, resources: Resources, data: DataFacts
+) -> StudyRecord:
+    total = new_total(record, request.spec)
+    if total is not None:
+        planned = request.spec.budget.trials_per_loss or request.spec.sampler["name"] == "grid"
+        tail = request.spec.queue(total)[record.total :] if planned else []
+        store.raise_budget(record.name, total, tail)
+    timeout = new_timeout(record, request)
+    changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
+    store.go_on(record.name, resources=_stored(resources, data, request.settings), **changes)
+    return store.study(record.name)
+
+
+def _stored(resources: Resources, data: DataFacts, settings: Settings) -> dict[str, Any]:
+    root = str(settings.data_root) if settings.data_root else None
+    facts = {"fingerprint": data.fingerprint, "protocol": data.protocol, "data_root": root}
+    return resources.as_dict() | facts

@@ -1,0 +1,132 @@
+"""The workers of one launch: a live one in every slot while there is work, replaced when it dies, within limits."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from tuner.errors import RunError
+from tuner.launch.launcher import Launcher, Order, WorkerHandle
+from tuner.launch.patience import Patience
+from tuner.worker.failing import ASIDE, ASIDE_S
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Place:
+    order: Order
+    handle: WorkerHandle | None = None
+    started: float = 0.0
+    not_before: float = 0.0
+    patience: Patience = field(default_factory=Patience)
+    aside: bool = False
+    """Its device was put aside, and has not been tried again."""
+
+
+class Crew:
+    """Keeps a worker in each slot.
+
+    Args:
+        launcher: Starts them.
+        orders: One for each slot.
+        note: Told of every start after the first and every unexpected end, in words.
+        standing: Goes on although all devices were put aside: they are tried again later.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        orders: Sequence[Order],
+        *,
+        note: Callable[[str], None] = lambda text: None,
+        standing: bool = False,
+    ) -> None:
+        self._launcher = launcher
+        self._note = note
+        self._standing = standing
+        self._places = [_Place(order) for order in orders]
+        self.replaced = 0
+
+    @property
+    def alive(self) -> int:
+        """Number of workers that run."""
+        return sum(p.handle is not None and p.handle.exit_code() is None for p in self._places)
+
+    @property
+    def up(self) -> int:
+        """Number of workers that run and do not merely wait for room."""
+        handles = [p.handle for p in self._places if p.handle is not None]
+        return sum(h.exit_code() is None and not h.waiting for h in handles)
+
+    def tend(self, work_left: Callable[[], bool]) -> None:
+        """Start what is missing while there is work. Raises RunError when a slot's workers keep dying at once.
+
+        `work_left` is asked after a worker was found dead, never before: the last one ends when the work does.
+        """
+        now = time.monotonic()
+        for place in self._places:
+            code = None if place.handle is None else place.handle.exit_code()
+            if (place.handle is not None and code is None) or now < place.not_before or not work_left():
+                continue
+            if code is not None:
+                self._bury(place, code, now)
+            if now >= place.not_before:
+                place.handle = self._launcher.launch(place.order)
+                place.started, place.aside = now, False
+
+    def dismiss(self) -> None:
+        """Let go of workers that wait for room: no work is left for them."""
+        for place in self._places:
+            if place.handle is not None and place.handle.waiting:
+                place.handle.drain()
+
+    def drain(self) -> None:
+        """Ask all workers to give their trials back and to end."""
+        for place in self._places:
+            if place.handle is not None:
+                place.handle.drain()
+
+    def kill(self) -> None:
+        """End all workers at once."""
+        for place in self._places:
+            if place.handle is not None:
+                place.handle.kill()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until all have ended, at most so long; tell whether they have."""
+        until = time.monotonic() + seconds
+        while self.alive and time.monotonic() < until:
+            time.sleep(0.05)
+        return not self.alive
+
+    def _bury(self, place: _Place, code: int, now: float) -> None:
+        handle, patience = place.handle, place.patience
+        assert handle is not None
+        place.handle = None
+        if code == ASIDE:
+            self._put_aside(place, handle, now)
+            return
+        place.not_before = now + patience.take(now - place.started)
+        self.replaced += 1
+        how, log = handle.last_words()
+        self._note(f"worker {place.order.slot} on {handle.place} {how}; another one takes its place")
+        if handle.gave_up or patience.is_over(code):
+            times = "" if handle.gave_up else f", {patience.early} times running and at once"
+            raise RunError(
+                f"worker {place.order.slot} on {handle.place} {how}{times}. The last lines of its log:\n{log}",
+                hint="Mend that, then `tuner resume`: what was finished is kept.",
+                where=str(place.order.log),
+            )
+
+    def _put_aside(self, place: _Place, handle: WorkerHandle, now: float) -> None:
+        place.not_before, place.aside = now + ASIDE_S, True
+        _, log = handle.last_words()
+        where = f"worker {place.order.slot} on {handle.place} has ended: trials fail there, and nowhere else"
+        if not self._standing and all(other.aside for other in self._places):
+            raise RunError(
+                f"{where}; no other device is left to this launch. The last lines of its log:\n{log}",
+                hint="Mend that, then `tuner resume`: what was finished is kept.",
+                where=str(place.order.log),
+            )
+        self._note(f"{where}; the device is put aside, and tried again in {ASIDE_S / 60:.0f} minutes")

@@ -1,0 +1,224 @@
+"""What every loss reads: a batch of logits and labels, checked and flattened once, its softmax computed once."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuner.errors import LossInputError
+from tuner.losses.once import Once
+from tuner.losses.places import on_host, true_places
+from tuner.losses.softmax_stats import ClassSums, SoftmaxSums
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Per unit (image, or the whole batch) and class: the sums that overlap losses are made of, each [U, C].
+
+    `square` is the sum of squared probabilities (None where it was not asked for); `units` [U] is 1 for a unit
+    that has a valid pixel.
+    """
+
+    tp: Tensor
+    p: Tensor
+    t: Tensor
+    square: Tensor | None
+    units: Tensor
+
+    def without_background(self) -> "Overlap":
+        """Drop class 0."""
+        square = None if self.square is None else self.square[:, 1:]
+        return Overlap(self.tp[:, 1:], self.p[:, 1:], self.t[:, 1:], square, self.units)
+
+
+@dataclass(frozen=True)
+class View:
+    """Logits [B, C, *S] in float32 or float64 and labels [B, *S] in 0..C-1, with the void pixels apart.
+
+    `void` [B, *S] marks pixels that count nowhere; None where it is known that there are none. `whole_void` is
+    None where only the device knows. `sums` and `squares` say which sums the losses of this batch will read,
+    so that one pass makes all of them; without `logs` they hardly need -ln p. `maps` keeps the target maps that a loss
+    had to make.
+    """
+
+    logits: Tensor
+    labels: Tensor
+    void: Tensor | None
+    whole_void: bool | None
+    sums: bool = False
+    squares: bool = False
+    logs: bool = True
+    maps: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def classes(self) -> int:
+        """Number of classes C."""
+        return self.logits.shape[1]
+
+    @Once
+    def flat_labels(self) -> Tensor:
+        """Labels [B, N]; 0 on void pixels."""
+        return self.labels.flatten(1)
+
+    @Once
+    def flat_void(self) -> Tensor | None:
+        """Void pixels [B, N]."""
+        return None if self.void is None else self.void.flatten(1)
+
+    @Once
+    def valid(self) -> Tensor:
+        """Valid pixels [B, N] as 0 and 1 of the logits' type."""
+        if self.flat_void is None:
+            return torch.ones_like(self.flat_labels, dtype=self.logits.dtype)
+        return (~self.flat_void).to(self.logits.dtype)
+
+    @Once
+    def counts(self) -> Tensor:
+        """Valid pixels of each class in each image, [B, C] of the logits' type."""
+        marked, void = self.flat_labels, self.flat_void
+        if void is not None:
+            marked = marked.masked_fill(void, self.classes)
+        if on_host(marked):
+            counted = torch.stack([torch.bincount(image, minlength=self.classes + 1) for image in marked])
+        else:
+            # bincount reads its input's maximum on the host and would make it wait
+            counted = marked.new_zeros(len(marked), self.classes + 1)
+            counted = counted.scatter_add(1, marked, torch.ones_like(marked))
+        return counted[:, : self.classes].to(self.logits.dtype)
+
+    @Once
+    def places(self) -> Tensor:
+        """Where the true classes lie in maps [B, C, N], for `tuner.losses.places`; class 0 on void pixels."""
+        return true_places(self.logits.flatten(2), self.flat_labels)
+
+    @Once
+    def n_valid(self) -> Tensor:
+        """Number of valid pixels in the batch, at least 1, so that it can be divided by."""
+        if self.void is None:
+            return self.logits.new_tensor(float(self.labels.numel()))
+        return (self.labels.numel() - self.void.sum()).clamp_min(1).to(self.logits.dtype)
+
+    @Once
+    def _softmax(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        flat = self.logits.flatten(2)
+        return SoftmaxSums.apply(  # type: ignore[no-untyped-call,no-any-return]
+            flat, self.flat_labels, self.places, self.flat_void, self.sums, self.squares, self.logs
+        )
+
+    @property
+    def probabilities(self) -> Tensor:
+        """Softmax over the classes, [B, C, N]; 0 on void pixels."""
+        return self._softmax[0]
+
+    @property
+    def p_true(self) -> Tensor:
+        """Probability of the true class, [B, N]; 0 on void pixels."""
+        return self._softmax[1]
+
+    @Once
+    def wrong(self) -> Tensor:
+        """Probability of all other classes, 1 - `p_true`, [B, N]; 0 on void pixels."""
+        wrong = 1 - self.p_true
+        return wrong if self.flat_void is None else wrong.masked_fill(self.flat_void, 0)
+
+    @Once
+    def nll(self) -> Tensor:
+        """-ln of the true class's probability, [B, N]; 0 on void pixels."""
+        nll = self._softmax[2]
+        if nll is not None:
+            return nll
+        p_true = self.p_true if self.flat_void is None else self.p_true.masked_fill(self.flat_void, 1)
+        return -torch.log(p_true)
+
+    @Once
+    def clean_logits(self) -> Tensor:
+        """Logits [B, C, *S] with 0 on void pixels, whatever stood there; for losses that need more than sums."""
+        return self.logits if self.void is None else torch.where(self.void.unsqueeze(1), 0, self.logits)
+
+    def class_sums(self, values: Tensor) -> Tensor:
+        """Sum values [B, N] by the pixels' true class: [B, C].
+
+        In float64 where there is one: float32 rounds each addend to the digits that a sum of a million leaves.
+        """
+        sums: Tensor = ClassSums.apply(values, self.flat_labels, self.classes)  # type: ignore[no-untyped-call]
+        return sums
+
+    def overlap(self, *, per_image: bool) -> Overlap:
+        """Return the overlap sums, per image or over the whole batch."""
+        sums, t = self._softmax[3], self.counts
+        if sums is None:
+            raise ValueError("this batch was read without sums")
+        if not per_image and len(t) > 1:
+            sums, t = sums.sum(1, keepdim=True), t.sum(0, keepdim=True)
+        tp, p, *square = sums.unbind(0)
+        # a batch that is all void comes no further than `LossFunction.on`
+        units = t.new_ones(1) if len(t) == 1 else (t.sum(1) > 0).to(t.dtype)
+        return Overlap(tp, p, t, square[0] if square else None, units)
+
+
+def read_view(
+    logits: Tensor,
+    target: Tensor,
+    *,
+    ignore_index: int,
+    sums: bool = False,
+    squares: bool = False,
+    logs: bool = True,
+) -> View:
+    """Check and flatten what a loss is given.
+
+    logits [B, C, *S] raw scores, 2-D or 3-D; one channel z enters as two, [0, z]; half types are raised to float32.
+    target [B, *S] integer class ids, or ignore_index on void pixels.
+    Labels are checked on the CPU; on a device that would make the host wait (see `check_labels`).
+    Raises LossInputError on shapes that do not fit, on labels out of range and on targets that are no integers.
+    """
+    _check_shapes(logits, target)
+    if logits.dtype not in (torch.float32, torch.float64):
+        logits = logits.float()
+    if logits.shape[1] == 1:
+        logits = F.pad(logits, (0, 0) * (logits.ndim - 2) + (1, 0))
+    labels = target.long()
+    classes = logits.shape[1]
+    if not on_host(labels):
+        void = labels == ignore_index
+        return View(logits, labels.masked_fill(void, 0), void, None, sums, squares, logs)
+    if _all_in_range(labels, classes) and not 0 <= ignore_index < classes:
+        return View(logits, labels, None, False, sums, squares, logs)
+    void = labels == ignore_index
+    labels = labels.masked_fill(void, 0)
+    check_labels(labels, classes=classes, ignore_index=ignore_index)
+    return View(logits, labels, void, bool(void.all()), sums, squares, logs)
+
+
+def check_labels(target: Tensor, *, classes: int, ignore_index: int) -> None:
+    """Raise LossInputError if a label is neither a class nor void; waits for the device where there is one."""
+    labels = target.masked_fill(target == ignore_index, 0)
+    if not _all_in_range(labels, classes):
+        wrong = sorted({int(label) for label in torch.unique(labels) if not 0 <= label < classes})
+        raise LossInputError(
+            f"target holds the labels {', '.join(map(str, wrong[:5]))}, but logits have {classes} classes: "
+            f"labels are 0 to {classes - 1}, or {ignore_index} on pixels to ignore."
+        )
+
+
+def _all_in_range(labels: Tensor, classes: int) -> bool:
+    if labels.numel() == 0:
+        return True
+    low, high = torch.aminmax(labels)
+    return low.item() >= 0 and high.item() < classes
+
+
+def _check_shapes(logits: Tensor, target: Tensor) -> None:
+    shapes = f"logits {list(logits.shape)} {logits.dtype} and target {list(target.shape)} {target.dtype}"
+    if logits.ndim not in (4, 5) or 0 in logits.shape:
+        raise LossInputError(f"{shapes}: logits must be [B, C, H, W] or [B, C, D, H, W], nothing empty.")
+    if target.shape != (logits.shape[0], *logits.shape[2:]):
+        fitting = [logits.shape[0], *logits.shape[2:]]
+        raise LossInputError(f"{shapes} do not fit: the target must be {fitting}, one class id per pixel.")
+    if not logits.is_floating_point():
+        raise LossInputError(f"{shapes}: logits must be floating-point numbers.")
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise LossInputError(f"{shapes}: the target must hold integer class ids.")

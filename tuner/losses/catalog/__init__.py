@@ -1,0 +1,1 @@
+"""Declarations of the losses and their options."""

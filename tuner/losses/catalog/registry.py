@@ -1,0 +1,20 @@
+"""All losses, by name: the survey's families in the survey's order, then what came after. Imports no torch."""
+
+from tuner.losses.catalog.boundary import BOUNDARY
+from tuner.losses.catalog.combination import COMBINATION
+from tuner.losses.catalog.compound import BEYOND
+from tuner.losses.catalog.pixel import PIXEL
+from tuner.losses.catalog.region import REGION
+from tuner.losses.spec import LossEntry
+from tuner.registry import Registry
+
+FAMILIES: tuple[str, ...] = ("pixel", "region", "boundary", "combination")
+
+LOSSES: Registry[LossEntry] = Registry("loss", PIXEL, REGION, BOUNDARY, COMBINATION, BEYOND)
+EXPLICIT = "loss."
+"""Before the name of a loss in `search.loss`: the loss is meant, and not the family that is called the same."""
+
+
+def competing_name(loss: str) -> str:
+    """Return how `search.loss` names one loss: `boundary` alone would be the whole family."""
+    return f"{EXPLICIT}{loss}" if loss in FAMILIES else loss

@@ -1,0 +1,204 @@
+"""Combinations: a pixel term and an overlap term from one softmax."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tuner.losses.autograd import focal_sum, power_sum, safe_power
+from tuner.losses.batch import View
+from tuner.losses.function import segmentation_loss
+from tuner.losses.overlap_variants import generalized_dice_error
+from tuner.losses.pixel import hardest_mean, weighted_cross_entropy, weighted_focal
+from tuner.losses.reductions import by_label, class_mean, class_weights, pixel_mean, quotient
+from tuner.losses.region import dice_error, overlap, tversky_error
+
+
+@segmentation_loss(sums=True)
+def combo(
+    view: View,
+    *,
+    class_frequencies: Tensor | Sequence[float],
+    alpha: float,
+    beta: float,
+    class_weight_exponent: float,
+    smooth: float,
+) -> Tensor:
+    """Combo loss (Taghanaki et al. 2019): alpha CE_w + (1 - alpha) (1 - Dice), sums over the batch.
+
+    Two classes, the paper's form: CE_w = mean over V of beta (-ln p) on the foreground and (1 - beta) (-ln p) on the
+    background; Dice of the foreground. More classes, the survey's eq. 32: CE_w is divided by the sum of its weights,
+    Dice is averaged over all classes. The paper subtracts Dice, which differs by the constant 1 - alpha.
+    Class weights f_c^-class_weight_exponent multiply beta and 1 - beta.
+    """
+    balance = torch.full((view.classes,), beta, dtype=view.logits.dtype, device=view.logits.device)
+    balance[0] = 1 - beta
+    weights = balance
+    if class_weight_exponent != 0:
+        weights = balance * class_weights(class_frequencies, class_weight_exponent, view.logits)
+    if view.classes == 2:
+        return combo_parts(view, weights=weights, normalise="count", alpha=alpha, smooth=smooth, background=False)
+    return combo_parts(view, weights=weights, normalise="weights", alpha=alpha, smooth=smooth, background=True)
+
+
+def combo_parts(
+    view: View, *, weights: Tensor, normalise: str, alpha: float, smooth: float, background: bool
+) -> Tensor:
+    """Return alpha CE_w + (1 - alpha) Dice loss with given class weights [C]."""
+    of = overlap(view, batch=True, include_background=background)
+    error = class_mean(dice_error(of, smooth=smooth), of.t, of.units, classes="all")
+    entropy = weighted_cross_entropy(view, weights=weights, normalise=normalise)
+    return alpha * entropy + (1 - alpha) * error
+
+
+@segmentation_loss(sums=True)
+def exponential_logarithmic(
+    view: View,
+    *,
+    class_frequencies: Tensor | Sequence[float],
+    dice_weight: float,
+    gamma: float,
+    smooth: float,
+    batch: bool,
+    classes: str,
+) -> Tensor:
+    """Exponential logarithmic loss (Wong et al. 2018).
+
+        L = w mean_c (-ln D_c)^gamma + (1 - w) mean_V w_y (-ln p_t)^gamma,   w_c = sqrt(sum_k f_k / f_c)
+
+    D_c = (2 TP_c + s) / (P_c + T_c + s), s = `smooth` (1 in the paper), w = `dice_weight`. The logarithms are of Dice
+    and of p_t (the survey prints the logarithm of the losses, under which a perfect prediction is infinitely bad).
+    """
+    shares = torch.as_tensor(class_frequencies, dtype=view.logits.dtype, device=view.logits.device)
+    occurs = shares > 0
+    weights = torch.where(occurs, (shares.sum() / torch.where(occurs, shares, 1)).sqrt(), 1)
+    of = overlap(view, batch=batch, include_background=True)
+    index = quotient(2 * of.tp + smooth, of.p + (of.t + smooth), positive=smooth > 0)
+    depth = -torch.log(index.clamp(1e-12, 1))
+    rough = class_mean(safe_power(depth, gamma), of.t, of.units, classes=classes)
+    fine = pixel_mean(power_sum(view.nll, gamma, by_label(weights, view)), view)
+    return dice_weight * rough + (1 - dice_weight) * fine
+
+
+@segmentation_loss(sums=True)
+def unified_focal(
+    view: View, *, weight: float, delta: float, gamma: float, asymmetric: bool, smooth: float, classes: str
+) -> Tensor:
+    """Unified focal loss (Yeung et al. 2022): weight * focal + (1 - weight) * focal Tversky, per image.
+
+    Class 0 is common (b), all others rare (f); TI_c weighs false negatives by delta, false positives by 1 - delta.
+    asymmetric: focal = mean_V delta (-ln p_f) on rare, (1 - delta)(1 - p_b)^gamma (-ln p_b) on common pixels;
+    Tversky = mean of (1 - TI_f)^(1 - gamma) and 1 - TI_b. Otherwise both exponents hold for every class, as in the
+    authors' code (the paper swaps gamma and 1 - gamma there; equal at 0.5).
+    """
+    common = by_label(torch.eye(1, view.classes, dtype=view.logits.dtype, device=view.logits.device)[0], view)
+    balance = delta + (1 - 2 * delta) * common
+    focused = common if asymmetric else None
+    pixels = focal_sum(view.nll, gamma, p=view.p_true, weights=balance, focused=focused)
+    of = overlap(view, batch=False, include_background=True)
+    error = tversky_error(of, alpha=1 - delta, beta=delta, smooth=smooth)
+    sharp = safe_power(error, 1 - gamma)
+    if asymmetric:
+        sharp = torch.cat([error[:, :1], sharp[:, 1:]], 1)
+    regions = class_mean(sharp, of.t, of.units, classes=classes)
+    return weight * pixel_mean(pixels, view) + (1 - weight) * regions
+
+
+@segmentation_loss(sums=True, squares=True)
+def dice_cross_entropy(
+    view: View,
+    *,
+    class_frequencies: Tensor | Sequence[float],
+    weight: float,
+    class_weight_exponent: float,
+    smooth: float,
+    squared: bool,
+    batch: bool,
+    include_background: bool,
+    classes: str,
+) -> Tensor:
+    """Dice and cross-entropy (Isensee et al. 2021): weight * cross-entropy + (1 - weight) * Dice loss.
+
+    Ours: MONAI's `DiceCELoss` is equal with lambdas 1 - weight and weight and classes="all", but knows no ignore_index.
+    """
+    weights = None
+    if class_weight_exponent != 0:
+        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
+    of = overlap(view, batch=batch, include_background=include_background)
+    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    return weight * weighted_cross_entropy(view, weights=weights) + (1 - weight) * error
+
+
+@segmentation_loss(sums=True, squares=True)
+def dice_focal(
+    view: View,
+    *,
+    class_frequencies: Tensor | Sequence[float],
+    weight: float,
+    gamma: float,
+    class_weight_exponent: float,
+    smooth: float,
+    squared: bool,
+    batch: bool,
+    include_background: bool,
+    classes: str,
+) -> Tensor:
+    """Dice and focal: weight * focal loss (softmax form) + (1 - weight) * Dice loss.
+
+    Ours: MONAI's `DiceFocalLoss` takes sigmoids for the focal part, divides it by the number of classes, and knows no
+    ignore_index.
+    """
+    weights = None
+    if class_weight_exponent != 0:
+        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
+    of = overlap(view, batch=batch, include_background=include_background)
+    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    return weight * weighted_focal(view, weights=weights, gamma=gamma) + (1 - weight) * error
+
+
+@segmentation_loss(sums=True, squares=True)
+def dice_topk(
+    view: View,
+    *,
+    weight: float,
+    k: float,
+    smooth: float,
+    squared: bool,
+    batch: bool,
+    include_background: bool,
+    classes: str,
+) -> Tensor:
+    """Dice and TopK (Ma et al. 2021): weight * TopK cross-entropy + (1 - weight) * Dice loss.
+
+    Ours: MONAI has none, and nnU-Net's counts void pixels among the hardest.
+    """
+    of = overlap(view, batch=batch, include_background=include_background)
+    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    return weight * hardest_mean(view, k / 100) + (1 - weight) * error
+
+
+@segmentation_loss(sums=True)
+def generalized_dice_focal(
+    view: View,
+    *,
+    class_frequencies: Tensor | Sequence[float],
+    weight: float,
+    gamma: float,
+    class_weight_exponent: float,
+    class_weighting: str,
+    smooth: float,
+    batch: bool,
+    include_background: bool,
+) -> Tensor:
+    """Generalized Dice and focal: weight * focal loss (softmax form) + (1 - weight) * generalized Dice loss.
+
+    Ours: MONAI's `GeneralizedDiceFocalLoss` takes sigmoids for the focal part, divides it by the number of classes, and
+    knows no ignore_index.
+    """
+    weights = None
+    if class_weight_exponent != 0:
+        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
+    of = overlap(view, batch=batch, include_background=include_background)
+    error = generalized_dice_error(of, class_weighting=class_weighting, smooth=smooth)
+    rough = (error * of.units).sum() / of.units.sum().clamp_min(1)
+    return weight * weighted_focal(view, weights=weights, gamma=gamma) + (1 - weight) * rough

@@ -1,0 +1,91 @@
+"""Losses for thin structures: the centre lines must be found, and must be connected."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tuner.losses.batch import View
+from tuner.losses.function import segmentation_loss
+from tuner.losses.reductions import class_mean, quotient
+from tuner.losses.target_maps import target_map
+
+
+@segmentation_loss()
+def soft_cldice(view: View, *, iterations: int, smooth: float, classes: str) -> Tensor:
+    """Soft clDice (Shit et al. 2021), sums over the batch, mean over the foreground classes. In [0, 1].
+
+        1 - 2 a b / (a + b),  a = (sum S(p) t + s) / (sum S(p) + s),  b = (sum S(t) p + s) / (sum S(t) + s)
+
+    S is the soft skeleton by `iterations` erosions: at least half the width of the widest tube. Void pixels are
+    background to it. Ours equals MONAI's `SoftclDiceLoss` for one image of one foreground class; that is a mean over
+    images, with all classes in one sum, and knows no ignore_index.
+    """
+    shape = view.logits.shape
+    p = view.probabilities.reshape(shape)[:, 1:]
+    with torch.no_grad():
+        truth = torch.zeros_like(view.probabilities).scatter_(1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1))
+        t = truth.reshape(shape)[:, 1:]
+        true_lines = soft_skeleton(t, iterations)
+    dims = tuple(range(2, p.ndim))
+    lines = soft_skeleton(p, iterations)
+    if view.void is not None:
+        # a line beside a void region may lie on it; void pixels have no say
+        lines = lines.masked_fill(view.void.unsqueeze(1), 0)
+    precision = quotient((lines * t).sum((0, *dims)) + smooth, lines.sum((0, *dims)) + smooth)
+    recall = quotient((true_lines * p).sum((0, *dims)) + smooth, true_lines.sum((0, *dims)) + smooth)
+    both = precision + recall
+    score = torch.where(both > 0, 2 * precision * recall / torch.where(both > 0, both, 1), 0)
+    counts = view.counts.sum(0, keepdim=True)
+    units = (counts.sum(1) > 0).to(p.dtype)
+    return class_mean((1 - score).unsqueeze(0), counts[:, 1:], units, classes=classes)
+
+
+def soft_skeleton(maps: Tensor, iterations: int) -> Tensor:
+    """Return the soft skeleton of maps [B, C, *S] in [0, 1]: what every erosion loses by opening."""
+    eroded = _eroded(maps)
+    bones = torch.relu(maps - _dilated(eroded))
+    for _ in range(iterations):
+        maps, eroded = eroded, _eroded(eroded)
+        lost = torch.relu(maps - _dilated(eroded))
+        bones = bones + torch.relu(lost - bones * lost)
+    return bones
+
+
+def _eroded(maps: Tensor) -> Tensor:
+    """Return the minimum over each pixel and its neighbours along the axes."""
+    least = maps
+    for axis in range(2, maps.ndim):
+        least = torch.minimum(least, _beside(maps, axis, torch.minimum))
+    return least
+
+
+def _dilated(maps: Tensor) -> Tensor:
+    """Return the maximum over each pixel and all its neighbours, diagonal ones too."""
+    for axis in range(2, maps.ndim):
+        maps = torch.maximum(maps, _beside(maps, axis, torch.maximum))
+    return maps
+
+
+def _beside(maps: Tensor, axis: int, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Choose among the two neighbours along an axis; the edge is its own neighbour (torch's pooling is far slower)."""
+    length = maps.shape[axis] - 1
+    before = torch.cat([maps.narrow(axis, 0, 1), maps.narrow(axis, 0, length)], axis)
+    after = torch.cat([maps.narrow(axis, 1, length), maps.narrow(axis, length, 1)], axis)
+    return choose(before, after)
+
+
+@segmentation_loss()
+def skeleton_recall(view: View, *, skeleton: Tensor | None = None, smooth: float, classes: str) -> Tensor:
+    """Skeleton recall loss (Kirchhoff et al. 2024): mean_{c > 0} 1 - (sum p_c s_c + s) / (sum s_c + s). In [0, 1].
+
+    s_c is the skeleton of the target's class c, widened by two pixels inside it; sums over the batch. The authors'
+    code returns minus recall and thins with a topology-preserving method; ours is the morphological skeleton.
+    MONAI has none.
+    """
+    bones = target_map(view, "skeleton", skeleton).flatten(1) * view.valid
+    sizes = view.class_sums(bones).sum(0, keepdim=True)
+    found = view.class_sums(view.p_true * bones).sum(0, keepdim=True)
+    recall = quotient(found + smooth, sizes + smooth)
+    units = (view.counts.sum() > 0).to(found.dtype).unsqueeze(0)
+    return class_mean((1 - recall)[:, 1:], sizes[:, 1:], units, classes=classes)

@@ -1,0 +1,178 @@
+"""MONAI's convolutional networks. MONAI is imported when one is built: the import takes seconds.
+
+Of each the last output is the one that is classified: supervision at further depths needs a loss of several outputs.
+"""
+
+import math
+from typing import Any, cast
+
+from torch import nn
+
+from tuner.models.cpu_kernels import quicken
+from tuner.models.monai_base import Wrapped, first_dropout, first_norm, first_width, norm_argument
+from tuner.registry import Scalar
+
+_MOST_CHANNELS = {2: 512, 3: 320}
+"""nnU-Net's bound on the channels of a level, by the number of spatial dimensions."""
+
+_NEXT: dict[str, dict[str, Any]] = {
+    "S": {"expansion": (2, 2, 2, 2), "bottleneck": 2, "blocks": (2, 2, 2, 2), "bottom": 2},
+    "B": {"expansion": (2, 3, 4, 4), "bottleneck": 4, "blocks": (2, 2, 2, 2), "bottom": 2},
+    "M": {"expansion": (2, 3, 4, 4), "bottleneck": 4, "blocks": (3, 4, 4, 4), "bottom": 4},
+    "L": {"expansion": (3, 4, 8, 8), "bottleneck": 8, "blocks": (3, 4, 8, 8), "bottom": 8},
+}
+"""MedNeXt's variants, table 1 of the paper: expansion and number of blocks of encoder and bottleneck."""
+
+
+def dynunet(
+    channels: int, classes: int, spatial_dims: int, *, width: int, depth: int, norm: str, residual: bool, dropout: float
+) -> Wrapped:
+    """Build the registry's `dynunet`. The dropout that MONAI has behind the classifier is left out."""
+    from monai.networks.nets import DynUNet
+
+    most = _MOST_CHANNELS[spatial_dims]
+    strides = [1, *[2] * depth]
+    net = DynUNet(
+        spatial_dims,
+        channels,
+        classes,
+        kernel_size=[3] * (depth + 1),
+        strides=strides,
+        upsample_kernel_size=strides[1:],
+        filters=[min(width * 2**level, most) for level in range(depth + 1)],
+        norm_name=norm_argument(norm, math.gcd(8, width)),
+        dropout=dropout or None,
+        res_block=residual,
+    )
+    for name in list(dict(net.output_block.conv.named_children())):
+        if name != "conv":
+            setattr(net.output_block.conv, name, nn.Identity())
+    quicken(net)
+    options: dict[str, Scalar] = {
+        "width": first_width(net),
+        "depth": len(net.upsamples),
+        "norm": first_norm(net),
+        "residual": type(net.input_block).__name__ == "UnetResBlock",
+        "dropout": first_dropout(net),
+    }
+    return Wrapped(net, stride=2**depth, classifier=net.output_block.conv.conv, options=options)
+
+
+def segresnet(
+    channels: int,
+    classes: int,
+    spatial_dims: int,
+    *,
+    width: int,
+    depth: int,
+    norm: str,
+    dropout: float,
+    upsampling: str,
+) -> Wrapped:
+    """Build the registry's `segresnet`: one block on the first level, four on the last, two between."""
+    from monai.networks.nets import SegResNet
+
+    net = SegResNet(
+        spatial_dims,
+        init_filters=width,
+        in_channels=channels,
+        out_channels=classes,
+        dropout_prob=dropout or None,
+        norm=norm_argument(norm, math.gcd(8, width)),
+        blocks_down=(1, *[2] * (depth - 1), 4),
+        blocks_up=(1,) * depth,
+        upsample_mode="deconv" if upsampling == "transposed" else "nontrainable",
+    )
+    quicken(net)
+    learned = any(isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d)) for m in net.modules())
+    options: dict[str, Scalar] = {
+        "width": first_width(net),
+        "depth": len(net.up_layers),
+        "norm": first_norm(net),
+        "dropout": first_dropout(net),
+        "upsampling": "transposed" if learned else "interpolated",
+    }
+    return Wrapped(net, stride=2**depth, classifier=net.conv_final[2].conv, options=options)
+
+
+def attention_unet(
+    channels: int, classes: int, spatial_dims: int, *, width: int, depth: int, dropout: float
+) -> Wrapped:
+    """Build the registry's `attention_unet`."""
+    from monai.networks.nets import AttentionUnet
+
+    net = AttentionUnet(
+        spatial_dims,
+        channels,
+        classes,
+        channels=[width * 2**level for level in range(depth + 1)],
+        strides=[2] * depth,
+        dropout=dropout,
+    )
+    quicken(net)
+    upward = [m for m in net.modules() if isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d))]
+    options: dict[str, Scalar] = {"width": first_width(net), "depth": len(upward), "dropout": first_dropout(net)}
+    return Wrapped(net, stride=2**depth, classifier=net.model[2].conv, options=options)
+
+
+def basic_unet_plusplus(
+    channels: int, classes: int, spatial_dims: int, *, width: int, norm: str, dropout: float, upsampling: str
+) -> Wrapped:
+    """Build the registry's `basic_unet_plusplus`. Heads of outputs that are not used are left out."""
+    from monai.networks.nets import BasicUNetPlusPlus
+
+    net = BasicUNetPlusPlus(
+        spatial_dims,
+        channels,
+        classes,
+        features=(width, width, 2 * width, 4 * width, 8 * width, width),
+        norm=norm_argument(norm, math.gcd(8, width)),
+        dropout=dropout,
+        upsample="deconv" if upsampling == "transposed" else "nontrainable",
+    )
+    for name in ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3"):
+        setattr(net, name, nn.Identity())
+    quicken(net)
+    learned = any(isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d)) for m in net.modules())
+    options: dict[str, Scalar] = {
+        "width": first_width(net),
+        "norm": first_norm(net),
+        "dropout": first_dropout(net),
+        "upsampling": "transposed" if learned else "interpolated",
+    }
+    return Wrapped(net, stride=16, classifier=net.final_conv_0_4, options=options)
+
+
+def mednext(channels: int, classes: int, spatial_dims: int, *, width: int, variant: str, kernel: int) -> Wrapped:
+    """Build the registry's `mednext`, with residual connections in the blocks that change the resolution as well."""
+    from monai.networks.nets import MedNeXt
+
+    sizes = _NEXT[variant]
+    net = MedNeXt(
+        spatial_dims,
+        init_filters=width,
+        in_channels=channels,
+        out_channels=classes,
+        encoder_expansion_ratio=sizes["expansion"],
+        decoder_expansion_ratio=sizes["expansion"][::-1],
+        bottleneck_expansion_ratio=sizes["bottleneck"],
+        kernel_size=kernel,
+        use_residual_connection=True,
+        blocks_down=sizes["blocks"],
+        blocks_bottleneck=sizes["bottom"],
+        blocks_up=sizes["blocks"][::-1],
+    )
+    options: dict[str, Scalar] = {
+        "width": net.stem.out_channels,
+        "variant": _variant_of(net),
+        "kernel": net.enc_stages[0][0].conv1.kernel_size[0],
+    }
+    return Wrapped(net, stride=16, classifier=net.out_0.conv_out, options=options)
+
+
+def _variant_of(net: Any) -> str:
+    """Name the variant whose blocks and expansions a built MedNeXt has."""
+    blocks = tuple(len(stage) for stage in net.enc_stages)
+    expansion = tuple(cast(nn.Conv2d, s[0].conv2).out_channels // s[0].conv2.in_channels for s in net.enc_stages)
+    names = [name for name, sizes in _NEXT.items() if (sizes["blocks"], sizes["expansion"]) == (blocks, expansion)]
+    return names[0] if names else "unknown"

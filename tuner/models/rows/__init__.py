@@ -1,1 +1,0 @@
-"""The declarations of the networks, by where they come from."""

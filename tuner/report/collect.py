@@ -1,0 +1,219 @@
+"""What a report is made of: the trials of one study, or of several on the same data, as the store and files say."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from tuner.analysis.leaderboard import Row, family_of
+from tuner.artifacts.local import Artifacts
+from tuner.config.study import StudySpec, load_spec
+from tuner.config.yaml_reader import YamlDocument
+from tuner.errors import ConflictError, NotFoundError
+from tuner.registry import Scalar
+from tuner.search.initial_points import default_point
+from tuner.storage.records import StudyRecord
+from tuner.storage.storage import Store
+
+REPEATS = ("train.seed", "dataset.validation.fold")
+"""Parameters whose values are repetitions of one configuration."""
+MODEL = "model.name"
+MOST_ENVIRONMENT = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A complete trial."""
+
+    study: str
+    number: int
+    loss: str
+    family: str
+    model: str
+    default: bool
+    """Whether everything but the model, seed and fold is as published."""
+    repeat: str
+    """The same for all trials that differ in seed or fold only."""
+    value: float
+    metrics: Mapping[str, float | None]
+    per_class: Mapping[str, Mapping[str, float | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one loss took, with one model."""
+
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One study."""
+
+    record: StudyRecord
+    spec: StudySpec
+    rows: Sequence[Row]
+    """The newest attempt of every trial."""
+    attempts: Sequence[Row]
+    """Every attempt."""
+    best_epochs: Mapping[int, Mapping[str, Any]]
+    environment: Mapping[str, Any]
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """The complete trials."""
+        points = {c.name: default_point(self.spec.space, c, self.spec.base.parameters()) for c in self.spec.competitors}
+        return [
+            self._entry(row, points) for row in self.rows if row["state"] == "COMPLETE" and row["value"] is not None
+        ]
+
+    def model_of(self, params: Mapping[str, Scalar]) -> str:
+        """Return the model that a trial trains."""
+        return str(params.get(MODEL) or self.spec.base.model.get("name"))
+
+    def loss_of(self, row: Row) -> str:
+        """Return the loss that a trial trains with; fixed in a study that does not search it."""
+        return str(row["loss"] or self.spec.base.loss.get("name"))
+
+    def _entry(self, row: Row, points: Mapping[str, Mapping[str, Scalar]]) -> Entry:
+        params, loss, model = row["params"], self.loss_of(row), self.model_of(row["params"])
+        fixed = {key: value for key, value in params.items() if key not in REPEATS}
+        at_best = self.best_epochs.get(row["number"], {})
+        return Entry(
+            study=self.record.name,
+            number=row["number"],
+            loss=loss,
+            family=family_of(loss),
+            model=model,
+            default=_published(fixed, points.get(loss, {}), model),
+            repeat=json.dumps(fixed, sort_keys=True),
+            value=row["value"],
+            metrics=at_best.get("metrics", {}),
+            per_class=at_best.get("per_class", {}),
+        )
+
+
+@dataclass(frozen=True)
+class Material:
+    """Everything that a report says something about."""
+
+    chapters: tuple[Chapter, ...]
+
+    @property
+    def first(self) -> Chapter:
+        """The study that was named first."""
+        return self.chapters[0]
+
+    @property
+    def metric(self) -> str:
+        """The first objective."""
+        return str(self.first.record.objectives[0]["metric"])
+
+    @property
+    def direction(self) -> str:
+        """`maximize` or `minimize`."""
+        return str(self.first.record.objectives[0]["direction"])
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """All complete trials."""
+        return [entry for chapter in self.chapters for entry in chapter.entries]
+
+    @cached_property
+    def models(self) -> list[str]:
+        """The models that were trained, in the order of their first trials."""
+        return list(
+            dict.fromkeys(
+                c.model_of(row["params"]) for c in self.chapters for row in c.attempts if row["loss"] or row["params"]
+            )
+        )
+
+    @cached_property
+    def spent(self) -> dict[tuple[str, str], Spent]:
+        """What every pair of model and loss took."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        seconds: dict[tuple[str, str], float] = {}
+        for chapter in self.chapters:
+            for row in chapter.rows:
+                if row["state"] in ("COMPLETE", "PRUNED", "FAIL"):
+                    found.setdefault((chapter.model_of(row["params"]), chapter.loss_of(row)), []).append(row)
+            for row in chapter.attempts:
+                key = (chapter.model_of(row["params"]), chapter.loss_of(row))
+                seconds[key] = seconds.get(key, 0.0) + (row["duration_s"] or 0.0)
+        return {key: _spent(rows, seconds.get(key, 0.0)) for key, rows in found.items()}
+
+
+def gather(store: Store, names: Sequence[str], artifacts: Artifacts) -> Material:
+    """Read the studies of a report.
+
+    Raises:
+        NotFoundError: There is no such study.
+        ConflictError: A study has no complete trial, or the studies cannot be compared: other data, other metric.
+    """
+    chapters = tuple(_chapter(store, name, artifacts) for name in dict.fromkeys(names))
+    material = Material(chapters)
+    if not material.entries:
+        raise ConflictError(
+            f"no trial of {', '.join(map(repr, names))} is complete yet; there is nothing to report.",
+            hint=f"`tuner status {names[0]}` says how it stands.",
+        )
+    first = chapters[0].record
+    for other in (chapter.record for chapter in chapters[1:]):
+        for what, ours, theirs in (
+            ("first objective", first.objectives[0], other.objectives[0]),
+            ("data", first.resources.get("fingerprint"), other.resources.get("fingerprint")),
+        ):
+            if ours != theirs:
+                raise ConflictError(
+                    f"{other.name!r} cannot stand in one table with {first.name!r}: its {what} is {_short(theirs)}, "
+                    f"the other's {_short(ours)}.",
+                    hint="Report them one by one.",
+                )
+    return material
+
+
+def _chapter(store: Store, name: str, artifacts: Artifacts) -> Chapter:
+    record = store.study(name)
+    rows = store.trials(name)
+    return Chapter(
+        record=record,
+        spec=load_spec(YamlDocument(record.spec, {}, f"study {name}")),
+        rows=rows,
+        attempts=store.trials(name, all_attempts=True),
+        best_epochs=store.best_epochs(name),
+        environment=_environment(artifacts, name, rows),
+    )
+
+
+def _environment(artifacts: Artifacts, name: str, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return what the first trial with a readable `environment.json` says about versions and device."""
+    for row in rows[:50]:
+        try:
+            with artifacts.open(name, row["number"], "environment.json") as handle:
+                found = json.loads(handle.read(MOST_ENVIRONMENT))
+        except (NotFoundError, ValueError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _published(params: Mapping[str, Scalar], point: Mapping[str, Scalar], model: str) -> bool:
+    """Whether a trial is its loss's published default; options of another model than the study's say nothing."""
+    foreign = f"model.{model}."
+    return all(point.get(key) == value for key, value in params.items() if key != MODEL and not key.startswith(foreign))
+
+
+def _spent(rows: Sequence[Row], seconds: float) -> Spent:
+    states = [row["state"] for row in rows]
+    return Spent(states.count("COMPLETE"), states.count("PRUNED"), states.count("FAIL"), seconds)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Mapping):
+        return f"{value.get('metric')} ({value.get('direction')})"
+    return str(value)[:16] if value else "unknown"

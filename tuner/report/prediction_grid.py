@@ -1,0 +1,152 @@
+"""The qualitative figure: the same validation cases, a column for each of the best losses, errors in colour."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from tuner.analysis.predictions import IGNORED, Labels, PredictedCases, Rgb, Truth, predicted_cases, shown
+from tuner.artifacts.local import Artifacts
+from tuner.colors import CONFUSED, EXTRA, MISSED, Colour
+from tuner.errors import NotFoundError
+from tuner.report.collect import Entry, Material
+
+MOST_COLUMNS = 6
+MOST_ROWS = 5
+PANEL = 220
+GAP, HEAD = 6, 40
+INK: Colour = (28, 25, 23)
+KINDS = (("missed", MISSED), ("extra", EXTRA), ("wrong class", CONFUSED))
+
+
+@dataclass(frozen=True)
+class Wall:
+    """The drawn figure, and what it shows."""
+
+    png: bytes
+    cases: tuple[str, ...]
+    losses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Row:
+    case: str
+    image: NDArray[np.float32]
+    truth: Labels
+    predicted: Sequence[Labels]
+    spread: float
+
+
+def draw_wall(material: Material, chosen: Sequence[Entry], artifacts: Artifacts, cache: Path) -> Wall | None:
+    """Draw the cases about which the losses differ most; None where predictions or prepared data are not here.
+
+    Args:
+        material: The report's studies; all on the same data.
+        chosen: The best trial of each loss, best first; at most six are shown.
+        artifacts: Files of the trials.
+        cache: Prepared data of this machine, which holds images and truth.
+    """
+    record = material.first.record
+    truth = Truth.find(cache, record.spec, record.resources)
+    columns = [(entry, maps) for entry in chosen if (maps := _maps(artifacts, entry))][:MOST_COLUMNS]
+    if truth is None or not columns:
+        return None
+    common = [case for case in columns[0][1] if all(case in maps for _, maps in columns)]
+    rows = [row for case in common if (row := _row(case, truth, [maps[case] for _, maps in columns]))]
+    if not rows:
+        return None
+    rows = sorted(rows, key=lambda row: (-row.spread, row.case))[:MOST_ROWS]
+    titles = [f"{entry.loss}\n{material.metric} {entry.value:.3g}" for entry, _ in columns]
+    return Wall(
+        _sheet(rows, titles, truth.background), tuple(r.case for r in rows), tuple(entry.loss for entry, _ in columns)
+    )
+
+
+def _maps(artifacts: Artifacts, entry: Entry) -> dict[str, Labels]:
+    try:
+        with predicted_cases(artifacts, entry.study, entry.number) as found:
+            return _readable(found)
+    except NotFoundError:
+        return {}
+
+
+def _readable(found: PredictedCases) -> dict[str, Labels]:
+    maps = {}
+    for case in found.names:
+        try:
+            maps[case] = found.read(case)
+        except NotFoundError:
+            continue
+    return maps
+
+
+def _row(case: str, truth: Truth, predicted: Sequence[Labels]) -> _Row | None:
+    known = truth.of(case)
+    if known is None or any(labels.shape != known[1].shape for labels in predicted):
+        return None
+    images, labels = known
+    clean = np.where(labels == IGNORED, 0, labels)
+    index = int(np.argmax([np.count_nonzero(plane) for plane in clean]))
+    scores = [_dice(np.asarray(labels), p) for p in predicted]
+    return _Row(
+        case=case if len(labels) == 1 else f"{case}, slice {index + 1}",
+        image=np.asarray(images[index], np.float32),
+        truth=np.asarray(labels[index]),
+        predicted=[p[index] for p in predicted],
+        spread=max(scores) - min(scores),
+    )
+
+
+def _dice(truth: Labels, predicted: Labels) -> float:
+    """Share of agreement over all foreground at once: enough to find where losses differ."""
+    valid = truth != IGNORED
+    same = np.count_nonzero(valid & (truth > 0) & (truth == predicted))
+    size = np.count_nonzero(valid & (truth > 0)) + np.count_nonzero(valid & (predicted > 0))
+    return 2 * same / size if size else 1.0
+
+
+def _sheet(rows: Sequence[_Row], titles: Sequence[str], background: bool) -> bytes:
+    heads = ["image", "truth", *titles]
+    panels = [
+        [shown(row.image, row.truth, row.truth, view, background=background) for view in ("image", "truth")]
+        + [shown(row.image, row.truth, p, "difference", background=background) for p in row.predicted]
+        for row in rows
+    ]
+    height = max(_scaled(line[0].shape)[0] for line in panels)
+    width, line_height = GAP + len(heads) * (PANEL + GAP), height + 22 + GAP
+    sheet = Image.new("RGB", (width, HEAD + len(rows) * line_height + 26), (255, 255, 255))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
+    for place, head in enumerate(heads):
+        pen.multiline_text((GAP + place * (PANEL + GAP), 4), head, INK, font)
+    for number, (row, line) in enumerate(zip(rows, panels, strict=True)):
+        top = HEAD + number * line_height
+        for place, panel in enumerate(line):
+            sheet.paste(_enlarged(panel), (GAP + place * (PANEL + GAP), top))
+        pen.text((GAP, top + height + 2), row.case, INK, font)
+    _legend(pen, font, sheet.height - 20)
+    buffer = BytesIO()
+    sheet.quantize(192, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _legend(pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, top: int) -> None:
+    left = float(GAP)
+    for words, colour in KINDS:
+        pen.rectangle((left, top, left + 13, top + 13), fill=colour, outline=INK)
+        pen.text((left + 18, top - 1), words, INK, font)
+        left += 40 + font.getlength(words)
+
+
+def _scaled(shape: tuple[int, ...]) -> tuple[int, int]:
+    factor = PANEL / max(shape[0], shape[1])
+    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
+
+
+def _enlarged(panel: Rgb) -> Image.Image:
+    height, width = _scaled(panel.shape)
+    way = Image.Resampling.NEAREST if height >= panel.shape[0] else Image.Resampling.BOX
+    return Image.fromarray(panel).resize((width, height), way)

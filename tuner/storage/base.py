@@ -1,0 +1,101 @@
+"""What every part of the store stands on: the database, and a few statements that several parts need."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Insert, Table, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tuner.errors import ConflictError, NotFoundError, closest
+from tuner.storage import optuna_schema, schema
+from tuner.storage.engine import Database
+from tuner.storage.records import StudyRecord, read_space
+from tuner.storage.rows import AnyRow
+from tuner.storage.states import Wanted
+
+own = schema.studies.c.study_id == optuna_schema.studies.c.study_id
+same_name = schema.studies.c.name == optuna_schema.studies.c.study_name
+
+
+class Room:
+    """Base of the store's parts."""
+
+    _database: Database
+    _lost_after_s: float
+    _beat_s: float
+
+    def _find(self, connection: Connection, name: str) -> AnyRow:
+        """Return the row of a study of ours; NotFoundError, or ConflictError for an Optuna study of somebody else."""
+        known = self._database.known(connection)
+        row: AnyRow | None = known.get(name)
+        if row is None:
+            row = connection.execute(
+                select(schema.studies).join(optuna_schema.studies, own & same_name).where(schema.studies.c.name == name)
+            ).one_or_none()
+        if row is not None:
+            known[name] = row
+            return row
+        names = list(connection.scalars(select(optuna_schema.studies.c.study_name)))
+        if name in names:
+            raise ConflictError(
+                f"study {name!r} was made with Optuna by another program: it is shown, and left alone.",
+                where=self._database.place,
+            )
+        near = closest(name, names)
+        raise NotFoundError(
+            f"there is no study {name!r}.",
+            hint=f"Did you mean {near!r}?" if near else "`tuner studies` lists them.",
+            where=self._database.place,
+        )
+
+
+def record(row: AnyRow) -> StudyRecord:
+    """Make the record of a row of `tuner_studies`."""
+    return StudyRecord(
+        study_id=row.study_id,
+        name=row.name,
+        identity=row.identity,
+        spec=row.spec,
+        space=read_space(row.space),
+        objectives=tuple(row.objectives),
+        seed=row.seed,
+        total=row.total,
+        retries=row.retries,
+        timeout_s=row.timeout_s,
+        spent_s=row.spent_s,
+        resources=row.resources,
+        wanted=Wanted(row.wanted),
+        wanted_reason=row.wanted_reason,
+        message=row.message,
+        version=row.version,
+        revision=row.revision,
+    )
+
+
+def raise_revision(connection: Connection, study_id: int, **changes: Any) -> int:
+    """Change a study's row and number the change.
+
+    The row stays locked until the transaction ends, so numbers become visible in their order: a reader that has seen
+    one has seen all before it. Lock order everywhere: a trial's row, the study's row, rows of `tuner_attempts`.
+    Returns 0 when the study is gone.
+    """
+    studies = schema.studies
+    revision: int | None = connection.scalars(
+        update(studies)
+        .where(studies.c.study_id == study_id)
+        .values(revision=studies.c.revision + 1, **changes)
+        .returning(studies.c.revision)
+    ).one_or_none()
+    return revision or 0
+
+
+def insert_new(dialect: str, table: Table) -> Any:
+    """Return an INSERT that passes over rows that are there already."""
+    insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    return insert(table).on_conflict_do_nothing()
+
+
+def insert_rows(connection: Connection, statement: Insert | Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows as one statement; nothing when there are none."""
+    if rows:
+        connection.execute(statement.insert() if isinstance(statement, Table) else statement, list(rows))

@@ -1,0 +1,304 @@
+"""What figures and pages read: thinned by the database to what a screen can show, whatever a study holds.
+
+Symbols in the docstrings: N trials of a study, K the most rows that are asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, or_, select
+
+from tuner.storage import optuna_schema, schema
+from tuner.storage.clock import seconds_now
+from tuner.storage.counting import Tally
+from tuner.storage.reading_pages import PageReading
+from tuner.storage.records import StudyRecord
+from tuner.storage.rows import AnyRow
+from tuner.storage.states import State
+
+_attempts, _epochs, _trials, _workers = schema.attempts, schema.epochs, optuna_schema.trials, schema.workers
+_ENDED = (State.COMPLETE.value, State.PRUNED.value, State.FAIL.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Some rows, and how many there are."""
+
+    rows: list[AnyRow]
+    total: int
+
+
+class FigureReading(PageReading):
+    """What figures read."""
+
+    def history(self, study: StudyRecord, *, most: int) -> Sample:
+        """Return about K complete trials in the order of their numbers: every new best, and every so manieth other.
+
+        Rows: number, value, branch, record (whether it was the best so far).
+        """
+        better = func.max if _maximizes(study) else func.min
+        value = _attempts.c.value
+        number = _attempts.c.number
+        before = better(value).over(order_by=number, rows=(None, -1))
+        inner = (
+            select(
+                _attempts.c.number,
+                value,
+                _attempts.c.branch,
+                before.label("before"),
+                func.row_number().over(order_by=number).label("place"),
+                func.count().over().label("total"),
+            )
+            .where(_attempts.c.study_id == study.study_id, value.is_not(None))
+            .subquery()
+        )
+        ahead = inner.c.value > inner.c.before if _maximizes(study) else inner.c.value < inner.c.before
+        is_record = or_(inner.c.before.is_(None), ahead)
+        columns = (inner.c.number, inner.c.value, inner.c.branch, inner.c.total)
+        query = (
+            select(*columns, case((is_record, 1), else_=0).label("record"))
+            .where(or_(is_record, _kept(inner.c.place, inner.c.total, most)))
+            .order_by(inner.c.number)
+        )
+        return self._sample(query)
+
+    def values_by_loss(self, study: StudyRecord, *, most: int) -> list[AnyRow]:
+        """Return about K values of each loss, evenly spread from best to worst. Rows: branch, number, value.
+
+        The first of each loss is its best trial, the oldest one of several that are equal.
+        """
+
+        def read(connection: Connection) -> list[AnyRow]:
+            tops = connection.execute(_tops(study)).all()
+            if not tops:
+                return []
+            best = connection.execute(_oldest(study, tops)).all()
+            numbers = {row.number for row in best}
+            spread = connection.execute(_spread(study, {row.branch: row.many for row in tops}, most)).all()
+            spread = [row for row in spread if row.number not in numbers]
+            spread.sort(key=lambda row: (-row.value if _maximizes(study) else row.value, row.number))
+            return [*best, *spread]
+
+        return self._database.read(read)
+
+    def states_by_loss(self, study: StudyRecord) -> list[Tally]:
+        """Count the newest attempts by loss, state and reason."""
+
+        def read(connection: Connection) -> list[Tally]:
+            summary = self._summary(connection, self._find(connection, study.name))
+            return [tally for tally in summary.tallies if tally.newest]
+
+        return self._database.read(read)
+
+    def points(self, study: StudyRecord, *, most: int, loss: str | None = None) -> Sample:
+        """Return about K complete trials with their parameters, the best one always among them.
+
+        Rows: number, value, objective_values, branch, params.
+        """
+        value = _attempts.c.value
+        conditions: list[ColumnElement[bool]] = [_attempts.c.study_id == study.study_id, value.is_not(None)]
+        if loss is not None:
+            conditions.append(_attempts.c.branch == loss)
+        inner = (
+            select(
+                _attempts.c.number,
+                func.row_number().over(order_by=(_toward_best(study, value), _attempts.c.number)).label("place"),
+                func.count().over().label("total"),
+            )
+            .where(*conditions)
+            .subquery()
+        )
+        query = (
+            select(
+                _attempts.c.number,
+                value,
+                _attempts.c.objective_values,
+                _attempts.c.branch,
+                _attempts.c.params,
+                inner.c.total,
+            )
+            .join(inner, (inner.c.number == _attempts.c.number) & (_attempts.c.study_id == study.study_id))
+            .where(or_(inner.c.place == 1, _kept(inner.c.place, inner.c.total, most)))
+            .order_by(inner.c.place)
+        )
+        return self._sample(query)
+
+    def curve_trials(self, study: StudyRecord, *, most: int) -> Sample:
+        """Choose about K trials whose curves show the study: half the best, the running ones, and the newest others.
+
+        Rows: trial_id, number, branch, state, value, last_epoch.
+        """
+        columns = (
+            _attempts.c.trial_id,
+            _attempts.c.number,
+            _attempts.c.branch,
+            _trials.c.state,
+            _attempts.c.value,
+        )
+        joined = _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
+        of_study = _attempts.c.study_id == study.study_id
+        best = (
+            select(*columns)
+            .select_from(joined)
+            .where(of_study, _attempts.c.value.is_not(None))
+            .order_by(_toward_best(study, _attempts.c.value), _attempts.c.number)
+            .limit(most // 2)
+        )
+        running = (
+            select(*columns)
+            .select_from(joined)
+            .where(of_study, _attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None))
+            .limit(most // 4)
+        )
+        ended = (
+            select(*columns)
+            .select_from(joined)
+            .where(of_study, _attempts.c.finished_at.is_not(None), _trials.c.state.in_(_ENDED[:2]))
+            .order_by(_attempts.c.number.desc())
+            .limit(most // 2)
+        )
+
+        def read(connection: Connection) -> Sample:
+            found: dict[int, AnyRow] = {}
+            for query in (best, running, ended):
+                for row in connection.execute(query):
+                    found.setdefault(row.trial_id, row)
+            total = connection.scalar(
+                select(func.count()).where(
+                    of_study, _attempts.c.claimed_at.is_not(None), _attempts.c.successor.is_(None)
+                )
+            )
+            return Sample(list(found.values())[:most], total or 0)
+
+        return self._database.read(read)
+
+    def curves(self, trial_ids: Sequence[int], *, most: int) -> list[AnyRow]:
+        """Return about K validated epochs of each trial. Rows: trial_id, epoch, value, in that order."""
+        if not trial_ids:
+            return []
+        longest = select(func.max(_epochs.c.epoch)).where(_epochs.c.trial_id.in_(trial_ids)).scalar_subquery()
+        stride = (longest + most - 1) // most
+        query = (
+            select(_epochs.c.trial_id, _epochs.c.epoch, _epochs.c.value)
+            .where(
+                _epochs.c.trial_id.in_(trial_ids),
+                _epochs.c.value.is_not(None),
+                or_(_epochs.c.epoch == 1, _epochs.c.epoch % stride == 0),
+            )
+            .order_by(_epochs.c.trial_id, _epochs.c.epoch)
+        )
+        return self._rows(query)
+
+    def curves_of(self, study: StudyRecord, numbers: Sequence[int], *, most: int) -> dict[int, list[AnyRow]]:
+        """Return about K epochs of each of these trials, by number; rows: trial_id, epoch, value."""
+        if not numbers:
+            return {}
+        query = select(_attempts.c.trial_id, _attempts.c.number).where(
+            _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
+        )
+        number_of = {row.trial_id: row.number for row in self._rows(query)}
+        found: dict[int, list[AnyRow]] = {number: [] for number in number_of.values()}
+        for row in self.curves(list(number_of), most=most):
+            found[number_of[row.trial_id]].append(row)
+        return found
+
+    def params_of(self, study: StudyRecord, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """Return the parameters of these trials, by number."""
+        if not numbers:
+            return {}
+        query = select(_attempts.c.number, _attempts.c.params).where(
+            _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
+        )
+        return {row.number: row.params for row in self._rows(query)}
+
+    def occupation(self, study: StudyRecord, *, most: int) -> Sample:
+        """Return the K newest attempts that a worker held, oldest first.
+
+        Rows: number, branch, state, reason, worker_id, host, device, claimed_at, until (seconds since 1970).
+        """
+        query = (
+            select(
+                _attempts.c.number,
+                _attempts.c.branch,
+                _trials.c.state,
+                _attempts.c.reason,
+                _attempts.c.worker_id,
+                _workers.c.host,
+                _workers.c.device,
+                _attempts.c.claimed_at,
+                func.coalesce(_attempts.c.finished_at, seconds_now()).label("until"),
+            )
+            .select_from(
+                _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id).outerjoin(
+                    _workers, _workers.c.worker_id == _attempts.c.worker_id
+                )
+            )
+            .where(_attempts.c.study_id == study.study_id, _attempts.c.claimed_at.is_not(None))
+            .order_by(_attempts.c.number.desc())
+            .limit(most)
+        )
+        total = select(func.count()).where(_attempts.c.study_id == study.study_id, _attempts.c.claimed_at.is_not(None))
+
+        def read(connection: Connection) -> Sample:
+            rows = list(connection.execute(query))
+            return Sample(sorted(rows, key=lambda row: row.claimed_at), connection.scalar(total) or 0)
+
+        return self._database.read(read)
+
+    def _sample(self, query: Any) -> Sample:
+        rows = self._rows(query)
+        return Sample(rows, int(rows[0].total) if rows else 0)
+
+
+def _tops(study: StudyRecord) -> Any:
+    """Select, for each loss with a complete trial, how many it has and its best value."""
+    value = _attempts.c.value
+    top = func.max(value) if _maximizes(study) else func.min(value)
+    return (
+        select(_attempts.c.branch, func.count().label("many"), top.label("top"))
+        .where(_attempts.c.study_id == study.study_id, value.is_not(None), _attempts.c.branch.is_not(None))
+        .group_by(_attempts.c.branch)
+    )
+
+
+def _oldest(study: StudyRecord, tops: Sequence[AnyRow]) -> Any:
+    """Select the first trial of each loss that has its best value."""
+    value = _attempts.c.value
+    best = or_(*((_attempts.c.branch == row.branch) & (value == row.top) for row in tops))
+    return (
+        select(_attempts.c.branch, func.min(_attempts.c.number).label("number"), value)
+        .where(_attempts.c.study_id == study.study_id, value.is_not(None), best)
+        .group_by(_attempts.c.branch, value)
+    )
+
+
+def _spread(study: StudyRecord, counts: Mapping[str, int], most: int) -> Any:
+    """Select every so manieth value of each loss, in the order of the index: then nothing has to be sorted."""
+    value = _attempts.c.value
+    place = func.row_number().over(partition_by=_attempts.c.branch, order_by=(value, _attempts.c.number))
+    inner = (
+        select(_attempts.c.branch, _attempts.c.number, value, place.label("place"))
+        .where(_attempts.c.study_id == study.study_id, value.is_not(None), _attempts.c.branch.is_not(None))
+        .subquery()
+    )
+    strides = {branch: -(-many // most) for branch, many in counts.items()}
+    stride: Any = case(strides, value=inner.c.branch, else_=1)
+    before: Any = inner.c.place - 1
+    if _maximizes(study):
+        before = case(dict(counts), value=inner.c.branch, else_=0) - inner.c.place
+    return select(inner.c.branch, inner.c.number, inner.c.value).where(before % stride == 0)
+
+
+def _maximizes(study: StudyRecord) -> bool:
+    return study.directions[0] == "maximize"
+
+
+def _toward_best(study: StudyRecord, value: Any) -> Any:
+    return value.desc() if _maximizes(study) else value.asc()
+
+
+def _kept(place: Any, count: Any, most: int) -> Any:
+    """Keep about `most` of `count` rows, evenly spread over their places (from 1)."""
+    wide = cast(place, Integer)
+    return or_(count <= most, (wide * most) // count != ((wide - 1) * most) // count)

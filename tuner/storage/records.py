@@ -1,0 +1,174 @@
+"""What goes into the store and what comes out of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuner.registry import Scalar
+from tuner.search.history import Observation
+from tuner.search.pruners import Peers
+from tuner.search.space import Dimension, SearchSpace
+from tuner.storage.states import Reason, State, Verdict, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class NewStudy:
+    """A study that is to be created, checked already by `tuner.config.study`."""
+
+    name: str
+    spec: Mapping[str, Any]
+    space: SearchSpace
+    objectives: Sequence[Mapping[str, str]]
+    """`{"metric", "direction": "maximize" | "minimize"}`, the first one is the value of a trial."""
+    queue: Sequence[Mapping[str, Scalar]]
+    """The budget: for each trial its parameters, `{}` where the sampler chooses, some where only a part is given."""
+    seed: int = 0
+    retries: int = 3
+    timeout_s: float | None = None
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Direction of each objective."""
+        return tuple(o["direction"] for o in self.objectives)
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRecord:
+    """A stored study."""
+
+    study_id: int
+    name: str
+    identity: str
+    spec: dict[str, Any]
+    space: SearchSpace
+    objectives: tuple[dict[str, str], ...]
+    seed: int
+    total: int
+    retries: int
+    timeout_s: float | None
+    spent_s: float
+    resources: dict[str, Any]
+    wanted: Wanted
+    wanted_reason: str | None
+    message: str | None
+    version: str
+    revision: int
+
+    @property
+    def directions(self) -> tuple[str, ...]:
+        """Direction of each objective."""
+        return tuple(o["direction"] for o in self.objectives)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A trial that a worker holds: the ticket for every later call about it."""
+
+    study_id: int
+    study_name: str
+    study_identity: str
+    """A study that was deleted and made anew has another one, though it may have the same id."""
+    trial_id: int
+    number: int
+    slot: int
+    """Place in the budget, from 0; the same for every attempt."""
+    attempt: int
+    """From 1."""
+    retry_of: int | None
+    params: dict[str, Scalar]
+    complete: bool
+    """Whether `params` is the whole point already; else the sampler fills in the rest."""
+    previous: tuple[int, ...]
+    """Numbers of the earlier attempts, oldest first."""
+    alone: bool
+    """Whether it must have its device for itself: with others beside it, it ran out of memory."""
+    worker_id: str
+    directions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One validated epoch. Metrics that are not finite are stored as null."""
+
+    epoch: int
+    """From 1."""
+    value: float | None
+    """The first objective at this epoch."""
+    metrics: Mapping[str, float | None]
+    per_class: Mapping[str, Mapping[str, float | None]]
+    train_loss: float | None
+    lr: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportAnswer:
+    """What the store says to a reported epoch."""
+
+    verdict: Verdict
+    reason: str | None = None
+    """Why the study stops: `user`, `timeout`, `failures`."""
+    peers: Peers | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended."""
+
+    state: State
+    reason: Reason | None = None
+    message: str | None = None
+    values: tuple[float, ...] | None = None
+    """Every objective at the best epoch of the first; COMPLETE trials only."""
+    last: tuple[int, float] | None = None
+    """Epoch and first objective of the last report."""
+    retry: bool = False
+    """Give the place in the budget back to the queue."""
+    alone: bool = False
+    """The next attempt must have its device for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What a sampler has not seen yet, and what runs beside it."""
+
+    finished: list[Observation]
+    running: list[Observation]
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class LostTrial:
+    """A trial whose worker is gone, and what became of it."""
+
+    number: int
+    worker_id: str | None
+    requeued_as: int | None
+    """Number of the new attempt; None when the retries are used up."""
+
+
+def finite(value: float | None) -> float | None:
+    """Return the value, or None for one that is not a number or not finite: JSON and SQL have no such thing."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def read_space(rows: Sequence[Mapping[str, Any]]) -> SearchSpace:
+    """Rebuild a space from the JSON form of its dimensions."""
+    return SearchSpace(tuple(_dimension(row) for row in rows))
+
+
+def _dimension(row: Mapping[str, Any]) -> Dimension:
+    when = next(iter(row["when"].items())) if row.get("when") else None
+    return Dimension(
+        name=row["name"],
+        kind=row["kind"],
+        low=row.get("low", 0.0),
+        high=row.get("high", 0.0),
+        log=row.get("log", False),
+        steps=row.get("steps"),
+        choices=tuple(row.get("choices", ())),
+        when=when,
+    )

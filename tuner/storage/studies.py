@@ -1,0 +1,335 @@
+"""Studies: created whole or not at all, raised, paused, stopped, deleted."""
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from tuner.errors import ConflictError, SpecError
+from tuner.registry import Scalar
+from tuner.storage import optuna_schema, schema
+from tuner.storage.base import Room, insert_rows, raise_revision, record
+from tuner.storage.clock import seconds_now
+from tuner.storage.optuna_schema import attribute_rows
+from tuner.storage.queue import ASKED_FOR, Ground, Place, append, is_filled, tell_fixed
+from tuner.storage.records import NewStudy, StudyRecord, read_space
+from tuner.storage.states import State, Wanted
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_KEEP = object()
+
+
+class Studies(Room):
+    """The part of the store that knows studies."""
+
+    def create_study(self, study: NewStudy) -> StudyRecord:
+        """Store a study with its whole budget as waiting trials. Raises ConflictError when the name is taken."""
+        if not NAME.fullmatch(study.name):
+            raise SpecError([f"name: {study.name!r} does not match {NAME.pattern}"])
+        identity = uuid.uuid4().hex
+
+        def create(connection: Connection) -> None:
+            _forget_orphans(connection)
+            if _is_taken(connection, study.name, identity):
+                return
+            study_id = _insert_study(connection, study, identity)
+            places = [Place(slot, params, is_filled(study.space, params)) for slot, params in enumerate(study.queue)]
+            append(connection, Ground(study_id, study.space, _fixed_loss(study)), places)
+
+        try:
+            self._database.write(create)
+        except IntegrityError as error:
+            raise _taken(study.name) from error
+        return self.study(study.name)
+
+    def study(self, name: str) -> StudyRecord:
+        """Return a stored study. Raises NotFoundError; ConflictError for a foreign Optuna study."""
+        return self._database.read(lambda connection: record(self._find(connection, name)))
+
+    def delete_study(self, name: str) -> None:
+        """Delete a study with all its trials. Raises ConflictError while a worker is alive for it."""
+
+        def remove(connection: Connection) -> None:
+            row = self._find(connection, name)
+            raise_revision(connection, row.study_id)
+            held, workers = schema.attempts.c, schema.workers.c
+            holders = select(held.worker_id).where(
+                held.study_id == row.study_id, held.claimed_at.is_not(None), held.finished_at.is_(None)
+            )
+            alive = connection.scalar(
+                select(func.count()).where(
+                    (workers.study_id == row.study_id) | workers.worker_id.in_(holders),
+                    workers.left_at.is_(None),
+                    workers.seen_at > seconds_now() - self._lost_after_s,
+                )
+            )
+            if alive:
+                raise ConflictError(
+                    f"study {name!r} runs ({alive} live workers).", hint=f"`tuner stop {name}` first, then delete it."
+                )
+            _delete(connection, row.study_id)
+
+        self._database.write(remove)
+
+    def raise_budget(self, name: str, total: int, queue: Sequence[Mapping[str, Scalar]] = ()) -> int:
+        """Raise the number of trials to `total`; `queue` are the parameters of the first new ones, the rest is empty.
+
+        Several callers at once end at the largest total. Returns the total that holds afterwards.
+        """
+
+        def grow(connection: Connection) -> int:
+            row = self._lock(connection, name)
+            missing = total - row.total
+            if missing <= 0:
+                return int(row.total)
+            ground = Ground(row.study_id, read_space(row.space), row.loss)
+            tail = [dict(params) for params in queue][:missing]
+            tail += [{} for _ in range(missing - len(tail))]
+            first = _next_slot(connection, row.study_id)
+            places = [Place(first + i, params, is_filled(ground.space, params)) for i, params in enumerate(tail)]
+            append(connection, ground, places)
+            raise_revision(connection, row.study_id, total=total)
+            return total
+
+        return self._database.write(grow)
+
+    def enqueue(self, name: str, params: Mapping[str, Scalar]) -> int:
+        """Try these parameters next: they take the place of one empty waiting trial, else the total grows by one.
+
+        Returns the number of the trial. Raises SpecError when the parameters do not fit the study's space.
+        """
+        token = uuid.uuid4().hex
+
+        def put(connection: Connection) -> int:
+            row = self._lock(connection, name)
+            space = read_space(row.space)
+            problems = space.problems(params)
+            if problems:
+                raise SpecError([f"params.{p}" for p in problems])
+            known = connection.scalar(
+                select(schema.attempts.c.number).where(
+                    schema.attempts.c.study_id == row.study_id, schema.attempts.c.enqueue_token == token
+                )
+            )
+            if known is not None:
+                return int(known)
+            place = Place(0, params, is_filled(space, params), ASKED_FOR, token)
+            ground = Ground(row.study_id, space, row.loss)
+            number = _take_empty(connection, ground, place)
+            if number is None:
+                place = Place(_next_slot(connection, row.study_id), params, place.filled, ASKED_FOR, token)
+                number = append(connection, ground, [place])[0]
+                raise_revision(connection, row.study_id, total=schema.studies.c.total + 1)
+            else:
+                raise_revision(connection, row.study_id)
+            return number
+
+        return self._database.write(put)
+
+    def pause(self, name: str, reason: str = "user") -> None:
+        """Let running trials finish and start nothing new."""
+        self._want(name, Wanted.PAUSE, reason, None)
+
+    def stop(self, name: str, reason: str = "user", message: str | None = None) -> None:
+        """Have running trials given back to the queue. `reason`: `user` or `failures`, `message` says more."""
+        self._want(name, Wanted.STOP, reason, message)
+
+    def go_on(self, name: str, *, timeout_s: Any = _KEEP, resources: Mapping[str, Any] | None = None) -> None:
+        """Take back a pause or stop.
+
+        A `timeout_s` that is given (None: no limit) is a new allowance: the time spent counts from zero again.
+        """
+        changes: dict[str, Any] = {} if resources is None else {"resources": dict(resources)}
+        if timeout_s is not _KEEP:
+            changes |= {"timeout_s": timeout_s, "spent_s": 0.0}
+        self._want(name, Wanted.RUN, None, None, **changes)
+
+    def add_resources(self, study_id: int, facts: Mapping[str, Any]) -> None:
+        """Store what nobody knew of a study before its first worker; what is stored already stays.
+
+        A study that is posted to the service has met no data yet.
+        """
+        columns = schema.studies.c
+
+        def add(connection: Connection) -> None:
+            raise_revision(connection, study_id)  # first, for it locks the row: of several workers one is the first
+            stored = connection.scalar(select(columns.resources).where(columns.study_id == study_id))
+            known = {key: value for key, value in (stored or {}).items() if value is not None}
+            connection.execute(
+                update(schema.studies).where(columns.study_id == study_id).values(resources={**facts, **known})
+            )
+
+        self._database.write(add)
+
+    def prune_by_hand(self, name: str, number: int) -> None:
+        """Have a running trial ended at its next report. Raises NotFoundError, ConflictError when it does not run."""
+
+        def ask(connection: Connection) -> None:
+            row = self._find(connection, name)
+            attempts, trials = schema.attempts, optuna_schema.trials
+            state = connection.scalar(
+                select(trials.c.state).where(trials.c.study_id == row.study_id, trials.c.number == number)
+            )
+            if state != State.RUNNING:
+                raise ConflictError(
+                    f"trial {number} of study {name!r} "
+                    + ("does not exist." if state is None else f"is {state}, not RUNNING."),
+                    hint=f"`tuner trials {name}` lists them.",
+                )
+            raise_revision(connection, row.study_id)
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.study_id == row.study_id, attempts.c.number == number)
+                .values(prune_requested=True)
+            )
+
+        self._database.write(ask)
+
+    def _want(self, name: str, wanted: Wanted, reason: str | None, message: str | None, **changes: Any) -> None:
+        def want(connection: Connection) -> None:
+            row = self._find(connection, name)
+            raise_revision(
+                connection, row.study_id, wanted=wanted.value, wanted_reason=reason, message=message, **changes
+            )
+
+        self._database.write(want)
+
+    def _lock(self, connection: Connection, name: str) -> Any:
+        """Return a study's row, locked until the transaction ends, as it is now that no other writer holds it."""
+        study_id = self._find(connection, name).study_id
+        return connection.execute(
+            select(schema.studies).where(schema.studies.c.study_id == study_id).with_for_update()
+        ).one()
+
+
+def _fixed_loss(study: NewStudy) -> str | None:
+    """Return the loss of a study that does not search it."""
+    loss = None if study.space.find("loss") else study.spec.get("loss")
+    if isinstance(loss, Mapping):
+        loss = loss.get("name")
+    return loss if isinstance(loss, str) else None
+
+
+def _insert_study(connection: Connection, study: NewStudy, identity: str) -> int:
+    theirs = optuna_schema.studies
+    study_id: int = connection.scalars(insert(theirs).values(study_name=study.name).returning(theirs.c.study_id)).one()
+    insert_rows(
+        connection,
+        optuna_schema.study_directions,
+        [
+            {"study_id": study_id, "objective": i, "direction": direction.upper()}
+            for i, direction in enumerate(study.directions)
+        ],
+    )
+    names = {"study_id": study_id, "key": "study:metric_names"}
+    names["value_json"] = attribute_rows(0, {"": [o["metric"] for o in study.objectives]})[0]["value_json"]
+    insert_rows(connection, optuna_schema.study_system_attributes, [names])
+    now = seconds_now()
+    connection.execute(
+        insert(schema.studies).values(
+            study_id=study_id,
+            name=study.name,
+            identity=identity,
+            spec=dict(study.spec),
+            space=[d.as_dict() for d in study.space],
+            objectives=[dict(o) for o in study.objectives],
+            resources=dict(study.resources),
+            seed=study.seed,
+            loss=_fixed_loss(study),
+            total=len(study.queue),
+            retries=study.retries,
+            timeout_s=study.timeout_s,
+            spent_s=0.0,
+            spent_at=now,
+            alive_since=now,
+            wanted=Wanted.RUN.value,
+            finished=0,
+            revision=0,
+            version=study.version,
+            created_at=now,
+        )
+    )
+    return study_id
+
+
+def _is_taken(connection: Connection, name: str, identity: str) -> bool:
+    """Tell whether this very study is there already: its commit had gone through, only the answer was lost."""
+    theirs = optuna_schema.studies.c
+    if connection.scalar(select(theirs.study_id).where(theirs.study_name == name)) is None:
+        return False
+    ours = schema.studies.c
+    if connection.scalar(select(ours.identity).where(ours.name == name)) == identity:
+        return True
+    raise _taken(name)
+
+
+def _taken(name: str) -> ConflictError:
+    return ConflictError(
+        f"there is a study {name!r} already.",
+        hint=f"Choose another name, or `tuner resume {name}`, or `tuner delete {name}`.",
+    )
+
+
+def _next_slot(connection: Connection, study_id: int) -> int:
+    newest = connection.scalar(select(func.max(schema.attempts.c.slot)).where(schema.attempts.c.study_id == study_id))
+    return 0 if newest is None else newest + 1
+
+
+def _take_empty(connection: Connection, ground: Ground, place: Place) -> int | None:
+    """Give the first empty waiting trial these parameters; None when there is none."""
+    attempts, trials = schema.attempts, optuna_schema.trials
+    row = connection.execute(
+        select(attempts.c.trial_id, attempts.c.number)
+        .join(trials, trials.c.trial_id == attempts.c.trial_id)
+        .where(
+            attempts.c.study_id == ground.study_id,
+            attempts.c.claimed_at.is_(None),
+            attempts.c.attempt == 1,
+            attempts.c.empty,
+            trials.c.state == State.WAITING.value,
+        )
+        .order_by(attempts.c.slot)
+        .limit(1)
+        .with_for_update(of=trials, skip_locked=True)
+    ).one_or_none()
+    if row is None:
+        return None
+    connection.execute(
+        update(attempts)
+        .where(attempts.c.trial_id == row.trial_id)
+        .values(
+            params=dict(place.params),
+            empty=False,
+            filled=place.filled,
+            branch=place.params.get("loss", ground.loss),
+            urgency=place.urgency,
+            enqueue_token=place.enqueue_token,
+        )
+    )
+    tell_fixed(connection, ground.space, [(row.trial_id, place)])
+    return int(row.number)
+
+
+def _delete(connection: Connection, study_id: int) -> None:
+    for ours in (schema.notices, schema.epochs, schema.attempts, schema.studies):
+        connection.execute(delete(ours).where(ours.c.study_id == study_id))
+    trials = optuna_schema.trials
+    of_study = select(trials.c.trial_id).where(trials.c.study_id == study_id)
+    for child in optuna_schema.TRIAL_CHILDREN:
+        connection.execute(delete(child).where(child.c.trial_id.in_(of_study)))
+    connection.execute(delete(trials).where(trials.c.study_id == study_id))
+    for child in optuna_schema.STUDY_CHILDREN:
+        connection.execute(delete(child).where(child.c.study_id == study_id))
+    connection.execute(delete(optuna_schema.studies).where(optuna_schema.studies.c.study_id == study_id))
+
+
+def _forget_orphans(connection: Connection) -> None:
+    """Remove what belongs to studies that Optuna's own tools have deleted: SQLite gives their ids again."""
+    ours, theirs = schema.studies, optuna_schema.studies
+    there = exists().where(theirs.c.study_id == ours.c.study_id, theirs.c.study_name == ours.c.name)
+    orphans = list(connection.scalars(select(ours.c.study_id).where(~there)))
+    for table in (schema.notices, schema.epochs, schema.attempts, schema.studies) if orphans else ():
+        connection.execute(delete(table).where(table.c.study_id.in_(orphans)))

@@ -1,0 +1,185 @@
+"""A training under way: its parts, its data on the device, one epoch of it, and its state for the checkpoint."""
+
+import logging
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from tuner.config.train_section import TrainConfig
+from tuner.config.trial import TrialConfig
+from tuner.data.augment import Augment
+from tuner.data.augmentation import complete_augmentation
+from tuner.data.preparation import PreparedData
+from tuner.data.target_maps import training_maps
+from tuner.training.batches import Batches, Samples
+from tuner.training.checkpoint import copied
+from tuner.training.components import build_trial
+from tuner.training.device import free_memory
+from tuner.training.evaluate import Validation, Validator, validate
+from tuner.training.optimizer import trained_parameters
+from tuner.training.patches import Patches
+from tuner.training.reports import Diverged
+from tuner.training.seeds import epoch_order, generator, seed_everything
+from tuner.training.sources import NOTHING, Sources
+
+logger = logging.getLogger(__name__)
+
+LIGHT = {"rotation": 10.0, "scale": 0.05, "translation": 0.025, "intensity": 0.25, "noise": 0.1}
+"""What `train.augment: light` changes of the defaults."""
+
+LOOK_EVERY = 50
+"""Steps after which a loss on an accelerator is looked at: each look makes the device wait."""
+
+
+class Run:
+    """Everything that one training holds in memory."""
+
+    def __init__(self, config: TrialConfig, data: PreparedData, device: str, sources: Sources = NOTHING) -> None:
+        self.config, self.data, self.device = config, data, device
+        self.trial = build_trial(config, data, device, sources)
+        self.samples = build_batches(config, data, self.trial.patch, device)
+        self.validation = Validator(data, device, train=config.train)
+        self.augment = build_augment(config, data)
+        # Distances survive neither being turned and stretched nor being cut, so such a batch has its maps made anew.
+        whole = self.augment is None and self.trial.patch is None
+        self.maps = training_maps(data, self.trial.loss.needs) if whole else {}
+        self._checked = False
+        kind = torch.device(device).type
+        self.scaler = torch.amp.GradScaler(kind, enabled=self.trial.precision == "float16")
+        self.parameters = trained_parameters(self.trial.optimizer)
+        logger.info(
+            "%d samples, %d for validation, on %s in %s, %d threads",
+            *(len(self.samples), len(self.validation), device, self.trial.precision, torch.get_num_threads()),
+        )
+        if config.train.compile:
+            self.trial.model.network = cast(nn.Module, torch.compile(self.trial.model.network))
+
+    def train_epoch(self, epoch: int, stop: Callable[[], bool]) -> tuple[float, float] | None:
+        """Train one epoch and return its mean loss and last learning rate; None when `stop` said so in the middle.
+
+        Raises:
+            Diverged: A loss is not finite.
+        """
+        trial, train = self.trial, self.config.train
+        seed_everything(trial.seed, "dropout", epoch)
+        trial.model.train()
+        trial.loss.on_epoch(epoch, train.epochs)
+        total, lr = torch.zeros((), device=self.device), 0.0
+        augmenting = generator(trial.seed, "augment", epoch)
+        self.samples.begin(epoch)
+        order = epoch_order(len(self.samples), seed=trial.seed, epoch=epoch)
+        for number, index in enumerate(torch.split(order, train.batch_size)):
+            if stop():
+                return None
+            lr = trial.schedule.set_lr(trial.optimizer, (epoch - 1) * trial.steps_per_epoch + number)
+            loss = self.step(index, augmenting)
+            total += loss * len(index)
+            if self.device == "cpu" or number % LOOK_EVERY == 0:
+                _check_loss(loss, epoch, number)
+        mean = total / len(self.samples)
+        _check_loss(mean, epoch, trial.steps_per_epoch - 1)
+        return float(mean), lr
+
+    def step(self, index: Tensor, augmenting: torch.Generator) -> Tensor:
+        """Train on the samples `index` [B] and return the loss."""
+        trial, clip_norm = self.trial, self.config.train.clip_norm
+        images, labels = self.samples.batch(index)
+        if self.augment is not None:
+            images, labels = self.augment(images.float(), labels, augmenting)
+        trial.optimizer.zero_grad(set_to_none=True)
+        logits = trial.logits(trial.to_device(images))
+        if not self._checked:
+            trial.loss.check(logits, labels)
+            self._checked = True
+        inputs = self.maps_of(index) | trial.handed_over(tuple(labels.shape[1:]))
+        loss: Tensor = trial.loss(logits, labels, inputs)
+        torch.autograd.backward(self.scaler.scale(loss))
+        if clip_norm is not None:
+            self.scaler.unscale_(trial.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, clip_norm)
+        self.scaler.step(trial.optimizer)
+        self.scaler.update()
+        return loss.detach()
+
+    def maps_of(self, index: Tensor) -> dict[str, Tensor]:
+        """Return the cached target maps of the samples `index` [B], on the device."""
+        rows = index.numpy()
+        return {name: torch.from_numpy(maps[rows]).to(self.device) for name, maps in self.maps.items()}
+
+    def validate(self, stop: Callable[[], bool]) -> Validation | None:
+        """Score the network on the validation half; None when `stop` said so in the middle."""
+        return validate(self.trial, self.validation, stop=stop)
+
+    def state(self, epoch: int) -> dict[str, Any]:
+        """Copy everything that a continued training needs. Generators are seeded anew by epoch and need no state."""
+        trial = self.trial
+        return {
+            "epoch": epoch,
+            "model": copied(self.weights()),
+            "optimizer": copied(trial.optimizer.state_dict()),
+            "loss": copied(trial.loss.state_dict()),
+            "scaler": copied(self.scaler.state_dict()),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state. Raises RuntimeError, KeyError or ValueError when it is not one of this training's."""
+        self.load_weights(state["model"])
+        self.trial.optimizer.load_state_dict(state["optimizer"])
+        self.trial.loss.load_state_dict(state["loss"])
+        self.scaler.load_state_dict(state["scaler"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the network's weights under the names that they have without torch.compile."""
+        return {name.replace("_orig_mod.", ""): value for name, value in self.trial.model.state_dict().items()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Put weights into the network."""
+        names = self.trial.model.state_dict()
+        self.trial.model.load_state_dict({name: weights[name.replace("_orig_mod.", "")] for name in names})
+
+    def close(self) -> None:
+        """Give the memory back."""
+        vars(self).pop("trial", None)
+        for name in ("samples", "validation", "parameters", "scaler", "maps"):
+            vars(self).pop(name, None)
+        free_memory(self.device)
+
+
+def configure_torch(train: TrainConfig) -> None:
+    """Set what belongs to the process: threads (they change the numbers), and determinism."""
+    if train.threads is not None:
+        torch.set_num_threads(train.threads)
+    if train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
+    torch.backends.cudnn.deterministic = train.deterministic
+    torch.backends.cudnn.benchmark = not train.deterministic
+
+
+def build_batches(config: TrialConfig, data: PreparedData, patch: tuple[int, ...] | None, device: str) -> Batches:
+    """Return what is trained on: the samples as they are, or patches of them."""
+    if patch is None:
+        return Samples(data.train, device)
+    return Patches(data, patch, config.train, config.train.seed or 0, device)
+
+
+def build_augment(config: TrialConfig, data: PreparedData) -> Augment | None:
+    """Build the augmentation that `train.augment` names, with the data set's own settings."""
+    level = config.train.augment
+    if level == "none":
+        return None
+    options = complete_augmentation({}, dataset=data.name)
+    if level == "light":
+        options |= {name: min(value, options[name]) for name, value in LIGHT.items()}
+    # Beyond the edge of a patch the image goes on: what is turned in from there is nothing that one may learn from.
+    return Augment(options, data.ignore_index, outside=0 if config.train.patch is None else data.ignore_index)
+
+
+def _check_loss(loss: Tensor, epoch: int, step: int) -> None:
+    value = float(loss)
+    if not math.isfinite(value):
+        raise Diverged(epoch, f"the training loss is {value} at step {step + 1}")

@@ -1,0 +1,139 @@
+"""The folder of one training: what it says of each epoch, its best weights, its log, and the way back from them."""
+
+import logging
+import os
+import platform
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from tuner import __version__
+from tuner.atomic_io_part import append_lines, read_lines, space_needed, write_file, write_json, write_lines
+from tuner.config.trial import TrialConfig
+from tuner.config.yaml_reader import dump_yaml
+from tuner.training.device import device_name
+from tuner.training.reports import EpochReport, is_better
+
+METRICS = "metrics.jsonl"
+CASES = "cases.jsonl"
+BEST = "best.safetensors"
+LOG = "log.txt"
+LOGGER = logging.getLogger("tuner.training")
+"""Everything below it is written to `log.txt`, whatever the process shows of it elsewhere."""
+PACKAGES = ("torch", "monai", "numpy", "scipy", "safetensors")
+
+
+class TrialFolder:
+    """Writes the folder; entering it opens the log, leaving it closes the log."""
+
+    def __init__(self, path: Path, config: TrialConfig, device: str) -> None:
+        self.path = path
+        self.config = config
+        self.device = device
+        self.best: EpochReport | None = None
+        self._handler: logging.Handler | None = None
+        self._level = logging.NOTSET
+
+    def __enter__(self) -> "TrialFolder":
+        with space_needed(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+        write_file(self.path / "config.yaml", dump_yaml(self.config.as_dict()).encode())
+        write_json(self.path / "environment.json", environment(self.config, self.device))
+        with space_needed(self.path / LOG):
+            self._handler = logging.FileHandler(self.path / LOG)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s"))
+        self._level = LOGGER.level
+        if not LOGGER.isEnabledFor(logging.INFO):
+            LOGGER.setLevel(logging.INFO)
+        LOGGER.addHandler(self._handler)
+        return self
+
+    def note_precision(self, used: str) -> None:
+        """Write down in what precision the trial is trained, where its configuration leaves that to the device."""
+        if used != self.config.train.precision:
+            write_json(self.path / "environment.json", environment(self.config, self.device) | {"precision": used})
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._handler is not None:
+            LOGGER.removeHandler(self._handler)
+            LOGGER.setLevel(self._level)
+            with suppress(OSError):  # on a full disk its last lines are lost, which is nothing to fail a trial for
+                self._handler.close()
+
+    def resume(self, epoch: int) -> list[EpochReport]:
+        """Return the reports of the first `epoch` epochs, which are finished, and drop what was written after them."""
+        lines = [line for line in read_lines(self.path / METRICS) if line["epoch"] <= epoch]
+        cases = [line for line in read_lines(self.path / CASES) if line["epoch"] <= epoch]
+        for name, kept in ((METRICS, lines), (CASES, cases)):
+            write_lines(self.path / name, kept)  # in one step: whoever is killed here must find them again
+        self.best = None
+        reports = [EpochReport.from_dict(line, [c for c in cases if c["epoch"] == line["epoch"]]) for line in lines]
+        for report in reports:
+            self._judge(report)
+        return reports
+
+    def add(self, report: EpochReport) -> bool:
+        """Write a report down; True when it is the best so far."""
+        append_lines(self.path / CASES, ({"epoch": report.epoch, **case.as_dict()} for case in report.cases))
+        append_lines(self.path / METRICS, [report.as_dict()])
+        return self._judge(report)
+
+    def write_best(self, weights: Mapping[str, Tensor], epoch: int) -> None:
+        """Keep the weights of the best epoch."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        write_file(self.path / BEST, save_tensors(tensors, metadata={"epoch": str(epoch)}))
+
+    def best_epoch_on_disk(self) -> int | None:
+        """Return the epoch that `best.safetensors` is of; None when it is not there or damaged."""
+        try:
+            with safe_open(self.path / BEST, framework="pt") as tensors:
+                return int(tensors.metadata()["epoch"])
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            return None
+
+    def read_best(self) -> dict[str, Tensor]:
+        """Return the weights of the best epoch, on the CPU."""
+        with safe_open(self.path / BEST, framework="pt") as tensors:
+            return {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118 (not a mapping)
+
+    def _judge(self, report: EpochReport) -> bool:
+        objective = self.config.objectives[0]
+        value = report.metrics.get(objective.metric)
+        if value is None:
+            return False
+        best = self.best.metrics[objective.metric] if self.best else None
+        if not is_better(value, best, objective.direction):
+            return False
+        self.best = report
+        return True
+
+
+def environment(config: TrialConfig, device: str) -> dict[str, Any]:
+    """Say what the numbers of a trial depend on beside its configuration: versions, device, host, threads."""
+    versions = {"tuner": __version__, "python": platform.python_version()}
+    versions |= {package: metadata.version(package) for package in PACKAGES}
+    return {
+        "versions": versions,
+        "device": device,
+        "device_name": device_name(device),
+        "cuda": torch.version.cuda,
+        "cudnn": cast(Any, torch.backends.cudnn).version() if torch.cuda.is_available() else None,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "precision": config.train.precision,
+        "command": Path(sys.argv[0]).name,
+    }

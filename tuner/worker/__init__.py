@@ -1,0 +1,1 @@
+"""Workers: claim a trial, train it, report it."""

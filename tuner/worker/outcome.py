@@ -1,0 +1,130 @@
+"""How a trial ends, and who is to blame: the table of `states.py` applied to what a training does."""
+
+import errno
+import math
+
+from tuner.config.study import StudySpec
+from tuner.config.trial import TrialConfig
+from tuner.data.preparation import PreparedData
+from tuner.errors import DiskFullError, TunerError, UnreachableError
+from tuner.search.pruners import make_pruner
+from tuner.storage.records import Claim, EpochRow, Outcome, ReportAnswer
+from tuner.storage.states import Reason, State, Verdict
+from tuner.training.reports import Diverged, EpochReport, is_better
+
+COLLAPSED_AFTER = 5
+"""Validations running that predict one class only, before a trial counts as collapsed."""
+
+
+class Trial:
+    """What a worker remembers of the trial that it trains: the best epoch, and signs of collapse."""
+
+    def __init__(self, spec: StudySpec, claim: Claim, config: TrialConfig, ramp: int) -> None:
+        options = dict(spec.pruner)
+        self.claim = claim
+        self.config = config
+        self.ramp_epochs = ramp
+        self.pruner = make_pruner(
+            options.pop("name"), options, epochs=config.train.epochs, validate_every=config.train.validate_every
+        )
+        self.bracket = self.pruner.bracket(claim.slot)
+        self.metrics = tuple(o.metric for o in spec.objectives)
+        self.directions = spec.directions
+        self.epoch = 0
+        self.last: tuple[int, float] | None = None
+        self.best: tuple[float, ...] | None = None
+        self._one_class_running = 0
+        self._saw_more_classes = False
+
+    def see(self, report: EpochReport) -> None:
+        """Take an epoch in."""
+        self.epoch = report.epoch
+        values = [report.metrics.get(metric) for metric in self.metrics]
+        first = values[0]
+        if first is None:
+            return
+        self.last = (report.epoch, first)
+        if is_better(first, self.best[0] if self.best else None, self.directions[0]):
+            self.best = tuple(math.nan if value is None else value for value in values)
+        self._one_class_running = self._one_class_running + 1 if report.one_class else 0
+        self._saw_more_classes |= not report.one_class
+
+    def row(self, report: EpochReport) -> EpochRow:
+        """Return what the database keeps of an epoch."""
+        return EpochRow(
+            epoch=report.epoch,
+            value=report.metrics.get(self.metrics[0]),
+            metrics=report.metrics,
+            per_class=report.per_class,
+            train_loss=report.train_loss,
+            lr=report.lr,
+            seconds=report.seconds,
+        )
+
+    def judge(self, report: EpochReport, answer: ReportAnswer) -> Outcome | None:
+        """Say how the trial ends after this epoch, or None when it goes on."""
+        if answer.verdict in (Verdict.LOST, Verdict.STOP):
+            return given_back()
+        if answer.verdict is Verdict.PRUNE_BY_HAND:
+            return Outcome(State.PRUNED, Reason.PRUNED, "ended by hand", last=self.last)
+        if self._has_collapsed(report):
+            message = f"one class only in {self._one_class_running} validations running"
+            return Outcome(State.PRUNED, Reason.COLLAPSED, message)
+        if answer.peers is not None:
+            why = self.pruner.decide(report.epoch, answer.peers)
+            if why:
+                return Outcome(State.PRUNED, Reason.PRUNED, why, last=self.last)
+        return None
+
+    def complete(self) -> Outcome:
+        """Return the outcome of a trial that ran to its end."""
+        if self.best is None:
+            message = f"no epoch gave a value of {self.metrics[0]}: no validation case holds any of the classes"
+            return Outcome(State.FAIL, Reason.ERROR, message)
+        missing = [m for m, value in zip(self.metrics, self.best, strict=True) if math.isnan(value)]
+        if missing:
+            return Outcome(State.FAIL, Reason.ERROR, f"the best epoch has no value of {', '.join(missing)}")
+        return Outcome(State.COMPLETE, values=self.best, last=self.last)
+
+    def _has_collapsed(self, report: EpochReport) -> bool:
+        patient = self._saw_more_classes or report.epoch > max(3, self.config.train.epochs // 3, self.ramp_epochs)
+        return patient and self._one_class_running >= COLLAPSED_AFTER
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether there was no space left, whoever noticed it: libraries write files as well, and do not say it so."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in full)
+
+
+def blame(error: Exception, *, alone: bool) -> Outcome:
+    """Say how a trial ended that raised: what its parameters are to blame for is PRUNED, and the sampler learns it."""
+    from tuner.training.device import is_out_of_memory
+
+    message = str(error) or type(error).__name__
+    if isinstance(error, Diverged):
+        return Outcome(State.PRUNED, Reason.DIVERGED, message)
+    if is_out_of_memory(error):
+        if alone:
+            return Outcome(State.PRUNED, Reason.OUT_OF_MEMORY, "out of memory with the device for itself")
+        again = "out of memory beside other trials; tried once more, alone on the device"
+        return Outcome(State.FAIL, Reason.OUT_OF_MEMORY, again, retry=True, alone=True)
+    if is_disk_full(error) or isinstance(error, UnreachableError):
+        return Outcome(State.FAIL, Reason.INTERRUPTED, message, retry=True)
+    name = "" if isinstance(error, TunerError) else f"{type(error).__name__}: "
+    return Outcome(State.FAIL, Reason.ERROR, f"{name}{message}")
+
+
+def given_back() -> Outcome:
+    """Return the outcome of a trial that goes back into the queue with its checkpoint."""
+    return Outcome(State.FAIL, Reason.INTERRUPTED, "stopped; it continues from its last finished epoch", retry=True)
+
+
+def ramp_epochs(config: TrialConfig, data: PreparedData) -> int:
+    """Return how many epochs the loss is still being ramped up, and its trial must not be judged."""
+    from tuner.losses.build import build_loss
+
+    loss = build_loss(
+        config.loss, classes=data.classes, ignore_index=data.ignore_index, class_frequencies=data.class_frequencies
+    )
+    return math.ceil(loss.ramp_end() * config.train.epochs)

@@ -1,0 +1,342 @@
+"""One worker: reap, claim, train, finish. The only place where the search half and the training half meet.
+
+Workers are equal and alone: they meet in the database only, and may die at any moment. A worker that is told to stop
+(SIGTERM, `tuner stop`) abandons the epoch it is in, and gives its trial back with the checkpoint of the
+last finished one.
+"""
+
+import logging
+import os
+import random
+import resource
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+from tuner import __version__
+from tuner.artifacts.mirror import artifacts_of
+from tuner.artifacts.remote import PATIENCE_S
+from tuner.config.trial import TrialConfig
+from tuner.errors import TunerError, UnreachableError
+from tuner.notifications import make_announcer
+from tuner.registry import Scalar
+from tuner.settings import Settings
+from tuner.storage.records import Claim, Outcome, ReportAnswer
+from tuner.storage.states import Reason, State, Wanted
+from tuner.storage.storage import Store
+from tuner.training.reports import EpochReport
+from tuner.worker.failing import check_device, stop_when_failing
+from tuner.worker.health import Readiness
+from tuner.worker.outcome import Trial, blame, given_back, is_disk_full, ramp_epochs
+from tuner.worker.study_cache import Served, Study
+
+logger = logging.getLogger(__name__)
+
+ALONE_WITHIN_S = 1800.0
+"""Seconds that a trial which needs its device for itself waits for the others to end."""
+BEAT_S = 5.0
+"""Seconds between two signs of life."""
+LOOK_AT_LEAST_S = 5.0
+"""A worker that has long been idle looks for work that often: two hundred of them share one server."""
+HANGS_AFTER_S = 900.0
+"""A training that makes no step for so long gets no more signs of life: it hangs, and is given to another worker."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the training thread has done last; the heartbeat believes this, not the mere existence of the process."""
+
+    touched: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
+    limit_s: float | None = None
+    stopping: Callable[[], bool] = lambda: False
+    overdue: bool = False
+    told: bool = False
+    """The study is to be stopped, or this worker was taken for dead: told by the answer to a sign of life."""
+
+    def tick(self) -> bool:
+        """Called by the trainer at every step: note progress; True asks it to end at once."""
+        self.touched = time.monotonic()
+        if self.limit_s is not None and self.touched - self.started > self.limit_s:
+            self.overdue = True
+        return self.overdue or self.told or self.stopping()
+
+
+class Worker:
+    """Serves one study (or, with `study=None`, whichever has work) on one device until the work is done.
+
+    Args:
+        store: opened for writing.
+        settings: places of data, cache and artifacts on this machine.
+        study: name of the study to serve; None serves any.
+        device: `cpu`, `mps` or `cuda:N`.
+        stop: set from outside to drain.
+        poll_s: seconds between two looks when there is nothing to claim; more, the longer there has been nothing.
+        idle_s: ends after so long without a trial; None waits for ever.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        study: str | None,
+        device: str,
+        stop: threading.Event | None = None,
+        poll_s: float = 1.0,
+        idle_s: float | None = None,
+    ) -> None:
+        self.store = store
+        self.settings = settings
+        self.study = study
+        self.device = device
+        self.stop = stop or threading.Event()
+        self.poll_s = poll_s
+        self.idle_s = idle_s
+        self._worked = time.monotonic()
+        self.progress = Progress()
+        self.finished = 0
+        self._talking = threading.Lock()
+        self._served = Served(store, settings, self._talking)
+        self._artifacts = artifacts_of(settings, patience_s=PATIENCE_S)
+        self._readiness = Readiness(device, self._artifacts)
+        self._obstacle: str | None = None
+        self._announcer = make_announcer(store, settings)
+        self._id = ""
+        self._has_left = False
+        self._serving: str | None = None
+
+    def run(self) -> int:
+        """Work until nothing is left, the study is stopped, or `stop` is set; return how many trials were ended."""
+        self._id = self.store.register_worker(
+            host=socket.gethostname(), pid=os.getpid(), device=self.device, study=self.study, version=__version__
+        )
+        logger.info("worker %s on %s", self._id, self.device, extra={"worker": self._id, "device": self.device})
+        with self._beating():
+            try:
+                while not self.stop.is_set():
+                    if not self._turn():
+                        break
+            finally:
+                with self._talking:
+                    self.store.leave(self._id)
+                    self._has_left = True
+                if self._announcer is not None:
+                    self._announcer.close()
+        return self.finished
+
+    def _turn(self) -> bool:
+        """Serve one trial, or wait a moment; False when there is nothing left to wait for."""
+        with self._talking:
+            if self.study is None:  # of every study: what a dead colleague held may be all that is left of one
+                self.store.requeue_lost_trials()
+            names = [self.study] if self.study else self.store.studies_with_work()
+        self._obstacle = self._readiness.obstacle() if names else None
+        for name in names if self._obstacle is None else ():
+            study = self._served.now(name) if self.study else self._served.offered(name)
+            if study is None:
+                continue
+            with self._talking:
+                self.store.requeue_lost_trials(study.record.study_id)
+                claim = self.store.claim(study.record.study_id, self._id)
+            if claim is not None:
+                self._serving = name
+                try:
+                    self._serve(self._served.now(name, claim.study_identity), claim)
+                finally:
+                    self._serving = None
+                    self._worked = time.monotonic()
+                return True
+        with self._talking:
+            if self.study and self.store.study_phase(self.study)[0] in ("done", "stopped"):
+                return False
+        self.progress.tick()
+        if self._obstacle is not None:
+            self._worked = time.monotonic()
+        idle_s = time.monotonic() - self._worked
+        self.stop.wait(max(self.poll_s, min(idle_s / 4, LOOK_AT_LEAST_S)) * random.uniform(0.75, 1.25))
+        return self.idle_s is None or time.monotonic() - self._worked < self.idle_s
+
+    def _serve(self, study: Study, claim: Claim) -> None:
+        """Fill in, train and end one claimed trial, whatever happens on the way."""
+        self.progress = Progress(limit_s=study.spec.budget.trial_timeout, stopping=self.stop.is_set)
+        name = study.record.name
+        context = {"study": name, "trial": claim.number}
+        logger.info("trial %d: claimed (attempt %d)", claim.number, claim.attempt, extra=context)
+        if claim.alone:
+            self._wait_for_device(claim)
+        try:
+            outcome = self._train(study, claim, study.spec.config(self._params(study, claim)))
+            self._publish(claim)
+            self._readiness.learn()
+        except Exception as error:
+            outcome = blame(error, alone=claim.alone or self._is_alone(name))
+            if outcome.reason is Reason.ERROR:
+                logger.error("%s", traceback.format_exc(), extra=context)
+            if is_disk_full(error):
+                self.stop.set()
+            self._publish_rest(claim, error)
+            self._readiness.learn(error)
+        if not self.store.finish(claim, outcome):
+            logger.warning("trial %d: was given to another worker meanwhile; this result is not kept", claim.number)
+            self._artifacts.release(name, claim.number)
+            return
+        self.finished += 1
+        words = f"{outcome.state.value.lower()}{f', {outcome.reason.value}' if outcome.reason else ''}"
+        logger.info("trial %d: %s. %s", claim.number, words, outcome.message or "", extra=context)
+        if outcome.state is not State.FAIL or not outcome.retry:
+            self._artifacts.drop_checkpoint(name, claim.number)
+        self._artifacts.release(name, claim.number)
+        if outcome.state is State.FAIL and not outcome.retry:
+            stop_when_failing(self.store, name)
+        if self._announcer is not None:
+            with self._talking:
+                self._announcer.after_trial(name, claim.number)
+        if outcome.reason is Reason.ERROR:
+            self._check_device(name)
+
+    def _params(self, study: Study, claim: Claim) -> Mapping[str, Scalar]:
+        """Return the trial's point; an empty or half-filled place of the queue is filled in by the sampler now."""
+        if claim.complete:
+            return claim.params
+        history = self.store.history(study.record.study_id, study.cursor)
+        study.cursor = history.cursor
+        study.searcher.observe(history.finished)
+        running = [trial for trial in history.running if trial.number != claim.number]
+        params = study.searcher.suggest(claim.slot, fixed=claim.params, running=running)
+        self.store.set_params(claim, params, study.spec.space)
+        return params
+
+    def _train(self, study: Study, claim: Claim, config: TrialConfig) -> Outcome:
+        """Train a configuration, report its epochs, and say how it ended."""
+        from tuner.training.trainer import train
+
+        name = study.record.name
+        data = self._served.prepared(study, config)
+        trial = Trial(study.spec, claim, config, ramp_epochs(config, data))
+        folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
+        if config.train.entry is None and not self._artifacts.continues(name, claim.number):
+            self._say_what_is_lost(claim)
+        reports = train(
+            config,
+            data=data,
+            device=self.device,
+            folder=folder,
+            stop=self.progress.tick,
+            allow_entry=self.settings.allow_entry,
+            data_root=self.settings.with_stored(study.record.resources).data_root,
+        )
+        with closing(reports):
+            for report in reports:
+                self._publish(claim)  # before the database hears of an epoch, others must be able to continue it
+                outcome = trial.judge(report, self._report(trial, report))
+                if outcome is not None:
+                    return outcome
+        if self.progress.overdue:
+            limit = study.spec.budget.trial_timeout or 0.0
+            return Outcome(State.FAIL, Reason.TIMEOUT, f"took longer than budget.trial_timeout ({limit:g} s)")
+        if trial.epoch < config.train.epochs:
+            return given_back()
+        return trial.complete()
+
+    def _say_what_is_lost(self, claim: Claim) -> None:
+        before = max((len(self.store.epochs(claim.study_name, number)) for number in claim.previous), default=0)
+        if before:
+            logger.warning(
+                "trial %d: no checkpoint of its earlier attempts (%s) can be read in %s: it starts from the beginning, "
+                "and its first %d epochs are trained again",
+                claim.number,
+                ", ".join(map(str, claim.previous)),
+                f"{self._artifacts.place}/{claim.study_name}",
+                before,
+            )
+
+    def _publish(self, claim: Claim) -> None:
+        self._artifacts.publish(claim.study_name, claim.number, self.progress.tick)
+
+    def _publish_rest(self, claim: Claim, error: Exception) -> None:
+        """Publish what a trial that failed has left, where that can be done at once."""
+        if isinstance(error, UnreachableError):
+            return
+        try:
+            self._artifacts.publish(claim.study_name, claim.number, lambda: True)
+        except TunerError as problem:
+            logger.warning("trial %d: not all of its files are published: %s", claim.number, problem)
+
+    def _report(self, trial: "Trial", report: EpochReport) -> ReportAnswer:
+        trial.see(report)
+        asks = not report.replayed and trial.pruner.asks(report.epoch, trial.ramp_epochs, bracket=trial.bracket)
+        return self.store.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
+
+    def _check_device(self, name: str) -> None:
+        """End with DeviceAsideError where this device fails what others do well."""
+        with self._talking:
+            try:
+                check_device(self.store, name, self._id, host=socket.gethostname(), device=self.device)
+            except TunerError:
+                self._has_left = True
+                raise
+
+    def _is_alone(self, name: str) -> bool:
+        """Tell whether no other worker of this host trains on the same device."""
+        return not self._beside(name)
+
+    def _beside(self, name: str) -> list[int]:
+        """Return the numbers of the trials that other workers of this host train on the same device."""
+        here = (socket.gethostname(), self.device)
+        others = [w for w in self.store.workers(name) if (w["host"], w["device"]) == here and w["id"] != self._id]
+        return [w["trial"] for w in others if w["trial"] is not None]
+
+    def _wait_for_device(self, claim: Claim) -> None:
+        """Let the older trials on this device end first: this one ran out of memory beside others."""
+        until = time.monotonic() + ALONE_WITHIN_S
+        while time.monotonic() < until and any(n < claim.number for n in self._beside(claim.study_name)):
+            if self.progress.tick() or self.stop.wait(self.poll_s):
+                return
+
+    def _is_stopped(self) -> bool:
+        """Tell whether the study whose trial is trained here is to be stopped: looked at between two epochs as well."""
+        serving = self._serving
+        return serving is not None and self.store.study(serving).wanted is Wanted.STOP
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        """Give signs of life as long as the training makes progress, and listen for `tuner stop`."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT_S):
+                if time.monotonic() - self.progress.touched > HANGS_AFTER_S:
+                    continue
+                try:
+                    with self._talking:  # an idle worker does with one connection
+                        if self._has_left:
+                            return
+                        waits = {"waits": self._obstacle} if self._obstacle else {}
+                        alive = self.store.beat(self._id, progress=memory_used(self.device) | waits)
+                    self.progress.told = not alive or self._is_stopped()
+                except TunerError as error:
+                    logger.warning("no sign of life could be given: %s", error)
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(timeout=2 * BEAT_S)
+
+
+def memory_used(device: str) -> dict[str, int]:
+    """Return the most memory in MiB that this process has held: `rss_mib`, and `cuda_mib` once CUDA is in use."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    used = {"rss_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10))}
+    torch = sys.modules.get("torch")  # importing it for this would cost more than it says
+    if torch is not None and device.startswith("cuda") and torch.cuda.is_initialized():
+        used["cuda_mib"] = round(torch.cuda.max_memory_reserved(device) / 2**20)
+    return used
