@@ -1,18 +1,50 @@
-"""The service put together: routes, errors, guard. Importing this opens nothing."""
+"""Create_app.
+
+The OpenAPI document: what FastAPI gathers from the routes, and how writes are authorised.
+
+The service put together: routes, errors, guard. Importing this opens nothing.
+"""
+
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
 import tuner
-from api import openapi, problems, static_files
+from api import errors, static_files
 from api.config import Service, ServiceSettings
 from api.http_cache import Recent, Remembered
 from api.pages import every
 from api.routes import catalog, figures, health, studies, trials
 from api.security import Guard
-from tuner.artifacts.mirror import artifacts_of
+from tuner.artifacts.remote import artifacts_of
 from tuner.storage.storage import Store
+
+TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "The value of TUNER_API_TOKEN. Writes need it where the service was started with one; reads do as "
+    "well with TUNER_API_PRIVATE=1.",
+}
+_WRITES = ("post", "put", "patch", "delete")
+
+
+def describe(app: FastAPI) -> None:
+    """Let the application's document name the token that writes may need."""
+    gather = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = gather()
+            document["components"]["securitySchemes"] = {"token": TOKEN}
+            for path in document["paths"].values():
+                for method, operation in path.items():
+                    operation["security"] = [{"token": []}, {}] if method in _WRITES else [{}, {"token": []}]
+        return app.openapi_schema or {}
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
 
 DESCRIPTION = """\
 Hyperparameter search for segmentation losses. Every `GET` of a study, trial or figure carries an `ETag`; sent back as
@@ -47,7 +79,7 @@ def create_app(store: Store, config: ServiceSettings) -> FastAPI:
     app.state.service = Service(store, artifacts_of(config.settings), config)
     app.state.remembered = Remembered()
     app.state.recent = Recent()
-    problems.install(app)
+    errors.install(app)
     versioned = APIRouter(prefix="/api/v1")
     for module in (studies, trials, figures, catalog):
         versioned.include_router(module.router)
@@ -55,5 +87,5 @@ def create_app(store: Store, config: ServiceSettings) -> FastAPI:
     app.include_router(health.router)
     app.include_router(static_files.router)
     app.include_router(every.router)
-    openapi.describe(app)
+    describe(app)
     return app

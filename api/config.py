@@ -12,7 +12,7 @@ from tuner.artifacts.local import Artifacts
 from tuner.errors import ConfigError
 from tuner.figures.data import LossNumbers
 from tuner.settings import Settings
-from tuner.storage.newest import Newest
+from tuner.storage.base import Newest
 from tuner.storage.storage import Store
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -6,7 +6,7 @@ from fastapi import Depends, Path, Query, Request, Response
 
 import tuner
 from api.config import Service
-from api.problems import NotModifiedError
+from api.errors import NotModifiedError
 from tuner.storage.dashboard_queries import FigureReading
 
 LARGEST = 2**31 - 1

@@ -1,8 +1,23 @@
-"""Error bodies that routes announce in OpenAPI."""
+"""Error responses.
 
+Error bodies that routes announce in OpenAPI.
+
+Errors as the service shows them: one JSON shape, and the same four fields on a page.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
 from api.schemas import ErrorBody
+from tuner.errors import TunerError
 
 _WORDS = {
     304: "Nothing has changed since the ETag that was sent.",
@@ -32,3 +47,125 @@ WRITE = errors(403, 404, 409, 413, 422)
 def content(*types: str) -> dict[int | str, dict[str, Any]]:
     """Describe a 200 of these media types, beside the JSON that the route declares."""
     return {200: {"description": "What was asked for.", "content": {name: {} for name in types}}}
+
+
+logger = logging.getLogger(__name__)
+
+_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+_HINTS = {
+    404: "The API is under /api/v1 and described in /openapi.json; the pages begin at /.",
+    405: "The header `Allow` and /openapi.json say which methods there are.",
+}
+
+
+class NotModifiedError(Exception):
+    """What the client has is still true."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(tag)
+        self.tag = tag
+
+
+def problem(
+    status: int,
+    message: str,
+    *,
+    code: str | None = None,
+    hint: str | None = None,
+    where: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return an error in the contract's shape. Text is escaped to ASCII, for it may hold what is no legal UTF-8."""
+    error = {
+        "code": code or _CODES.get(status, "error"),
+        "message": message,
+        "hint": hint or _HINTS.get(status),
+        "where": where,
+    }
+    return Response(json.dumps({"error": error}), status, dict(headers or {}), "application/json")
+
+
+def wants_page(scope: Mapping[str, Any]) -> bool:
+    """Tell whether a request comes from somebody who looks at pages."""
+    if str(scope.get("path", "")).startswith("/api/"):
+        return False
+    return any(name == b"accept" and b"text/html" in value for name, value in scope.get("headers", ()))
+
+
+def install(app: FastAPI) -> None:
+    """Give the application its answers to every kind of failure."""
+    app.add_exception_handler(TunerError, _tuner_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(NotModifiedError, _not_modified)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+def _answer(request: Request, status: int, error: Mapping[str, Any], headers: Mapping[str, str] | None) -> Response:
+    if wants_page(request.scope):
+        from api.pages import error_page
+
+        return error_page(request, status, error, headers)
+    return Response(json.dumps({"error": error}), status, dict(headers or {}), "application/json")
+
+
+def _tuner_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TunerError)
+    if error.status >= 500:
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+    return _answer(request, error.status, error.as_dict(), None)
+
+
+def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = [(_place(item["loc"]), str(item["msg"])) for item in error.errors()]
+    message = "; ".join(f"{place}: {text[:1].lower() + text[1:]}" for place, text in found[:10])
+    body = {"code": "invalid_request", "message": message, "hint": "/openapi.json says what is legal."}
+    return _answer(request, 422, body | {"where": found[0][0] if found else None}, None)
+
+
+def _place(location: Sequence[Any]) -> str:
+    return ".".join(str(part) for part in location)
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = error.detail or HTTPStatus(error.status_code).phrase
+    if error.status_code == 404 and message == "Not Found":
+        message = f"there is nothing at {request.url.path!r}."
+    body = {
+        "code": _CODES.get(error.status_code, "error"),
+        "message": message,
+        "hint": _HINTS.get(error.status_code),
+        "where": None,
+    }
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return _answer(request, error.status_code, body, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """Return the methods of all routes with this path; the router names those of the first one only."""
+    found: set[str] = set()
+    for route in request.app.router.routes:
+        match, _ = route.matches(dict(request.scope))
+        if match is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return found
+
+
+def _not_modified(request: Request, error: Exception) -> Response:
+    assert isinstance(error, NotModifiedError)
+    return Response(status_code=304, headers={"ETag": error.tag, "Cache-Control": "no-cache"})
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    logger.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    body = {
+        "code": "internal",
+        "message": "the service failed to answer this.",
+        "hint": "Its log says why; please report it.",
+        "where": None,
+    }
+    return _answer(request, 500, body, None)

@@ -8,8 +8,7 @@ from tuner.analysis.importance import importances
 from tuner.errors import RequestError, UnknownNameError
 from tuner.figures.data import Axis, LossNumbers, Point, axis_of, bars, contour, curves, history, losses, panels
 from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
-from tuner.figures.parts import Figure, nothing
-from tuner.figures.plots import draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline
+from tuner.figures.plots import Figure, draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline, nothing
 from tuner.search.space import Dimension
 from tuner.storage.dashboard_queries import FigureReading, Sample
 from tuner.storage.records import StudyRecord

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.config import ServiceSettings
-from api.problems import problem, wants_page
+from api.errors import problem, wants_page
 
 MAX_BODY = 1_000_000
 """Bytes of a request's body."""

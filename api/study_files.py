@@ -10,8 +10,8 @@ from api.config import Service
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml
 from tuner.errors import SpecError
-from tuner.launch.machine import threads_each
-from tuner.launch.networks import weights_names
+from tuner.launch.launcher import threads_each
+from tuner.launch.study_setup import weights_names
 from tuner.registry import Scalar
 from tuner.storage.records import NewStudy, StudyRecord
 

@@ -1,7 +1,12 @@
-"""Jinja, and how pages write numbers, times and parameters. Everything that is not a template is text, never markup."""
+"""Jinja, static files, inline SVG.
+
+Small pictures inside tables: SVG that the server writes, with colours from the style sheet and no script.
+
+Jinja, and how pages write numbers, times and parameters. Everything that is not a template is text, never markup.
+"""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,10 +18,125 @@ from markupsafe import Markup, escape
 
 import tuner
 from api import static_files
-from api.charts import CHARTS
 from api.dependencies import tag_of, unless_matches
 from tuner.analysis.leaderboard import family_of
 from tuner.figures.data import label
+
+_STATES = ("complete", "pruned", "failed", "running")
+
+
+def strip(
+    values: Sequence[float], low: float, high: float, family: str, median: float | None, maximize: bool
+) -> Markup:
+    """Dots of one loss on a scale that all rows share; the best one strong, the median a tick."""
+    width, height = 240.0, 26.0
+    parts = ['<line class="rule" x1="4" x2="236" y1="13" y2="13"/>']
+    best = (max if maximize else min)(values) if values else None
+    for index, value in enumerate(values):
+        x = 6 + (width - 12) * _share(value, low, high)
+        y = height / 2 + 9 * ((index * 0.618034) % 1.0 - 0.5)
+        if value != best:
+            parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>')
+    if median is not None:
+        x = 6 + (width - 12) * _share(median, low, high)
+        parts.append(f'<line class="median" x1="{x:.1f}" x2="{x:.1f}" y1="3" y2="23"/>')
+    if best is not None:
+        x = 6 + (width - 12) * _share(best, low, high)
+        parts.append(f'<circle class="best" cx="{x:.1f}" cy="13" r="4.4"/>')
+    dots = Markup("".join(parts))  # noqa: S704 (numbers only)
+    return Markup('<svg class="strip fam-{}" viewBox="0 0 240 26" aria-hidden="true">{}</svg>').format(family, dots)
+
+
+def sparkline(values: Sequence[float], low: float, high: float, epochs: int) -> Markup:
+    """A curve so far, on the width of all its epochs."""
+    if not values:
+        return Markup('<span class="quiet">no epoch yet</span>')
+    width, height = 160.0, 32.0
+    step = (width - 6) / max(1, epochs - 1)
+    points = [(3 + i * step, height - 4 - (height - 8) * _share(v, low, high)) for i, v in enumerate(values)]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    x, y = points[-1]
+    return Markup(
+        '<svg class="spark" viewBox="0 0 160 32" aria-hidden="true">'
+        '<line class="rule" x1="3" x2="157" y1="28" y2="28"/><polyline points="{}"/>'
+        '<circle cx="{:.1f}" cy="{:.1f}" r="2.6"/></svg>'
+    ).format(line, x, y)
+
+
+def answer(words: str, amounts: Sequence[float], large: Sequence[float], small: Sequence[float]) -> Markup:
+    """How a loss answers to a growing error, for a large and a small object, and the numbers as a table."""
+    low, high = min((0.0, *large, *small)), max((*large, *small))
+    lines = Markup("").join(
+        Markup('<polyline class="{}" points="{}"/>').format(
+            name,
+            " ".join(
+                f"{4 + 112 * i / (len(values) - 1):.1f},{44 - 40 * _share(v, low, high):.1f}"
+                for i, v in enumerate(values)
+            ),
+        )
+        for name, values in (("large", large), ("small", small))
+    )
+    rows = Markup("").join(
+        Markup("<tr>{}</tr>").format(Markup("").join(Markup('<td class="num mono">{:.3g}</td>').format(v) for v in row))
+        for row in zip(amounts, large, small, strict=True)
+    )
+    return Markup(
+        '<figure><svg class="pair" viewBox="0 0 120 48" aria-hidden="true">{}</svg><figcaption>{}</figcaption>'
+        '<details class="fold"><summary>Table</summary><table><thead><tr><th scope="col" class="num">error</th>'
+        '<th scope="col" class="num">large</th><th scope="col" class="num">small</th></tr></thead>'
+        "<tbody>{}</tbody></table></details></figure>"
+    ).format(lines, words, rows)
+
+
+def progress(trials: Mapping[str, int]) -> Markup:
+    """The budget as one bar: what is complete, ended early, failed, running; the rest waits."""
+    total = max(1, trials["total"])
+    x = 0.0
+    parts = []
+    for state in _STATES:
+        wide = 100 * trials[state] / total
+        if wide:
+            parts.append(
+                Markup('<rect class="st-{}" x="{:.2f}" y="0" width="{:.2f}" height="8"/>').format(state, x, wide)
+            )
+        x += wide
+    said = ", ".join(f"{trials[state]} {state}" for state in (*_STATES, "waiting"))
+    return Markup(
+        '<svg class="progress" viewBox="0 0 100 8" preserveAspectRatio="none" role="img" aria-label="{}">'
+        '<rect class="track" width="100" height="8"/>{}</svg>'
+    ).format(said, Markup("").join(parts))
+
+
+def meter(share: float, tone: str = "accent") -> Markup:
+    """A share as a thin bar."""
+    return Markup(
+        '<svg class="meter" viewBox="0 0 100 6" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" width="100" height="6"/><rect class="{}" width="{:.1f}" height="6"/></svg>'
+    ).format(tone, 100 * min(1.0, max(0.0, share)))
+
+
+def range_mark(place: float | None, default: float | None) -> Markup:
+    """Where a value lies in its searched range, and where its published default does; both 0 to 1."""
+    parts = [Markup('<line class="rule" x1="2" x2="98" y1="6" y2="6"/>')]
+    if default is not None:
+        parts.append(Markup('<line class="median" x1="{0:.1f}" x2="{0:.1f}" y1="1" y2="11"/>').format(2 + 96 * default))
+    if place is not None:
+        parts.append(Markup('<circle class="best" cx="{:.1f}" cy="6" r="3.5"/>').format(2 + 96 * place))
+    return Markup('<svg class="range" viewBox="0 0 100 12" aria-hidden="true">{}</svg>').format(Markup("").join(parts))
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low else 0.5
+
+
+CHARTS: Mapping[str, Callable[..., Any]] = {
+    "strip": strip,
+    "sparkline": sparkline,
+    "progress": progress,
+    "meter": meter,
+    "range_mark": range_mark,
+}
+
 
 POLL = "x-poll"
 """Header of the polls of open pages."""

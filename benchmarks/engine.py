@@ -135,8 +135,7 @@ def run_naive(args: argparse.Namespace) -> None:
 
 def run_ours(args: argparse.Namespace) -> None:
     """One worker: take the next configuration that nobody has taken, train it, until none is left."""
-    from tuner.data.augment import Augment
-    from tuner.data.augmentation import complete_augmentation
+    from tuner.data.augmentation import Augment, complete_augmentation
     from tuner.training import loop
     from tuner.training.trainer import train
 
@@ -205,7 +204,7 @@ def scores(args: argparse.Namespace, configs: list[dict[str, Any]]) -> list[dict
     from tuner.metrics.scoring import mean_scores, score_case
     from tuner.training.components import build_trial
     from tuner.training.final import predict_case
-    from tuner.training.inference import Geometry
+    from tuner.training.sliding_window import Geometry
 
     theirs = torch.load(args.folder / "naive.pt", weights_only=True)
     images = naive_inputs(args)
@@ -244,7 +243,7 @@ def naive_inputs(args: argparse.Namespace) -> Any:
 def predict_naive(network: Any, images: Any, size: tuple[int, int]) -> Any:
     import torch
 
-    from tuner.data.resize import resize_labels
+    from tuner.data.images import resize_labels
 
     network.eval()
     with torch.no_grad():

@@ -34,10 +34,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from tuner.label_maps import MAPS
 from tuner.losses.batch import read_view
-from tuner.losses.build import SegmentationLoss, Term, build_loss
+from tuner.losses.build import END, SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
-from tuner.losses.moment import END
-from tuner.losses.target_maps import target_map
+from tuner.losses.distance_transform import target_map
 
 SHAPES = ((4, 9, 224, 224), (2, 19, 256, 512))
 VOID = 255

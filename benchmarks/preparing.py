@@ -25,7 +25,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
-from tuner.data.datasets.synapse_split import OFFICIAL_TEST, OFFICIAL_TRAIN
+from tuner.data.datasets.synapse import OFFICIAL_TEST, OFFICIAL_TRAIN
 
 WIDTH, HEIGHT = 2048, 1024
 CITIES = 18

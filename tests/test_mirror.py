@@ -8,8 +8,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.test_remote import Flaky
 from tuner.artifacts import remote as remote_module
-from tuner.artifacts.mirror import MirroredArtifacts
-from tuner.artifacts.remote import Remote
+from tuner.artifacts.remote import MirroredArtifacts, Remote
 from tuner.errors import NotFoundError, UnreachableError
 
 

@@ -9,7 +9,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tuner.artifacts import remote as module
-from tuner.artifacts.remote import Remote, check_protocol, shown
+from tuner.artifacts.remote import Remote, check_protocol, redact_address
 from tuner.errors import DiskFullError, SpecError, UnreachableError
 from tuner.settings import Settings
 
@@ -166,4 +166,4 @@ def test_an_address_has_a_working_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_passwords_are_not_shown() -> None:
     """Messages end up in logs and tickets."""
-    assert shown("sftp://me:secret@host/x") == "sftp://me:***@host/x"
+    assert redact_address("sftp://me:secret@host/x") == "sftp://me:***@host/x"

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from tuner.config.overrides import seconds
-from tuner.config.study import StudySpec, find_study_file, load_spec, shipped_studies
+from tuner.config.study import StudySpec, find_study_file, load_spec, seconds, shipped_studies
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml, read_yaml
 from tuner.errors import SpecError, TunerError, UnknownNameError
 from tuner.losses.catalog.registry import LOSSES

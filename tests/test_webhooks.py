@@ -17,7 +17,8 @@ from tests.cli.shell import STUDY, run_apart
 from tests.store.conftest import *  # noqa: F403 (fixtures that ask for each other)
 from tests.store.examples import claimed, completed, new_study, pruned, run_all
 from tests.worker.studies import create, entry, settings, tiny, work
-from tuner import notifications, webhooks
+from tuner import notifications
+from tuner import notifications as webhooks
 from tuner.errors import RequestError
 from tuner.settings import Settings
 from tuner.storage import notifications as notices

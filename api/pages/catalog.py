@@ -8,13 +8,12 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from markupsafe import Markup
 
-from api.charts import answer
 from api.dependencies import FiguresDep, ServiceDep
-from api.samples import CLASSES_BY_FILES, dataset_view, sample_picture
-from api.templating import page
-from tuner.data.catalogue import DATASETS
+from api.prediction_service import CLASSES_BY_FILES, dataset_view, sample_picture
+from api.templating import answer, page
+from tuner.data.catalog import DATASETS
 from tuner.losses.catalog.registry import FAMILIES, LOSSES
-from tuner.models.catalogue import MODELS
+from tuner.models.catalog import MODELS
 
 router = APIRouter()
 

@@ -2,7 +2,9 @@
 
 from fastapi import APIRouter
 
-from api.pages import catalog, compare, login, new_study, pictures, studies, study, trial
+from api.pages import catalog, compare, new_study, studies, study, trial
+from api.pages import studies as login
+from api.pages import trial as pictures
 
 router = APIRouter(include_in_schema=False)
 for module in (login, studies, new_study, study, trial, compare, catalog, pictures):

@@ -10,13 +10,13 @@ from api.dependencies import FiguresDep, ServiceDep
 from api.study_files import read_posted_text, store_study
 from api.templating import page
 from tuner.config.study import StudySpec
-from tuner.config.train_section import TrainConfig
+from tuner.config.trial import TrainConfig
 from tuner.config.yaml_reader import dump_yaml
-from tuner.data.catalogue import DATASETS
+from tuner.data.catalog import DATASETS
 from tuner.errors import SpecError, TunerError
 from tuner.losses.catalog.registry import FAMILIES, LOSSES, competing_name
 from tuner.metrics.catalog import METRICS
-from tuner.models.catalogue import MODELS
+from tuner.models.catalog import MODELS
 from tuner.search.catalog import PRUNERS, SAMPLERS
 
 router = APIRouter()

@@ -8,17 +8,16 @@ from fastapi import APIRouter, Query, Request, Response
 from api.config import Service
 from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
 from api.figure_service import Drawing
-from api.leaderboard_view import Standing
+from api.leaderboard_view import Standing, Verdict, judge
 from api.routes.figures import written_csv
 from api.schemas import Order, Sort, State
 from api.study_files import stored_spec, written_spec
 from api.templating import page, render
-from api.verdict import Verdict, judge
 from tuner.errors import ConflictError, TunerError
 from tuner.figures.data import LossNumbers, label
+from tuner.storage.base import AnyRow
 from tuner.storage.dashboard_queries import FigureReading
 from tuner.storage.records import StudyRecord
-from tuner.storage.rows import AnyRow
 
 router = APIRouter()
 

@@ -1,12 +1,15 @@
-"""One trial: its parameters against the defaults, its curves, what it predicted, where it ran, how to repeat it."""
+"""Pictures of predictions, one slice at a time.
+
+One trial: its parameters against the defaults, its curves, what it predicted, where it ran, how to repeat it.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.config import Service
-from api.dependencies import FiguresDep, ServiceDep, StudyName, TrialNumber
+from api.dependencies import LARGEST, FiguresDep, ServiceDep, StudyName, TrialNumber, tag_of, unless_matches
 from api.pages.study import full_configuration
 from api.prediction_service import Predictions, confusion, tail, worst_cases
 from api.routes.figures import csv_answer
@@ -20,6 +23,28 @@ from tuner.storage.dashboard_queries import FigureReading
 from tuner.storage.records import StudyRecord
 
 router = APIRouter()
+
+
+@router.get("/studies/{name}/trials/{number}/pictures/{case}")
+def show_picture(
+    name: StudyName,
+    number: TrialNumber,
+    case: Annotated[str, Path(max_length=200)],
+    request: Request,
+    service: ServiceDep,
+    view: Annotated[Literal["image", "truth", "prediction", "difference"], Query()] = "difference",
+    slice: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+) -> Response:
+    """Return a PNG of one slice of one case."""
+    tag = tag_of(service.store.revision(name))
+    unless_matches(request, tag)
+    record = service.store.study(name)
+
+    def make() -> bytes:
+        return Predictions(service, record, number).picture(case, slice, view)
+
+    content = request.app.state.remembered.get((tag, name, str(number), case, view, str(slice)), make)
+    return Response(content, media_type="image/png", headers={"ETag": tag, "Cache-Control": "no-cache"})
 
 
 @router.get("/studies/{name}/trials/{number}")

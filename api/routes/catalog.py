@@ -9,14 +9,12 @@ from fastapi import APIRouter, Request, Response
 from api.config import Service
 from api.dependencies import FiguresDep, ServiceDep
 from api.errors import errors
-from api.row_schemas import DatasetRow, LossRow, ModelRow
-from api.samples import CLASSES_BY_FILES, dataset_view
-from api.schemas import Worker
-from tuner.data.catalogue import DATASETS
-from tuner.data.entry import DatasetEntry
+from api.prediction_service import CLASSES_BY_FILES, dataset_view
+from api.schemas import DatasetRow, LossRow, ModelRow, Worker
+from tuner.data.catalog import DATASETS, DatasetEntry
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossEntry
-from tuner.models.catalogue import MODELS
+from tuner.models.catalog import MODELS
 
 router = APIRouter(tags=["catalogue"], responses=errors())
 

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from api.verdict import judge
+from api.leaderboard_view import judge
 from tests.api.test_contract import STUDY, V1
 from tests.store.examples import SPACE, new_study, run_all
 from tuner.analysis.importance import Importance, explained, importances
@@ -18,8 +18,8 @@ from tuner.figures.data import Axis, Curve, History, LossNumbers, Panel, Point, 
 from tuner.figures.data import Bar as TimelineBar
 from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
 from tuner.figures.plots import draw_curves, draw_history, draw_losses, draw_timeline
+from tuner.storage.base import Newest
 from tuner.storage.dashboard_queries import FigureReading
-from tuner.storage.newest import Newest
 from tuner.storage.storage import Store
 
 FIGURES = ("history", "curves", "losses", "importance", "slice", "parallel", "contour", "timeline")

@@ -178,7 +178,7 @@ def test_workers_of_other_folders_search_over_it(place: Path) -> None:
 def test_the_programs_are_found_where_systems_hide_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Debian keeps them off the path; the newest version wins, a wanted one is kept to, none is said in words."""
     from tuner.errors import NotFoundError
-    from tuner.postgres.programs import find_programs
+    from tuner.postgres import find_programs
 
     for major in (14, 17):
         folder = tmp_path / "lib" / str(major) / "bin"

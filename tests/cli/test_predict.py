@@ -16,15 +16,14 @@ from tests.cli.shell import Shell
 from tests.data.volumes import make_nnunet, section
 from tests.training.runs import make_run, tiny
 from tuner.config.trial import TrialConfig
-from tuner.data.images import read_codes
+from tuner.data.images import read_codes, resize_labels
 from tuner.data.preparation import PreparedData, prepare
 from tuner.data.preparation import test_cases as read_test_cases
-from tuner.data.resize import resize_labels
+from tuner.training.components import build_net
 from tuner.training.evaluate import Validator, score_units
 from tuner.training.final import predict_case
-from tuner.training.inference import Geometry
-from tuner.training.network import build_net
 from tuner.training.predict import open_run
+from tuner.training.sliding_window import Geometry
 from tuner.training.trainer import train
 
 Made = tuple[Path, TrialConfig, PreparedData]

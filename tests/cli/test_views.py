@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from tuner.cli.progress import LiveView, PlainView, make_view
-from tuner.cli.snapshots import Snapshot
+from tuner.cli.progress import LiveView, PlainView, Snapshot, make_view
 
 
 def snapshot(**changes: Any) -> Snapshot:

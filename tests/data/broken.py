@@ -12,7 +12,7 @@ from tests.data.broken_pictures import CITY_DEFECTS, FOLDER, FOLDER_DEFECTS, mak
 from tests.data.broken_synapse import SYNAPSE_DEFECTS, make_synapse
 from tests.data.broken_volumes import MSD_DEFECTS, NNUNET_DEFECTS, RAW_DEFECTS, make_msd, make_nnunet, make_raw
 from tests.data.spoiling import Spoil
-from tuner.data.catalogue import DATASETS
+from tuner.data.catalog import DATASETS
 from tuner.data.checks import check, check_download
 
 

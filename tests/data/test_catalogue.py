@@ -7,15 +7,14 @@ import sys
 import pytest
 
 from tuner.config.study import find_study_file, load_spec
-from tuner.data.catalogue import DATASETS
-from tuner.data.entry import DatasetEntry
+from tuner.data.catalog import DATASETS, DatasetEntry
 from tuner.registry import load
 
 
 def test_reading_it_imports_nothing_heavy() -> None:
     """`tuner datasets` answers at once."""
     code = (
-        "import sys, tuner.data.catalogue, tuner.data.augmentation, tuner.data.splits;"
+        "import sys, tuner.data.catalog, tuner.data.augmentation, tuner.data.splits;"
         "print(sorted({'torch', 'numpy', 'h5py', 'nibabel', 'scipy'} & set(sys.modules)))"
     )
 
@@ -27,8 +26,8 @@ def test_checking_needs_no_torch() -> None:
     code = (
         "import sys, tuner.data.checks, tuner.data.describe, tuner.data.datasets.synapse_convert,"
         " tuner.data.datasets.synapse,"
-        " tuner.data.datasets.phantom, tuner.data.datasets.folder, tuner.data.datasets.cityscapes,"
-        " tuner.data.datasets.nnunet, tuner.data.datasets.msd;"
+        " tuner.data.datasets.phantom, tuner.data.datasets.image_folder, tuner.data.datasets.cityscapes,"
+        " tuner.data.datasets.nnunet, tuner.data.datasets.nnunet;"
         " print(sorted({'torch', 'h5py', 'nibabel'} & set(sys.modules)))"
     )
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.data.catalogue import DATASETS
+from tuner.data.catalog import DATASETS
 from tuner.data.checks import check
 from tuner.data.datasets.cityscapes import EVALUATED, train_ids
 from tuner.data.describe import describe

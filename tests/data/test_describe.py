@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.data.volumes import CASES, make_nnunet, section
 from tuner.data.describe import describe
+from tuner.data.images import resize_images, resize_labels
 from tuner.data.preparation import prepare
-from tuner.data.resize import resize_images, resize_labels
 
 
 def test_describe(tmp_path: Path) -> None:

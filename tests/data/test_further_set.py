@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.data.catalogue import DATASETS
-from tuner.data.entry import DatasetEntry
+from tuner.data.catalog import DATASETS, DatasetEntry
 from tuner.data.preparation import PreparedData, prepare
 from tuner.data.source import TestCase
 from tuner.errors import DataError

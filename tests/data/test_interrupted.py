@@ -12,7 +12,7 @@ import pytest
 
 from tests.data.folders import make_synapse
 from tests.data.volumes import make_nnunet, section
-from tuner.data.journal import NAME
+from tuner.data.cache import NAME
 from tuner.data.preparation import prepare
 
 CASES = 6

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import center_of_mass, label
 
-from tuner.data.catalogue import DATASETS, ORGANS
+from tuner.data.catalog import DATASETS, ORGANS
 from tuner.data.datasets.phantom import Phantom
 from tuner.data.preparation import prepare
 from tuner.data.preparation import test_cases as read_test_cases

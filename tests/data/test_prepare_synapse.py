@@ -13,8 +13,8 @@ import pytest
 
 from tuner.atomic_io import write_atomically
 from tuner.data.checks import check
+from tuner.data.datasets.synapse import OFFICIAL_TEST, OFFICIAL_TRAIN, RAW_TO_SYNAPSE
 from tuner.data.datasets.synapse_convert import convert_volume, prepare_raw
-from tuner.data.datasets.synapse_split import OFFICIAL_TEST, OFFICIAL_TRAIN, RAW_TO_SYNAPSE
 from tuner.errors import DataError, DiskFullError
 
 

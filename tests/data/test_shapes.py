@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tuner.data.shapes import boundary_lengths, measure
+from tuner.data.describe import boundary_lengths, measure
 
 
 def _disc(radius: int, at: tuple[int, ...], shape: tuple[int, ...]) -> np.ndarray:

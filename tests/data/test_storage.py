@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tuner.atomic_io import ArrayWriter, explained, require_space, write_atomically
-from tuner.data.memory import FileMemory
+from tuner.data.cache import FileMemory
 from tuner.errors import DataError, DiskFullError
 
 

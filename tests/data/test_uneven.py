@@ -9,11 +9,10 @@ from PIL import Image
 
 from tests.data.volumes import CASES, make_nnunet, scan, section
 from tuner.analysis.predictions import Truth
-from tuner.data.arrays import open_validation
+from tuner.data.arrays import FlatWriter, Ragged, between, open_validation, space_of
 from tuner.data.cache import read_manifest
 from tuner.data.describe import describe
 from tuner.data.preparation import PreparedData, prepare
-from tuner.data.ragged import FlatWriter, Ragged, between, space_of
 from tuner.errors import DataError
 
 

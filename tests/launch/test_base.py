@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import SpecError
-from tuner.launch.launcher import LAUNCHERS, Order, deal, log_path, read_devices, worker_logs
-from tuner.launch.lifeline import PARENT
-from tuner.launch.local import last_lines, worker_environment
-from tuner.launch.machine import cores, threads_each
+from tuner.launch.launcher import LAUNCHERS, Order, cores, deal, log_path, read_devices, threads_each, worker_logs
+from tuner.launch.local import PARENT, last_lines, worker_environment
 from tuner.registry import load
 from tuner.settings import Settings
 
@@ -110,7 +108,7 @@ def test_launching_imports_no_torch() -> None:
     """The launcher would hold its memory for as long as a study runs."""
     import subprocess
 
-    script = "import sys, tuner.launch.study_setup, tuner.launch.local, tuner.launch.supervisor, tuner.cli.searching; "
+    script = "import sys, tuner.launch.study_setup, tuner.launch.local, tuner.launch.supervisor, tuner.cli.launch; "
     script += "sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

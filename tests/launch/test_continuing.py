@@ -6,7 +6,7 @@ import pytest
 
 from tests.worker.studies import create, tiny
 from tuner.errors import ConflictError
-from tuner.launch.continuing import check_same, differences, new_total
+from tuner.launch.study_setup import check_same, differences, new_total
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Store
 

@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import RunError
-from tuner.launch import patience
+from tuner.launch import supervisor
 from tuner.launch.launcher import Order
 from tuner.launch.local import LocalWorker
-from tuner.launch.patience import EARLY_ENDS
-from tuner.launch.supervisor import Crew
+from tuner.launch.supervisor import EARLY_ENDS, Crew
 from tuner.settings import Settings
-from tuner.worker.failing import ASIDE
+from tuner.worker.health import ASIDE
 
 
 class ScriptLauncher:
@@ -36,7 +35,7 @@ class ScriptLauncher:
 @pytest.fixture(autouse=True)
 def _no_back_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting between two starts is not what these tests are about."""
-    monkeypatch.setattr(patience, "BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.0,))
 
 
 def make_crew(tmp_path: Path, script: str, slots: int = 1) -> tuple[Crew, ScriptLauncher, list[str]]:

@@ -9,7 +9,7 @@ import pytest
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
 from tuner.errors import ConfigError, DataError, EntryError, SpecError, TunerError
-from tuner.launch.networks import check_models, weights_names
+from tuner.launch.study_setup import check_models, weights_names
 from tuner.settings import Settings
 
 

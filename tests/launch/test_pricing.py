@@ -5,9 +5,8 @@ import pytest
 from tuner.config.study import load_spec
 from tuner.config.yaml_reader import YamlDocument
 from tuner.launch.cost_estimate import Plan, price
-from tuner.launch.data_facts import DataFacts
-from tuner.launch.fitting import CUDA_CONTEXT, workers_that_fit
-from tuner.launch.loss_profile import Measured
+from tuner.launch.loss_profile import CUDA_CONTEXT, Measured, workers_that_fit
+from tuner.launch.study_setup import DataFacts
 
 GB = 10**9
 

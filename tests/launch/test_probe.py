@@ -5,7 +5,7 @@ import pytest
 from tests.worker.studies import tiny
 from tuner.errors import SpecError
 from tuner.launch.device_probe import Question, ask
-from tuner.launch.machine import cores
+from tuner.launch.launcher import cores
 
 
 def test_the_cpu_alone_needs_no_torch() -> None:

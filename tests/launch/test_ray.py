@@ -12,7 +12,7 @@ from tests.cli.conftest import here, tuner  # noqa: F401 (fixtures)
 from tests.cli.shell import Shell
 from tuner import __version__
 from tuner.errors import SpecError
-from tuner.launch import patience
+from tuner.launch import supervisor
 from tuner.launch.launcher import Order
 from tuner.launch.local import worker_environment
 from tuner.launch.placement import _address
@@ -161,7 +161,7 @@ def ordered(folder: Path, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are not what these tests are about."""
-    monkeypatch.setattr(patience, "BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.0,))
     monkeypatch.setattr(actor, "_LINGER_S", 0.0)
 
 
@@ -201,7 +201,7 @@ def test_an_actor_replaces_its_worker_until_that_makes_no_sense(
 
     state = follow(Actor(ordered(tmp_path)))
 
-    assert state["starts"] == patience.EARLY_ENDS
+    assert state["starts"] == supervisor.EARLY_ENDS
     assert state["gave_up"]
     assert state["words"] == "ended with code 2, 3 times running and at once"
     assert "nonsense" in state["tail"]

@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from tuner.losses.autograd import FocalSum, PowerSum
-from tuner.losses.places import true_places
 from tuner.losses.robust import StudentT
-from tuner.losses.softmax_stats import SoftmaxSums
+from tuner.losses.softmax_stats import SoftmaxSums, true_places
 
 
 @pytest.mark.parametrize("linear", [0.0, 1.0], ids=["squares", "squares and sums"])

@@ -11,8 +11,8 @@ from tests.losses.scenes import ALL, LIVELY, VOID, blobs, built, scores
 from tuner.label_maps import MAPS
 from tuner.losses.batch import read_view
 from tuner.losses.build import SegmentationLoss
+from tuner.losses.distance_transform import target_map
 from tuner.losses.spec import LossEntry
-from tuner.losses.target_maps import target_map
 
 # torch.compile's own code, which pytest would stop at, warns of itself
 quiet = pytest.mark.filterwarnings("ignore")

@@ -7,8 +7,7 @@ from scipy import ndimage
 
 from tests.losses.scenes import VOID, blobs
 from tuner.label_maps import MAPS
-from tuner.losses.device_maps import DEVICE_MAPS
-from tuner.losses.distance_transform import NEAR, squared_border_distances, squared_distances
+from tuner.losses.distance_transform import DEVICE_MAPS, NEAR, squared_border_distances, squared_distances
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (40, 33), (30, 200), (9, 12, 70), (1, 2, 3)]
 

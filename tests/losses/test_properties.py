@@ -7,8 +7,7 @@ import torch
 
 from tests.losses.scenes import CLASSES, FREQUENCIES, VOID, bare, blobs, built, gradient, scores, truth
 from tuner.losses.batch import read_view
-from tuner.losses.build import Term
-from tuner.losses.moment import Moment
+from tuner.losses.build import Moment, Term
 from tuner.losses.spec import LossEntry
 
 Shape = tuple[int, ...]

@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 from tests.losses.scenes import VOID, blobs, built, scores, truth
 from tuner.losses.batch import read_view
-from tuner.losses.blend import COMPANION
+from tuner.losses.build import COMPANION
 from tuner.losses.catalog.registry import LOSSES
+from tuner.losses.distance_transform import target_map
 from tuner.losses.robust import student_t
-from tuner.losses.target_maps import target_map
 from tuner.registry import load
 
 Shape = tuple[int, ...]

@@ -12,11 +12,10 @@ from tests.losses import vector_terms as terms
 from tests.losses.vector_terms import VOID, Case, Params
 from tuner.losses import compound, lovasz, pixel
 from tuner.losses.batch import read_view
-from tuner.losses.blend import COMPANION, blend_of
+from tuner.losses.build import COMPANION, Moment, blend_of
 from tuner.losses.catalog.registry import LOSSES
-from tuner.losses.moment import Moment
+from tuner.losses.region import wasserstein_dice
 from tuner.losses.robust import Tolerance
-from tuner.losses.wasserstein import wasserstein_dice
 from tuner.registry import load
 
 OVERLAP = {"background": "include_background"}

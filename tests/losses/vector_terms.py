@@ -9,15 +9,15 @@ from torch import Tensor
 from tuner.losses import mutual_information
 from tuner.losses.active_boundary import direction_loss
 from tuner.losses.batch import read_view
+from tuner.losses.boundary import EROSIONS
 from tuner.losses.boundary_aware import bin_entropy, distance_bins
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.conditional_boundary import CENTRE, CONTEXT, PULL, boundary_parts
-from tuner.losses.hausdorff import EROSIONS
+from tuner.losses.distance_transform import target_map
 from tuner.losses.inverse_form import coefficient_distance, euclidean_distance, geodesic_distance
-from tuner.losses.overlap_variants import squared_errors
 from tuner.losses.pixel import weighted_cross_entropy
+from tuner.losses.region import squared_errors
 from tuner.losses.robust import student_t
-from tuner.losses.target_maps import target_map
 from tuner.registry import load
 
 VOID = 255

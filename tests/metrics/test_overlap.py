@@ -7,8 +7,7 @@ from monai.metrics import compute_dice, compute_iou
 
 from tests.metrics.shapes import label_pair, one_hot
 from tuner.errors import RequestError
-from tuner.metrics.confusion import confusion_by_case
-from tuner.metrics.overlap import confusion_counts, dice, iou
+from tuner.metrics.overlap import confusion_by_case, confusion_counts, dice, iou
 
 
 def test_by_hand() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tuner.models.catalogue import MODELS
+from tuner.models.catalog import MODELS
 from tuner.registry import Option
 
 _UNET: dict[str, Any] = {"width": 4, "depth": 2}

@@ -13,7 +13,7 @@ from tests.conftest import REPOSITORY
 from tests.models.small import HERE, SMALL, marks, values
 from tuner.errors import UnknownNameError
 from tuner.models.build import build_model
-from tuner.models.catalogue import MODELS
+from tuner.models.catalog import MODELS
 from tuner.registry import defaults, load
 
 ALL = pytest.mark.parametrize("name", list(HERE))
@@ -136,7 +136,7 @@ def test_unknown_names_are_refused() -> None:
 def test_the_catalogue_needs_no_torch_and_unet_no_monai() -> None:
     """The command line answers in half a second, and a worker that trains `unet` does not wait for MONAI."""
     program = (
-        "import sys; from tuner.models.catalogue import MODELS; assert 'torch' not in sys.modules;"
+        "import sys; from tuner.models.catalog import MODELS; assert 'torch' not in sys.modules;"
         "from tuner.models.build import build_model;"
         "build_model({'name': 'unet'}, channels=1, classes=2, spatial_dims=2); assert 'monai' not in sys.modules"
     )

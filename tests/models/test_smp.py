@@ -8,7 +8,7 @@ import torch
 from tests.models.small import MISSING, SMALL, values
 from tuner.errors import ConfigError, SpecError
 from tuner.models.build import build_model
-from tuner.models.catalogue import MODELS
+from tuner.models.catalog import MODELS
 from tuner.models.features import FeatureTap
 from tuner.models.pretrained import load_pretrained
 from tuner.models.smp import check_encoder

@@ -8,10 +8,8 @@ from torch import nn
 from tests.models.small import SMALL
 from tuner.errors import SpecError
 from tuner.models.build import build_model
-from tuner.models.catalogue import MODELS
-from tuner.models.transformer import Attention, resize_positions
-from tuner.models.transunet import TransUNet
-from tuner.models.weight_standardised import StandardConv
+from tuner.models.catalog import MODELS
+from tuner.models.transunet import Attention, StandardConv, TransUNet, resize_positions
 from tuner.registry import defaults
 
 

@@ -13,11 +13,9 @@ from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
 from tuner.errors import ConflictError
 from tuner.report.blocks import Band, Table
-from tuner.report.collect import Material, gather
+from tuner.report.collect import Material, gather, lines_of
 from tuner.report.document import compose
-from tuner.report.html import render_html
-from tuner.report.numbers import lines_of
-from tuner.report.render import render_markdown
+from tuner.report.render import render_html, render_markdown
 from tuner.report.tables import class_table, main_table
 from tuner.storage.records import EpochRow, Outcome
 from tuner.storage.states import Reason, State

@@ -5,8 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tuner.registry import Scalar
-from tuner.search.history import Observation
-from tuner.search.sampler import Searcher
+from tuner.search.sampler import Observation, Searcher
 from tuner.search.space import Dimension, SearchSpace
 
 Objective = Callable[[Mapping[str, Scalar]], Observation]

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from tests.search.planted import complete
 from tuner.search.catalog import SAMPLERS
-from tuner.search.history import Observation
-from tuner.search.sampler import Searcher
+from tuner.search.sampler import Observation, Searcher
 from tuner.search.space import Dimension, SearchSpace
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(-2, 2), st.sampled_from(["a", "b", "c"]))

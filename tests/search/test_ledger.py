@@ -3,10 +3,9 @@
 import pytest
 
 from tests.search.planted import complete, infeasible
-from tuner.search.branches import Branches
-from tuner.search.history import Observation
+from tuner.search.sampler import Observation
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.trial_table import Ledger
+from tuner.search.trial_table import Branches, Ledger
 
 AXES = (Dimension("x", "float", 0.0, 1.0), Dimension("c", "categorical", choices=(1, True, None)))
 

@@ -17,8 +17,7 @@ from tests.search.planted import (
 )
 from tuner.errors import SpecError, UnknownNameError
 from tuner.search.catalog import SAMPLERS
-from tuner.search.history import Observation
-from tuner.search.sampler import Searcher
+from tuner.search.sampler import Observation, Searcher
 
 ALL = list(SAMPLERS)
 MODEL_BASED = ["tpe", "gp", "cmaes"]

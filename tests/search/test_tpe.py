@@ -12,11 +12,9 @@ from optuna.trial import TrialState, create_trial
 from tests.search.planted import complete, conditional_space, planted, play, searcher_for
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution
-from tuner.search.fronts import best_of_fronts
-from tuner.search.history import Observation
-from tuner.search.scratch import scratch_study
+from tuner.search.sampler import Observation, scratch_study
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.tpe import Group
+from tuner.search.tpe import Group, best_of_fronts
 
 FLAT = (
     Dimension("a", "float", 0.0, 1.0),

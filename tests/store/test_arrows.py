@@ -3,7 +3,7 @@
 import pytest
 
 from tests.store.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned
-from tuner.search.history import Observation
+from tuner.search.sampler import Observation
 from tuner.storage.records import Outcome
 from tuner.storage.states import Facts, Reason, State, Verdict, Wanted, phase
 from tuner.storage.storage import Store

@@ -5,10 +5,10 @@ import os
 import pytest
 
 from tests.store.examples import claimed, completed, failed, new_study
-from tuner.storage.aside import Ended
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Store
-from tuner.worker.failing import ASIDE, DeviceAsideError, check_device, failing
+from tuner.storage.workers import Ended
+from tuner.worker.health import ASIDE, DeviceAsideError, check_device, failing
 
 
 def ended(number: int, host: str, *, state: State = State.FAIL, reason: Reason | None = Reason.ERROR) -> Ended:

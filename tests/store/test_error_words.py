@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tuner.errors import DiskFullError, StorageError
-from tuner.storage.faults import explain, is_transient
+from tuner.storage.engine import explain, is_transient
 
 
 def sqlite_error(code: int) -> DBAPIError:

@@ -14,7 +14,7 @@ from tests.postgres import Server, running_server
 from tests.store.examples import claimed, completed, epoch, failed, new_study, point
 from tests.store.proxy import Proxy
 from tuner.errors import DiskFullError, StorageError
-from tuner.storage import answers
+from tuner.storage import engine
 from tuner.storage.states import Reason, Verdict
 from tuner.storage.storage import Store
 
@@ -110,7 +110,7 @@ def test_a_connection_that_was_forgotten_on_its_way_is_given_up(
     wired: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A balancer that restarts forgets connections without a word: a worker must not wait for that answer for ever."""
-    monkeypatch.setattr(answers, "SILENT_S", 1.0)
+    monkeypatch.setattr(engine, "SILENT_S", 1.0)
     study = wired.create_study(new_study(trials=1))
     claim = claimed(wired, study.study_id)
     proxy.strand()

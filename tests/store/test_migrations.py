@@ -10,7 +10,7 @@ from sqlalchemy import Connection, MetaData, create_engine, text
 
 from tests.store.examples import run_all
 from tuner.storage import migrate
-from tuner.storage.optuna_storage import optuna_storage
+from tuner.storage.optuna_schema import optuna_storage
 from tuner.storage.storage import Store, check, upgrade
 
 RELEASED = Path(__file__).parent / "released"

@@ -10,7 +10,7 @@ from optuna.storages import RDBStorage
 from optuna.testing.pytest_storages import StorageTestCase
 
 from tests.store.examples import new_study
-from tuner.storage.optuna_storage import optuna_storage
+from tuner.storage.optuna_schema import optuna_storage
 from tuner.storage.storage import Store
 
 

@@ -14,8 +14,8 @@ from tests.conftest import REPOSITORY
 from tests.store.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned, run_all
 from tuner.errors import ConflictError, NotFoundError, UnknownNameError
 from tuner.storage.dashboard_queries import FigureReading
-from tuner.storage.fronts import pareto
 from tuner.storage.states import Reason
+from tuner.storage.status import pareto
 from tuner.storage.storage import Store
 from tuner.storage.trial_queries import Order
 

@@ -12,9 +12,8 @@ from sqlalchemy import delete, update
 
 from tests.store.examples import claimed, completed, new_study
 from tuner.storage import optuna_schema, schema
-from tuner.storage.processes import fingerprint, is_gone
-from tuner.storage.reaper import AT_ONCE
 from tuner.storage.storage import Store
+from tuner.storage.workers import AT_ONCE, fingerprint, is_gone
 
 GRACE_S = 2.4
 """Long enough that a busy machine's pauses are not taken for a death."""

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import dump_yaml
 from tuner.data.preparation import PreparedData
-from tuner.training.data_facts import write_facts
-from tuner.training.network import build_net
+from tuner.training.components import build_net
+from tuner.training.run_dir import write_facts
 
 
 def tiny(dataset: dict[str, Any], **train: Any) -> TrialConfig:

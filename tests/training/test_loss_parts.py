@@ -17,9 +17,8 @@ from tuner.label_maps import signed_distance
 from tuner.losses.build import build_loss
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.features import FeatureTap
-from tuner.training.components import build_trial
+from tuner.training.components import build_trial, connect, regressor_weights
 from tuner.training.loop import Run
-from tuner.training.loss_parts import connect, regressor_weights
 from tuner.training.trainer import train
 
 NETS = [

@@ -11,12 +11,11 @@ import torch
 from tests.training.samples import make_config, make_data
 from tests.training.test_trainer import end_state, numbers, run
 from tuner.config.trial import load_config
-from tuner.data.arrays import Split
+from tuner.data.arrays import Ragged, Split
 from tuner.data.preparation import PreparedData
-from tuner.data.ragged import Ragged
 from tuner.errors import SpecError
+from tuner.training.batches import Patches
 from tuner.training.evaluate import Validator
-from tuner.training.patches import Patches
 
 SHAPES = ((5, 20, 24), (9, 26, 18), (12, 16, 16))
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tuner.atomic_io_part import append_lines, read_lines, write_file, write_lines
+from tuner.atomic_io import append_lines, read_lines, write_file, write_lines
 from tuner.errors import RunError
 
 LIMITED = """
 import resource, sys
 from pathlib import Path
 from tuner.errors import DiskFullError
-from tuner.atomic_io_part import append_lines, write_file
+from tuner.atomic_io import append_lines, write_file
 folder = Path(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
 for write in (lambda: write_file(folder / "whole", b"x" * 9000),

@@ -10,7 +10,7 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from tuner.models.build import SegmentationNet
-from tuner.training.network import Net
+from tuner.training.components import Net
 from tuner.training.sliding_window import _RollingSums, cut, gaussian_weights, slide, window_starts
 
 

@@ -20,7 +20,7 @@ import tuner.worker.worker
 from tests.conftest import REPOSITORY
 from tests.worker.studies import create, settings, tiny, work
 from tuner.artifacts import remote
-from tuner.artifacts.mirror import artifacts_of
+from tuner.artifacts.remote import artifacts_of
 from tuner.settings import Settings
 from tuner.storage.storage import Store
 

@@ -14,7 +14,7 @@ import pytest
 from tests.store.examples import failed, pruned
 from tests.worker.studies import create, entry, settings, tiny, work
 from tuner.storage.storage import Store
-from tuner.worker.failing import DeviceAsideError
+from tuner.worker.health import DeviceAsideError
 from tuner.worker.worker import Worker
 
 

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from tuner.artifacts.local import Artifacts
 from tuner.colors import CLASS_COLOURS, CONFUSED, EXTRA, MISSED
-from tuner.data.arrays import open_validation
+from tuner.data.arrays import SampleArray, open_validation
 from tuner.data.cache import read_manifest
-from tuner.data.catalogue import DATASETS
-from tuner.data.ragged import SampleArray
+from tuner.data.catalog import DATASETS
 from tuner.errors import NotFoundError
 
 PREDICTIONS = "predictions.npz"

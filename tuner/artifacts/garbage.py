@@ -1,7 +1,11 @@
-"""What lies about and nothing needs any more: found first, removed then. Never anything of a trial that may go on.
+"""`tuner gc`.
+
+What lies about and nothing needs any more: found first, removed then. Never anything of a trial that may go on.
 
 Kept is what resuming and exporting need: every file of a place of the budget that waits or runs, in the folders of all
 its attempts; of the others everything but the checkpoint, from which nothing continues.
+
+What lies about at the address of the artifacts and nothing needs any more; see `tuner.artifacts.garbage`.
 """
 
 import fcntl
@@ -14,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.artifacts.local import CHECKPOINT, STUDY_NAME
-from tuner.artifacts.remote import Remote, shown
+from tuner.artifacts.remote import Remote, RemoteFile, redact_address
 from tuner.settings import Settings
 from tuner.storage.storage import Store
 
@@ -39,7 +43,7 @@ class Waste:
     @property
     def place(self) -> str:
         """Where it is, for people."""
-        return str(self.path) if self.remote is None else f"{shown(self.remote.url)}/{self.path}"
+        return str(self.path) if self.remote is None else f"{redact_address(self.remote.url)}/{self.path}"
 
 
 def find_waste(store: Store, settings: Settings, names: Iterable[str], *, cache: bool, studies: bool) -> list[Waste]:
@@ -230,3 +234,53 @@ def _size(folder: Path) -> int:
 
 def _age(path: Path) -> float:
     return time.time() - path.stat().st_mtime
+
+
+Tree = Mapping[str, RemoteFile]
+
+
+def find_far_waste(store: Store, settings: Settings, names: Iterable[str], *, studies: bool) -> list[Waste]:
+    """Return what may go there, nothing when the artifacts lie in a folder; arguments as of `find_waste`.
+
+    Raises UnreachableError.
+    """
+    if settings.artifacts_url is None:
+        return []
+    remote = Remote(settings.artifacts_url)
+    trees = {name: remote.tree(name) for name in names}  # before the database is asked: see `find_waste`
+    strangers = [name for name in remote.folders() if STUDY_NAME.fullmatch(name)] if studies else []
+    found: list[Waste] = []
+    for name, tree in trees.items():
+        found += _of_remote_study(remote, name, tree, Attempts.of(store, name))
+    known = {document["name"] for document in store.studies()} if strangers else set()
+    for name in strangers:
+        tree = {} if name in known else remote.tree(name)
+        if any(_number(path) is not None and path.endswith("/config.yaml") for path in tree):
+            found.append(Waste("study", name, sum(file.size for file in tree.values()), remote))
+    return found
+
+
+def _of_remote_study(remote: Remote, name: str, tree: Tree, attempts: Attempts) -> Iterator[Waste]:
+    unknown: dict[int, int] = {}
+    for path, file in sorted(tree.items()):
+        number = _number(path)
+        if number is None:
+            continue
+        if number not in attempts.known:
+            unknown[number] = unknown.get(number, 0) + file.size
+        elif number in attempts.over and file.name == CHECKPOINT:
+            yield Waste("checkpoint", f"{name}/{path}", file.size, remote)
+        elif file.name.startswith(".") and file.name.endswith(".part") and _is_old(file):
+            yield Waste("half-written", f"{name}/{path}", file.size, remote)
+    for number, size in unknown.items():
+        yield Waste("attempt", f"{name}/{number}", size, remote)
+
+
+def _number(path: str) -> int | None:
+    """Return the number of the trial that a path `<trial>/<file>` belongs to."""
+    folder, _, name = path.partition("/")
+    return int(folder) if name and folder.isdecimal() and str(int(folder)) == folder else None
+
+
+def _is_old(file: RemoteFile) -> bool:
+    return file.modified is not None and time.time() - file.modified > PART_AGE_S

@@ -81,11 +81,11 @@ def put(job: Job, settings: "Settings", *, slurm: bool, kubernetes: bool) -> Non
             where="--storage",
         )
     if slurm:
-        from tuner.launch.batch_slurm import script
+        from tuner.launch.batch import script
 
         output.put(script(job, settings, program=program()))
     else:
-        from tuner.launch.batch_kubernetes import manifest
+        from tuner.launch.batch import manifest
 
         output.put(manifest(job, settings))
 

@@ -72,7 +72,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a study that does not run. Asks first."""
-    from tuner.artifacts.mirror import artifacts_of
+    from tuner.artifacts.remote import artifacts_of
     from tuner.cli.stored import open_store
 
     settings = settings_of(storage, artifacts_dir)

@@ -11,7 +11,7 @@ from tuner.cli.help import PanelCommand, make_group
 from tuner.cli.options import CacheOption, DataRootOption, JsonOption, settings_of
 
 if TYPE_CHECKING:
-    from tuner.data.entry import DatasetEntry
+    from tuner.data.catalog import DatasetEntry
 
 
 data = make_group("Prepare, check and describe data sets.")
@@ -37,7 +37,7 @@ def prepare_command(
     as_json: JsonOption = False,
 ) -> None:
     """Convert a raw download into the layout that launch reads, below the data root."""
-    from tuner.data.catalogue import DATASETS
+    from tuner.data.catalog import DATASETS
     from tuner.errors import RequestError
     from tuner.registry import load
 
@@ -76,7 +76,7 @@ def check_command(
     as_json: JsonOption = False,
 ) -> None:
     """Open every file and name every one that is broken or missing, a line each; exit 1 when there is one."""
-    from tuner.data.catalogue import DATASETS
+    from tuner.data.catalog import DATASETS
     from tuner.data.checks import check, check_download
 
     entry = DATASETS.find(name, where="tuner data check")
@@ -109,7 +109,7 @@ def describe_command(
     as_json: JsonOption = False,
 ) -> None:
     """Say, and draw, what a data set holds: sizes, intensities, class frequencies, the shapes of its objects."""
-    from tuner.data.catalogue import DATASETS
+    from tuner.data.catalog import DATASETS
     from tuner.data.describe import describe
 
     if out is not None:

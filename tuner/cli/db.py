@@ -1,4 +1,11 @@
-"""`db serve`: a PostgreSQL of one's own, kept until a signal ends it."""
+"""Db.
+
+`db backup` and `db restore`: a whole storage as one file, and back into either kind of database.
+
+`db serve`: a PostgreSQL of one's own, kept until a signal ends it.
+
+`db`: the storage itself: its schema, copies of it, and a server for it.
+"""
 
 import signal
 import threading
@@ -12,11 +19,52 @@ import typer
 
 from tuner.cli import output
 from tuner.cli.failures import INTERRUPTED
-from tuner.cli.options import JsonOption
+from tuner.cli.help import PanelCommand, make_group
+from tuner.cli.options import JsonOption, StorageOption, settings_of
 
 if TYPE_CHECKING:
-    from tuner.postgres.home import Address, Home
-    from tuner.postgres.server import PostgresServer
+    from tuner.postgres import Address, Home, PostgresServer
+
+
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The copy.", show_default=False)]
+
+
+def backup_command(file: FileArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Copy the whole storage, as it is at this moment, into a new file; workers go on.
+
+    The file is an SQLite storage itself: `tuner status NAME --storage sqlite:///FILE` reads it. Files of trials are not
+    in it; copy the artifacts folder as well.
+    """
+    from tuner.storage.backup import backup
+
+    document = backup(settings_of(storage).storage, file)
+    if as_json:
+        output.put_json(document)
+    else:
+        output.tell(
+            f"{document['storage']} → {document['file']}: {_size(document)}, {document['bytes'] / 2**20:.1f} MiB"
+        )
+
+
+def restore_command(file: FileArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Bring a copy back into a storage without studies: a new SQLite file, or an empty PostgreSQL database.
+
+    It need not be the kind of database that it came from: this is how a study moves from one machine to many.
+    """
+    from tuner.storage.backup import restore
+
+    document = restore(file, settings_of(storage).storage)
+    if as_json:
+        output.put_json(document)
+        return
+    newer = "" if document["from"] == document["schema"] else f", schema {document['from']} → {document['schema']}"
+    output.tell(f"{document['file']} → {document['storage']}: {_size(document)}{newer}")
+    output.tell("Trials that ran when the copy was made are given to the next workers, once their own are silent.")
+
+
+def _size(document: dict[str, Any]) -> str:
+    rows = document["rows"]
+    return f"{rows.get('studies', 0)} studies, {rows.get('trials', 0)} trials, {rows.get('tuner_epochs', 0)} epochs"
 
 
 _LOOK_S = 0.5
@@ -41,10 +89,16 @@ def serve_command(
 
     The first call makes the database in DIR; later ones serve it again, with the same password and port.
     """
-    from tuner.postgres.account import account_for
-    from tuner.postgres.home import Home, check_folder, choose_address, held, make_folder
-    from tuner.postgres.programs import find_programs
-    from tuner.postgres.server import PostgresServer
+    from tuner.postgres import (
+        Home,
+        PostgresServer,
+        account_for,
+        check_folder,
+        choose_address,
+        find_programs,
+        held,
+        make_folder,
+    )
 
     folder = folder.expanduser().absolute()
     check_folder(folder)
@@ -148,3 +202,44 @@ def _listening() -> Iterator[tuple[threading.Event, list[int]]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+db = make_group("Serve, copy, migrate and check the storage.")
+
+
+def register(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.add_typer(db, name="db", rich_help_panel="Machine room")
+    db.command("serve", cls=PanelCommand)(serve_command)
+    db.command("backup", cls=PanelCommand)(backup_command)
+    db.command("restore", cls=PanelCommand)(restore_command)
+
+
+@db.command("upgrade", cls=PanelCommand)
+def upgrade_command(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Create the schema, or bring it to this version."""
+    from tuner.storage.storage import upgrade
+
+    document = upgrade(settings_of(storage).storage)
+    if as_json:
+        output.put_json(document)
+    elif document["from"] == document["to"]:
+        output.tell(f"{document['storage']}: schema {document['to']}, nothing to do")
+    else:
+        output.tell(f"{document['storage']}: schema {document['from'] or 'none'} → {document['to']}")
+
+
+@db.command("check", cls=PanelCommand)
+def check_command(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+    """Say which schema the storage has and which is needed; exit 1 when they differ."""
+    from tuner.storage.storage import check
+
+    document = check(settings_of(storage).storage)
+    if as_json:
+        output.put_json(document)
+    else:
+        output.put(f"{document['storage']}: schema {document['schema'] or 'none'}, needed {document['needed']}")
+        output.put(f"Optuna's tables: {document['optuna_schema'] or 'none'}, needed {document['optuna_needed']}")
+    if not document["ok"]:
+        output.tell("tuner db upgrade brings it up to date")
+        raise typer.Exit(1)

@@ -5,22 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from tuner.cli import (
-    catalog,
-    cleaning,
-    control,
-    data,
-    database,
-    launch,
-    maintenance,
-    plan,
-    predict,
-    report,
-    serve,
-    show,
-    train,
-    worker,
-)
+from tuner.cli import catalog, control, data, db, launch, maintenance, plan, predict, report, serve, show, train, worker
+from tuner.cli import maintenance as cleaning
 from tuner.cli.failures import exit_code_of
 from tuner.cli.help import SuggestingGroup
 
@@ -47,7 +33,7 @@ for module in (
     report,
     catalog,
     data,
-    database,
+    db,
     cleaning,
     maintenance,
     serve,

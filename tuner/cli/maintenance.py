@@ -1,4 +1,9 @@
-"""`doctor`: versions, devices, storage, data, folders and ports: what works, and what to do about what does not."""
+"""Doctor, gc.
+
+`gc`: remove what nothing needs any more.
+
+`doctor`: versions, devices, storage, data, folders and ports: what works, and what to do about what does not.
+"""
 
 import os
 import platform
@@ -7,6 +12,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +20,60 @@ from tuner.cli import output
 from tuner.cli.help import PanelCommand
 from tuner.cli.options import ArtifactsOption, CacheOption, DataRootOption, JsonOption, StorageOption, settings_of
 from tuner.settings import Settings
+
+
+def register_gc(app: typer.Typer) -> None:
+    """Enter the commands of this module."""
+    app.command("gc", rich_help_panel="Machine room", cls=PanelCommand)(gc)
+
+
+def gc(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only files of this study.", show_default=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+    unknown: Annotated[
+        bool,
+        typer.Option(
+            "--unknown-studies",
+            help="Also folders of studies that this storage does not know; is it the only one here?",
+        ),
+    ] = False,
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    cache: CacheOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what nothing needs any more: checkpoints of finished trials, folders that no trial has, unused caches.
+
+    What resuming and exporting need is kept, and nothing of a trial that waits or runs is touched.
+    """
+    from tuner.artifacts.garbage import find_far_waste, find_waste, remove
+    from tuner.cli.stored import open_store
+
+    settings = settings_of(storage, artifacts, None, cache)
+    with open_store(settings.storage) as store:
+        if name is not None:
+            store.study(name)
+        names = [name] if name is not None else [d["name"] for d in store.studies() if not d["foreign"]]
+        far = find_far_waste(store, settings, names, studies=unknown and name is None)
+        found = far + find_waste(store, settings, names, cache=name is None, studies=unknown and name is None)
+        freed = sum(waste.size if dry_run else remove(waste) for waste in found)
+    rows = [{"kind": waste.kind, "path": waste.place, "bytes": waste.size} for waste in found]
+    if as_json:
+        output.put_json({"dry_run": dry_run, "items": rows, "bytes": freed})
+        return
+    _show(rows, freed, dry_run=dry_run)
+
+
+def _show(rows: list[dict[str, Any]], freed: int, *, dry_run: bool) -> None:
+    if rows:
+        output.put_table(
+            ("what", "MiB", "where"), [(r["kind"], r["bytes"] / 2**20, r["path"]) for r in rows], right=("MiB",)
+        )
+    would = "would be removed" if dry_run else "removed"
+    output.tell(f"{len(rows)} things {would}, {freed / 2**20:.1f} MiB" if rows else "There is nothing to remove.")
+
 
 PACKAGES = ("torch", "monai", "optuna", "sqlalchemy", "numpy", "pydantic", "psycopg", "h5py")
 PORT = 8000
@@ -81,7 +141,7 @@ def _versions() -> Iterator[Finding]:
 def _devices(settings: Settings) -> Iterator[Finding]:
     from tuner.errors import TunerError
     from tuner.launch.device_probe import Question, ask
-    from tuner.launch.machine import cores
+    from tuner.launch.launcher import cores
 
     yield Finding("cores", "ok", str(cores()))
     try:
@@ -100,12 +160,12 @@ def _devices(settings: Settings) -> Iterator[Finding]:
 def _storage(settings: Settings) -> Iterator[Finding]:
     from tuner.errors import TunerError
     from tuner.storage.storage import check
-    from tuner.storage.url import check_file, read_url, shown
+    from tuner.storage.url import check_file, read_url, redact_url
 
     try:
         url = read_url(settings.storage)
         if url.get_backend_name() == "sqlite" and not check_file(url, create=True).exists():
-            yield Finding("storage", "note", f"{shown(url)}: not there yet", "tuner launch creates it")
+            yield Finding("storage", "note", f"{redact_url(url)}: not there yet", "tuner launch creates it")
             return
         found = check(settings.storage)
     except TunerError as error:
@@ -122,7 +182,7 @@ def _storage(settings: Settings) -> Iterator[Finding]:
 
 
 def _data(settings: Settings) -> Iterator[Finding]:
-    from tuner.data.catalogue import DATASETS
+    from tuner.data.catalog import DATASETS
 
     if settings.data_root is None:
         yield Finding("data root", "note", "not named", "--data-root DIR or TUNER_DATA_ROOT; phantom needs none")
@@ -155,11 +215,10 @@ def _folders(settings: Settings) -> Iterator[Finding]:
 
 
 def _address(settings: Settings) -> Finding:
-    from tuner.artifacts.mirror import check_address
-    from tuner.artifacts.remote import shown
+    from tuner.artifacts.remote import check_address, redact_address
     from tuner.errors import TunerError
 
-    url = shown(settings.artifacts_url or "")
+    url = redact_address(settings.artifacts_url or "")
     try:
         check_address(settings)
     except TunerError as error:

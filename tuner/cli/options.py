@@ -1,11 +1,18 @@
-"""The options that say where things are; flags beat environment variables beat defaults."""
+"""Shared options.
+
+The options that say where things are; flags beat environment variables beat defaults.
+
+CPU threads, set before torch starts: its pools read the environment when the library is loaded.
+"""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tuner.launch.local import THREAD_VARIABLES
 from tuner.settings import Settings
 
 _PANEL = "Places (a flag beats TUNER_STORAGE, TUNER_ARTIFACTS, TUNER_DATA_ROOT, TUNER_CACHE)"
@@ -85,7 +92,7 @@ def settings_of(
         os.environ, storage=storage, artifacts=artifacts, data_root=data_root, cache=cache, webhook=webhook
     )
     if webhook:
-        from tuner.webhooks import check_webhook
+        from tuner.notifications import check_webhook
 
         check_webhook(webhook)
     if settings.artifacts_url is not None:
@@ -104,3 +111,14 @@ def wants_json_logs(flag: str | None) -> bool:
         where = "--log-format" if flag else "TUNER_LOG_FORMAT"
         raise UnknownNameError(kind="log format", name=asked, known=("text", "json"), where=where)
     return asked == "json"
+
+
+def limit_threads(threads: int | None) -> None:
+    """Make torch, and what is below it, use so many threads in this process; None leaves everything as it is."""
+    if threads is None:
+        return
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(threads)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)

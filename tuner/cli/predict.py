@@ -49,7 +49,7 @@ def predict(
     NIfTI keeps its affine and its size, pictures become PNG with a palette, .npz and .h5 get an array `label`. Needs no
     data set. An image that cannot be read is named, the others go on, and the exit code is 1.
     """
-    from tuner.cli.threads import limit_threads
+    from tuner.cli.options import limit_threads
     from tuner.config.trial import load_config
     from tuner.config.yaml_reader import read_yaml
     from tuner.data.inference_inputs import find_cases
@@ -86,7 +86,7 @@ def predict(
 
 def _fetched(run: str) -> Path:
     """Return the run's folder: where it is, or a copy of the trial at an address `<artifacts>/<study>/<trial>`."""
-    from tuner.artifacts.mirror import artifacts_of
+    from tuner.artifacts.remote import artifacts_of
     from tuner.errors import RequestError
     from tuner.settings import is_address
 

@@ -1,18 +1,109 @@
-"""Two views of a running study on stderr: a live picture on a terminal, plain lines elsewhere."""
+"""Live view of a launch.
 
+What a running study looks like at one moment, read from the store; cheap enough for every second.
+
+Two views of a running study on stderr: a live picture on a terminal, plain lines elsewhere.
+
+Watching a launch: workers are kept alive, the view is kept fresh, Ctrl-C drains.
+"""
+
+import os
+import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tuner.cli.failures import tell
+from tuner.analysis.leaderboard import remaining_seconds
+from tuner.cli.failures import INTERRUPTED, tell
 from tuner.cli.output import duration, number
-from tuner.cli.snapshots import Row, Snapshot
+from tuner.launch.supervisor import Crew
+from tuner.storage.storage import Store
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+
+Row = Mapping[str, Any]
+_FINISHED = ("complete", "pruned", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of a study."""
+
+    document: Mapping[str, Any]
+    """The contract's `status` document."""
+    running: Sequence[Row]
+    ended: Sequence[Row]
+    """Trials that have ended since the last snapshot, in order."""
+    left_s: float | None
+    """Estimated seconds until the budget is used up."""
+    wanted: int = 0
+    """Workers that are meant to be there."""
+
+    @property
+    def missing(self) -> str:
+        """How many workers are up, in words, when they are not as many as are wanted."""
+        up = len(self.document["workers"])
+        return f"{up} of {self.wanted} workers" if up < self.wanted else ""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Trials by state."""
+        counts: Mapping[str, int] = self.document["trials"]
+        return counts
+
+    @property
+    def finished(self) -> int:
+        """Trials that will not run again."""
+        return sum(self.counts[key] for key in _FINISHED)
+
+    @property
+    def phase(self) -> str:
+        """The study's phase."""
+        return str(self.document["phase"])
+
+
+class Observer:
+    """Reads snapshots of one study; what has ended already is read once."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._name = name
+        self._ended: dict[int, Row] = {row["number"]: row for row in store.trials(name) if row["finished"]}
+        self._counted: int | None = None
+
+    def look(self, workers: int) -> Snapshot:
+        """Read the study as it is now; `workers` share what is left."""
+        document = self._store.status(self._name)
+        counts = document["trials"]
+        running = self._store.trials(self._name, state="RUNNING") if counts["running"] else []
+        ended = self._newly_ended(sum(counts[key] for key in _FINISHED))
+        left = counts["waiting"] + counts["running"]
+        left_s = remaining_seconds([*self._ended.values(), *running], left=left, workers=workers)
+        return Snapshot(document, running, ended, left_s, workers)
+
+    def phase(self) -> str:
+        """Return the study's phase now."""
+        return self._store.study_phase(self._name)[0]
+
+    def _newly_ended(self, finished: int) -> list[Row]:
+        if self._counted is None:
+            self._counted = len(self._ended)
+        missing = finished - self._counted
+        self._counted = finished
+        if missing <= 0:
+            return []
+        rows = self._store.trials(self._name, sort="finished", order="desc", limit=missing + 10)
+        fresh = [row for row in reversed(rows) if row["finished"] and row["number"] not in self._ended]
+        self._ended |= {row["number"]: row for row in fresh}
+        return fresh
 
 
 EVENTS = 6
@@ -215,3 +306,79 @@ def overview(snapshot: Snapshot, metric: str, epochs: int) -> str:
 
 def _options(params: Mapping[str, Any]) -> str:
     return "  ".join(f"{key} {number(v) if isinstance(v, float) else v}" for key, v in params.items())
+
+
+POLL_S = 1.0
+DRAIN_S = 60.0
+"""Workers that have not given their trials back so long after Ctrl-C are ended hard."""
+SAME_S = 0.5
+"""Signals that come so soon after the first are the same wish: `timeout`, for one, signals a process and its group."""
+OVER = ("done", "stopped")
+
+
+class Interruptions:
+    """Counts Ctrl-C and SIGTERM: the first one drains, the second ends everything at once."""
+
+    def __init__(self, crew: Crew) -> None:
+        self.count = 0
+        self._crew = crew
+        self._first = 0.0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal."""
+        if self.count and time.monotonic() - self._first < SAME_S:
+            return
+        self.count += 1
+        self._first = self._first or time.monotonic()
+        if self.count > 1:
+            self._crew.kill()
+            os.write(2, b"\nended at once; `tuner resume` goes on from the last finished epochs\n")
+            os._exit(INTERRUPTED)
+
+
+@contextmanager
+def listening(crew: Crew) -> Iterator[Interruptions]:
+    """Take Ctrl-C and SIGTERM while the body runs; whatever ends it, no worker stays behind."""
+    interruptions = Interruptions(crew)
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, interruptions) for number in signals}
+    try:
+        yield interruptions
+    finally:
+        crew.drain()
+        if not crew.wait(DRAIN_S):
+            crew.kill()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def watch(observer: Observer, crew: Crew, view: View, workers: int) -> tuple[Snapshot, bool]:
+    """Watch until the study is over or the user interrupts; return the last snapshot, and whether he did."""
+    with listening(crew) as interruptions:
+        while True:
+            snapshot = observer.look(workers)
+            view.show(snapshot)
+            if interruptions.count:
+                return _drain(observer, crew, view, workers), True
+            if snapshot.phase in OVER:
+                crew.dismiss()
+                if not crew.alive:
+                    return snapshot, False
+            crew.tend(lambda: observer.phase() not in OVER)
+            _sleep(interruptions)
+
+
+def _drain(observer: Observer, crew: Crew, view: View, workers: int) -> Snapshot:
+    view.note("interrupted: running trials are given back with their checkpoints; Ctrl-C again ends at once")
+    crew.drain()
+    until = time.monotonic() + DRAIN_S
+    while crew.alive and time.monotonic() < until:
+        view.show(observer.look(workers))
+        time.sleep(POLL_S / 4)
+    return observer.look(workers)
+
+
+def _sleep(interruptions: Interruptions) -> None:
+    until = time.monotonic() + POLL_S
+    while time.monotonic() < until and not interruptions.count:
+        time.sleep(0.05)

@@ -42,7 +42,7 @@ def report(
 ) -> None:
     """Write a study as a document that opens offline: the survey's table, figures, predictions, how it was made."""
     from tuner.analysis.export import write_export
-    from tuner.artifacts.mirror import artifacts_of
+    from tuner.artifacts.remote import artifacts_of
     from tuner.cli.stored import open_store
     from tuner.report.collect import gather
     from tuner.report.document import compose, worth_testing
@@ -54,7 +54,7 @@ def report(
         material = gather(store, names, files)
         scores = {}
         if test:
-            from tuner.report.tested import score_entries
+            from tuner.report.tables import score_entries
 
             stored = settings.with_stored(material.first.record.resources)
             scores = dict(score_entries(material, worth_testing(material), stored, device=device, tell=output.tell))
@@ -87,6 +87,6 @@ def _rendered(form: str, title: str, blocks: "Sequence[Block]") -> str:
         from tuner.report.render import render_markdown
 
         return render_markdown(blocks)
-    from tuner.report.html import render_html
+    from tuner.report.render import render_html
 
     return render_html(title, blocks)

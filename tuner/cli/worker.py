@@ -29,7 +29,7 @@ from tuner.launch.batch import Job
 if TYPE_CHECKING:
     from tuner.settings import Settings
     from tuner.storage.storage import Store
-    from tuner.worker.failing import DeviceAsideError
+    from tuner.worker.health import DeviceAsideError
 
 
 HARD_AFTER_S = 60.0
@@ -112,7 +112,7 @@ def _work(
     from tuner.log_config import configure
     from tuner.storage.engine import OF_A_WORKER
     from tuner.storage.storage import Store
-    from tuner.worker.failing import DeviceAsideError
+    from tuner.worker.health import DeviceAsideError
 
     configure(as_json=as_json)
     with _listening() as (stop, signals), Store.open(settings.storage, connections=OF_A_WORKER) as store:
@@ -135,7 +135,7 @@ def _linger(error: "DeviceAsideError", stop: threading.Event) -> None:
     """Stay a while: whatever supervises a standing worker would start it again at once, for one more failed trial."""
     import logging
 
-    from tuner.worker.failing import ASIDE_S
+    from tuner.worker.health import ASIDE_S
 
     words = "%s This worker does nothing for %.0f minutes, then it ends; end it when that is mended."
     logging.getLogger(__name__).error(words, error, ASIDE_S / 60)
@@ -143,7 +143,7 @@ def _linger(error: "DeviceAsideError", stop: threading.Event) -> None:
 
 
 def _seconds(until_idle: str | None) -> float | None:
-    from tuner.config.overrides import seconds
+    from tuner.config.study import seconds
     from tuner.errors import SpecError
 
     problems: list[str] = []
@@ -155,15 +155,15 @@ def _seconds(until_idle: str | None) -> float | None:
 
 def _obey_threads(store: "Store", study: str) -> None:
     """Give torch the number of threads that the study was created with: it changes the numbers. Before torch starts."""
+    from tuner.cli.options import limit_threads
     from tuner.cli.stored import stored_spec
-    from tuner.cli.threads import limit_threads
 
     limit_threads(stored_spec(store.study(study)).base.train.threads)
 
 
 def _hold_on_to_launcher() -> bool:
     """End when the launcher that has started this worker does; tell whether there is one."""
-    from tuner.launch.lifeline import PARENT, hold_on_to_parent
+    from tuner.launch.local import PARENT, hold_on_to_parent
 
     parent = os.environ.pop(PARENT, None)
     if parent is not None and parent.isdecimal():

@@ -9,15 +9,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from tuner.config.train_section import TrainConfig
-from tuner.config.trial import TrialConfig, build_section, sum_problems, term_options, unknown, unknown_keys
-from tuner.data.catalogue import DATASETS
+from tuner.config.trial import (
+    TrainConfig,
+    TrialConfig,
+    build_section,
+    sum_problems,
+    term_options,
+    unknown,
+    unknown_keys,
+)
+from tuner.data.catalog import DATASETS
 from tuner.data.splits import FOLD
 from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES
 from tuner.losses.spec import term_weight
-from tuner.models.catalogue import MODELS
-from tuner.models.entry import ENTRY
-from tuner.models.own_section import own_option
+from tuner.models.catalog import ENTRY, MODELS
+from tuner.models.custom import own_option
 from tuner.registry import Option, Scalar, Search
 from tuner.search.initial_points import Competitor
 from tuner.search.space import Dimension, SearchSpace

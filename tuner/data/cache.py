@@ -1,15 +1,28 @@
-"""Prepared data, built once per host and shared: a folder that is either whole or not there, and notices damage.
+"""Cache folders, resume journal, file-hash cache.
+
+Prepared data, built once per host and shared: a folder that is either whole or not there, and notices damage.
 
 `manifest.json`, written last, records size, time and hash of every other file of the folder. When the cache is opened
 sizes and times are compared; a file whose time has changed is hashed. Anything that is off is built again.
+
+How far the preparing of a data set has come, so that it goes on after Ctrl-C or SIGKILL instead of beginning again.
+
+`journal.json` beside the files names the cases that are written whole, and how long each file was then; what lies
+behind that is cut off. It is written when the files are on the disk, at most every two seconds.
+
+What was found out about a file, remembered until its size or its time changes.
 """
 
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tuner.atomic_io import explained, file_hash, locked, write_atomically
 
@@ -98,3 +111,110 @@ def _damage(path: Path, record: Mapping[str, Any]) -> str | None:
     if status.st_mtime_ns != record["mtime_ns"] and file_hash(path) != record["sha256"]:
         return f"{path} has changed since it was written"
     return None
+
+
+NAME = "journal.json"
+EVERY_S = 2.0
+
+
+class Journal:
+    """Cases that are done, by half, and the pixels of each label in them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / NAME
+        self._done: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
+        self._last = float("-inf")
+        self.counts: NDArray[np.int64] = np.zeros(256, np.int64)
+        """Pixels of each label in the training cases that are done; the owner adds to it."""
+        self._read(folder)
+
+    def done(self, half: str) -> int:
+        """Return how many cases of a half, from the first on, are written."""
+        return self._done.get(half, 0)
+
+    def is_due(self) -> bool:
+        """Say whether `write` should be called again."""
+        return time.monotonic() - self._last >= EVERY_S
+
+    def write(self, half: str, cases: int, lengths: Mapping[str, int]) -> None:
+        """Note that `cases` of a half are on the disk, and how long the files are."""
+        self._done[half] = cases
+        self._bytes |= lengths
+        content = {"done": self._done, "bytes": self._bytes, "counts": self.counts.tolist()}
+        write_atomically(self._path, json.dumps(content).encode())
+        self._last = time.monotonic()
+
+    def remove(self) -> None:
+        """The work is finished."""
+        self._path.unlink(missing_ok=True)
+
+    def _read(self, folder: Path) -> None:
+        try:
+            found: dict[str, Any] = json.loads(self._path.read_bytes())
+            lengths = {str(name): int(length) for name, length in found["bytes"].items()}
+            if any((folder / name).stat().st_size < length for name, length in lengths.items()):
+                return
+            counts = np.array(found["counts"], np.int64)
+            done = {str(half): int(cases) for half, cases in found["done"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return
+        if counts.shape == (256,):
+            self.counts, self._done, self._bytes = counts, done, lengths
+
+
+class FileMemory:
+    """Findings by file, kept as JSON in the cache folder; forgetting them costs time, never correctness."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._found: dict[str, dict[str, Any]] = _read(path) if path else {}
+        self._changed = False
+
+    def recall(self, file: Path, topic: str) -> Any | None:
+        """Return what was remembered of `file` under `topic`, or None when it has changed since, or never was."""
+        known = self._found.get(str(file.absolute()))
+        if known is None or known.get("state") != _state(file):
+            return None
+        return known.get(topic)
+
+    def remember(self, file: Path, topic: str, finding: Any) -> None:
+        """Keep a finding (anything that JSON can hold, not None)."""
+        state = _state(file)
+        known = self._found.get(str(file.absolute()))
+        if known is None or known.get("state") != state:
+            known = self._found[str(file.absolute())] = {"state": state}
+        known[topic] = finding
+        self._changed = True
+
+    def content_hash(self, file: Path) -> str:
+        """Return the SHA-256 of the file's bytes, read at most once."""
+        known = self.recall(file, "sha256")
+        if known is None:
+            known = file_hash(file)
+            self.remember(file, "sha256", known)
+        return str(known)
+
+    def save(self) -> None:
+        """Write what is new; a cache that cannot be written only makes the next look slower."""
+        if not self._changed or self._path is None:
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path, json.dumps(self._found).encode())
+            self._changed = False
+        except OSError:
+            return
+
+
+def _state(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and all(isinstance(known, dict) for known in found.values()) else {}

@@ -1,7 +1,73 @@
-"""Data sets of pictures: folders of the user's own, and Cityscapes."""
+"""DatasetSpec and declarations.
 
-from tuner.data.entry import DatasetEntry, height_and_width, resize_option
-from tuner.registry import Option
+What the catalogue says about a data set. Importing this reads no file and no torch.
+
+Data sets of pictures: folders of the user's own, and Cityscapes.
+
+The options of a data set, completed and judged.
+
+Data sets of volumes in the layouts of nnU-Net and of the Medical Segmentation Decathlon.
+
+The data sets that a study can name, their options declared once. Importing this reads no file and no torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tuner.errors import SpecError, UnknownNameError
+from tuner.registry import Option, Registry, Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """One data set. Options that all have (`size`) stand in each row, for their defaults differ."""
+
+    name: str
+    summary: str
+    channels: int | None
+    """None where the files decide."""
+    class_names: tuple[str, ...]
+    """Empty where the files decide."""
+    options: tuple[Option, ...]
+    source: str
+    """`fn(options, data_root) -> Source`"""
+    check: str | None
+    """`fn(options, data_root, memory) -> list of defects`; None when nothing is on disk."""
+    convert: str | None
+    """`fn(raw, out, test, progress)`, behind `tuner data prepare`; None when there is nothing to convert."""
+    layout: str
+    """What has to lie where, below the data root."""
+    how_to_get: str
+    augment: Mapping[str, Scalar] = field(default_factory=dict)
+    """Augmentation options that differ from the defaults for this data set."""
+    check_raw: str | None = None
+    """`fn(raw) -> list of defects` of the raw download that `convert` reads."""
+    background: bool = True
+    """Whether class 0 is background, which no metric counts."""
+
+
+def size_option(default: int) -> Option:
+    """Return the option `size` of square images."""
+    return Option(
+        "size", "int", default, "Height and width in pixels that every image is resized to.", low=16, high=1024
+    )
+
+
+def resize_option(what: str) -> Option:
+    """Return the option `resize` of data sets whose images may keep their sizes."""
+    return Option(
+        "resize", "bool", True, f"false: {what} keep the sizes that they have, and `train.patch` is trained on."
+    )
+
+
+def height_and_width(height: int, width: int | None) -> tuple[Option, ...]:
+    """Return the options `size` and `width` of oblong images."""
+    return (
+        Option("size", "int", height, "Height in pixels that every image is resized to.", low=16, high=4096),
+        Option("width", "int", width, "Width in pixels; null: as the height.", low=16, high=4096, nullable=True),
+    )
+
 
 STREET = (
     "road",
@@ -71,8 +137,8 @@ _FOLDER = DatasetEntry(
             nullable=True,
         ),
     ),
-    source="tuner.data.datasets.folder:open_folder",
-    check="tuner.data.datasets.folder:check_folder",
+    source="tuner.data.datasets.image_folder:open_folder",
+    check="tuner.data.datasets.image_folder:check_folder",
     convert=None,
     layout=FOLDER_LAYOUT,
     how_to_get="""\
@@ -111,3 +177,169 @@ and unpack both into one folder below the data root""",
 )
 
 PICTURES = (_CITYSCAPES, _FOLDER)
+
+
+def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str, Scalar]:
+    """Return every option of the row, the section's values before the defaults; raises for any that is not legal."""
+    declared = {option.name: option for option in entry.options}
+    problems = []
+    for name, value in config.items():
+        if name in ("name", "validation"):
+            continue
+        if name not in declared:
+            raise UnknownNameError(
+                kind=f"option of dataset {entry.name!r}", name=name, known=[*declared, "validation"], where="dataset"
+            )
+        problem = declared[name].problem(value)
+        if problem:
+            problems.append(f"dataset.{name}: {problem}")
+    if problems:
+        raise SpecError(problems)
+    chosen = {name: config.get(name, option.default) for name, option in declared.items()}
+    # 0 and 0.0 are one value: they must give one fingerprint.
+    return {name: float(value) if declared[name].type == "float" else value for name, value in chosen.items()}
+
+
+def _options(path: str) -> tuple[Option, ...]:
+    return (
+        Option("path", "str", path, "The folder that holds dataset.json, relative to the data root."),
+        size_option(256),
+        Option("dimensions", "int", 2, "2: every slice is a sample. 3: slabs of `depth` slices are.", choices=(2, 3)),
+        Option("depth", "int", 32, "Slices of a sample with `dimensions: 3`.", low=1, high=512),
+        resize_option("slices (2-D) or whole volumes (3-D)"),
+        Option(
+            "group",
+            "str",
+            "",
+            "Which part of a case's name is the patient, as in `{group}_*`: a patient never stands on both sides. "
+            "Empty: every case is a patient.",
+        ),
+        Option("low", "float", -1000.0, "Lower end of the window that CT is clipped to, in HU.", low=-4096, high=4096),
+        Option("high", "float", 1000.0, "Upper end of the window that CT is clipped to, in HU.", low=-4096, high=4096),
+    )
+
+
+NNUNET_LAYOUT = """\
+<data root>/<dataset.path>/
+├── dataset.json              channel_names, labels (`ignore` counts for nothing), file_ending
+├── imagesTr/CASE_0000.nii.gz a file a channel; NIfTI, or pictures such as .png
+├── labelsTr/CASE.nii.gz
+├── imagesTs/…                optional: test cases, when there are labels for them
+└── labelsTs/…"""
+
+_NNUNET = DatasetEntry(
+    name="nnunet",
+    summary="Any raw data set of nnU-Net v2: its channels, labels and ignore label; slices or slabs of volumes.",
+    channels=None,
+    class_names=(),
+    options=_options("nnunet"),
+    source="tuner.data.datasets.nnunet:open_nnunet",
+    check="tuner.data.datasets.nnunet:check_nnunet",
+    convert=None,
+    layout=NNUNET_LAYOUT,
+    how_to_get="""\
+Put the folder DatasetNNN_NAME of your nnUNet_raw below the data root and name it, as in
+dataset: {name: nnunet, path: Dataset009_Spleen, low: -160, high: 240}""",
+)
+
+MSD_LAYOUT = """\
+<data root>/<dataset.path>/
+├── dataset.json              modality, labels, training: [{image, label}]
+├── imagesTr/CASE.nii.gz      channels along the fourth axis
+└── labelsTr/CASE.nii.gz"""
+
+_MSD = DatasetEntry(
+    name="msd",
+    summary="Any task of the Medical Segmentation Decathlon; slices or slabs of volumes.",
+    channels=None,
+    class_names=(),
+    options=_options("msd"),
+    source="tuner.data.datasets.nnunet:open_msd",
+    check="tuner.data.datasets.nnunet:check_msd",
+    convert=None,
+    layout=MSD_LAYOUT,
+    how_to_get="""\
+Download a task from medicaldecathlon.com, unpack it below the data root and name it, as in
+dataset: {name: msd, path: Task09_Spleen, low: -160, high: 240}""",
+)
+
+VOLUMES = (_NNUNET, _MSD)
+
+
+__all__ = ["DATASETS", "ORGANS", "VALIDATION_FORMS", "VALIDATION_SHARE", "DatasetEntry"]
+
+ORGANS = (
+    "background",
+    "aorta",
+    "gallbladder",
+    "left kidney",
+    "right kidney",
+    "liver",
+    "pancreas",
+    "spleen",
+    "stomach",
+)
+"""Class names of the Synapse benchmark, by label id."""
+
+VALIDATION_SHARE = 0.2
+"""Default of `dataset.validation`: the share of the training cases that validates."""
+
+VALIDATION_FORMS = (
+    f"dataset.validation: a share of the cases ({VALIDATION_SHARE}, the default), a list of them, "
+    "{folds: 5, fold: 0} (search dataset.validation.fold to repeat over the folds), or test"
+)
+"""What `dataset.validation` may be, in one line."""
+
+
+SYNAPSE_LAYOUT = """\
+<data root>/synapse/
+├── lists_Synapse/
+│   ├── train.txt          names of the training slices, one a line: case0005_slice000
+│   └── test_vol.txt       names of the test volumes, one a line: case0001
+├── train_npz/
+│   └── case0005_slice000.npz   arrays `image` [H, W] in 0..1 and `label` [H, W] in 0..8
+└── test_vol_h5/
+    └── case0001.npy.h5         datasets `image` and `label` [slices, H, W]"""
+
+SYNAPSE_SOURCE = """\
+Get TransUNet's preprocessed Synapse data (github.com/Beckschen/TransUNet, "Prepare data"),
+or register for the challenge "Multi-Atlas Labeling Beyond the Cranial Vault" (synapse.org, syn3193805),
+download its abdomen training images and labels, and convert them: tuner data prepare synapse --raw DIR"""
+
+_SYNAPSE = DatasetEntry(
+    name="synapse",
+    summary="Abdominal CT, eight organs, TransUNet's preprocessed layout (18 training and 12 test cases).",
+    channels=1,
+    class_names=ORGANS,
+    options=(size_option(224),),
+    source="tuner.data.datasets.synapse:open_synapse",
+    check="tuner.data.datasets.synapse_check:check_files",
+    convert="tuner.data.datasets.synapse_convert:prepare_raw",
+    check_raw="tuner.data.datasets.synapse_convert:check_raw",
+    layout=SYNAPSE_LAYOUT,
+    how_to_get=SYNAPSE_SOURCE,
+)
+
+_PHANTOM = DatasetEntry(
+    name="phantom",
+    summary="A procedural abdomen with the eight Synapse organs; needs nothing on disk.",
+    channels=1,
+    class_names=ORGANS,
+    options=(
+        size_option(96),
+        Option("cases", "int", 12, "Training cases (patients); a third as many test cases exist beside.", 2, 1000),
+        Option("slices", "int", 12, "Slices of a case, from the lower poles of the kidneys to the diaphragm.", 1, 512),
+        Option("dimensions", "int", 2, "2: every slice is a sample. 3: every case is one volume.", choices=(2, 3)),
+        Option("noise", "float", 0.06, "Standard deviation of the noise, on intensities of 0 to 1.", 0.0, 1.0),
+        Option("contrast", "float", 1.0, "Differences between soft tissues, relative to a good CT.", 0.0, 2.0),
+        Option("bias", "float", 0.08, "Largest relative change of brightness across the image.", 0.0, 1.0),
+        Option("anatomy_seed", "int", 0, "Other patients for another number.", 0, 2**31 - 1),
+    ),
+    source="tuner.data.datasets.phantom:open_phantom",
+    check=None,
+    convert=None,
+    layout="nothing: it is computed",
+    how_to_get="nothing to get: it is computed",
+)
+
+DATASETS: Registry[DatasetEntry] = Registry("dataset", (_SYNAPSE, _PHANTOM), PICTURES, VOLUMES)

@@ -1,13 +1,16 @@
-"""Looking for every defect of a data set before anything is trained on it."""
+"""`data check`: entry point, warnings.
 
-from collections.abc import Mapping
+Looking for every defect of a data set before anything is trained on it.
+
+Defects that a data set can be trained with all the same: `data check` counts them, `launch` only tells them.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.data.catalogue import DATASETS
-from tuner.data.entry import DatasetEntry
-from tuner.data.memory import FileMemory
-from tuner.data.options import complete_options
+from tuner.data.cache import FileMemory
+from tuner.data.catalog import DATASETS, DatasetEntry, complete_options
 from tuner.errors import RequestError
 from tuner.registry import load
 
@@ -15,7 +18,7 @@ from tuner.registry import load
 def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | None = None) -> list[str]:
     """Open every file of a data set, test cases too, and return its defects, a line each; empty when it is good.
 
-    Those that are a `tuner.data.flaws.Flaw` keep nobody from training.
+    Those that are a `tuner.data.checks.Flaw` keep nobody from training.
 
     Args:
         config: A `dataset` section; of its options those that say where and what the files are.
@@ -51,3 +54,28 @@ def check_download(entry: DatasetEntry, raw: Path) -> list[str]:
         )
     found: list[str] = load(entry.check_raw)(raw)
     return found
+
+
+class Flaw(str):
+    """The line of such a defect."""
+
+    __slots__ = ()
+
+
+def lacking(
+    names: Sequence[str], present: Mapping[str, Collection[int | None]], what: Mapping[str, str], *, anywhere: bool
+) -> Iterator[Flaw]:
+    """Yield the classes that a half of a data set lacks.
+
+    Args:
+        names: The classes by number.
+        present: By half, the class numbers that occur; a half of which nothing could be read is left out.
+        what: By half, where its classes occur: `training mask`.
+        anywhere: A class that occurs nowhere is a defect too; otherwise only one that the other half has.
+    """
+    halves = {half: set(numbers) for half, numbers in present.items() if numbers}
+    everything = set().union(*halves.values()) if halves else set()
+    for half, numbers in halves.items():
+        for number, name in enumerate(names):
+            if number not in numbers and (anywhere or number in everything):
+                yield Flaw(f"class {name!r} occurs in no {what[half]}")

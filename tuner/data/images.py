@@ -1,7 +1,11 @@
-"""Reading images and masks in the formats that Pillow reads, and finding out what is wrong with them.
+"""Reading pictures, resize.
+
+Reading images and masks in the formats that Pillow reads, and finding out what is wrong with them.
 
 Intensities: 8-bit values over 255, 16-bit values over 65535, floats as they are. The code of a mask's pixel is its
 grey value or palette index, or `COLOUR` plus red, green and blue where the mask is in colour.
+
+Resizing in the plane: images bilinear (areas are averaged where an image shrinks), labels to the nearest pixel.
 """
 
 from collections.abc import Callable
@@ -132,3 +136,30 @@ def _read(path: Path, read: Callable[[Pillow.Image], Found]) -> Found:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         size = path.stat().st_size
         raise DataError(f"cannot be read as an image ({size} bytes; truncated?): {reason}.", where=str(path)) from error
+
+
+def resize_images(images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Resize [..., H, W] to [..., *size]; what has the size already is returned as it is."""
+    if images.shape[-2:] == size:
+        return images
+    height, width = size
+    planes = images.reshape(-1, *images.shape[-2:])
+    resized = np.empty((len(planes), height, width), np.float32)
+    for index, plane in enumerate(planes):
+        picture = Pillow.fromarray(np.ascontiguousarray(plane, np.float32))
+        resized[index] = np.asarray(picture.resize((width, height), Pillow.Resampling.BILINEAR))
+    return resized.reshape(*images.shape[:-2], height, width)
+
+
+def resize_labels(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Take [..., H, W] to [..., *size]: each new pixel takes the label of the old pixel that its centre lies in."""
+    if labels.shape[-2:] == size:
+        return labels
+    rows, columns = (_nearest(old, new) for old, new in zip(labels.shape[-2:], size, strict=True))
+    taken: NDArray[Any] = labels[..., rows[:, None], columns[None, :]]
+    return taken
+
+
+def _nearest(old: int, new: int) -> NDArray[np.intp]:
+    # Integers: at half-way points a float would round differently from one machine to the next.
+    return ((2 * np.arange(new) + 1) * old) // (2 * new)

@@ -15,12 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from tuner.data.datasets.synapse_files import read_image_only
+from tuner.data.datasets.synapse import read_image_only
 from tuner.data.datasets.volume_set import normalise
 from tuner.data.images import COLOUR, SUFFIXES, read_image
-from tuner.data.nifti_axes import read_scan
 from tuner.data.source import Image
-from tuner.data.volumes import NIFTI, read_channels
+from tuner.data.volumes import NIFTI, read_channels, read_scan
 from tuner.errors import ConfigError, DataError, RequestError
 
 ARRAYS = (".npz", ".npy.h5", ".h5")

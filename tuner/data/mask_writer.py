@@ -14,9 +14,8 @@ from tuner.atomic_io import explained, write_atomically
 from tuner.colors import CLASS_COLOURS
 from tuner.data.images import COLOUR
 from tuner.data.inference_inputs import ARRAYS, NewCase, form_of, mask_ending
-from tuner.data.nifti_axes import turned_back
 from tuner.data.source import Label
-from tuner.data.volumes import open_nifti
+from tuner.data.volumes import open_nifti, turned_back
 from tuner.errors import DataError
 
 _HINT = "name another folder with -o DIR."

@@ -1,6 +1,10 @@
-"""Prepared data: a data set divided by case, resized, and kept memory-mapped for all workers of a host.
+"""Prepare(): raw data set -> memory-mapped splits.
+
+Prepared data: a data set divided by case, resized, and kept memory-mapped for all workers of a host.
 
 Symbols: N samples, C channels, *S space ([H, W] or [D, H, W]).
+
+One study, one content of its data: values found on another one could not be compared.
 """
 
 import hashlib
@@ -10,16 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.data.arrays import Progress, Split, open_half, write_halves
-from tuner.data.cache import open_or_build
-from tuner.data.catalogue import DATASETS, VALIDATION_SHARE
-from tuner.data.entry import DatasetEntry
-from tuner.data.memory import FileMemory
-from tuner.data.options import complete_options
-from tuner.data.ragged import Ragged
+from tuner.data.arrays import Progress, Ragged, Split, open_half, write_halves
+from tuner.data.cache import FileMemory, open_or_build
+from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetEntry, complete_options
 from tuner.data.source import IGNORE_INDEX, Grouped, Readable, SelfNaming, Source, TestCase
 from tuner.data.splits import Protocol, choose_cases
-from tuner.errors import DataError
+from tuner.errors import ConflictError, DataError
 from tuner.registry import Scalar, load
 
 __all__ = ["PreparedData", "Progress", "Split", "class_names_of", "open_source", "prepare", "test_cases"]
@@ -201,3 +201,23 @@ def _fingerprint(
         "files": contents,
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def check_same_data(dataset: str, study: str, *, found: str, stored: str | None, where: str) -> None:
+    """Raise ConflictError when the fingerprint of the data is another one than was stored with the study.
+
+    Args:
+        dataset: Name of the data set.
+        study: Name of the study.
+        found: Fingerprint of the data that is here.
+        stored: Fingerprint that the study began with; None when nobody has looked yet.
+        where: Where the data was read from.
+    """
+    if stored is None or stored == found:
+        return
+    raise ConflictError(
+        f"the data of {dataset!r} here is not what study {study!r} began with: fingerprint {found[:16]}, "
+        f"stored {stored[:16]}. Its trials could not be compared.",
+        hint="Bring the data back, or begin another study by --name.",
+        where=where,
+    )

@@ -5,8 +5,7 @@ browsers only.
 """
 
 from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
-from tuner.figures.parts import Figure, nothing
-from tuner.figures.plots import draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline
+from tuner.figures.plots import Figure, draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline, nothing
 
 __all__ = [
     "Figure",

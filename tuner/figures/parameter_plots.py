@@ -6,7 +6,7 @@ from typing import Any
 
 from tuner.analysis.importance import Importance
 from tuner.figures.data import Axis, Contour, Panel, Point, label
-from tuner.figures.parts import (
+from tuner.figures.plots import (
     ACCENT,
     SHADES,
     Figure,

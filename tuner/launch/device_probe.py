@@ -13,8 +13,7 @@ from typing import Any
 
 from tuner.config.trial import TrialConfig, load_config
 from tuner.errors import RunError, SpecError, TunerError
-from tuner.launch.launcher import deal
-from tuner.launch.machine import cores, threads_each
+from tuner.launch.launcher import cores, deal, threads_each
 
 GPU_MEMORY_EACH = 12 * 2**30
 """Bytes of GPU memory for each worker, by `--workers-per-device auto`."""

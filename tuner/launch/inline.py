@@ -5,7 +5,7 @@ import threading
 
 from tuner.errors import SpecError
 from tuner.launch.launcher import Order
-from tuner.launch.patience import manner
+from tuner.launch.supervisor import manner
 
 logger = logging.getLogger(__name__)
 

@@ -1,5 +1,11 @@
-"""What a launcher is: one call that starts one worker on one device slot, and a handle on what was started."""
+"""Launcher protocol, slots.
 
+What a launcher is: one call that starts one worker on one device slot, and a handle on what was started.
+
+What this machine has to share among workers.
+"""
+
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,3 +127,23 @@ def worker_logs(artifacts: Path, study: str) -> list[Path]:
 
 def _is_cuda(name: str) -> bool:
     return name.startswith("cuda:") and name.removeprefix("cuda:").isdecimal()
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use: affinity and the container's quota count."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = _quota()
+    return max(1, allowed if quota is None else min(allowed, quota))
+
+
+def threads_each(workers: int) -> int:
+    """Return the CPU threads of each of so many workers."""
+    return max(1, cores() // max(1, workers))
+
+
+def _quota() -> int | None:
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return None
+    return None if limit == "max" else max(1, int(limit) // int(period))

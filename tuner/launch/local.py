@@ -1,17 +1,47 @@
-"""A worker is a process of its own on this machine, with its share of the threads and its own log."""
+"""Workers as processes of this machine.
 
+A process that ends with the one that started it, so that nothing stays on a device that nobody has reserved.
+
+A worker is a process of its own on this machine, with its share of the threads and its own log.
+"""
+
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from tuner.errors import RunError
 from tuner.launch.launcher import Order
-from tuner.launch.lifeline import PARENT
-from tuner.launch.patience import manner
+from tuner.launch.supervisor import manner
 from tuner.settings import Settings
+
+PARENT = "TUNER_LAUNCHER_PID"
+"""Environment variable that names the process without which a worker shall not live on."""
+
+_PR_SET_PDEATHSIG = 1
+_POLL_S = 1.0
+
+
+def hold_on_to_parent(parent: int) -> None:
+    """Have this process told to drain (SIGTERM) as soon as its parent is gone, however that came."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    else:
+        threading.Thread(target=_watch, args=(parent,), name="lifeline", daemon=True).start()
+    if os.getppid() != parent:  # it died before we could say so
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
 
 MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_MMAP_THRESHOLD_": "2000000000"}
 """Keeps glibc from handing a step's memory back and faulting it in again: a tenth of a step on a CPU."""

@@ -1,7 +1,11 @@
-"""What each competing loss costs on this machine, measured in a process of its own that may die of it.
+"""Measured cost of each loss, workers per device.
+
+What each competing loss costs on this machine, measured in a process of its own that may die of it.
 
 The process says a line for each loss. When the system ends it for its memory, that loss is the one to blame, and
 another process measures the rest.
+
+How many workers a device holds, by what trainings were measured to take of its memory.
 """
 
 import json
@@ -14,9 +18,12 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
+from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig, load_config
 from tuner.errors import RunError
+from tuner.launch.launcher import cores
 from tuner.launch.local import THREAD_VARIABLES
+from tuner.search.initial_points import default_point
 from tuner.settings import Settings
 
 if TYPE_CHECKING:
@@ -136,8 +143,8 @@ def _ended(loss: str) -> Measured:
 def answer(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Measure, in this process."""
     from tuner.data.preparation import prepare
+    from tuner.training.components import Sources
     from tuner.training.device import free_bytes
-    from tuner.training.sources import Sources
     from tuner.training.step_profile import measure
 
     root = Path(asked["data_root"]) if asked["data_root"] else None
@@ -158,3 +165,38 @@ if __name__ == "__main__":
     for document in answer(json.loads(sys.stdin.read())):
         sys.stdout.write(json.dumps(document) + "\n")
         sys.stdout.flush()
+
+
+SPARE = 0.9
+"""Share of the free memory that workers may fill."""
+CUDA_CONTEXT = 600 * 2**20
+"""Bytes on the device that a process takes beside what torch counts."""
+SECONDS = 10.0
+"""Time for measuring, where a launch has to know: the fewest steps of each loss are taken all the same."""
+
+
+def measured_per_device(spec: StudySpec, settings: Settings, *, device: str, threads: int) -> int | None:
+    """Measure every competing loss and return how many workers fit; None where memory cannot be counted.
+
+    Raises RunError when nothing could be measured.
+    """
+    configs = published_configs(spec)
+    found = measure_losses(configs, settings, device=device, threads=threads, seed=spec.seed, seconds=SECONDS)
+    return workers_that_fit(list(found.values()), device=device, cores=cores(), threads=threads)
+
+
+def published_configs(spec: StudySpec) -> dict[str, TrialConfig]:
+    """Return a configuration for each competing loss: its published defaults, the rest as the study file has it."""
+    base = spec.base.parameters()
+    return {c.name: spec.config(default_point(spec.space, c, base)) for c in spec.competitors}
+
+
+def workers_that_fit(found: Sequence[Measured], *, device: str, cores: int, threads: int) -> int | None:
+    """Return how many workers fit on one device by the largest memory measured, on the CPU also by its cores."""
+    peaks = [m.memory for m in found if m.memory is not None]
+    free = next((m.free for m in found if m.free is not None), None)
+    if not peaks or free is None:
+        return None
+    each = max(peaks) + (CUDA_CONTEXT if device.startswith("cuda") else 0)
+    by_memory = int(SPARE * free // each)
+    return max(1, by_memory if device.startswith("cuda") else min(by_memory, cores // max(1, threads)))

@@ -1,28 +1,221 @@
-"""From a specification to a stored study: everything is looked at first, and only then is anything created."""
+"""Preflight checks, create or continue a study.
 
+A study that exists already: what may change when it is launched again, and what is refused.
+
+What is known of the data before a trial has run, and what that says about the work ahead.
+
+Whether the networks of a study can be trained on its data here, before a trial is stored. Imports no torch.
+
+From a specification to a stored study: everything is looked at first, and only then is anything created.
+"""
+
+import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from tuner import __version__
-from tuner.artifacts.mirror import check_address
+from tuner.artifacts.remote import check_address
 from tuner.config.study import StudySpec, load_spec
+from tuner.config.trial import flatten
 from tuner.config.yaml_reader import YamlDocument
-from tuner.data.sameness import check_same_data
-from tuner.errors import ConflictError, DataError, NotFoundError, SpecError
-from tuner.launch.continuing import check_same, new_total
-from tuner.launch.data_facts import DataFacts, Progress, prepare_data
+from tuner.data.preparation import check_same_data
+from tuner.errors import ConfigError, ConflictError, DataError, EntryError, NotFoundError, SpecError
 from tuner.launch.device_probe import Answer, Question, ask, cpu_workers
-from tuner.launch.fitting import measured_per_device
-from tuner.launch.launcher import read_devices
-from tuner.launch.machine import threads_each
-from tuner.launch.networks import check_models
-from tuner.models.entry import ENTRY
+from tuner.launch.launcher import read_devices, threads_each
+from tuner.launch.loss_profile import measured_per_device
+from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
+from tuner.models.pretrained import find_weights
+from tuner.models.rules import dims_problem
 from tuner.settings import Settings
 from tuner.storage.records import NewStudy, StudyRecord
 from tuner.storage.storage import Store
+
+OPEN = ("train.threads", "train.precision")
+"""Resolved when a study is created; null and `auto` then mean what is stored."""
+CHANGEABLE = ("budget.timeout", "budget.trials", "budget.trials_per_loss")
+"""May change; the number of trials may only rise, which is looked at by itself."""
+
+
+def check_same(record: StudyRecord, spec: StudySpec, *, trials_given: bool = False) -> None:
+    """Refuse a specification that differs from the stored one, key by key. Raises ConflictError.
+
+    A number of trials that stands in the file only, as it stood when the study was created, does not count as a wish to
+    lower a budget that was raised since.
+    """
+    found = differences(record.spec, spec.as_dict())
+    stored_trials = record.spec["budget"]
+    asked = spec.budget.model_dump(mode="json")
+    same_budget = all(asked[key] == stored_trials.get(key) for key in ("trials", "trials_per_loss"))
+    if (trials_given or not same_budget) and spec.total < record.total:
+        found.append(f"budget.trials: {record.total} stored, {spec.total} asked for (a budget may rise, not fall)")
+    if found:
+        raise ConflictError(
+            f"there is a study {record.name!r} already, with another specification:\n  " + "\n  ".join(found),
+            hint=f"Go on with the stored one by `tuner resume {record.name}`, or choose another name by --name.",
+        )
+
+
+def new_total(record: StudyRecord, spec: StudySpec) -> int | None:
+    """Return the number of trials that the budget rises to; None when it stays."""
+    return spec.total if spec.total > record.total else None
+
+
+def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """Write a line for each key in which two specifications differ and may not."""
+    before, after = _flat(stored), _flat(asked)
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        old, new = before.get(key), after.get(key)
+        if key in CHANGEABLE or (key in OPEN and new in (None, "auto")) or _same(old, new):
+            continue
+        lines.append(f"{key}: {_shown(before, key)} stored, {_shown(after, key)} asked for")
+    return lines
+
+
+def _flat(spec: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, content in spec.items():
+        if isinstance(content, Mapping):
+            flat |= flatten(content, section)
+        else:
+            flat[section] = content
+    return flat
+
+
+def _same(old: Any, new: Any) -> bool:
+    if isinstance(old, bool) or isinstance(new, bool):
+        return old is new
+    if isinstance(old, (list, tuple)) and isinstance(new, (list, tuple)):
+        return len(old) == len(new) and all(_same(a, b) for a, b in zip(old, new, strict=True))
+    return bool(old == new)
+
+
+def _shown(flat: Mapping[str, Any], key: str) -> str:
+    return repr(flat[key]) if key in flat else "nothing"
+
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What is known of the data before a trial has run."""
+
+    fingerprint: str
+    protocol: str
+    train: int
+    """Training samples."""
+    validation: int
+    shape: tuple[int, ...]
+    classes: int
+
+
+def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None) -> DataFacts:
+    """Prepare the data into the cache, where the workers find it, and say what it holds."""
+    from tuner.data.preparation import prepare
+
+    data = prepare(
+        spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed, progress=progress
+    )
+    train = spec.base.train
+    patch = train.patch_shape(data.spatial_dims)
+    return DataFacts(
+        fingerprint=data.fingerprint,
+        protocol=data.validation_protocol,
+        train=len(data.train.labels) * (train.patches if patch else 1),
+        validation=len(data.validation.labels),
+        shape=(data.channels, *patch) if patch else data.sample_shape,
+        classes=data.classes,
+    )
+
+
+def first_estimate(spec: StudySpec, machine: Answer, data: DataFacts) -> float | None:
+    """Guess the seconds that a whole budget takes, from one measured sample; None when it could not be measured.
+
+    Validation costs a third of a training step for each sample. Pruning makes it shorter, other work longer.
+    """
+    if machine.sample_s is None:
+        return None
+    samples = data.train + data.validation / (3 * spec.base.train.validate_every)
+    return spec.total * spec.base.train.epochs * samples * machine.sample_s / len(machine.slots)
+
+
+def steps_per_epoch(spec: StudySpec, data: DataFacts) -> int:
+    """Return the optimiser steps of an epoch."""
+    return math.ceil(data.train / spec.base.train.batch_size)
+
+
+EXTRAS = {"smp": ("torchvision", "timm", "segmentation_models_pytorch")}
+"""Packages that an extra brings."""
+
+
+def check_models(spec: StudySpec, settings: Settings, *, spatial_dims: int, trains_here: bool) -> None:
+    """Check every network that the study may train.
+
+    Args:
+        spec: The study.
+        settings: Where weights lie.
+        spatial_dims: Of the samples.
+        trains_here: Whether workers of this machine train; elsewhere other packages and files may be there.
+
+    Raises:
+        SpecError: A network is not made for such samples.
+        ConfigError: A network needs a package that is not installed.
+        EntryError: A network is code of the user's own, of a package that may not be imported here.
+        DataError: A file of pretrained weights is not there.
+    """
+    if spec.base.train.entry is not None:
+        return  # a training of the user's own builds what it likes
+    rows = [MODELS[name] for name in model_names(spec) if name in MODELS]
+    problems = [problem for row in rows for problem in dims_problem(row, spatial_dims)]
+    if problems:
+        raise SpecError(problems)
+    if not trains_here:
+        return
+    for row in rows:
+        missing = [name for name in EXTRAS.get(row.extra, ()) if find_spec(name) is None]
+        if missing:
+            raise ConfigError(
+                f"the model {row.name!r} needs {', '.join(missing)}, not installed here.",
+                hint=f"Install them: pip install 'segmentation-tuner[{row.extra}]' (torchvision of torch's own build).",
+                where="model.name",
+            )
+    if spec.base.model.get("name") == ENTRY:
+        _check_allowed(str(spec.base.model["entry"]), settings.allow_entry)
+    for name in weights_names(spec):
+        find_weights(name, settings.data_root)
+
+
+def _check_allowed(path: str, allowed: Collection[str]) -> None:
+    package = path.partition(":")[0].partition(".")[0]
+    if package not in allowed:
+        raise EntryError(
+            f"code of the package {package!r} may not be imported on this machine.",
+            hint=f"Its owner can allow it: TUNER_ALLOW_ENTRY={package}.",
+            where="model.entry",
+        )
+
+
+def model_names(spec: StudySpec) -> list[str]:
+    """Return the names of the networks that compete, or of the one that is fixed."""
+    searched = spec.search.raw.get("model.name")
+    if searched is not None:
+        return [searched] if isinstance(searched, str) else [str(name) for name in searched]
+    return [str(spec.base.model["name"])] if "name" in spec.base.model else []
+
+
+def weights_names(spec: StudySpec) -> Iterator[str]:
+    """Yield the files of pretrained weights that the study names, fixed or searched."""
+    given = [spec.base.model.get(WEIGHTS.name)]
+    for key, value in spec.search.raw.items():
+        if key.startswith("model.") and key.endswith(f".{WEIGHTS.name}"):
+            given.extend(value if isinstance(value, (list, tuple)) else [value])
+    yield from (name for name in given if isinstance(name, str))
+
 
 DEFECTS_SHOWN = 20
 AUTO = "auto"
@@ -178,8 +371,7 @@ def check_writable(folder: Path) -> None:
 
 def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
     """Open every file of the data set. Raises DataError that lists what is broken or missing; mere flaws are told."""
-    from tuner.data.checks import check
-    from tuner.data.flaws import Flaw
+    from tuner.data.checks import Flaw, check
 
     section = spec.base.dataset
     found = check(section, data_root=settings.data_root, cache=settings.cache)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
-from tuner.losses.target_maps import target_map
+from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.distance_transform import target_map
 
 LEAST_DIVERGENCE = 1e-5
 GROWTH = 1.2

@@ -1,16 +1,52 @@
-"""What every loss reads: a batch of logits and labels, checked and flattened once, its softmax computed once."""
+"""LossInputs: checked logits, labels, cached softmax statistics.
 
+A property that is computed once, in a form that torch.compile can follow (functools' takes a lock).
+
+What every loss reads: a batch of logits and labels, checked and flattened once, its softmax computed once.
+
+A loss as a function: the checks, the precision and the all-void rule, written once for every formula.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from functools import update_wrapper
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.errors import LossInputError
-from tuner.losses.once import Once
-from tuner.losses.places import on_host, true_places
-from tuner.losses.softmax_stats import ClassSums, SoftmaxSums
+from tuner.losses.softmax_stats import ClassSums, SoftmaxSums, on_host, true_places
+from tuner.registry import load
+
+T = TypeVar("T")
+
+
+class Keeper(Protocol):
+    """An object with a place for what was computed."""
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """Values by name."""
+        ...
+
+
+class Once(Generic[T]):
+    """Decorates a method of an object that `KeepsResults`: its first result stays in `kept`."""
+
+    def __init__(self, read: Callable[[Any], T]) -> None:
+        self.read = read
+        self.name = read.__name__
+        self.__doc__ = read.__doc__
+
+    def __get__(self, instance: Keeper, owner: object = None) -> T:
+        """Return the value, computed now or before."""
+        if self.name not in instance.kept:
+            instance.kept[self.name] = self.read(instance)
+        value: T = instance.kept[self.name]
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +127,7 @@ class View:
 
     @Once
     def places(self) -> Tensor:
-        """Where the true classes lie in maps [B, C, N], for `tuner.losses.places`; class 0 on void pixels."""
+        """Where the true classes lie in maps [B, C, N], for `tuner.losses.softmax_stats`; class 0 on void pixels."""
         return true_places(self.logits.flatten(2), self.flat_labels)
 
     @Once
@@ -222,3 +258,65 @@ def _check_shapes(logits: Tensor, target: Tensor) -> None:
         raise LossInputError(f"{shapes}: logits must be floating-point numbers.")
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
         raise LossInputError(f"{shapes}: the target must hold integer class ids.")
+
+
+class LossFunction:
+    """A formula over a View, callable on logits and target.
+
+    `loss(logits, target, ignore_index=255, gamma=2.0)` checks its input, raises half types to float32, switches
+    autocast off and returns a scalar; a batch without a valid pixel gives exactly 0 and a zero gradient.
+    `loss.on(view, gamma=2.0)` is the same on a view that several losses share; `reads` says what it must hold.
+    """
+
+    def __init__(self, formula: Callable[..., Tensor], *, sums: bool, squares: bool, logs: bool) -> None:
+        update_wrapper(self, formula)
+        self.logs = logs
+        self.formula = formula
+        self._sums = sums
+        self._squares = squares
+
+    def __call__(self, logits: Tensor, target: Tensor, *, ignore_index: int, **options: object) -> Tensor:
+        """Return the loss of logits [B, C, *S] against target [B, *S], a scalar."""
+        sums, squares = self.reads(**options)
+        with full_precision(logits):
+            view = read_view(logits, target, ignore_index=ignore_index, sums=sums, squares=squares, logs=self.logs)
+            return self.on(view, **options)
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
+        """Pickle by name, as a function is."""
+        return load, (f"{self.formula.__module__}:{self.formula.__qualname__}",)
+
+    def reads(self, **options: object) -> tuple[bool, bool]:
+        """Say whether these options need sums of probabilities, and of their squares."""
+        return self._sums, self._squares and bool(options.get("squared", True))
+
+    def on(self, view: View, **options: object) -> Tensor:
+        """Return the loss of logits and labels that were read before."""
+        if view.whole_void:
+            return view.clean_logits.sum() * 0
+        value = self.formula(view, **options)
+        if view.whole_void is None and view.void is not None:
+            # only the device knows whether every pixel is void; asking it would make the host wait
+            value = torch.where(view.void.all(), value.new_zeros(()), value)
+        return value
+
+
+def segmentation_loss(
+    *, sums: bool = False, squares: bool = False, logs: bool = True
+) -> Callable[[Callable[..., Tensor]], LossFunction]:
+    """Make a formula over a View a loss; `sums` and `squares` name the softmax sums that it reads.
+
+    A formula with an option `squared` reads squares only where that is true. One without `logs` does not read -ln p.
+    """
+
+    def wrap(formula: Callable[..., Tensor]) -> LossFunction:
+        return LossFunction(formula, sums=sums, squares=squares, logs=logs)
+
+    return wrap
+
+
+def full_precision(logits: Tensor) -> AbstractContextManager[object]:
+    """Switch autocast off: sums over an image overflow float16 and lose bfloat16's few digits."""
+    kind = logits.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()

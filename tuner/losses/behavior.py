@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from tuner.losses.batch import read_view
-from tuner.losses.build import Term
-from tuner.losses.moment import Moment
+from tuner.losses.build import Moment, Term
 from tuner.losses.spec import LossEntry
 
 SIDE = 64

@@ -1,16 +1,22 @@
-"""Losses that weigh probabilities by where they are relative to the true borders."""
+"""Boundary, region-wise, boundary DoU, Hausdorff.
+
+Losses that weigh probabilities by where they are relative to the true borders.
+
+Losses that stand for the Hausdorff distance: errors cost the more the farther they are from a border.
+"""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
-from tuner.losses.places import on_host
-from tuner.losses.reductions import WeighedSum, class_mean, quotient
-from tuner.losses.target_maps import target_map
+from tuner.losses.autograd import WeighedSum, class_mean, quotient
+from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.distance_transform import squared_border_distances, target_map
+from tuner.losses.softmax_stats import on_host, put_at, take_from
 
 
 @segmentation_loss(logs=False)
@@ -103,3 +109,144 @@ def rim_pixels(view: View) -> Tensor:
             window[axis] = slice(start, start + labels.shape[axis])
             rim |= padded[tuple(window)] != labels
     return (rim if view.void is None else rim & ~view.void).flatten(1)
+
+
+EROSIONS = 10
+
+
+@segmentation_loss(logs=False)
+def hausdorff(
+    view: View,
+    *,
+    own_distance: Tensor | None = None,
+    signed_distance: Tensor | None = None,
+    variant: str,
+    alpha: float,
+    include_background: bool,
+    normalise: bool,
+) -> Tensor:
+    """Hausdorff distance loss (Karimi and Salcudean 2020), in two of the paper's forms.
+
+    "distance": mean over images, classes and V of (p - t)^2 (d_p^alpha + d_t^alpha), d the distance to the border of
+    the prediction (p > 0.5) and of the target, 0 where there is no border; only (p - t)^2 has a gradient. Equal to
+    MONAI's `HausdorffDTLoss`. "erosion": what is left of the squared error after each of ten erosions, times the
+    number of the erosion to alpha (arithmetic of the public implementations, rescaled after each erosion).
+    `normalise` divides distances by the image's diagonal.
+    """
+    if variant == "erosion":
+        return erosion_form(view, alpha=alpha, include_background=include_background)
+    truth = border_map(view, own_distance, signed_distance)
+    scale = math.hypot(*view.labels.shape[1:]) if normalise else 1.0
+    return distance_form(view, truth, alpha=alpha, include_background=include_background, scale=scale)
+
+
+@segmentation_loss(logs=False)
+def log_hausdorff(
+    view: View,
+    *,
+    own_distance: Tensor | None = None,
+    signed_distance: Tensor | None = None,
+    alpha: float,
+    include_background: bool,
+) -> Tensor:
+    """Logarithm of the Hausdorff loss: ln(1 + its distance form), which takes its scale away.
+
+    MONAI's form: ours equals `LogHausdorffDTLoss`, which knows no ignore_index and transforms with scipy, slowly.
+    """
+    truth = border_map(view, own_distance, signed_distance)
+    return torch.log1p(distance_form(view, truth, alpha=alpha, include_background=include_background, scale=1.0))
+
+
+def border_map(view: View, own_distance: Tensor | None, signed_distance: Tensor | None) -> Tensor:
+    """Return [B, C, N]: the distance of every pixel to the border of every class of the target, 0 without one."""
+    own = target_map(view, "own_distance", own_distance).flatten(1)
+    signed = target_map(view, "signed_distance", signed_distance).flatten(2)
+    distances = signed.clone(memory_format=torch.contiguous_format)
+    put_at(distances, view.places, own)
+    return distances
+
+
+def distance_form(view: View, truth: Tensor, *, alpha: float, include_background: bool, scale: float) -> Tensor:
+    """Return mean (p - t)^2 (d_p^alpha + d_t^alpha), truth [B, C, N] being d_t."""
+    first = 0 if include_background else 1
+    weights = _power(truth, alpha)
+    weights[:, first:] += _power(guess_distances(view, first), alpha / 2)
+    weights[:, :first] = 0
+    p = view.probabilities
+    weighed: Tensor = WeighedErrors.apply(p, weights, view.places, view.valid)  # type: ignore[no-untyped-call]
+    return weighed / (float(scale**alpha) * view.n_valid * (view.classes - first))
+
+
+def guess_distances(view: View, first: int) -> Tensor:
+    """Return [B, C - first, N]: the squared distance of every pixel to the border of {p_c > 0.5}, 0 without one."""
+    guess = view.probabilities.detach()[:, first:] > 0.5
+    masks = guess.reshape(-1, *view.labels.shape[1:])
+    return squared_border_distances(masks).view(guess.shape).to(view.logits.dtype)
+
+
+class WeighedErrors(torch.autograd.Function):
+    """Sum of w (p - t)^2; one pass back."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, weights: Tensor, places: Tensor, valid: Tensor) -> Tensor:
+        """Return the sum over p and weights [B, C, N]; t is `valid` [B, N] at the true places, and 0 elsewhere."""
+        errors = p.clone()
+        take_from(errors, places, valid)
+        weighed = weights * errors
+        ctx.save_for_backward(weighed)
+        total: Tensor = torch.linalg.vecdot(errors, weighed).sum()
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient of p."""
+        (weighed,) = ctx.saved_tensors
+        return weighed * (2 * grad), None, None, None
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """Raise a tensor that is ours to write to."""
+    if exponent == 1:
+        return base
+    return base.square_() if exponent == 2 else base.pow_(exponent)
+
+
+def _errors(view: View) -> Tensor:
+    """Return p - t [B, C, N], 0 on void pixels."""
+    truth = torch.zeros_like(view.probabilities).scatter_(1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1))
+    return view.probabilities - truth
+
+
+def erosion_form(view: View, *, alpha: float, include_background: bool) -> Tensor:
+    """Return mean sum_k b_k k^alpha, b_k the squared error after k erosions."""
+    first = 0 if include_background else 1
+    bound = _errors(view).square().reshape(view.logits.shape)[:, first:]
+    total = torch.zeros_like(bound)
+    for k in range(1, EROSIONS + 1):
+        bound = _stretched(torch.relu(_cross_mean(bound) - 0.5))
+        total = total + bound * k**alpha
+    valid = view.valid.view(view.labels.shape).unsqueeze(1)
+    return (total * valid).sum() / (view.n_valid * (view.classes - first))
+
+
+def _cross_mean(maps: Tensor) -> Tensor:
+    """Average over each pixel and its neighbours along the axes, zeros outside."""
+    dims = maps.ndim - 2
+    padded = F.pad(maps, (1, 1) * dims)
+    total = maps
+    for axis in range(2, maps.ndim):
+        for start in (0, 2):
+            window = [slice(None), slice(None), *[slice(1, -1)] * dims]
+            window[axis] = slice(start, start + maps.shape[axis])
+            total = total + padded[tuple(window)]
+    return total / (2 * dims + 1)
+
+
+def _stretched(maps: Tensor) -> Tensor:
+    """Scale every image and class to [0, 1]; a constant map stays."""
+    low = maps.flatten(2).amin(-1).view(*maps.shape[:2], *(1,) * (maps.ndim - 2))
+    high = maps.flatten(2).amax(-1).view_as(low)
+    spread = high - low
+    varies = spread > 0
+    return torch.where(varies, (maps - low) / torch.where(varies, spread, 1), maps)

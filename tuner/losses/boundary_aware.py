@@ -5,9 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.errors import LossInputError
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
-from tuner.losses.target_maps import target_map
+from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.distance_transform import target_map
 
 SCALES = (2, 4, 8)
 HIDDEN = 16

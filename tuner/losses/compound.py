@@ -5,13 +5,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tuner.losses.autograd import focal_sum, power_sum, safe_power
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
-from tuner.losses.overlap_variants import generalized_dice_error
+from tuner.losses.autograd import (
+    by_label,
+    class_mean,
+    class_weights,
+    focal_sum,
+    pixel_mean,
+    power_sum,
+    quotient,
+    safe_power,
+)
+from tuner.losses.batch import View, segmentation_loss
 from tuner.losses.pixel import hardest_mean, weighted_cross_entropy, weighted_focal
-from tuner.losses.reductions import by_label, class_mean, class_weights, pixel_mean, quotient
-from tuner.losses.region import dice_error, overlap, tversky_error
+from tuner.losses.region import dice_error, generalized_dice_error, overlap, tversky_error
 
 
 @segmentation_loss(sums=True)

@@ -10,9 +10,8 @@ from torch.nn import functional as F
 
 from tuner.errors import LossInputError
 from tuner.losses.autograd import TINY
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
-from tuner.losses.target_maps import target_map
+from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.distance_transform import target_map
 
 CONTEXT, CENTRE, PULL = 1.0, 0.2, 2.0
 LEAST_NORM = 1e-4

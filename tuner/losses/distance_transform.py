@@ -1,16 +1,28 @@
-"""Exact Euclidean distances to the borders of masks that change in every step: on the host, and on the device.
+"""EDT on host and device, target maps.
+
+Exact Euclidean distances to the borders of masks that change in every step: on the host, and on the device.
 
 On the host one pass along the columns counts steps for all masks together; the other axes take, for growing k, the
 minimum with what lies k away plus k^2, until no pixel can gain: masks whose every pixel is near a border, as those of
 unsure predictions are, need few such steps on small integers. Others go to the linear-time transform.
+
+The distance maps of `tuner.label_maps` by torch alone, for labels on a device: nothing is copied to the host.
+
+Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.label_maps` for every image.
+
+Target maps for losses: handed in with the batch, or made here from the target.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuner.label_maps import border_distance
+from tuner.errors import LossInputError
+from tuner.label_maps import MAPS, PER_CLASS, border_distance
+from tuner.losses.batch import View
 
 NEAR = 64
 """The largest distance that is found by steps."""
@@ -126,3 +138,82 @@ def _widened(target: NDArray[np.int16], seen: NDArray[np.int16], reach: int, *, 
             if last and k >= PATIENCE and top > NEAR * NEAR:
                 return False
     return not last or int(seen.max()) <= NEAR * NEAR
+
+
+def own_distance(labels: Tensor, *, classes: int) -> Tensor:
+    """Return [B, *S]: the distance to the nearest pixel of another class or void; 0 in an image of one class."""
+    own = torch.zeros(labels.shape, device=labels.device)
+    for c in range(-1, classes):
+        inside = labels == c
+        own = torch.where(inside, squared_distances(~inside).sqrt(), own)
+    return torch.where(own < torch.inf, own, 0)
+
+
+def signed_distance(labels: Tensor, *, classes: int) -> Tensor:
+    """Return [B, C, *S]: + outside a class, -(distance - 1) inside; 0 for a class that is absent or fills the image."""
+    own, maps = own_distance(labels, classes=classes), []
+    for c in range(classes):
+        inside = labels == c
+        flat = inside.flatten(1)
+        mixed = (flat.any(1) & ~flat.all(1)).view(-1, *(1,) * (labels.ndim - 1))
+        distance = torch.where(inside, 1 - own, squared_distances(inside).sqrt())
+        maps.append(torch.where(mixed, distance, 0))
+    return torch.stack(maps, 1)
+
+
+def label_border_distance(labels: Tensor, *, classes: int) -> Tensor:
+    """Return [B, *S]: distance to the nearest border or void pixel, less one, at least 0; -1 where there is none."""
+    borders = labels < 0
+    for axis in range(1, labels.ndim):
+        length = labels.shape[axis] - 1
+        differs = labels.narrow(axis, 0, length) != labels.narrow(axis, 1, length)
+        borders.narrow(axis, 0, length).logical_or_(differs)
+    found = borders.flatten(1).any(1).view(-1, *(1,) * (labels.ndim - 1))
+    return torch.where(found, (squared_distances(borders).sqrt() - 1).clamp_min(0), -1)
+
+
+DEVICE_MAPS: dict[str, Callable[..., Tensor]] = {
+    "own_distance": own_distance,
+    "signed_distance": signed_distance,
+    "label_border_distance": label_border_distance,
+}
+
+
+VOID = -1
+"""What marks void pixels in the labels that maps are made from."""
+
+
+def target_map(view: View, name: str, given: Tensor | None) -> Tensor:
+    """Return the map `name` of `tuner.label_maps` for every image, [B, *S] or [B, C, *S], in the logits' type.
+
+    `given` is used where it is not None; it must have been made from this target, after augmentation.
+    Raises LossInputError if it does not have the shape of the target, or of the logits where it has one value a class.
+    """
+    if given is not None:
+        _check(view, name, given)
+        return given.to(view.logits.dtype)
+    if name not in view.maps:
+        if view.labels.device.type != "cpu" and name in DEVICE_MAPS:
+            marked = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
+            view.maps[name] = DEVICE_MAPS[name](marked, classes=view.classes).to(view.logits.dtype)
+            return view.maps[name]
+        labels = marked_labels(view)
+        made = [MAPS[name](image, classes=view.classes, void=VOID) for image in labels]
+        view.maps[name] = torch.from_numpy(np.stack(made)).to(view.logits.device, view.logits.dtype)
+    return view.maps[name]
+
+
+def marked_labels(view: View) -> np.ndarray:
+    """Return the labels [B, *S] on the host, VOID on void pixels."""
+    labels = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
+    return labels.cpu().numpy()
+
+
+def _check(view: View, name: str, given: Tensor) -> None:
+    per_class = name in PER_CLASS
+    wanted = view.logits.shape if per_class else view.labels.shape
+    if given.shape != wanted:
+        raise LossInputError(
+            f"map {name!r} is {list(given.shape)}, but logits are {list(view.logits.shape)}: "
+            f"it must be {list(wanted)}, one value per pixel{' and class' if per_class else ''}."
+        )

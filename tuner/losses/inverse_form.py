@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
+from tuner.losses.batch import View, segmentation_loss
 
 LEAST = 1e-12
 SIDE = 32

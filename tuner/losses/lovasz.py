@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
-from tuner.losses.places import on_host, put_at
-from tuner.losses.reductions import class_mean
+from tuner.losses.autograd import class_mean
+from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.softmax_stats import on_host, put_at
 
 
 @segmentation_loss(logs=False)

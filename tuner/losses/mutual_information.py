@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
+from tuner.losses.batch import View, segmentation_loss
 
 RIDGE = 5e-4
 CLIP = 1e-6

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tuner.losses.batch import View
-from tuner.losses.function import segmentation_loss
+from tuner.losses.batch import View, segmentation_loss
 
 LEAST = 1e-8
 

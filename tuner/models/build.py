@@ -1,4 +1,4 @@
-"""From the `model` section of a configuration to a network that takes images of any size."""
+"""Config -> SegmentationModel."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -7,11 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tuner.errors import SpecError
-from tuner.models.catalogue import MODELS
+from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.custom import UserNet
-from tuner.models.dims import dims_problem
-from tuner.models.entry import ENTRY, WEIGHTS
-from tuner.models.rules import rule_problems
+from tuner.models.rules import dims_problem, rule_problems
 from tuner.registry import Scalar, defaults, load, option_named
 
 Maker = Callable[..., Any]

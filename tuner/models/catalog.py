@@ -1,8 +1,176 @@
-"""MONAI's networks."""
+"""ModelSpec and all declarations.
 
-from tuner.models.entry import ModelEntry
-from tuner.models.shared import CHANNEL_DROPOUT, GRID, UNIT_DROPOUT, depth, dropout, norm, upsampling, width
-from tuner.registry import Option, Search
+One row of the model registry, and what all models have.
+
+Networks of packages that an extra brings.
+
+Options that several networks have.
+
+MONAI's networks.
+
+The networks of the loss survey's experiments, written from their papers.
+
+Every network that a study may name. Importing this imports neither torch nor MONAI.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from tuner.registry import Option, Registry, Scalar, Search
+
+WEIGHTS = Option(
+    "weights",
+    "str",
+    None,
+    "File of pretrained weights: .safetensors, .pt, .pth, .ckpt or .npz; absolute, or below the data root.",
+    nullable=True,
+)
+"""An option of every model. Without a file it does not stand in the configuration at all."""
+
+ENTRY = "entry"
+"""The name of a model that is a function of the user's own, `model: {entry: package.module:function, ...}`."""
+
+SPELLING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""How a function of the user's own is named."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A network by name. The code is named, not imported, so that the registry can be read without torch.
+
+    `fn` takes the options as keyword arguments beside `channels`, `classes` and `spatial_dims`, and returns a module
+    with `stride` (input sizes must be multiples of it) and `effective_options()`. `dims` are the numbers of spatial
+    dimensions that it is made for, `extra` is the extra of this package that it needs, and `rule` names a function of
+    `tuner.models.rules` that says what is wrong with options that do not go together.
+    """
+
+    name: str
+    fn: str
+    options: tuple[Option, ...]
+    paper: str
+    summary: str
+    dims: tuple[int, ...] = (2, 3)
+    extra: str = ""
+    rule: str = ""
+
+    @property
+    def all_options(self) -> tuple[Option, ...]:
+        """Its own options, and those of every model."""
+        return (*self.options, WEIGHTS)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the JSON form."""
+        return {
+            "name": self.name,
+            "summary": self.summary,
+            "paper": self.paper,
+            "spatial_dims": list(self.dims),
+            "extra": self.extra or None,
+            "options": [option.as_dict() for option in self.all_options],
+        }
+
+    @property
+    def takes(self) -> str:
+        """What it is trained on, in words."""
+        return {(2, 3): "images and volumes", (2,): "images only", (3,): "volumes only"}[self.dims]
+
+
+EXTRAS = (
+    ModelEntry(
+        name="smp",
+        fn="tuner.models.smp:smp",
+        options=(
+            Option(
+                "architecture",
+                "str",
+                "unet",
+                "Decoder.",
+                choices=(
+                    *("unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet"),
+                    *("deeplabv3", "deeplabv3plus", "pan", "upernet", "segformer"),
+                ),
+                search=Search(choices=("unet", "fpn", "deeplabv3plus")),
+            ),
+            Option(
+                "encoder",
+                "str",
+                "resnet34",
+                "Encoder, by its name in segmentation-models-pytorch; `tu-` before a name of timm.",
+            ),
+        ),
+        paper="Iakubovskii 2019, Segmentation Models PyTorch; Wightman 2019, PyTorch Image Models",
+        summary="segmentation-models-pytorch: eleven decoders on hundreds of encoders; needs the extra `smp`.",
+        dims=(2,),
+        extra="smp",
+    ),
+)
+
+
+NORMS = ("batch", "instance", "group")
+
+
+def width(default: int, *, low: int = 4, choices: tuple[Scalar, ...] = (16, 32, 64)) -> Option:
+    """Channels of the first level."""
+    return Option(
+        "width",
+        "int",
+        default,
+        "Channels at full resolution; they double at each level.",
+        low,
+        256,
+        search=Search(choices=choices),
+    )
+
+
+def depth(default: int, *, low: int = 1, choices: tuple[Scalar, ...] = (3, 4, 5)) -> Option:
+    """Halvings of the resolution."""
+    return Option(
+        "depth", "int", default, "Number of times the resolution is halved.", low, 6, search=Search(choices=choices)
+    )
+
+
+def norm(default: str, *, choices: tuple[Scalar, ...] = NORMS) -> Option:
+    """Kind of normalisation."""
+    return Option(
+        "norm",
+        "str",
+        default,
+        "Normalisation after a convolution.",
+        choices=choices,
+        search=Search(choices=("batch", "instance")),
+    )
+
+
+def dropout(default: float, summary: str, high: float = 0.4) -> Option:
+    """Probability of dropping."""
+    return Option("dropout", "float", default, summary, 0.0, 0.9, search=Search(0.0, high))
+
+
+CHANNEL_DROPOUT = dropout(0.0, "Probability with which a channel is dropped in training.")
+
+UNIT_DROPOUT = dropout(0.0, "Probability with which a value is dropped in training.")
+
+GRID = Option(
+    "grid",
+    "int",
+    14,
+    "Edge, in patches of 16 pixels, of the grid that the position embedding is learned on; it is resized to others.",
+    1,
+    128,
+)
+
+
+def upsampling(default: str) -> Option:
+    """How the decoder doubles the resolution."""
+    return Option(
+        "upsampling",
+        "str",
+        default,
+        "How the decoder doubles the resolution.",
+        choices=("transposed", "interpolated"),
+    )
+
 
 _BACKBONES = (
     *("resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "resnet200"),
@@ -13,7 +181,7 @@ _BACKBONES = (
 CONVOLUTIONAL = (
     ModelEntry(
         name="monai_unet",
-        fn="tuner.models.monai_nets:monai_unet",
+        fn="tuner.models.monai:monai_unet",
         options=(
             width(16),
             depth(4),
@@ -166,3 +334,72 @@ TRANSFORMERS = (
 )
 
 MONAI = (*CONVOLUTIONAL, *TRANSFORMERS)
+
+
+_TRANSUNET = "Chen et al. 2021, arXiv 2102.04306"
+_RULE = "tuner.models.rules:heads_divide_hidden"
+
+
+def _transunet_options(
+    *, hidden: int, layers: int, heads: int, mlp: int, stem_width: int, stem_units: str, decoder_width: int
+) -> tuple[Option, ...]:
+    return (
+        Option("hidden", "int", hidden, "Channels of a token in the transformer.", 8, 2048),
+        Option("layers", "int", layers, "Blocks of the transformer.", 1, 48),
+        Option("heads", "int", heads, "Heads of the attention; they divide `hidden`.", 1, 64),
+        Option("mlp", "int", mlp, "Hidden channels of a block's perceptron.", 8, 8192),
+        Option("stem_width", "int", stem_width, "Channels of the stem's root; its stages have 4, 8 and 16x.", 4, 256),
+        Option(
+            "stem_units",
+            "str",
+            stem_units,
+            "Bottlenecks in the three stages of the stem; 3-4-9 is R50.",
+            choices=("3-4-9", "2-2-2", "1-1-1"),
+        ),
+        Option("decoder_width", "int", decoder_width, "Channels d of the decoder: d, d/2, d/4, d/16.", 16, 1024),
+        GRID,
+        dropout(0.1, "Probability with which a value is dropped in the transformer in training.", 0.3),
+    )
+
+
+SURVEY = (
+    ModelEntry(
+        name="unet",
+        fn="tuner.models.unet:unet",
+        options=(width(32), depth(4), norm("batch"), CHANNEL_DROPOUT, upsampling("transposed")),
+        paper="Ronneberger et al. 2015, arXiv 1505.04597",
+        summary="The U-Net of the loss survey: two 3x3 convolutions a level, with normalisation and padding.",
+    ),
+    ModelEntry(
+        name="resunet",
+        fn="tuner.models.unet:resunet",
+        options=(width(64), depth(3), norm("batch"), CHANNEL_DROPOUT, upsampling("interpolated")),
+        paper="Zhang et al. 2018, arXiv 1711.10684",
+        summary="The deep residual U-Net: pre-activated residual units, strided convolutions instead of pooling.",
+    ),
+    ModelEntry(
+        name="transunet",
+        fn="tuner.models.transunet:transunet",
+        options=_transunet_options(
+            hidden=768, layers=12, heads=12, mlp=3072, stem_width=64, stem_units="3-4-9", decoder_width=256
+        ),
+        paper=_TRANSUNET,
+        summary="R50-ViT-B/16 and a convolutional decoder, 105 million parameters; repeats grey images to 3 channels.",
+        dims=(2,),
+        rule=_RULE,
+    ),
+    ModelEntry(
+        name="transunet_tiny",
+        fn="tuner.models.transunet:transunet",
+        options=_transunet_options(
+            hidden=64, layers=2, heads=4, mlp=128, stem_width=8, stem_units="1-1-1", decoder_width=32
+        ),
+        paper=_TRANSUNET,
+        summary="transunet in small, of the same build, 0.2 million parameters: for trials and machines without a GPU.",
+        dims=(2,),
+        rule=_RULE,
+    ),
+)
+
+
+MODELS: Registry[ModelEntry] = Registry("model", SURVEY, MONAI, EXTRAS)

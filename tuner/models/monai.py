@@ -1,16 +1,77 @@
-"""MONAI's convolutional networks. MONAI is imported when one is built: the import takes seconds.
+"""Wrappers of MONAI's convolutional networks.
+
+What the wrappers of MONAI's networks share: the network inside, and how its options are read back.
+
+MONAI's convolutional networks. MONAI is imported when one is built: the import takes seconds.
 
 Of each the last output is the one that is classified: supervision at further depths needs a loss of several outputs.
+
+MONAI's networks. MONAI is imported when one is built: the import takes seconds.
 """
 
 import math
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from tuner.models.cpu_kernels import quicken
-from tuner.models.monai_base import Wrapped, first_dropout, first_norm, first_width, norm_argument
+from tuner.models.unet import norm_name
 from tuner.registry import Scalar
+
+CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_NORMS = ("batch", "instance", "group")
+_DROPOUTS = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+
+
+class Wrapped(nn.Module):
+    """A network of MONAI's with what this project asks of one: `stride`, `classifier`, `effective_options()`.
+
+    `options` are those that the builder read from the built layers. Of several outputs the first is taken.
+    """
+
+    def __init__(self, net: nn.Module, *, stride: int, classifier: nn.Module, options: dict[str, Scalar]) -> None:
+        super().__init__()
+        self.net = net
+        self.stride = stride
+        self._classifier = (classifier,)  # in a tuple, or it would be registered a second time
+        self._options = options
+
+    @property
+    def classifier(self) -> nn.Module:
+        """The layer that makes logits of features."""
+        return self._classifier[0]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [B, channels, *S], S divisible by `stride`, to logits [B, classes, *S]."""
+        found = self.net(images)
+        return cast(Tensor, found[0] if isinstance(found, (list, tuple)) else found)
+
+    def effective_options(self) -> dict[str, Scalar]:
+        """Return the options that were read from the layers."""
+        return dict(self._options)
+
+
+def norm_argument(norm: str, groups: int = 8) -> tuple[str, dict[str, object]]:
+    """Return MONAI's argument for a normalisation with learned scale and shift."""
+    if norm == "group":
+        return "group", {"num_groups": groups}
+    return norm, {} if norm == "batch" else {"affine": True}
+
+
+def first_norm(net: nn.Module) -> str:
+    """Name the first normalisation of a network."""
+    return next(name for m in net.modules() if (name := norm_name(m)) in _NORMS)
+
+
+def first_dropout(net: nn.Module) -> float:
+    """Return the probability of the first dropout that there is, else 0."""
+    return next((m.p for m in net.modules() if isinstance(m, _DROPOUTS)), 0.0)
+
+
+def first_width(net: nn.Module) -> int:
+    """Return the output channels of the first convolution."""
+    return next(m.out_channels for m in net.modules() if isinstance(m, CONVOLUTIONS))
+
 
 _MOST_CHANNELS = {2: 512, 3: 320}
 """nnU-Net's bound on the channels of a level, by the number of spatial dimensions."""
@@ -176,3 +237,85 @@ def _variant_of(net: Any) -> str:
     expansion = tuple(cast(nn.Conv2d, s[0].conv2).out_channels // s[0].conv2.in_channels for s in net.enc_stages)
     names = [name for name, sizes in _NEXT.items() if (sizes["blocks"], sizes["expansion"]) == (blocks, expansion)]
     return names[0] if names else "unknown"
+
+
+class MonaiUNet(nn.Module):
+    """MONAI's `UNet` with `width · 2^level` channels and stride 2 at each level."""
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        spatial_dims: int,
+        width: int,
+        depth: int,
+        residual_units: int,
+        norm: str,
+        dropout: float,
+    ) -> None:
+        from monai.networks.nets import UNet
+
+        super().__init__()
+        self.stride = 2**depth
+        self.unet = UNet(
+            spatial_dims=spatial_dims,
+            in_channels=channels,
+            out_channels=classes,
+            channels=[width * 2**level for level in range(depth + 1)],
+            strides=[2] * depth,
+            num_res_units=residual_units,
+            norm=norm,
+            dropout=dropout,
+        )
+        self.classifier_is_residual = residual_units > 0
+        """Whether the last convolution's input is added to its output."""
+        quicken(self.unet)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [B, channels, *S], S divisible by `stride`, to logits [B, classes, *S]."""
+        logits: Tensor = self.unet(images)
+        return logits
+
+    def effective_options(self) -> dict[str, Scalar]:
+        """Read the options from the layers."""
+        convolutions = [m for m in self.modules() if isinstance(m, (nn.Conv2d, nn.Conv3d))]
+        upward = [m for m in self.modules() if isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d))]
+        norms = [m for m in self.modules() if _is_norm(m)]
+        drops = [m.p for m in self.modules() if isinstance(m, (nn.Dropout, nn.Dropout2d, nn.Dropout3d))]
+        first = self.unet.model[0]
+        return {
+            "width": convolutions[0].out_channels,
+            "depth": len(upward),
+            "residual_units": len(first.conv) if hasattr(first, "residual") else 0,
+            "norm": norm_name(norms[0]),
+            "dropout": drops[0] if drops else 0.0,
+        }
+
+
+def monai_unet(
+    channels: int,
+    classes: int,
+    spatial_dims: int,
+    *,
+    width: int,
+    depth: int,
+    residual_units: int,
+    norm: str,
+    dropout: float,
+) -> MonaiUNet:
+    """Build the registry's `monai_unet`."""
+    return MonaiUNet(
+        channels,
+        classes,
+        spatial_dims=spatial_dims,
+        width=width,
+        depth=depth,
+        residual_units=residual_units,
+        norm=norm,
+        dropout=dropout,
+    )
+
+
+def _is_norm(layer: nn.Module) -> bool:
+    return norm_name(layer) in ("batch", "instance")

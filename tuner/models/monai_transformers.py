@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from tuner.models.monai_base import CONVOLUTIONS, Wrapped, first_dropout, first_norm, norm_argument
-from tuner.models.transformer import resize_positions
+from tuner.models.monai import CONVOLUTIONS, Wrapped, first_dropout, first_norm, norm_argument
+from tuner.models.transunet import resize_positions
 from tuner.registry import Scalar
 
 PATCH = 16

@@ -1,10 +1,20 @@
-"""Pretrained weights from a local file: what fits is taken, and what does not is said.
+"""Loading weights.
+
+Google's weights of the hybrid Vision Transformer (`R50+ViT-B_16.npz`) under the names of our TransUNet.
+
+The archive's convolution kernels are [height, width, in, out], its dense kernels [in, out], and those of the attention
+keep the heads apart: [hidden, heads, channels] before, [heads, channels, hidden] behind. The class token, for which the
+position embedding has a first row, has no use here, nor has the classifier.
+
+Where a file of pretrained weights lies. Imports no torch.
+
+Pretrained weights from a local file: what fits is taken, and what does not is said.
 
 Files are read without executing anything of theirs: safetensors, torch's with `weights_only`, numpy's without pickles.
 """
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,9 +27,125 @@ from torch import Tensor
 
 from tuner.errors import DataError
 from tuner.models.build import SegmentationNet
-from tuner.models.google_weights import is_google, renamed
 from tuner.models.transunet import TransUNet
-from tuner.models.weights_path import WHERE
+
+_SIGN = "Transformer/encoder_norm/scale"
+_ATTENTION = "MultiHeadDotProductAttention_1"
+
+Change = Callable[[Tensor], Tensor]
+
+
+def is_google(given: Mapping[str, Tensor]) -> bool:
+    """Tell whether the names are those of the published archives."""
+    return _SIGN in given
+
+
+def renamed(given: Mapping[str, Tensor], network: TransUNet) -> dict[str, Tensor]:
+    """Return the tensors under our names and in our layout; those that we have no place for keep their names."""
+    found: dict[str, Tensor] = {}
+    used = set()
+    for ours, theirs, change in _table(network):
+        if theirs in given:
+            used.add(theirs)
+            found[ours] = change(given[theirs])
+    return found | {name: value for name, value in given.items() if name not in used}
+
+
+def _table(network: TransUNet) -> Iterator[tuple[str, str, Change]]:
+    """Yield our name, the archive's name, and what lies between them."""
+    yield "stem.root.weight", "conv_root/kernel", _kernel
+    yield from _scaled("stem.norm", "gn_root")
+    for level, stage in enumerate(network.stem.stages):
+        for unit in range(len(list(stage.children()))):
+            ours, theirs = f"stem.stages.{level}.{unit}", f"block{level + 1}/unit{unit + 1}"
+            for number in (1, 2, 3):
+                yield f"{ours}.conv{number}.weight", f"{theirs}/conv{number}/kernel", _kernel
+                yield from _scaled(f"{ours}.norm{number}", f"{theirs}/gn{number}")
+            yield f"{ours}.shortcut.0.weight", f"{theirs}/conv_proj/kernel", _kernel
+            yield from _scaled(f"{ours}.shortcut.1", f"{theirs}/gn_proj")
+    yield "embedding.weight", "embedding/kernel", _kernel
+    yield "embedding.bias", "embedding/bias", _flat
+    yield "positions", "Transformer/posembed_input/pos_embedding", _without_class
+    yield from _scaled("norm", "Transformer/encoder_norm")
+    for number in range(len(network.blocks)):
+        yield from _block(f"blocks.{number}", f"Transformer/encoderblock_{number}")
+
+
+def _block(ours: str, theirs: str) -> Iterator[tuple[str, str, Change]]:
+    yield from _scaled(f"{ours}.norm1", f"{theirs}/LayerNorm_0")
+    yield from _scaled(f"{ours}.norm2", f"{theirs}/LayerNorm_2")
+    for name in ("query", "key", "value"):
+        yield f"{ours}.attention.{name}.weight", f"{theirs}/{_ATTENTION}/{name}/kernel", _into_heads
+        yield f"{ours}.attention.{name}.bias", f"{theirs}/{_ATTENTION}/{name}/bias", _flat
+    yield f"{ours}.attention.out.weight", f"{theirs}/{_ATTENTION}/out/kernel", _from_heads
+    yield f"{ours}.attention.out.bias", f"{theirs}/{_ATTENTION}/out/bias", _flat
+    for place, name in ((0, "Dense_0"), (3, "Dense_1")):
+        yield f"{ours}.mlp.{place}.weight", f"{theirs}/MlpBlock_3/{name}/kernel", torch.t
+        yield f"{ours}.mlp.{place}.bias", f"{theirs}/MlpBlock_3/{name}/bias", _flat
+
+
+def _scaled(ours: str, theirs: str) -> Iterator[tuple[str, str, Change]]:
+    yield f"{ours}.weight", f"{theirs}/scale", _flat
+    yield f"{ours}.bias", f"{theirs}/bias", _flat
+
+
+def _kernel(value: Tensor) -> Tensor:
+    return value.permute(3, 2, 0, 1)
+
+
+def _flat(value: Tensor) -> Tensor:
+    return value.reshape(-1)
+
+
+def _into_heads(value: Tensor) -> Tensor:
+    return value.flatten(1).t()
+
+
+def _from_heads(value: Tensor) -> Tensor:
+    return value.flatten(0, 1).t()
+
+
+def _without_class(value: Tensor) -> Tensor:
+    """Leave out the class token's row, where the number of rows says that there is one."""
+    edge = round((value.shape[1] - 1) ** 0.5)
+    return value[:, 1:] if edge**2 == value.shape[1] - 1 else value
+
+
+WHERE = "model.weights"
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz")
+
+
+def find_weights(name: str, data_root: Path | None) -> Path:
+    """Return the file that a configuration names: absolute, or below the data root.
+
+    Raises:
+        DataError: It leads out of the data root, is not there, or is of a kind that cannot be read.
+    """
+    given = Path(name)
+    if given.is_absolute():
+        path = given
+    elif data_root is None:
+        raise DataError(
+            f"{name!r} is below the data root, and none is set.",
+            hint="Set --data-root or TUNER_DATA_ROOT, or write the whole path.",
+            where=WHERE,
+        )
+    else:
+        path = data_root / given
+        if not path.resolve().is_relative_to(data_root.resolve()):
+            raise DataError(f"{name!r} leads out of the data root {data_root}.", where=WHERE)
+    if path.suffix not in SUFFIXES:
+        raise DataError(f"{name!r}: {path.suffix or 'no suffix'} is none of {', '.join(SUFFIXES)}.", where=WHERE)
+    if not path.is_file():
+        near = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES) if path.parent.is_dir() else []
+        beside = f" Beside it there are: {', '.join(near[:8])}." if near else ""
+        raise DataError(
+            f"there is no file {path}.{beside}",
+            hint="Weights are not downloaded: bring the file, or leave `weights` out to begin at random.",
+            where=WHERE,
+        )
+    return path
+
 
 SHOWN = 6
 """Names that a message lists of each kind."""

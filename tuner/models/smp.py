@@ -8,7 +8,7 @@ from torch import nn
 
 from tuner.errors import ConfigError, SpecError, closest
 from tuner.models.cpu_kernels import quicken
-from tuner.models.monai_base import Wrapped, first_dropout
+from tuner.models.monai import Wrapped, first_dropout
 
 LEVELS = 5
 """Halvings of the resolution in an encoder."""

@@ -1,4 +1,11 @@
-"""The U-Net that the loss survey compares with: Ronneberger's, padded and normalised, in 2-D and 3-D."""
+"""U-Net and ResUNet.
+
+Layers by number of spatial dimensions and by name, and the way back from a layer to its name.
+
+The deep residual U-Net (Zhang, Liu, Wang 2018), in 2-D and 3-D.
+
+The U-Net that the loss survey compares with: Ronneberger's, padded and normalised, in 2-D and 3-D.
+"""
 
 import math
 from typing import cast
@@ -6,8 +13,174 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from tuner.models.layers import convolution, dropout_of, norm_name, normalisation, transposed
 from tuner.registry import Scalar
+
+GROUPS = 8
+"""Group normalisation uses at most this many groups."""
+
+
+def convolution(dims: int) -> type[nn.Conv2d] | type[nn.Conv3d]:
+    """Return the convolution for images (2) or volumes (3)."""
+    return nn.Conv2d if dims == 2 else nn.Conv3d
+
+
+def transposed(dims: int) -> type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]:
+    """Return the transposed convolution for images (2) or volumes (3)."""
+    return nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
+
+
+def dropout_of(dims: int) -> type[nn.Dropout2d] | type[nn.Dropout3d]:
+    """Return the dropout of whole channels for images (2) or volumes (3)."""
+    return nn.Dropout2d if dims == 2 else nn.Dropout3d
+
+
+def normalisation(name: str, channels: int, dims: int) -> nn.Module:
+    """Build `batch`, `instance` or `group` normalisation, all with learned scale and shift."""
+    if name == "batch":
+        return nn.BatchNorm2d(channels) if dims == 2 else nn.BatchNorm3d(channels)
+    if name == "instance":
+        return nn.InstanceNorm2d(channels, affine=True) if dims == 2 else nn.InstanceNorm3d(channels, affine=True)
+    return nn.GroupNorm(group_count(channels), channels)
+
+
+def group_count(channels: int) -> int:
+    """Return the number of groups: a divisor of `channels`, at most `GROUPS`."""
+    return math.gcd(GROUPS, channels)
+
+
+def norm_name(layer: nn.Module) -> str:
+    """Name the normalisation that a layer is."""
+    if isinstance(layer, (nn.BatchNorm2d, nn.BatchNorm3d)):
+        return "batch"
+    if isinstance(layer, (nn.InstanceNorm2d, nn.InstanceNorm3d)):
+        return "instance"
+    return "group" if isinstance(layer, nn.GroupNorm) else type(layer).__name__
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions, normalised and rectified before each, and a shortcut around both.
+
+    The first unit of the network convolves the image as it is. The shortcut is a 1x1 convolution with normalisation
+    where size or channels change.
+    """
+
+    def __init__(
+        self, inside: int, outside: int, *, stride: int, first: bool, norm: str, dropout: float, dims: int
+    ) -> None:
+        super().__init__()
+        conv = convolution(dims)
+        before = [] if first else [normalisation(norm, inside, dims), nn.ReLU()]
+        self.body = nn.Sequential(
+            *before,
+            conv(inside, outside, 3, stride=stride, padding=1, bias=False),
+            normalisation(norm, outside, dims),
+            nn.ReLU(inplace=True),
+            dropout_of(dims)(dropout) if dropout > 0 else nn.Identity(),
+            conv(outside, outside, 3, padding=1),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inside != outside:
+            self.shortcut = nn.Sequential(
+                conv(inside, outside, 1, stride=stride, bias=False), normalisation(norm, outside, dims)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, inside, *S] to [B, outside, *S / stride]."""
+        return cast(Tensor, self.body(x) + self.shortcut(x))
+
+
+class ResUNet(nn.Module):
+    """ResUNet: `width · 2^level` channels, an encoding unit a level, a bridge, a decoding unit a level.
+
+    The paper has width 64 and depth 3, and 7.8 million weights in its 3x3 convolutions. It leaves open how maps are
+    enlarged; `interpolated` repeats pixels, and `transposed` learns it.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        spatial_dims: int,
+        width: int,
+        depth: int,
+        norm: str,
+        dropout: float,
+        upsampling: str,
+    ) -> None:
+        super().__init__()
+        widths = [width * 2**level for level in range(depth + 1)]
+
+        def unit(inside: int, outside: int, stride: int = 1, *, first: bool = False) -> ResidualUnit:
+            return ResidualUnit(
+                inside, outside, stride=stride, first=first, norm=norm, dropout=dropout, dims=spatial_dims
+            )
+
+        self.stride = 2**depth
+        self.encoder = nn.ModuleList(
+            unit(inside, outside, 2 if level else 1, first=level == 0)
+            for level, (inside, outside) in enumerate(zip([channels, *widths[:-1]], widths, strict=True))
+        )
+        upwards = list(zip(widths[:0:-1], widths[-2::-1], strict=True))
+        self.up = nn.ModuleList(
+            transposed(spatial_dims)(low, low, 2, stride=2)
+            if upsampling == "transposed"
+            else nn.Upsample(scale_factor=2, mode="nearest")
+            for low, _ in upwards
+        )
+        self.decoder = nn.ModuleList(unit(low + high, high) for low, high in upwards)
+        self.classifier = convolution(spatial_dims)(width, classes, 1)
+        for module in self.modules():
+            if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        nn.init.normal_(self.classifier.weight, std=1 / math.sqrt(width))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map [B, channels, *S], S divisible by `stride`, to logits [B, classes, *S]."""
+        kept: list[Tensor] = []
+        x = images
+        for unit in self.encoder:
+            x = unit(x)
+            kept.append(x)
+        for double, unit, skip in zip(self.up, self.decoder, kept[-2::-1], strict=True):
+            x = unit(torch.cat([skip, double(x)], 1))
+        return cast(Tensor, self.classifier(x))
+
+    def effective_options(self) -> dict[str, Scalar]:
+        """Read the options from the layers."""
+        body = cast(ResidualUnit, self.encoder[0]).body
+        drops = [m.p for m in self.modules() if isinstance(m, (nn.Dropout2d, nn.Dropout3d))]
+        return {
+            "width": cast(nn.Conv2d, body[0]).out_channels,
+            "depth": len(self.up),
+            "norm": norm_name(body[1]),
+            "dropout": drops[0] if drops else 0.0,
+            "upsampling": "interpolated" if isinstance(self.up[0], nn.Upsample) else "transposed",
+        }
+
+
+def resunet(
+    channels: int,
+    classes: int,
+    spatial_dims: int,
+    *,
+    width: int,
+    depth: int,
+    norm: str,
+    dropout: float,
+    upsampling: str,
+) -> ResUNet:
+    """Build the registry's `resunet`."""
+    return ResUNet(
+        channels,
+        classes,
+        spatial_dims=spatial_dims,
+        width=width,
+        depth=depth,
+        norm=norm,
+        dropout=dropout,
+        upsampling=upsampling,
+    )
 
 
 class Block(nn.Sequential):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tuner.report.svg import GRID, INK, SOFT, WIDTH, document, line, short, text
+from tuner.report.charts import GRID, INK, SOFT, WIDTH, document, line, short, text
 
 LEFT, RIGHT, ROW, HEAD, FOOT = 200, 40, 22, 30, 44
 HISTOGRAM = 150

@@ -11,8 +11,7 @@ from tuner.errors import NotFoundError
 from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
 from tuner.report.charts import Line as Curve
 from tuner.report.charts import Strip, draw_curves, draw_strips
-from tuner.report.collect import Chapter, Entry, Material
-from tuner.report.numbers import Line, lines_of, mean_in, rank, ranked
+from tuner.report.collect import Chapter, Entry, Line, Material, lines_of, mean_in, rank, ranked
 from tuner.report.prediction_grid import Wall, draw_wall
 from tuner.report.tables import Scores, class_table, main_table, span, with_deviation
 from tuner.storage.storage import Store

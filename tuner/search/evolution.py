@@ -17,15 +17,12 @@ from optuna.trial import FrozenTrial, create_trial
 
 from tuner.errors import SpecError
 from tuner.registry import Scalar
-from tuner.search.branches import Branches
 from tuner.search.distributions import distribution, external, from_unit, single, to_unit
-from tuner.search.draw import generator
-from tuner.search.grid import combinations
-from tuner.search.history import Observation
-from tuner.search.scratch import scratch_study
+from tuner.search.sampler import Observation, generator, scratch_study
 from tuner.search.space import SearchSpace
+from tuner.search.space_filling import combinations
 from tuner.search.tpe import Tpe
-from tuner.search.trial_table import Ledger
+from tuner.search.trial_table import Branches, Ledger
 
 _FIRST_SIGMA = 0.2
 

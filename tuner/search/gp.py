@@ -11,14 +11,11 @@ from optuna.samplers import GPSampler
 from optuna.trial import TrialState, create_trial
 
 from tuner.registry import Scalar
-from tuner.search.branches import Branches
 from tuner.search.distributions import distribution, external, internal
-from tuner.search.draw import generator
-from tuner.search.history import Observation
-from tuner.search.scratch import scratch_study
+from tuner.search.sampler import Observation, generator, scratch_study
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.tpe import Tpe
-from tuner.search.trial_table import Floats, Ledger
+from tuner.search.trial_table import Branches, Floats, Ledger
 
 _LEAST_TRIALS = 2
 _MOST_TRIALS = 300

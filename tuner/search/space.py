@@ -1,4 +1,4 @@
-"""The space that a study searches: dimensions, some of them conditional on a choice made by another one."""
+"""Dimensions, conditional space, encodings."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,8 @@
-"""Tree-structured Parzen estimator on a conditional space: the shared dimensions first, then the chosen branches.
+"""TPE.
+
+Which trials are good when there are several objectives.
+
+Tree-structured Parzen estimator on a conditional space: the shared dimensions first, then the chosen branches.
 
 Optuna's multivariate TPE with `group` and `constant_liar` splits a conditional space into groups that are sampled
 one after the other. Ours are known beforehand: the dimensions that every trial has, `loss` among them, and one group
@@ -11,20 +15,47 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from optuna._hypervolume.hssp import _solve_hssp
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator, _ParzenEstimatorParameters
 from optuna.samplers._tpe.probability_distributions import (
     _BatchedCategoricalDistributions,
     _MixtureOfProductDistribution,
 )
 from optuna.samplers._tpe.sampler import default_weights
+from optuna.study._multi_objective import _fast_non_domination_rank
 
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, from_unit, internal, single
-from tuner.search.draw import generator
-from tuner.search.fronts import best_of_fronts
-from tuner.search.history import Observation
+from tuner.search.sampler import Observation, generator
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.trial_table import Floats, Ints, Ledger
+
+_TINY = 1e-12
+
+
+def best_of_fronts(losses: Floats, count: int) -> Ints:
+    """Return the places of the `count` best rows: whole Pareto fronts, the last one thinned by hypervolume.
+
+    losses [n, objectives], to be minimised; 0 <= count <= n.
+    """
+    if count == 0:
+        return np.empty(0, dtype=np.int64)
+    if count == len(losses):
+        return np.arange(len(losses))
+    ranks = _fast_non_domination_rank(losses, n_below=count)
+    sizes = np.bincount(ranks)
+    whole = int(np.searchsorted(np.cumsum(sizes), count, side="right"))
+    inside = np.flatnonzero(ranks < whole)
+    missing = count - len(inside)
+    if missing == 0:
+        return inside
+    front = np.flatnonzero(ranks == whole)
+    worst = losses[front].max(axis=0)
+    reference = np.maximum(1.1 * worst, 0.9 * worst)
+    reference[reference == 0] = _TINY
+    chosen = _solve_hssp(losses[front], front, missing, reference)
+    return np.sort(np.concatenate([inside, chosen]))
+
 
 _PARAMETERS = _ParzenEstimatorParameters(
     prior_weight=1.0, consider_magic_clip=True, consider_endpoints=False, weights=default_weights, multivariate=True

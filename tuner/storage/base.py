@@ -1,17 +1,62 @@
-"""What every part of the store stands on: the database, and a few statements that several parts need."""
+"""What all parts share.
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+What was computed for the newest revision of a study is true until the next one: a small memory.
 
-from sqlalchemy import Connection, Insert, Table, select, update
+The type of a row of any query.
+
+What every part of the store stands on: the database, and a few statements that several parts need.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from sqlalchemy import Connection, Insert, Row, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tuner.errors import ConflictError, NotFoundError, closest
 from tuner.storage import optuna_schema, schema
 from tuner.storage.engine import Database
 from tuner.storage.records import StudyRecord, read_space
-from tuner.storage.rows import AnyRow
 from tuner.storage.states import Wanted
+
+T = TypeVar("T")
+
+
+class Newest(Generic[T]):
+    """What was computed for the newest revision of each study; of few studies, the least recently used forgotten.
+
+    What may be newer than its revision does no harm: a later revision asks again.
+    """
+
+    MOST = 32
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._kept: OrderedDict[str, tuple[int, T]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, identity: str, revision: int, make: Callable[[], T]) -> T:
+        """Return what was made for this revision of a study, or make it."""
+        with self._lock:
+            found = self._kept.get(identity)
+        if found is not None and found[0] == revision:
+            return found[1]
+        made = make()
+        with self._lock:
+            self._kept[identity] = (revision, made)
+            self._kept.move_to_end(identity)
+            if len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return made
+
+
+if TYPE_CHECKING:
+    AnyRow = Row[*tuple[Any, ...]]
+else:
+    AnyRow = Row
+
 
 own = schema.studies.c.study_id == optuna_schema.studies.c.study_id
 same_name = schema.studies.c.name == optuna_schema.studies.c.study_name

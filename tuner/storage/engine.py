@@ -1,20 +1,173 @@
-"""Connections and transactions: one that writes, one that reads, each repeated as a whole after a transient error."""
+"""Connections, transactions, retries, DB clock, timeouts.
+
+A connection to PostgreSQL that does not wait for ever: statements are bounded on this side of the wire as well.
+
+The server bounds them on its side (`statement_timeout`), and TCP notices a host that is gone. Neither helps when what
+is between the two, a balancer or a firewall, has forgotten the connection, or the server's process stands still.
+
+The database's clock: the only one that counts, since the clocks of hosts differ.
+
+What a database's error means: try again, the disk is full, or a person must look.
+
+Connections and transactions: one that writes, one that reads, each repeated as a whole after a transient error.
+"""
 
 import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+import psycopg
+from sqlalchemy import Connection, DateTime, Engine, Float, create_engine, event, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 
-from tuner.errors import StorageError
-from tuner.storage.faults import explain, is_transient
-from tuner.storage.url import check_file, read_url, shown
+from tuner.errors import DiskFullError, StorageError, TunerError
+from tuner.storage.url import check_file, read_url, redact_url
+
+SILENT_S = 90.0
+"""No answer for so long, more than the server's own limit: the connection is given up, and the work done on another."""
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """Raises OperationalError, and is closed, when a statement was not answered within SILENT_S."""
+
+    def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
+        """Run one exchange with the server."""
+        return super().wait(self._within(gen, time.monotonic() + SILENT_S), *args, **options)
+
+    def _within(self, gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
+        """Pass everything on; the waiting side looks in several times a second with nothing in its hands."""
+        try:
+            state = next(gen)
+            while True:
+                ready = yield state
+                if not ready and time.monotonic() > deadline:
+                    self.pgconn.finish()
+                    raise psycopg.OperationalError(f"no answer within {SILENT_S:.0f} s")
+                state = gen.send(ready)
+        except StopIteration as end:
+            return end.value
+
+
+class seconds_now(FunctionElement[float]):  # noqa: N801 - reads as the SQL function that it is
+    """Seconds since 1970 (UTC) by the database's clock, at the moment of the statement."""
+
+    type = Float(53)
+    inherit_cache = True
+
+
+class utc_now(FunctionElement[datetime]):  # noqa: N801
+    """The same moment as naive UTC, which is how Optuna stores the times of trials."""
+
+    type = DateTime()
+    inherit_cache = True
+
+
+@compiles(seconds_now, "postgresql")
+def _seconds_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    return "EXTRACT(EPOCH FROM clock_timestamp())::double precision"
+
+
+@compiles(seconds_now, "sqlite")
+def _seconds_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    # julianday is exact to about 0.1 ms; unixepoch('subsec') would need SQLite 3.42
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(utc_now, "postgresql")
+def _utc_postgresql(element: Any, compiler: Any, **options: Any) -> str:
+    return "(clock_timestamp() AT TIME ZONE 'UTC')"
+
+
+@compiles(utc_now, "sqlite")
+def _utc_sqlite(element: Any, compiler: Any, **options: Any) -> str:
+    return "(strftime('%Y-%m-%d %H:%M:%f', 'now') || '000')"
+
+
+def iso(seconds: float | None) -> str | None:
+    """Write a stored moment for JSON: `2026-01-31T12:00:00.250Z`."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_READONLY = 5, 6, 8
+_SQLITE_IOERR, _SQLITE_FULL, _SQLITE_CANTOPEN, _SQLITE_PROTOCOL, _SQLITE_NOTADB = 10, 13, 14, 15, 26
+_SQLITE_TRANSIENT = {_SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_PROTOCOL}
+_SQLITE_REASONS = {
+    _SQLITE_READONLY: ("it may not be written", "Choose a folder that this user may write to."),
+    _SQLITE_CANTOPEN: ("it cannot be opened", "The folder must exist, and this user must be allowed to write there."),
+    _SQLITE_IOERR: ("reading or writing it failed", "Check the disk; put the file on a local one."),
+    _SQLITE_NOTADB: ("the file is not a database", "Name another file, or move this one away."),
+}
+
+_POSTGRES_TRANSIENT_CLASSES = ("08", "40", "57P")
+_POSTGRES_TRANSIENT = {"55P03", "53300", "57014", "25P03"}  # lock timeout, too many clients, statement timeout, idle
+_POSTGRES_FULL = "53100"
+
+
+def is_transient(error: BaseException) -> bool:
+    """Tell whether the same transaction may well succeed a moment later."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    if not isinstance(error, DBAPIError):
+        return False
+    code = _sqlite_code(error)
+    if code is not None:
+        return code in _SQLITE_TRANSIENT
+    state = _sqlstate(error)
+    if state is not None:
+        return state.startswith(_POSTGRES_TRANSIENT_CLASSES) or state in _POSTGRES_TRANSIENT
+    # psycopg gives no SQLSTATE when the connection itself was refused, cut or timed out
+    return error.connection_invalidated or type(error.orig).__name__ in ("OperationalError", "ConnectionTimeout")
+
+
+def explain(error: BaseException, place: str) -> TunerError:
+    """Say it as an error of ours; `place` is the storage's URL without its password."""
+    if isinstance(error, PoolTimeoutError):
+        return StorageError("every connection of this process is busy", where=place)
+    original = getattr(error, "orig", None) or error
+    words = (str(original).strip().splitlines() or [type(original).__name__])[0]
+    code, state = _sqlite_code(error), _sqlstate(error)
+    if code == _SQLITE_FULL or state == _POSTGRES_FULL:
+        return DiskFullError(
+            f"no space left on the disk of the storage ({words}).",
+            hint="Free some space, then `tuner resume`: nothing that was reported is lost.",
+            where=place,
+        )
+    if code in _SQLITE_TRANSIENT:
+        return StorageError(
+            f"the database stayed locked by another process ({words}).",
+            hint="See which program holds it; many workers want PostgreSQL.",
+            where=place,
+        )
+    if code in _SQLITE_REASONS:
+        reason, hint = _SQLITE_REASONS[code]
+        return StorageError(f"{reason} ({words}).", hint=hint, where=place)
+    if is_transient(error):
+        return StorageError(
+            f"the storage does not answer ({words}).",
+            hint="Check the address, and that the server runs and can be reached from here.",
+            where=place,
+        )
+    return StorageError(f"the storage refused: {words}", where=place)
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", None)
+    return None if code is None else int(code) & 0xFF
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +196,7 @@ class Database:
         self, url: URL, *, read_only: bool = False, patience_s: float = PATIENCE_S, connections: int = CONNECTIONS
     ) -> None:
         self.url = url
-        self.place = shown(url)
+        self.place = redact_url(url)
         self.dialect = url.get_backend_name()
         self.patience_s = patience_s
         self._held = threading.local()
@@ -233,7 +386,6 @@ def _postgresql(url: URL, *, read_only: bool, connections: int) -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
-        from tuner.storage.answers import BoundedConnection
 
         return BoundedConnection.connect(*arguments, **options)
 

@@ -1,4 +1,4 @@
-"""Making and migrating the schema: one step under a lock, whoever comes first; everybody else only checks versions."""
+"""Create and migrate."""
 
 import fcntl
 import os
@@ -11,10 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, column, inspect, select, table, text
 
 from tuner.errors import StorageError
-from tuner.storage.engine import Database
-from tuner.storage.faults import explain
-from tuner.storage.optuna_schema import OPTUNA_SCHEMA, version_info
-from tuner.storage.optuna_storage import optuna_storage
+from tuner.storage.engine import Database, explain
+from tuner.storage.optuna_schema import OPTUNA_SCHEMA, optuna_storage, version_info
 
 VERSION_TABLE = "tuner_alembic_version"
 REVISIONS = ("0001", "0002")

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, func, select, update
 
 from tuner.storage import schema
 from tuner.storage.base import Room, insert_new
-from tuner.storage.clock import seconds_now
+from tuner.storage.engine import seconds_now
 
 _attempts, _notices = schema.attempts, schema.notices
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.registry import Scalar
-from tuner.search.history import Observation
 from tuner.search.pruners import Peers
+from tuner.search.sampler import Observation
 from tuner.search.space import Dimension, SearchSpace
 from tuner.storage.states import Reason, State, Verdict, Wanted
 

@@ -1,22 +1,199 @@
-"""Studies as people see them: the documents of `status`, `studies` and `best`, by aggregate SQL. Never Optuna."""
+"""Status, studies, best.
 
+Counting attempts by loss and state, over one index and without their wide rows: pages do it for all of a study.
+
+The Pareto front of a study with several objectives.
+
+What follows from the attempts of a study and changes only with its revision: counted once for each.
+
+Studies as people see them: the documents of `status`, `studies` and `best`, by aggregate SQL. Never Optuna.
+"""
+
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, select, true
 
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import own, same_name
-from tuner.storage.clock import iso
-from tuner.storage.counting import in_words
-from tuner.storage.fronts import front_of
-from tuner.storage.rows import AnyRow
-from tuner.storage.states import Facts, State, Wanted, phase
-from tuner.storage.summaries import Summaries, Summary
+from tuner.storage.base import AnyRow, Newest, Room, own, same_name
+from tuner.storage.engine import iso
+from tuner.storage.states import Facts, Reason, State, Wanted, phase
 from tuner.storage.trials import timed_out
 from tuner.storage.workers import live_and_aside, live_by_study, live_workers
 
-_attempts, _epochs, _studies, _trials = schema.attempts, schema.epochs, schema.studies, optuna_schema.trials
+_attempts = schema.attempts
+_trials = optuna_schema.trials
+_COUNTED = {"waiting": "WAITING", "running": "RUNNING", "complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many attempts of a study are alike."""
+
+    branch: str | None
+    state: str
+    reason: str | None
+    newest: bool
+    """These stand for their places in the budget; the others were tried again."""
+    many: int
+    claimed: int
+    number: int
+    """The largest one."""
+    seconds: float
+    """Spent on them, those that run left out."""
+
+
+def tallies(connection: Connection, study_id: int) -> list[Tally]:
+    """Count all attempts of a study: one statement, from which everything that is counted follows."""
+    state = state_of().label("state")
+    newest = case((_attempts.c.successor.is_(None), 1), else_=0).label("newest")
+    query = (
+        select(
+            _attempts.c.branch,
+            state,
+            _attempts.c.reason,
+            newest,
+            func.count().label("many"),
+            func.count(_attempts.c.claimed_at).label("claimed"),
+            func.max(_attempts.c.number).label("number"),
+            func.sum(_attempts.c.finished_at - _attempts.c.claimed_at).label("seconds"),
+        )
+        .where(_attempts.c.study_id == study_id)
+        .group_by(_attempts.c.branch, state, _attempts.c.reason, newest)
+    )
+    return [
+        Tally(
+            row.branch, row.state, row.reason, bool(row.newest), row.many, row.claimed, row.number, row.seconds or 0.0
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def counts_of(found: Iterable[Tally]) -> dict[str, int]:
+    """Count the newest attempts by state, in the words of the contract: each place of the budget once."""
+    return in_words((tally.state, tally.many) for tally in found if tally.newest)
+
+
+def in_words(states: Iterable[tuple[str, int]]) -> dict[str, int]:
+    """Add up counts by Optuna's words for states, in the words of the contract."""
+    sums = dict.fromkeys(_COUNTED.values(), 0)
+    for state, many in states:
+        sums[state] += many
+    return {word: sums[state] for word, state in _COUNTED.items()}
+
+
+def state_of() -> ColumnElement[str]:
+    """Return the state of an attempt as SQL.
+
+    An attempt that ended without a reason is complete, and one that ended as `pruned` is pruned. Optuna's row decides
+    about all others, which are few.
+    """
+    ended = _attempts.c.finished_at.is_not(None)
+    told = select(cast(_trials.c.state, String)).where(_trials.c.trial_id == _attempts.c.trial_id).scalar_subquery()
+    found: ColumnElement[str] = case(
+        (and_(ended, _attempts.c.reason.is_(None)), State.COMPLETE.value),
+        (and_(ended, _attempts.c.reason == Reason.PRUNED.value), State.PRUNED.value),
+        else_=told,
+    )
+    return found
+
+
+def front_of(connection: Connection, study: AnyRow) -> list[dict[str, Any]]:
+    """Return the complete trials that no other one beats in every objective, best in the first objective first."""
+    rows = connection.execute(
+        select(_attempts.c.number, _attempts.c.objective_values, _attempts.c.branch, _attempts.c.params)
+        .where(_attempts.c.study_id == study.study_id, _attempts.c.value.is_not(None))
+        .order_by(_attempts.c.number)
+    ).all()
+    signs = [-1.0 if o["direction"] == "maximize" else 1.0 for o in study.objectives]
+    points = [tuple(s * v for s, v in zip(signs, row.objective_values, strict=True)) for row in rows]
+    return [
+        {
+            "number": rows[i].number,
+            "value": rows[i].objective_values[0],
+            "values": rows[i].objective_values,
+            "loss": rows[i].branch,
+            "params": rows[i].params,
+        }
+        for i in pareto(points)
+    ]
+
+
+def pareto(points: Sequence[tuple[float, ...]]) -> list[int]:
+    """Return the indices of the points, to be minimised, that no other point beats; in the order of the points."""
+    front: list[int] = []
+    for i in sorted(range(len(points)), key=lambda index: (points[index], index)):
+        if not any(_beats(points[j], points[i]) for j in front):
+            front.append(i)
+    return front
+
+
+def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Tell whether `one` is nowhere worse than `other` and somewhere better."""
+    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A study in short; nobody may change what it holds."""
+
+    tallies: list[Tally]
+    counts: dict[str, int]
+    """The newest attempts by state, in the words of the contract."""
+    started: bool
+    best: dict[str, Any] | None
+    """The best complete trial: `{"number", "value", "values", "loss", "params", "epoch", "trial_id"}`."""
+
+
+class Summaries(Room):
+    """The part of the store that remembers summaries, for as long as a study's revision stays what it is."""
+
+    _summaries: Newest[Summary]
+
+    def _summary(self, connection: Connection, study: AnyRow) -> Summary:
+        """Return the summary of a row of `tuner_studies`, which must come from the same snapshot."""
+        return self._summaries.get(study.identity, study.revision, lambda: _summarise(connection, study))
+
+
+def _summarise(connection: Connection, study: AnyRow) -> Summary:
+    found = tallies(connection, study.study_id)
+    return Summary(found, counts_of(found), any(tally.claimed for tally in found), _best(connection, study))
+
+
+def _best(connection: Connection, study: AnyRow) -> dict[str, Any] | None:
+    chosen: ColumnElement[bool]
+    if len(study.objectives) > 1:
+        points = front_of(connection, study)
+        if not points:
+            return None
+        chosen = _attempts.c.number == points[0]["number"]
+    else:
+        chosen = true()
+    value = _attempts.c.value
+    first = value.desc() if study.objectives[0]["direction"] == "maximize" else value.asc()
+    row = connection.execute(
+        select(_attempts)
+        .where(_attempts.c.study_id == study.study_id, value.is_not(None), chosen)
+        .order_by(first, _attempts.c.number)
+        .limit(1)
+    ).one_or_none()
+    if row is None:
+        return None
+    return {
+        "number": row.number,
+        "value": row.value,
+        "values": row.objective_values,
+        "loss": row.branch,
+        "params": row.params,
+        "epoch": row.best_epoch,
+        "trial_id": row.trial_id,
+    }
+
+
+_epochs = schema.epochs
+_studies = schema.studies
 
 
 class Reading(Summaries):

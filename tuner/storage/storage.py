@@ -5,18 +5,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tuner.storage import migrate
-from tuner.storage.aside import Aside
+from tuner.storage.base import Newest
 from tuner.storage.engine import CONNECTIONS, PATIENCE_S, Database
-from tuner.storage.epochs import Curves
-from tuner.storage.history import Histories
-from tuner.storage.newest import Newest
+from tuner.storage.epochs import Curves, Histories
 from tuner.storage.notifications import Notices
-from tuner.storage.reaper import Reaper
 from tuner.storage.status import Reading
 from tuner.storage.studies import Studies
 from tuner.storage.trial_queries import Listing
 from tuner.storage.trials import Arrows
-from tuner.storage.workers import Workers
+from tuner.storage.workers import Aside, Reaper, Workers
 
 T = TypeVar("T")
 

@@ -12,11 +12,11 @@ from tuner.errors import ConflictError, SpecError
 from tuner.registry import Scalar
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import Room, insert_rows, raise_revision, record
-from tuner.storage.clock import seconds_now
+from tuner.storage.engine import seconds_now
 from tuner.storage.optuna_schema import attribute_rows
-from tuner.storage.queue import ASKED_FOR, Ground, Place, append, is_filled, tell_fixed
 from tuner.storage.records import NewStudy, StudyRecord, read_space
 from tuner.storage.states import State, Wanted
+from tuner.storage.trials import ASKED_FOR, Ground, Place, append, is_filled, tell_fixed
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _KEEP = object()

@@ -8,9 +8,8 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 from tuner.errors import NotFoundError, UnknownNameError
 from tuner.metrics.catalog import METRICS
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import Room
-from tuner.storage.clock import iso, seconds_now
-from tuner.storage.rows import AnyRow
+from tuner.storage.base import AnyRow, Room
+from tuner.storage.engine import iso, seconds_now
 from tuner.storage.states import State
 
 _attempts, _epochs, _trials = schema.attempts, schema.epochs, optuna_schema.trials

@@ -34,7 +34,7 @@ def read_url(url: str) -> URL:
     return parsed
 
 
-def shown(url: URL) -> str:
+def redact_url(url: URL) -> str:
     """Write a URL for messages, without its password."""
     return url.render_as_string(hide_password=True)
 
@@ -42,7 +42,7 @@ def shown(url: URL) -> str:
 def check_file(url: URL, *, create: bool) -> Path:
     """Refuse an SQLite file that is missing (unless it may be created) or that lies on a network file system."""
     path = Path(url.database or "").absolute()
-    place = shown(url)
+    place = redact_url(url)
     if path.is_dir():
         raise StorageError("it is a folder, not a file.", hint="Name a file in it.", where=place)
     if not path.exists():

@@ -1,20 +1,306 @@
-"""Workers: who is there, since when, and when each was last heard of, by the database's clock."""
+"""Registration, heartbeat, reaping, device quarantine.
 
+Devices that were put aside: what ended there lately and elsewhere, and which worker ended itself over it.
+
+It stands in the worker's own row (`progress`), which is kept for a week. A worker that is started on the same device
+later is somebody's word that it is mended.
+
+Which process a worker is: so that a colleague on the same machine sees at once that it is gone.
+
+Trials whose worker is gone are failed and put back into the queue, in one transaction.
+
+Workers: who is there, since when, and when each was last heard of, by the database's clock.
+"""
+
+import math
+import os
+import random
 import socket
+import sys
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Text, case, cast, delete, func, insert, or_, select, update
 
-from tuner.storage import schema
-from tuner.storage.aside import is_aside, told
-from tuner.storage.base import Room
-from tuner.storage.clock import iso, seconds_now
-from tuner.storage.processes import fingerprint
-from tuner.storage.rows import AnyRow
+from tuner.storage import optuna_schema, schema
+from tuner.storage.base import AnyRow, Room, raise_revision
+from tuner.storage.engine import iso, seconds_now, utc_now
+from tuner.storage.records import LostTrial, Outcome
+from tuner.storage.states import Reason, State, constraints
+from tuner.storage.trials import requeue, tell_optuna
 
-_attempts, _studies, _workers = schema.attempts, schema.studies, schema.workers
+_attempts = schema.attempts
+_trials = optuna_schema.trials
+_workers = schema.workers
+
+MARK = "put_aside"
+MOST = 64
+"""Rows that are told at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An attempt that has ended, and where."""
+
+    number: int
+    host: str
+    device: str
+    state: str
+    reason: str | None
+    message: str | None
+    claimed_at: float
+    finished_at: float
+
+
+class Aside(Room):
+    """The part of the store that knows which devices fail."""
+
+    def recent_ends(self, name: str, limit: int) -> list[Ended]:
+        """Return the attempts of a study that ended last, newest first, with the devices that they ran on."""
+        newest = _attempts.c.finished_revision
+
+        def read(connection: Connection) -> list[Ended]:
+            study_id = self._find(connection, name).study_id
+            last = (
+                select(_attempts)
+                .where(_attempts.c.study_id == study_id, newest.is_not(None), _attempts.c.claimed_at.is_not(None))
+                .order_by(newest.desc())
+                .limit(limit)
+                .subquery()
+            )
+            rows = connection.execute(
+                select(
+                    last.c.number,
+                    _workers.c.host,
+                    _workers.c.device,
+                    _trials.c.state,
+                    last.c.reason,
+                    last.c.message,
+                    last.c.claimed_at,
+                    last.c.finished_at,
+                )
+                .join(_workers, _workers.c.worker_id == last.c.worker_id)
+                .join(_trials, _trials.c.trial_id == last.c.trial_id)
+                .order_by(last.c.finished_revision.desc())
+            )
+            return [Ended(*row) for row in rows]
+
+        return self._database.read(read)
+
+    def put_aside(self, worker_id: str, name: str, why: str) -> None:
+        """Write down that a worker ends itself because its device fails the trials of a study."""
+
+        def note(connection: Connection) -> None:
+            study_id = self._find(connection, name).study_id
+            said = {MARK: {"study": name, "study_id": study_id, "why": why}}
+            changed = update(_workers).where(_workers.c.worker_id == worker_id)
+            connection.execute(changed.values(progress=said, left_at=seconds_now()))
+            raise_revision(connection, study_id)
+
+        self._database.write(note)
+
+    def aside(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the devices that were put aside, over one study or any: `{"host", "device", "study", "why", "since"}`.
+
+        One that somebody has started a worker on since is not among them.
+        """
+
+        def read(connection: Connection) -> list[dict[str, Any]]:
+            return devices_aside(connection, None if name is None else self._find(connection, name).study_id)
+
+        return self._database.read(read)
+
+
+def devices_aside(connection: Connection, study_id: int | None) -> list[dict[str, Any]]:
+    """Return what `Aside.aside` returns; one statement."""
+    newest = _workers.c.left_at.desc()
+    return told(connection.execute(select(_workers).where(is_aside()).order_by(newest).limit(MOST)), study_id)
+
+
+def is_aside() -> ColumnElement[bool]:
+    """Condition on `tuner_workers`: it has put its device aside, and nobody has started one there since."""
+    later = _workers.alias()
+    again = select(later.c.worker_id).where(
+        later.c.host == _workers.c.host,
+        later.c.device == _workers.c.device,
+        later.c.started_at > _workers.c.left_at,
+    )
+    marked = cast(_workers.c.progress, Text).contains(f'"{MARK}"', autoescape=True)
+    return _workers.c.left_at.is_not(None) & marked & ~again.exists()
+
+
+def told(rows: Iterable[AnyRow], study_id: int | None) -> list[dict[str, Any]]:
+    """Return the documents of devices that were put aside, over one study or any; each device once."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        said = row.progress[MARK]
+        if study_id in (None, said["study_id"]):
+            place = {"host": row.host, "device": row.device, "study": said["study"]}
+            found.setdefault(tuple(place.values()), place | {"why": said["why"], "since": iso(row.left_at)})
+    return list(found.values())
+
+
+def fingerprint(pid: int) -> str:
+    """Identify a process of this machine: boot, pid namespace, start time. Empty when that cannot be known."""
+    start = _start_time(pid)
+    return "" if start is None else f"{_realm()}/{start}"
+
+
+def is_gone(pid: int, known: str) -> bool:
+    """Tell whether the process with that fingerprint certainly no longer exists on this machine.
+
+    A process of another boot or container cannot be seen from here, so it is never said to be gone.
+    """
+    if sys.platform != "linux":
+        return not known and not _answers(pid)
+    realm, _, start = known.rpartition("/")
+    return bool(realm) and realm == _realm() and _start_time(pid) != start
+
+
+def _realm() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    """Return the start time in clock ticks since boot; None for a process that is dead or a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()  # the name before it may hold spaces
+    return None if fields[0] in ("Z", "X") else fields[19]
+
+
+def _answers(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+_studies = schema.studies
+AT_ONCE = 20
+"""Lost trials that one look requeues at most: after the death of a cluster every worker would do the same thousand."""
+_OUTCOME = Outcome(State.FAIL, Reason.WORKER_LOST, "its worker was not heard of any more")
+
+
+class Reaper(Room):
+    """The part of the store that looks after lost workers."""
+
+    _adopted_at = -math.inf
+
+    def requeue_lost_trials(self, study_id: int | None = None) -> list[LostTrial]:
+        """Fail every running trial that no live worker holds, and requeue it while it has retries left.
+
+        Of one study, or of all.
+
+        A worker is lost when it was silent too long by the database's clock, counted from when life signs came
+        without a gap (so that an outage of the database is nobody's fault), or at once when it was a process of this
+        machine that no longer exists. One statement when there is nothing to do. Of very many, some at each look.
+        """
+        self._adopt()
+        suspects = self._database.single(lambda connection: self._suspects(connection, study_id))
+        if len(suspects) > AT_ONCE:
+            suspects = random.sample(suspects, AT_ONCE)
+        return [lost for row in suspects if (lost := self._reap(row)) is not None]
+
+    def _adopt(self) -> None:
+        """Start the grace time of trials that another program of Optuna's took from our queue; once in a while."""
+        if time.monotonic() < self._adopted_at + self._lost_after_s:
+            return
+        self._adopted_at = time.monotonic()
+        taken = select(_trials.c.trial_id).where(_trials.c.state == State.RUNNING.value)
+        self._database.single(
+            lambda connection: connection.execute(
+                update(_attempts)
+                .where(_attempts.c.claimed_at.is_(None), _attempts.c.trial_id.in_(taken))
+                .values(claimed_at=seconds_now())
+            )
+        )
+
+    def _suspects(self, connection: Connection, study_id: int | None) -> list[AnyRow]:
+        query = _held(self._lost_after_s)
+        rows = connection.execute(query if study_id is None else query.where(_attempts.c.study_id == study_id))
+        here = socket.gethostname()
+        return [row for row in rows if row.silent or _gone(row, here)]
+
+    def _reap(self, suspect: AnyRow) -> LostTrial | None:
+        def end(connection: Connection) -> LostTrial | None:
+            # who is just finishing it holds its row: then it is not lost
+            row = connection.execute(
+                _held(self._lost_after_s)
+                .where(_attempts.c.trial_id == suspect.trial_id, _trials.c.state == State.RUNNING.value)
+                .with_for_update(of=_trials, skip_locked=True)
+            ).one_or_none()
+            if row is None or not (row.silent or _gone(row, socket.gethostname())):
+                return None
+            return _fail(connection, suspect.trial_id)
+
+        return self._database.write(end)
+
+
+def _held(lost_after_s: float) -> Any:
+    """Select the claimed trials with what is known of their workers, and whether these were silent too long."""
+    now = seconds_now()
+    heard = func.coalesce(_workers.c.seen_at, _attempts.c.claimed_at)
+    quiet = or_(_workers.c.left_at.is_not(None), heard < now - lost_after_s)
+    settled = or_(_workers.c.left_at.is_not(None), _studies.c.alive_since < now - lost_after_s)
+    return (
+        select(
+            _attempts.c.trial_id,
+            _workers.c.host,
+            _workers.c.pid,
+            _workers.c.process,
+            (quiet & settled).label("silent"),
+        )
+        .join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
+        .join(_studies, _studies.c.study_id == _attempts.c.study_id)
+        .outerjoin(_workers, _workers.c.worker_id == _attempts.c.worker_id)
+        .where(_attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None))
+    )
+
+
+def _gone(row: AnyRow, here: str) -> bool:
+    return row.pid is not None and row.host == here and is_gone(row.pid, row.process)
+
+
+def _fail(connection: Connection, trial_id: int) -> LostTrial:
+    connection.execute(
+        update(_trials)
+        .where(_trials.c.trial_id == trial_id)
+        .values(state=State.FAIL.value, datetime_complete=utc_now())
+    )
+    study_id = select(_attempts.c.study_id).where(_attempts.c.trial_id == trial_id).scalar_subquery()
+    study = connection.execute(select(_studies).where(_studies.c.study_id == study_id)).one()
+    revision = raise_revision(connection, study.study_id)
+    row = connection.execute(
+        update(_attempts)
+        .where(_attempts.c.trial_id == trial_id)
+        .values(
+            finished_at=seconds_now(),
+            finished_revision=revision,
+            reason=Reason.WORKER_LOST.value,
+            message=_OUTCOME.message,
+            feasible=constraints(State.FAIL, Reason.WORKER_LOST),
+        )
+        .returning(_attempts)
+    ).one()
+    tell_optuna(connection, row, _OUTCOME, objectives=len(study.objectives))
+    again = requeue(connection, row, alone=False, lost=True) if row.lost < study.retries else None
+    return LostTrial(row.number, row.worker_id, again)
+
+
 _FORGET_S = 7 * 86_400.0
 
 

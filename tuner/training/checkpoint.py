@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.atomic_io_part import prepare_file
+from tuner.atomic_io import prepare_file
 
 logger = logging.getLogger(__name__)
 

@@ -1,23 +1,236 @@
-"""The parts of one trial, built from its configuration, and the proof that they are what was asked for."""
+"""Model, loss, optimizer of one trial, checked against config.
 
+What a loss gets from the training it is part of: the network's features, and a regressor that knows the data.
+
+What a machine lets a network be made of: files of pretrained weights, and code of the user's own.
+
+A network on its device, in the precision and layout that are right for it: what training and prediction share.
+
+The parts of one trial, built from its configuration, and the proof that they are what was asked for.
+"""
+
+import hashlib
+import json
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
 
-from torch import Tensor
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tuner.config.trial import TrialConfig
+from tuner.data.arrays import space_of
+from tuner.data.cache import open_or_build
 from tuner.data.preparation import PreparedData
-from tuner.errors import EffectiveConfigError
+from tuner.errors import EffectiveConfigError, SpecError
+from tuner.losses.boundary_aware import DistanceHead
 from tuner.losses.build import SegmentationLoss, build_loss
-from tuner.models.features import FeatureTap
+from tuner.losses.inverse_form import FrozenRegressor, label_borders, train_on_borders
+from tuner.models.build import SegmentationNet, build_model
+from tuner.models.catalog import ENTRY
+from tuner.models.features import FEATURES, FeatureTap
+from tuner.models.pretrained import find_weights, load_pretrained
 from tuner.registry import Scalar
-from tuner.training.loss_parts import connect
-from tuner.training.network import Net, build_net
+from tuner.training.custom import load_entry
+from tuner.training.device import resolve_precision, seed_everything, sound_precision
 from tuner.training.optimizer import Schedule, build_optimizer, effective_train
-from tuner.training.seeds import seed_everything
-from tuner.training.sources import NOTHING, Sources
+
+logger = logging.getLogger(__name__)
+
+SLICES = 512
+"""Label images that the regressor learns from, evenly from all of the training half."""
+
+FEWEST = 8
+"""With fewer border maps than this, the regressor stays the one that was trained on drawn shapes."""
+
+_FORMAT = 1
+_FILE = "regressor.safetensors"
+
+
+def connect(loss: SegmentationLoss, model: SegmentationNet, data: PreparedData) -> FeatureTap | None:
+    """Give a loss what it can use of the network and of the data; call it before the optimizer is built.
+
+    Raises SpecError where a loss cannot do without features that the network does not have.
+    """
+    tap = tap_for(loss, model, classes=data.classes)
+    for state in loss.states():
+        if isinstance(state, DistanceHead) and tap is not None:
+            state.adopt_features(tap.channels)
+        if isinstance(state, FrozenRegressor):
+            weights = regressor_weights(data)
+            if weights is None:
+                state.settle()
+            else:
+                state.adopt(weights)
+    return tap
+
+
+def tap_for(loss: SegmentationLoss, model: SegmentationNet, *, classes: int) -> FeatureTap | None:
+    """Tap the network's features where the loss asks for them; without need of its classifier it can do without."""
+    if not loss.needs & FEATURES:
+        return None
+    try:
+        return FeatureTap(model, classes=classes)
+    except SpecError:
+        if "classifier_weight" in loss.needs:
+            raise
+        logger.warning("%s has no features to hand over; %s takes the probabilities", model.name, loss.name)
+        return None
+
+
+def regressor_weights(data: PreparedData) -> dict[str, Tensor] | None:
+    """Return InverseForm's regressor for this data set, trained once and kept beside it; None without borders.
+
+    Of several workers one trains it, and the others wait.
+    """
+    key = json.dumps({"format": _FORMAT, "data": data.fingerprint}, sort_keys=True)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    folder = data.folder.parent / f"{data.folder.name}-inverse_form-{digest}"
+
+    def build(scratch: Path) -> dict[str, Any]:
+        borders = _borders(data)
+        if len(borders) >= FEWEST:
+            logger.info("training InverseForm's regressor on %d border maps", len(borders))
+            save_file(train_on_borders(borders, progress=_say), scratch / _FILE)
+        return {"borders": len(borders)}
+
+    found = open_or_build(folder, build)["borders"]
+    if found < FEWEST:
+        logger.info("%d border maps are too few to train InverseForm's regressor on; drawn shapes do", found)
+        return None
+    weights: dict[str, Tensor] = load_file(folder / _FILE)
+    return weights
+
+
+def _say(step: int, steps: int, error: float) -> None:
+    logger.info("InverseForm's regressor: step %d of %d, error %.4g", step, steps, error)
+
+
+def _borders(data: PreparedData) -> Tensor:
+    """Return the border maps [M, 1, 64, 64] of training slices that have a border."""
+    labels = data.train.labels
+    spaces = [space_of(labels, number) for number in range(len(labels))]
+    ends = np.cumsum([space[0] if len(space) == 3 else 1 for space in spaces])
+    total = int(ends[-1]) if len(ends) else 0
+    maps = []
+    for number in np.unique(np.linspace(0, total - 1, min(SLICES, total)).astype(np.int64)):
+        row = int(np.searchsorted(ends, number, side="right"))
+        image = labels[row]
+        flat = np.array(image[number - ends[row]] if image.ndim == 3 else image)
+        maps.append(label_borders(torch.from_numpy(flat)[None]))
+    found = torch.cat(maps) if maps else torch.zeros(0, 1, 64, 64)
+    return found[found.flatten(1).amax(1) > 0]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What this machine lets a network be made of.
+
+    `data_root` holds files of weights that are named without their whole path, `allow_entry` are the packages from
+    which code may be imported. `trained`: the weights are about to be replaced by those of a finished training, so
+    that a file of pretrained ones is not needed any more.
+    """
+
+    data_root: Path | None = None
+    allow_entry: Collection[str] = ()
+    trained: bool = False
+
+
+NOTHING = Sources()
+
+
+def build_network(
+    config: TrialConfig, sources: Sources, *, channels: int, classes: int, spatial_dims: int
+) -> SegmentationNet:
+    """Build the network that a configuration names, with its pretrained weights.
+
+    Raises:
+        SpecError: The model cannot be built as it is asked for.
+        EntryError: Its code may not be imported here, or does not make a network.
+        DataError: Its pretrained weights are not there, cannot be read, or do not fit.
+    """
+    section = config.model
+    maker = None
+    if section["name"] == ENTRY:
+        maker = load_entry(str(section["entry"]), sources.allow_entry, where="model.entry")
+    model = build_model(section, channels=channels, classes=classes, spatial_dims=spatial_dims, maker=maker)
+    name = section.get("weights")
+    if name is not None and sources.trained:
+        model.weights = name
+    elif name is not None:
+        path = find_weights(name, sources.data_root)
+        fit = load_pretrained(model, path, name=name)
+        (logger.warning if fit.other_shape or fit.missing else logger.info)("weights of %s", fit.text(str(path)))
+    return model
+
+
+@dataclass
+class Net:
+    """A network on its device."""
+
+    model: SegmentationNet
+    device: str
+    precision: str
+    layout: torch.memory_format
+
+    def to_device(self, images: Tensor) -> Tensor:
+        """Bring a batch [B, C, *S] to the device, in float32 and in the layout that the network is fast with."""
+        moved = images.to(self.device, torch.float32, non_blocking=True)
+        return moved.contiguous(memory_format=self.layout)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Run the network under autocast: [B, C, *S] to [B, classes, *S]."""
+        if self.precision == "float32":
+            return cast(Tensor, self.model(images))
+        dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
+        with torch.autocast(torch.device(self.device).type, dtype=dtype):
+            return cast(Tensor, self.model(images))
+
+
+def build_net(
+    config: TrialConfig,
+    device: str,
+    *,
+    channels: int,
+    classes: int,
+    spatial_dims: int,
+    sources: Sources = NOTHING,
+) -> Net:
+    """Build the network that a configuration names and bring it to its device.
+
+    Raises:
+        SpecError, EntryError, DataError: It cannot be built, see `build_network`.
+    """
+    model = build_network(config, sources, channels=channels, classes=classes, spatial_dims=spatial_dims)
+    layout = fast_layout(model, device, spatial_dims)
+    model = cast(Any, model).to(device, memory_format=layout)
+    return Net(model, device, _precision(config.train.precision, device, spatial_dims), layout)
+
+
+def fast_layout(model: nn.Module, device: str, dims: int) -> torch.memory_format:
+    """Channels last, where the device has fast kernels for all that the network does in it.
+
+    On the CPU, instance and group normalisation are up to ten times slower in that layout, and volumes gain nothing.
+    """
+    kind = torch.device(device).type
+    slow_norms = (nn.GroupNorm, nn.InstanceNorm2d)
+    if kind == "mps" or (kind == "cpu" and (dims == 3 or any(isinstance(m, slow_norms) for m in model.modules()))):
+        return torch.contiguous_format
+    return torch.channels_last if dims == 2 else torch.channels_last_3d
+
+
+def _precision(wanted: str, device: str, dims: int) -> str:
+    used = resolve_precision(device, dims) if wanted == "auto" else sound_precision(wanted, device, dims)
+    if wanted not in ("auto", used):
+        logger.warning("volumes on %s are trained in %s: its gradients in %s are wrong", device, used, wanted)
+    return used
+
 
 CHECKED = ("model.", "loss")
 """Every parameter of these sections must come back from the built parts; of `train`, those that the parts report."""

@@ -15,8 +15,8 @@ from typing import Any
 from tuner.config.trial import TrialConfig
 from tuner.errors import EntryError
 from tuner.metrics.catalog import METRICS
-from tuner.models.entry import SPELLING
-from tuner.training.reports import EpochReport, check_finite
+from tuner.models.catalog import SPELLING
+from tuner.training.run_dir import EpochReport, check_finite
 
 EntryFunction = Callable[[TrialConfig, str, Path], Iterator[Any]]
 

@@ -8,17 +8,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tuner.config.train_section import TrainConfig
-from tuner.data.arrays import Split
+from tuner.config.trial import TrainConfig
+from tuner.data.arrays import SampleArray, Split, between, blank_like
 from tuner.data.preparation import PreparedData
-from tuner.data.ragged import SampleArray, between, blank_like
 from tuner.metrics.catalog import METRICS
-from tuner.metrics.confusion import confusion_by_case
-from tuner.metrics.overlap import confusion_counts
+from tuner.metrics.overlap import confusion_by_case, confusion_counts
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.batches import Samples
-from tuner.training.network import Net
-from tuner.training.reports import CaseScore
+from tuner.training.components import Net
+from tuner.training.run_dir import CaseScore
 from tuner.training.sliding_window import slide
 
 Labels = NDArray[np.uint8]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.atomic_io_part import space_needed, write_json
+from tuner.atomic_io import space_needed, write_json
 from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.data.source import TestCase
@@ -15,12 +15,10 @@ from tuner.errors import DataError
 from tuner.metrics.catalog import METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
+from tuner.training.components import Net, Sources, build_net
 from tuner.training.evaluate import Labels, by_class
-from tuner.training.inference import Geometry, predict_image
-from tuner.training.network import Net, build_net
-from tuner.training.reports import EpochReport
-from tuner.training.run_dir import BEST, TrialFolder
-from tuner.training.sources import Sources
+from tuner.training.run_dir import BEST, EpochReport, TrialFolder
+from tuner.training.sliding_window import Geometry, predict_image
 from tuner.training.trainer import train
 
 RESULT = "metrics.json"

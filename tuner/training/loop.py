@@ -9,22 +9,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tuner.config.train_section import TrainConfig
-from tuner.config.trial import TrialConfig
-from tuner.data.augment import Augment
-from tuner.data.augmentation import complete_augmentation
+from tuner.config.trial import TrainConfig, TrialConfig
+from tuner.data.augmentation import Augment, complete_augmentation
 from tuner.data.preparation import PreparedData
 from tuner.data.target_maps import training_maps
-from tuner.training.batches import Batches, Samples
+from tuner.training.batches import Batches, Patches, Samples
 from tuner.training.checkpoint import copied
-from tuner.training.components import build_trial
-from tuner.training.device import free_memory
+from tuner.training.components import NOTHING, Sources, build_trial
+from tuner.training.device import epoch_order, free_memory, generator, seed_everything
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.optimizer import trained_parameters
-from tuner.training.patches import Patches
-from tuner.training.reports import Diverged
-from tuner.training.seeds import epoch_order, generator, seed_everything
-from tuner.training.sources import NOTHING, Sources
+from tuner.training.run_dir import Diverged
 
 logger = logging.getLogger(__name__)
 

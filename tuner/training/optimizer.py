@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from tuner.config.train_section import TrainConfig
+from tuner.config.trial import TrainConfig
 from tuner.registry import Scalar
 
 BETA2 = 0.999

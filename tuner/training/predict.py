@@ -14,13 +14,11 @@ from tuner.config.yaml_reader import read_yaml
 from tuner.data.inference_inputs import NewCase, form_of, read_case
 from tuner.data.mask_writer import write_mask
 from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
-from tuner.training.data_facts import DataFacts, read_facts
+from tuner.training.components import Net, Sources, build_net
 from tuner.training.device import free_memory, is_out_of_memory
-from tuner.training.inference import Geometry, predict_image
 from tuner.training.loop import configure_torch
-from tuner.training.network import Net, build_net
-from tuner.training.run_dir import BEST
-from tuner.training.sources import Sources
+from tuner.training.run_dir import BEST, DataFacts, read_facts
+from tuner.training.sliding_window import Geometry, predict_image
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,22 @@
-"""The folder of one training: what it says of each epoch, its best weights, its log, and the way back from them."""
+"""Files of a run: metrics.jsonl, weights, data.json.
 
+`data.json`: what a run knew of its data, so that its network can be given further images without the data set.
+
+What a training says about itself, epoch by epoch. Importing this imports no torch.
+
+The folder of one training: what it says of each epoch, its best weights, its log, and the way back from them.
+"""
+
+import json
 import logging
+import math
 import os
 import platform
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +28,196 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from tuner import __version__
-from tuner.atomic_io_part import append_lines, read_lines, space_needed, write_file, write_json, write_lines
+from tuner.atomic_io import append_lines, read_lines, space_needed, write_file, write_json, write_lines
 from tuner.config.trial import TrialConfig
 from tuner.config.yaml_reader import dump_yaml
+from tuner.data.preparation import PreparedData
+from tuner.errors import ConfigError, RunError
 from tuner.training.device import device_name
-from tuner.training.reports import EpochReport, is_better
+
+FACTS = "data.json"
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """The data of a run, in words and numbers."""
+
+    dataset: str
+    fingerprint: str
+    sample_shape: tuple[int, ...]
+    """[C, *S]; zeros for *S where samples keep the sizes that they have"""
+    class_names: tuple[str, ...]
+    background: bool
+    validation_protocol: str
+    validation_cases: tuple[str, ...]
+    reading: Mapping[str, Any] = field(default_factory=dict)
+    """How an image is read and normalised, and the label id of each class (`tuner.data.inference_inputs`)."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+        return self.sample_shape[0]
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for pictures and slices, 3 for volumes."""
+        return len(self.sample_shape) - 1
+
+
+def write_facts(folder: Path, data: PreparedData) -> None:
+    """Write `data.json` into the folder of a training."""
+    facts = DataFacts(
+        dataset=data.name,
+        fingerprint=data.fingerprint,
+        sample_shape=data.sample_shape,
+        class_names=data.class_names,
+        background=data.background,
+        validation_protocol=data.validation_protocol,
+        validation_cases=data.validation.cases,
+        reading=data.reading,
+    )
+    write_json(folder / FACTS, {"format": _FORMAT, **asdict(facts)})
+
+
+def read_facts(folder: Path) -> DataFacts:
+    """Read `data.json` of a run; it is data, and nothing in it is believed before it is looked at.
+
+    Raises:
+        ConfigError: It is missing, or is none.
+    """
+    path = folder / FACTS
+    try:
+        found = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"the run has no {FACTS}, which says how its images were read.",
+            hint="It was trained by an earlier version, or by a function of your own: train it again.",
+            where=str(folder),
+        ) from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot be read as JSON: {error}.", where=str(path)) from error
+    problem = _problem(found)
+    if problem:
+        raise ConfigError(f"is damaged, or was written by another version: {problem}.", where=str(path))
+    return DataFacts(
+        dataset=found["dataset"],
+        fingerprint=found["fingerprint"],
+        sample_shape=tuple(found["sample_shape"]),
+        class_names=tuple(found["class_names"]),
+        background=found["background"],
+        validation_protocol=str(found.get("validation_protocol", "")),
+        validation_cases=tuple(map(str, found.get("validation_cases", ()))),
+        reading=found["reading"],
+    )
+
+
+def _problem(found: Any) -> str | None:
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        return f"format {found.get('format') if isinstance(found, dict) else found!r}, not {_FORMAT}"
+    shape, names = found.get("sample_shape"), found.get("class_names")
+    if not isinstance(shape, list) or len(shape) not in (3, 4) or not all(_is_size(extent) for extent in shape):
+        return f"sample_shape is {shape!r}"
+    if not isinstance(names, list) or not 2 <= len(names) <= 255 or not all(isinstance(name, str) for name in names):
+        return "class_names are no list of 2 to 255 names"
+    kinds = {"dataset": str, "fingerprint": str, "background": bool, "reading": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(found.get(key), kind)]
+    return f"{', '.join(wrong)} missing or of another kind" if wrong else None
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1 << 16
+
+
+Values = Mapping[str, float | None]
+
+
+class Diverged(RunError):  # noqa: N818 (a verdict on the parameters, not a mistake of the program)
+    """A loss or a metric is not finite: these parameters do not train."""
+
+    code = "diverged"
+
+    def __init__(self, epoch: int, what: str) -> None:
+        super().__init__(f"epoch {epoch}: {what}")
+        self.epoch = epoch
+
+
+@dataclass(frozen=True, slots=True)
+class CaseScore:
+    """Scores of one validation case: metric, then class name, then the value (None: not counted)."""
+
+    case: str
+    metrics: Mapping[str, Values]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {"case": self.case, "metrics": {name: dict(values) for name, values in self.metrics.items()}}
+
+
+@dataclass(frozen=True, slots=True)
+class EpochReport:
+    """One finished epoch; an epoch without validation has no metrics."""
+
+    epoch: int
+    """From 1."""
+    train_loss: float | None
+    """Mean over the samples; None when a training function of the user's does not say."""
+    lr: float | None
+    """Learning rate of the epoch's last step."""
+    seconds: float
+    metrics: Values = field(default_factory=dict)
+    """Mean over classes of the means over cases."""
+    per_class: Mapping[str, Values] = field(default_factory=dict)
+    """Metric, then class name: the mean over the cases that counted the class."""
+    cases: tuple[CaseScore, ...] = ()
+    one_class: bool = False
+    """True when every validation pixel was given the same class."""
+    replayed: bool = False
+    """True when an earlier attempt trained this epoch, and the report only repeats what it said."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the line of `metrics.jsonl`."""
+        return {
+            "epoch": self.epoch,
+            "train_loss": self.train_loss,
+            "lr": self.lr,
+            "seconds": round(self.seconds, 4),
+            "metrics": dict(self.metrics),
+            "per_class": {name: dict(values) for name, values in self.per_class.items()},
+            "one_class": self.one_class,
+        }
+
+    @classmethod
+    def from_dict(cls, line: Mapping[str, Any], cases: Iterable[Mapping[str, Any]] = ()) -> "EpochReport":
+        """Read a line of `metrics.jsonl` (and those of `cases.jsonl`) back, as a replayed report."""
+        return cls(
+            epoch=int(line["epoch"]),
+            train_loss=line["train_loss"],
+            lr=line["lr"],
+            seconds=float(line["seconds"]),
+            metrics=line["metrics"],
+            per_class=line["per_class"],
+            cases=tuple(CaseScore(case["case"], case["metrics"]) for case in cases),
+            one_class=bool(line.get("one_class", False)),
+            replayed=True,
+        )
+
+
+def check_finite(report: EpochReport) -> EpochReport:
+    """Return the report, or raise Diverged when its loss or one of its metrics is not finite."""
+    values = {"train_loss": report.train_loss, **report.metrics}
+    for name, value in values.items():
+        if value is not None and not math.isfinite(value):
+            raise Diverged(report.epoch, f"{name} is {value}")
+    return report
+
+
+def is_better(value: float, than: float | None, direction: str) -> bool:
+    """Say whether `value` beats `than` in a direction (`maximize` or `minimize`); the first value always does."""
+    if than is None:
+        return True
+    return value > than if direction == "maximize" else value < than
+
 
 METRICS = "metrics.jsonl"
 CASES = "cases.jsonl"

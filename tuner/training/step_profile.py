@@ -17,10 +17,9 @@ from torch import Tensor
 from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.errors import TunerError
-from tuner.training.device import is_out_of_memory, peak_memory
+from tuner.training.components import Sources
+from tuner.training.device import epoch_order, generator, is_out_of_memory, peak_memory
 from tuner.training.loop import Run, configure_torch
-from tuner.training.seeds import epoch_order, generator
-from tuner.training.sources import Sources
 
 WARM_UP = 1
 """Steps that are not counted: libraries choose their algorithms in them."""

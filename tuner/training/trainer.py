@@ -14,14 +14,12 @@ from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.errors import DiskFullError
 from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkpoint
+from tuner.training.components import Sources
 from tuner.training.custom import load_entry, run_entry
-from tuner.training.data_facts import write_facts
 from tuner.training.evaluate import Validation
 from tuner.training.loop import Run, configure_torch
-from tuner.training.predict_part import Pictures
-from tuner.training.reports import EpochReport, check_finite
-from tuner.training.run_dir import TrialFolder
-from tuner.training.sources import Sources
+from tuner.training.run_dir import EpochReport, TrialFolder, check_finite, write_facts
+from tuner.training.visualize import Pictures
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import TrialConfig
 from tuner.config.yaml_reader import YamlDocument
-from tuner.data.preparation import PreparedData, prepare
-from tuner.data.sameness import check_same_data
+from tuner.data.preparation import PreparedData, check_same_data, prepare
 from tuner.errors import StorageError, TunerError
 from tuner.search.sampler import Searcher
 from tuner.settings import Settings

@@ -19,8 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from tuner import __version__
-from tuner.artifacts.mirror import artifacts_of
-from tuner.artifacts.remote import PATIENCE_S
+from tuner.artifacts.remote import PATIENCE_S, artifacts_of
 from tuner.config.trial import TrialConfig
 from tuner.errors import TunerError, UnreachableError
 from tuner.notifications import make_announcer
@@ -29,9 +28,8 @@ from tuner.settings import Settings
 from tuner.storage.records import Claim, Outcome, ReportAnswer
 from tuner.storage.states import Reason, State, Wanted
 from tuner.storage.storage import Store
-from tuner.training.reports import EpochReport
-from tuner.worker.failing import check_device, stop_when_failing
-from tuner.worker.health import Readiness
+from tuner.training.run_dir import EpochReport
+from tuner.worker.health import Readiness, check_device, stop_when_failing
 from tuner.worker.outcome import Trial, blame, given_back, is_disk_full, ramp_epochs
 from tuner.worker.study_cache import Served, Study
 

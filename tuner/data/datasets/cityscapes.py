@@ -7,14 +7,12 @@ own, are the test cases (the labels of the official test images are not publishe
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tuner.data.catalogue import DATASETS
+from tuner.data.cache import FileMemory
+from tuner.data.catalog import DATASETS
 from tuner.data.datasets.image_folder import Layout, raise_defects
-from tuner.data.datasets.image_pairs import Pair, Pairs, deciding
-from tuner.data.datasets.picture_check import check_pairs
+from tuner.data.datasets.image_pairs import Pair, Pairs, check_pairs, deciding
 from tuner.data.label_map import ClassCodes
-from tuner.data.memory import FileMemory
-from tuner.data.places import find_below
-from tuner.data.source import IGNORE_INDEX
+from tuner.data.source import IGNORE_INDEX, find_below
 from tuner.errors import DataError
 from tuner.registry import Scalar
 

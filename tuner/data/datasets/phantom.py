@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from tuner.data.catalogue import ORGANS
-from tuner.data.datasets.phantom_anatomy import paint_patient
-from tuner.data.datasets.phantom_shapes import Canvas, Waves
-from tuner.data.memory import FileMemory
+from tuner.data.cache import FileMemory
+from tuner.data.catalog import ORGANS
+from tuner.data.datasets.phantom_anatomy import Canvas, Waves, paint_patient
 from tuner.data.source import Image, Label, TestCase
 from tuner.registry import Scalar
 

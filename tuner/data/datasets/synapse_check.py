@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.catalogue import ORGANS
-from tuner.data.datasets.synapse_files import (
+from tuner.data.cache import FileMemory
+from tuner.data.catalog import ORGANS
+from tuner.data.checks import Flaw, lacking
+from tuner.data.datasets.synapse import (
     LISTS,
     SLICES,
     case_of,
@@ -20,8 +22,6 @@ from tuner.data.datasets.synapse_files import (
     slice_path,
     volume_path,
 )
-from tuner.data.flaws import Flaw, lacking
-from tuner.data.memory import FileMemory
 from tuner.data.source import Image
 from tuner.errors import DataError
 from tuner.registry import Scalar

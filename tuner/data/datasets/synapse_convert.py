@@ -1,8 +1,12 @@
-"""Converts the challenge's download (NIfTI) into TransUNet's layout; can be interrupted and called again.
+"""BTCV download -> TransUNet layout.
+
+Converts the challenge's download (NIfTI) into TransUNet's layout; can be interrupted and called again.
 
 Intensities are clipped to -125..275 HU and scaled to 0..1; nothing is resampled. Volumes are brought to the axes
 L, A, S first; then row 0 is anterior, column 0 the patient's right, and slice 000 the lowest. The lists are written
 last: a folder that was interrupted is not taken for a data set.
+
+Finding every defect of the challenge's download before it is converted.
 """
 
 import json
@@ -16,8 +20,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.atomic_io import explained, write_atomically
-from tuner.data.datasets.synapse_files import LISTS, SLICES, VOLUMES, WINDOW, volume_path
-from tuner.data.datasets.synapse_split import OFFICIAL_TEST, RAW_LABELS, RAW_TO_SYNAPSE
+from tuner.data.cache import FileMemory
+from tuner.data.catalog import ORGANS
+from tuner.data.datasets.synapse import (
+    LISTS,
+    OFFICIAL_TEST,
+    RAW_LABELS,
+    RAW_TO_SYNAPSE,
+    SLICES,
+    VOLUMES,
+    WINDOW,
+    volume_path,
+)
+from tuner.data.datasets.volume_set import Recording, VolumeSet, check_volumes
+from tuner.data.label_map import ClassCodes
 from tuner.data.source import Image, Label
 from tuner.errors import DataError, closest
 
@@ -239,3 +255,21 @@ def _write_lists(out: Path, done: Mapping[str, Mapping[str, Any]]) -> None:
     everything = [f"{case}.npy.h5" for case in sorted(done)]
     for file, names in zip(_LISTS, (train, test, everything), strict=True):
         write_atomically(out / file, "".join(f"{name}\n" for name in names).encode())
+
+
+def check_raw(raw: Path) -> list[str]:
+    """Open every image and label of a download and return the defects, a line each.
+
+    Labels are the challenge's ids, 0 to 13; of the classes, background and the eight organs of the benchmark must occur
+    in the official training cases and in the official test cases, as far as there are any.
+
+    Raises:
+        DataError: There is no folder `img`.
+    """
+    cases, defects, folder = look_for_cases(raw)
+    halves: dict[bool, dict[str, Recording]] = {False: {}, True: {}}
+    for case in cases:
+        halves[case.name in OFFICIAL_TEST][case.name] = Recording(case.name, (case.image,), case.label)
+    codes = ClassCodes(ORGANS, {raw_id: RAW_TO_SYNAPSE.get(raw_id, 0) for raw_id in range(RAW_LABELS)})
+    found = VolumeSet(folder, halves[False], halves[True], ("CT",), codes)
+    return defects + check_volumes(found, FileMemory(None), channels=1)

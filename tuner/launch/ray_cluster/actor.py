@@ -93,8 +93,8 @@ class WorkerActor:
 
     def _keep_working(self) -> None:
         from tuner.launch.local import LocalLauncher, last_lines
-        from tuner.launch.patience import Patience, manner
-        from tuner.worker.failing import ASIDE
+        from tuner.launch.supervisor import Patience, manner
+        from tuner.worker.health import ASIDE
 
         order = local_order(self._order)
         patience = Patience()

@@ -1,18 +1,4 @@
-"""The only process that talks to a Ray cluster: it takes orders from its stdin and tells what happens on its stdout.
-
-Ray belongs in a process of its own: it ends a process whose cluster has gone away, waits for most of a minute for one
-that is not there, takes over signals and writes to the terminal. Here it may: what it ends is this, and the launcher
-starts another one. Both directions carry a JSON document a line.
-
-    in                                               out
-    {"do": "meet", "address"}                        {"event": "ready"}, then
-                                                     {"event": "met", "address", "nodes"} or {"event": "refused", "why"}
-    {"do": "look", "places"}                         {"event": "looked", "nodes": [...]}
-    {"do": "measure", "question", "gpus", "cpus"}    {"event": "measured", "answer": {...} | null}
-    {"do": "keep", "name", "order", "gpus", "cpus"}  {"event": "slot", "name", "state": {...}} at every change
-    {"do": "drain", "name"}                          {"event": "slot", "name", "state": {"left": true}} if others watch
-    {"do": "kill", "name"}
-"""
+"""Process that talks to Ray, and its client."""
 
 import json
 import os

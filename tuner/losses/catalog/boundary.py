@@ -73,7 +73,7 @@ BOUNDARY: tuple[LossEntry, ...] = (
         name="hausdorff",
         family="boundary",
         survey=True,
-        fn="tuner.losses.hausdorff:hausdorff",
+        fn="tuner.losses.boundary:hausdorff",
         options=(
             shared.base(),
             shared.schedule(

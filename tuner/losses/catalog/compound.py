@@ -1,9 +1,174 @@
-"""Rows of losses that came after the survey, or outside it."""
+"""Declarations (the post-survey rows of beyond.py go to their own family).
+
+Rows of the combinations.
+
+Rows of losses that came after the survey, or outside it.
+"""
 
 from tuner.losses.catalog import options as shared
 from tuner.losses.catalog.boundary import distance_exponent, foreground
 from tuner.losses.spec import LossEntry
 from tuner.registry import Option, Search
+
+BACKGROUND_APART = frozenset({"class_permutation"})
+
+COMBINATION: tuple[LossEntry, ...] = (
+    LossEntry(
+        name="combo",
+        family="combination",
+        survey=True,
+        fn="tuner.losses.compound:combo",
+        options=(
+            Option(
+                "alpha",
+                "float",
+                0.5,
+                "share of the cross-entropy; the rest is Dice",
+                low=0.0,
+                high=1.0,
+                search=Search(0.1, 0.9),
+            ),
+            Option(
+                "beta",
+                "float",
+                0.5,
+                "weight of foreground pixels in the cross-entropy; the background has 1 - beta",
+                low=0.0,
+                high=1.0,
+                search=Search(0.3, 0.9),
+            ),
+            shared.class_weight_exponent(),
+            shared.smooth(1.0),
+        ),
+        paper="Taghanaki et al. 2019, arXiv:1805.02798",
+        formula="alpha CE_beta + (1 - alpha) (1 - Dice)",
+        summary="cross-entropy with a price for misses, and Dice",
+        good_for="general use, light imbalance; input and output imbalance apart",
+        bad_for="two weights to tune",
+        needs=("class_frequencies",),
+    ),
+    LossEntry(
+        name="exponential_logarithmic",
+        family="combination",
+        survey=True,
+        fn="tuner.losses.compound:exponential_logarithmic",
+        options=(
+            Option(
+                "dice_weight",
+                "float",
+                0.8,
+                "share of the Dice term; the rest is the cross-entropy term",
+                low=0.0,
+                high=1.0,
+                search=Search(0.2, 0.9),
+            ),
+            Option(
+                "gamma",
+                "float",
+                0.3,
+                "exponent of both logarithms",
+                low=0.05,
+                high=5.0,
+                search=Search(0.2, 2.0, log=True),
+            ),
+            shared.smooth(1.0),
+            shared.batch(),
+            shared.classes(),
+        ),
+        paper="Wong, Moradi, Tang, Syeda-Mahmood 2018, arXiv:1809.00076",
+        formula="w mean_c (-ln D_c)^gamma + (1 - w) mean_V w_y (-ln p_t)^gamma",
+        summary="logarithms of Dice and of the probabilities, bent by an exponent",
+        good_for="small objects beside large ones; control over the focus",
+        bad_for="the balance of its two terms has to be found",
+        needs=("class_frequencies",),
+    ),
+    LossEntry(
+        name="unified_focal",
+        family="combination",
+        survey=True,
+        fn="tuner.losses.compound:unified_focal",
+        options=(
+            Option(
+                "weight",
+                "float",
+                0.5,
+                "share of the focal term; the rest is focal Tversky",
+                low=0.0,
+                high=1.0,
+                search=Search(0.0, 1.0),
+            ),
+            Option(
+                "delta",
+                "float",
+                0.6,
+                "weight of foreground pixels and of false negatives",
+                low=0.0,
+                high=1.0,
+                search=Search(0.5, 0.9),
+            ),
+            Option(
+                "gamma",
+                "float",
+                0.5,
+                "plays down easy background pixels, plays up nearly right foreground classes",
+                low=0.0,
+                high=1.0,
+                search=Search(0.1, 0.9),
+            ),
+            Option(
+                "asymmetric",
+                "bool",
+                True,
+                "plays down the background only",
+                search=Search(choices=(True, False)),
+            ),
+            shared.smooth(1e-6),
+            shared.classes(),
+        ),
+        paper="Yeung, Sala, Schönlieb, Rundo 2022, arXiv:2102.04525",
+        formula="weight * focal_delta + (1 - weight) mean_c (1 - TI_c)^(1 - gamma)",
+        summary="focal and focal Tversky with shared parameters",
+        good_for="strong imbalance with less suppression than focal",
+        bad_for="still sensitive; trains longer",
+        breaks=BACKGROUND_APART,
+    ),
+    LossEntry(
+        name="dice_cross_entropy",
+        family="combination",
+        survey=False,
+        fn="tuner.losses.compound:dice_cross_entropy",
+        options=(
+            shared.share("cross-entropy"),
+            shared.class_weight_exponent(search=False),
+            *shared.overlap_options(search=False),
+        ),
+        paper="Isensee et al. 2021, arXiv:1904.08128",
+        formula="weight * CE + (1 - weight) * Dice loss",
+        summary="the strongest default in medical segmentation",
+        good_for="nearly everything; steady from the first step",
+        bad_for="extreme imbalance, where neither half sees the object",
+        needs=("class_frequencies",),
+    ),
+    LossEntry(
+        name="dice_focal",
+        family="combination",
+        survey=False,
+        fn="tuner.losses.compound:dice_focal",
+        options=(
+            shared.share("the focal loss"),
+            shared.focusing(2.0),
+            shared.class_weight_exponent(search=False),
+            *shared.overlap_options(search=False),
+        ),
+        paper="Zhu et al. 2019 (AnatomyNet), arXiv:1808.05238",
+        formula="weight * focal + (1 - weight) * Dice loss",
+        summary="Dice with the focus on hard pixels",
+        good_for="small organs, strong imbalance",
+        bad_for="noisy labels",
+        needs=("class_frequencies",),
+    ),
+)
+
 
 FOREGROUND_ONLY = frozenset({"class_permutation"})
 
@@ -25,7 +190,7 @@ BEYOND: tuple[LossEntry, ...] = (
         name="poly1",
         family="pixel",
         survey=False,
-        fn="tuner.losses.calibration:poly1",
+        fn="tuner.losses.pixel:poly1",
         options=(
             Option(
                 "epsilon",
@@ -47,7 +212,7 @@ BEYOND: tuple[LossEntry, ...] = (
         name="logit_adjusted_ce",
         family="pixel",
         survey=False,
-        fn="tuner.losses.calibration:logit_adjusted_ce",
+        fn="tuner.losses.pixel:logit_adjusted_ce",
         options=(
             Option(
                 "tau",
@@ -101,7 +266,7 @@ BEYOND: tuple[LossEntry, ...] = (
         name="nacl",
         family="pixel",
         survey=False,
-        fn="tuner.losses.calibration:nacl",
+        fn="tuner.losses.pixel:nacl",
         options=(
             Option(
                 "weight",
@@ -124,7 +289,7 @@ BEYOND: tuple[LossEntry, ...] = (
         name="generalized_dice",
         family="region",
         survey=False,
-        fn="tuner.losses.overlap_variants:generalized_dice",
+        fn="tuner.losses.region:generalized_dice",
         options=(
             class_weighting(),
             shared.smooth(1e-5),
@@ -141,7 +306,7 @@ BEYOND: tuple[LossEntry, ...] = (
         name="dice_plus_plus",
         family="region",
         survey=False,
-        fn="tuner.losses.overlap_variants:dice_plus_plus",
+        fn="tuner.losses.region:dice_plus_plus",
         options=(
             Option(
                 "gamma",
@@ -167,7 +332,7 @@ BEYOND: tuple[LossEntry, ...] = (
         name="mcc",
         family="region",
         survey=False,
-        fn="tuner.losses.overlap_variants:mcc",
+        fn="tuner.losses.region:mcc",
         options=(
             Option(
                 "smooth",
@@ -242,7 +407,7 @@ BEYOND: tuple[LossEntry, ...] = (
         name="blob",
         family="region",
         survey=False,
-        fn="tuner.losses.blob:blob",
+        fn="tuner.losses.topology:blob",
         options=(
             shared.base(),
             shared.added_weight(0.5, low=0.05, high=2.0),
@@ -262,7 +427,7 @@ BEYOND: tuple[LossEntry, ...] = (
         name="log_hausdorff",
         family="boundary",
         survey=False,
-        fn="tuner.losses.hausdorff:log_hausdorff",
+        fn="tuner.losses.boundary:log_hausdorff",
         options=(
             shared.base(),
             shared.added_weight(0.1),

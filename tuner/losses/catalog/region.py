@@ -35,7 +35,7 @@ REGION: tuple[LossEntry, ...] = (
         name="generalized_wasserstein_dice",
         family="region",
         survey=True,
-        fn="tuner.losses.wasserstein:generalized_wasserstein_dice",
+        fn="tuner.losses.region:generalized_wasserstein_dice",
         options=(
             Option(
                 "sibling_distance",
@@ -172,7 +172,7 @@ REGION: tuple[LossEntry, ...] = (
         name="sensitivity_specificity",
         family="region",
         survey=True,
-        fn="tuner.losses.overlap_variants:sensitivity_specificity",
+        fn="tuner.losses.region:sensitivity_specificity",
         options=(
             Option(
                 "sensitivity_ratio",

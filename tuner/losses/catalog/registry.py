@@ -1,8 +1,7 @@
 """All losses, by name: the survey's families in the survey's order, then what came after. Imports no torch."""
 
 from tuner.losses.catalog.boundary import BOUNDARY
-from tuner.losses.catalog.combination import COMBINATION
-from tuner.losses.catalog.compound import BEYOND
+from tuner.losses.catalog.compound import BEYOND, COMBINATION
 from tuner.losses.catalog.pixel import PIXEL
 from tuner.losses.catalog.region import REGION
 from tuner.losses.spec import LossEntry
