@@ -14,12 +14,12 @@ from starlette.middleware.gzip import GZipMiddleware
 import tuner
 from api import errors, static_files
 from api.config import Service, ServiceSettings
-from api.http_cache import Recent, Remembered
+from api.http_cache import ResponseCache, TtlCache
 from api.pages import every
 from api.routes import catalog, figures, health, studies, trials
-from api.security import Guard
+from api.security import SecurityMiddleware
 from tuner.artifacts.remote import artifacts_of
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 TOKEN = {
     "type": "http",
@@ -53,7 +53,7 @@ Hyperparameter search for segmentation losses. Every `GET` of a study, trial or 
 """
 
 
-def create_app(store: Store, config: ServiceSettings) -> FastAPI:
+def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
     """Build the service on an open storage. Raises ConfigError for an open address without a token."""
     config.check()
     app = FastAPI(
@@ -71,15 +71,15 @@ def create_app(store: Store, config: ServiceSettings) -> FastAPI:
             {"name": "operations", "description": "Signs of life."},
         ],
         middleware=[
-            Middleware(Guard, config=config),
+            Middleware(SecurityMiddleware, config=config),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=4),
         ],
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.service = Service(store, artifacts_of(config.settings), config)
-    app.state.remembered = Remembered()
-    app.state.recent = Recent()
-    errors.install(app)
+    app.state.remembered = ResponseCache()
+    app.state.recent = TtlCache()
+    errors.register_handlers(app)
     versioned = APIRouter(prefix="/api/v1")
     for module in (studies, trials, figures, catalog):
         versioned.include_router(module.router)

@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from api.leaderboard_view import Standing
+from api.leaderboard_view import LeaderboardView
 from tuner.artifacts.local import Artifacts
 from tuner.errors import ConfigError
 from tuner.figures.data import LossNumbers
 from tuner.settings import Settings
-from tuner.storage.base import Newest
-from tuner.storage.storage import Store
+from tuner.storage.base import RevisionCache
+from tuner.storage.storage import Storage
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -90,12 +90,12 @@ class ServiceSettings:
 class Service:
     """What every route may use."""
 
-    store: Store
+    store: Storage
     artifacts: Artifacts
     config: ServiceSettings
-    leaderboards: Newest[list[LossNumbers]] = field(default_factory=Newest)
+    leaderboards: RevisionCache[list[LossNumbers]] = field(default_factory=RevisionCache)
     """Of the newest revision of each study: epochs and life signs change none, so most polls find theirs here."""
-    standings: Newest[Standing] = field(default_factory=Newest)
+    standings: RevisionCache[LeaderboardView] = field(default_factory=RevisionCache)
     """What pages of studies say beside, remembered likewise."""
 
 

@@ -7,9 +7,9 @@ from fastapi import Depends, Path, Query, Request, Response
 import tuner
 from api.config import Service
 from api.errors import NotModifiedError
-from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.dashboard_queries import FigureQueries
 
-LARGEST = 2**31 - 1
+MAX_NUMBER = 2**31 - 1
 """Largest number of a trial, offset or epoch: what the databases' integers hold."""
 
 
@@ -21,20 +21,20 @@ async def get_service(request: Request) -> Service:
 ServiceDep = Annotated[Service, Depends(get_service)]
 
 
-async def get_figures(service: ServiceDep) -> FigureReading:
+async def get_figures(service: ServiceDep) -> FigureQueries:
     """Return the queries that figures and pages need."""
-    return FigureReading(service.store)
+    return FigureQueries(service.store)
 
 
-FiguresDep = Annotated[FigureReading, Depends(get_figures)]
+FiguresDep = Annotated[FigureQueries, Depends(get_figures)]
 
 StudyName = Annotated[
     str,
     Path(description="Name of a study.", examples=["organs"], max_length=200, pattern=r"^[^\x00-\x1f\x7f/\\]+$"),
 ]
-TrialNumber = Annotated[int, Path(description="Number of a trial, from 0.", ge=0, le=LARGEST, examples=[3])]
+TrialNumber = Annotated[int, Path(description="Number of a trial, from 0.", ge=0, le=MAX_NUMBER, examples=[3])]
 Limit = Annotated[int, Query(description="At most so many items.", ge=1, le=1000)]
-Offset = Annotated[int, Query(description="Items that are passed over.", ge=0, le=LARGEST)]
+Offset = Annotated[int, Query(description="Items that are passed over.", ge=0, le=MAX_NUMBER)]
 
 
 def tag_of(revision: str) -> str:

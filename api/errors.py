@@ -66,7 +66,7 @@ class NotModifiedError(Exception):
         self.tag = tag
 
 
-def problem(
+def error_response(
     status: int,
     message: str,
     *,
@@ -92,7 +92,7 @@ def wants_page(scope: Mapping[str, Any]) -> bool:
     return any(name == b"accept" and b"text/html" in value for name, value in scope.get("headers", ()))
 
 
-def install(app: FastAPI) -> None:
+def register_handlers(app: FastAPI) -> None:
     """Give the application its answers to every kind of failure."""
     app.add_exception_handler(TunerError, _tuner_error)
     app.add_exception_handler(RequestValidationError, _invalid)

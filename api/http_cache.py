@@ -8,13 +8,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-MOST_BYTES = 24 * 2**20
+MAX_BYTES = 24 * 2**20
 
 
-class Remembered:
+class ResponseCache:
     """Bytes by key, the least recently used forgotten first."""
 
-    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, most_bytes: int = MAX_BYTES) -> None:
         self._most = most_bytes
         self._size = 0
         self._kept: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
@@ -42,7 +42,7 @@ def _weight(key: tuple[str, ...], made: bytes) -> int:
     return len(made) + sum(map(len, key)) + 200
 
 
-class Recent:
+class TtlCache:
     """Pages as they were a moment ago, for polls of open pages only: fifty of them cost one look at the storage."""
 
     FOR_S = 1.5

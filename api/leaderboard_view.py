@@ -11,14 +11,14 @@ from typing import Any
 
 from tuner.analysis.leaderboard import noise
 from tuner.figures.data import LossNumbers
-from tuner.figures.plots import thinned
+from tuner.figures.plots import thin_points
 
 CLEAR = 2.0
 """A lead counts when it is this many times the noise."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Significance:
     """What may be said about the winner."""
 
     kind: str
@@ -32,7 +32,7 @@ class Verdict:
 
 def judge(
     losses: Sequence[LossNumbers], sample: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]
-) -> Verdict:
+) -> Significance:
     """Compare the best loss with the others.
 
     Args:
@@ -42,35 +42,35 @@ def judge(
     """
     ranked = [n for n in losses if n.best is not None]
     if not ranked:
-        return Verdict("open", "No trial is complete yet.")
+        return Significance("open", "No trial is complete yet.")
     first = ranked[0]
     if len(ranked) == 1:
-        return Verdict("open", f"Only {first.loss} has a complete trial so far.")
+        return Significance("open", f"Only {first.loss} has a complete trial so far.")
     second = ranked[1]
     lead = abs(float(first.best or 0) - float(second.best or 0))
     estimate = noise(sample, epochs)
     if estimate is None:
-        return Verdict(
+        return Significance(
             "open", f"{first.loss} leads {second.loss} by {lead:.2g}; nothing tells yet how noisy a value is."
         )
     spread, source = estimate
     tied = tuple(n.loss for n in ranked[1:] if abs(float(first.best or 0) - float(n.best or 0)) <= CLEAR * spread)
     if not tied:
         text = f"{first.loss} leads {second.loss} by {lead:.2g}, more than {CLEAR:.0f} times the noise."
-        return Verdict("clear", text, spread, source)
+        return Significance("clear", text, spread, source)
     others = ", ".join(tied[:3]) + (f" and {len(tied) - 3} more" if len(tied) > 3 else "")
-    return Verdict("tie", f"{first.loss} leads, but {others} cannot be told from it.", spread, source, tied)
+    return Significance("tie", f"{first.loss} leads, but {others} cannot be told from it.", spread, source, tied)
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LeaderboardView:
     """How the losses of a study stand, and what went wrong; nobody may change what it holds."""
 
     losses: Sequence[LossNumbers]
     """Best first."""
     options: Mapping[str, Sequence[tuple[str, str]]]
     """Of each loss in its best trial, by their short names."""
-    verdict: Verdict
+    verdict: Significance
     failures: Sequence[Mapping[str, Any]]
     spec: str
 
@@ -82,7 +82,7 @@ class Standing:
     @property
     def dots_shown(self) -> str:
         """How many of the values the leaderboard shows; empty when it shows all."""
-        said = thinned(sum(len(n.values) for n in self.losses), sum(n.complete for n in self.losses), "of them")
+        said = thin_points(sum(len(n.values) for n in self.losses), sum(n.complete for n in self.losses), "of them")
         return f" ({said.replace(' of them', '')})" if said else ""
 
     def scale(self, maximizes: bool) -> tuple[float, float]:

@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from api.config import Service
-from tuner.analysis.predictions import Labels, Truth, predicted_cases, shown
+from tuner.analysis.predictions import Labels, Truth, predicted_cases, render_case
 from tuner.data.arrays import open_validation
 from tuner.data.cache import MANIFEST, read_manifest
 from tuner.data.catalog import DATASETS, DatasetEntry
 from tuner.errors import DataError, NotFoundError, TunerError
 from tuner.storage.records import StudyRecord
 
-MOST_LINES = 64 * 2**20
+MAX_LINES = 64 * 2**20
 """Bytes that are read of a text file from its end."""
 TAIL = 16_384
 
 
-class Predictions:
+class PredictionService:
     """Label maps of one trial's best epoch."""
 
     def __init__(self, service: Service, record: StudyRecord, number: int) -> None:
@@ -70,13 +70,17 @@ class Predictions:
         grey = np.zeros(planes.shape[1:]) if truth is None else np.asarray(truth[0][index], np.float32)
         background = self.truth is None or self.truth.background
         labels = None if truth is None else np.asarray(truth[1][index])
-        return drawn(grey, labels, planes[index], view, background=background)
+        return render_picture(grey, labels, planes[index], view, background=background)
 
 
-def drawn(grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str, *, background: bool = True) -> bytes:
+def render_picture(
+    grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str, *, background: bool = True
+) -> bytes:
     """Draw one slice [H, W] as a PNG."""
     buffer = BytesIO()
-    Image.fromarray(shown(grey, truth, predicted, view, background=background)).save(buffer, "PNG", compress_level=3)
+    Image.fromarray(render_case(grey, truth, predicted, view, background=background)).save(
+        buffer, "PNG", compress_level=3
+    )
     return buffer.getvalue()
 
 
@@ -131,8 +135,8 @@ def _class_names(service: Service, name: str, count: int) -> list[str]:
 def _last_lines(service: Service, name: str, number: int, file: str) -> list[dict[str, Any]]:
     with service.artifacts.open(name, number, file) as handle:
         size = handle.seek(0, 2)
-        handle.seek(max(0, size - MOST_LINES))
-        lines = handle.read(MOST_LINES).split(b"\n")
+        handle.seek(max(0, size - MAX_LINES))
+        lines = handle.read(MAX_LINES).split(b"\n")
     found = []
     for line in lines:
         try:
@@ -146,7 +150,7 @@ def _last_lines(service: Service, name: str, number: int, file: str) -> list[dic
 
 CLASSES_BY_FILES = "The files decide which classes there are; what was prepared on this machine names its own."
 SAMPLES = 6
-MOST_FOLDERS = 6
+MAX_FOLDERS = 6
 _FOLDER = re.compile(r"([a-z0-9_]+)-([0-9a-f]{16})")
 
 
@@ -155,7 +159,7 @@ def dataset_view(service: Service, entry: DatasetEntry) -> list[dict[str, Any]]:
     cache = service.config.settings.cache
     found = []
     folders = sorted(cache.glob(f"{entry.name}-*/{MANIFEST}"), key=lambda path: -path.stat().st_mtime)
-    for path in folders[:MOST_FOLDERS]:
+    for path in folders[:MAX_FOLDERS]:
         match = _FOLDER.fullmatch(path.parent.name)
         if match is None or match[1] != entry.name:
             continue
@@ -199,4 +203,4 @@ def sample_picture(service: Service, folder: str, index: int) -> bytes:
     if label.ndim == 3:
         middle = len(label) // 2
         image, label = image[middle], label[middle]
-    return drawn(image, label, label, "truth", background=DATASETS[match[1]].background)
+    return render_picture(image, label, label, "truth", background=DATASETS[match[1]].background)

@@ -10,11 +10,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.config import ServiceSettings
-from api.errors import problem, wants_page
+from api.errors import error_response, wants_page
 
 MAX_BODY = 1_000_000
 """Bytes of a request's body."""
-MOST_DRAINED = 16 * MAX_BODY
+MAX_DRAINED_BYTES = 16 * MAX_BODY
 """So much of a body that is too large is still read, so that the client comes to hear the refusal."""
 BODY_S = 20.0
 """Within this a body must have come."""
@@ -39,7 +39,7 @@ _HEADERS = {
 }
 
 
-class Guard:
+class SecurityMiddleware:
     """ASGI middleware; the outermost one."""
 
     def __init__(self, app: ASGIApp, *, config: ServiceSettings) -> None:
@@ -81,7 +81,7 @@ class Guard:
     def _refuse(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         if len(headers.getlist("host")) != 1 or not self.config.answers_to(headers["host"]):
-            return problem(
+            return error_response(
                 400,
                 f"{headers.get('host', '')!r} is not a name of this server.",
                 code="bad_host",
@@ -106,7 +106,7 @@ class Guard:
             return None
         if wants_page(scope) and not writes:
             return Response(status_code=303, headers={"Location": f"/login?next={quote(path)}"})
-        return problem(
+        return error_response(
             401,
             "this needs the service's token." if not token else "that is not the service's token.",
             hint="Send `Authorization: Bearer <TUNER_API_TOKEN>`; pages sign in at /login.",
@@ -123,7 +123,7 @@ class Guard:
             return None
         if origin is not None and urlsplit_netloc(origin) == headers.get("host", "").lower():
             return None
-        return problem(
+        return error_response(
             403,
             f"a write from {origin or 'an unknown origin'!r} was refused.",
             code="bad_origin",
@@ -152,7 +152,7 @@ def session_cookie(headers: Headers) -> str:
 
 
 def _too_large() -> Response:
-    return problem(
+    return error_response(
         413,
         f"the body has more than {MAX_BODY} bytes.",
         code="too_large",
@@ -162,7 +162,7 @@ def _too_large() -> Response:
 
 
 def _too_slow() -> Response:
-    return problem(
+    return error_response(
         400, f"the body did not come within {BODY_S:.0f} s.", code="too_slow", headers={"Connection": "close"}
     )
 
@@ -180,7 +180,7 @@ async def _whole_body(receive: Receive) -> bytes | None:
             parts.clear()
         else:
             parts.append(message.get("body", b""))
-        if size > MOST_DRAINED or not message.get("more_body"):
+        if size > MAX_DRAINED_BYTES or not message.get("more_body"):
             return b"".join(parts) if size <= MAX_BODY else None
 
 

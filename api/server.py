@@ -21,24 +21,24 @@ import uvicorn
 from api.app import create_app
 from api.config import ServiceSettings
 from tuner.errors import RunError, SpecError
-from tuner.launch.launcher import Order, log_path, threads_each
+from tuner.launch.launcher import WorkerSpec, log_path, threads_each
 from tuner.launch.local import LocalWorker, worker_environment
-from tuner.launch.supervisor import Crew
+from tuner.launch.supervisor import Supervisor
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-_LOOK_S = 1.0
+_POLL_INTERVAL_S = 1.0
 _DRAIN_S = 30.0
 FOLDER = "standing"
 """Folder of the workers' logs, below the artifacts, beside those of studies."""
 
 
-class StandingLauncher:
+class PoolLauncher:
     """Starts workers that serve whichever study has work."""
 
-    def launch(self, order: Order) -> LocalWorker:
+    def launch(self, order: WorkerSpec) -> LocalWorker:
         """Start one worker. Raises RunError when its log cannot be written."""
         try:
             order.log.parent.mkdir(parents=True, exist_ok=True)
@@ -58,18 +58,18 @@ class StandingLauncher:
         return LocalWorker(order, process)
 
 
-class StandingCrew:
+class WorkerPool:
     """Keeps the workers while the service runs."""
 
     def __init__(self, settings: Settings, devices: Sequence[str]) -> None:
         threads = threads_each(len(devices))
         orders = [
-            Order(FOLDER, settings, slot, device, threads, _log(settings.artifacts, slot))
+            WorkerSpec(FOLDER, settings, slot, device, threads, _log(settings.artifacts, slot))
             for slot, device in enumerate(devices)
         ]
-        self._crew = Crew(StandingLauncher(), orders, note=logger.warning, standing=True)
+        self._crew = Supervisor(PoolLauncher(), orders, note=logger.warning, standing=True)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._tend, name="crew", daemon=True)
+        self._thread = threading.Thread(target=self._ensure_running, name="crew", daemon=True)
 
     def start(self) -> None:
         """Start the workers, and look after them in a thread."""
@@ -83,24 +83,24 @@ class StandingCrew:
         if not self._crew.wait(_DRAIN_S):
             self._crew.kill()
 
-    def _tend(self) -> None:
+    def _ensure_running(self) -> None:
         while not self._stop.is_set():
             try:
-                self._crew.tend(lambda: not self._stop.is_set())
+                self._crew.ensure_running(lambda: not self._stop.is_set())
             except RunError as error:
                 logger.error("the workers keep dying, and are not started again: %s", error)
                 return
-            self._stop.wait(_LOOK_S)
+            self._stop.wait(_POLL_INTERVAL_S)
 
 
 def _log(artifacts: Path, slot: int) -> Path:
     return log_path(artifacts, FOLDER, f"{os.getpid()}-{slot}")
 
 
-PATIENCE_S = 5.0
+SHUTDOWN_TIMEOUT_S = 5.0
 """How long a request waits for a storage that has gone away."""
-MOST_CONNECTIONS = 512
-KEPT_S = 75
+MAX_CONNECTIONS = 512
+KEEP_ALIVE_S = 75
 """An idle connection is kept so long. Not the usual 5 s: a page asks every 5 s, and would meet the closing door."""
 _END_S = 10.0
 _EVERY = ("0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
@@ -116,15 +116,17 @@ def serve(config: ServiceSettings, *, port: int, devices: Sequence[str], say: Ca
         raise SpecError([f"{port} is not a port, 0 to 65535"], where="--port")
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(config.host, port))
-        store = stack.enter_context(Store.open(config.settings.storage, create=True, patience_s=PATIENCE_S))
+        store = stack.enter_context(
+            Storage.open(config.settings.storage, create=True, retry_timeout_s=SHUTDOWN_TIMEOUT_S)
+        )
         server = uvicorn.Server(_options(store, replace(config, workers=len(devices))))
         if devices:
-            crew = StandingCrew(config.settings, devices)
+            crew = WorkerPool(config.settings, devices)
             crew.start()
             stack.callback(crew.end)
         if config.host in _EVERY and not config.allowed_hosts:
             say("other machines reach it by the names in TUNER_ALLOWED_HOSTS only, and none is named there")
-        say(f"dashboard at {_address(config.host, listener)} (storage {store.place}); Ctrl-C ends it")
+        say(f"dashboard at {_address(config.host, listener)} (storage {store.display_url}); Ctrl-C ends it")
         server.run(sockets=[listener])
 
 
@@ -137,7 +139,9 @@ def served_beside(config: ServiceSettings, *, port: int) -> Iterator[str]:
     config.check()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(_listen(config.host, port))
-        store = stack.enter_context(Store.open(config.settings.storage, create=True, patience_s=PATIENCE_S))
+        store = stack.enter_context(
+            Storage.open(config.settings.storage, create=True, retry_timeout_s=SHUTDOWN_TIMEOUT_S)
+        )
         server = uvicorn.Server(_options(store, config))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="service", daemon=True)
         thread.start()
@@ -148,7 +152,7 @@ def served_beside(config: ServiceSettings, *, port: int) -> Iterator[str]:
             thread.join(_END_S)
 
 
-def _options(store: Store, config: ServiceSettings) -> uvicorn.Config:
+def _options(store: Storage, config: ServiceSettings) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(store, config),
         log_level="warning",
@@ -156,8 +160,8 @@ def _options(store: Store, config: ServiceSettings) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         lifespan="off",
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=KEPT_S,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=3,
     )
 
@@ -173,7 +177,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
-        listener.listen(MOST_CONNECTIONS)  # who follows the address at once waits for the service, and is not refused
+        listener.listen(MAX_CONNECTIONS)  # who follows the address at once waits for the service, and is not refused
     except OSError as error:
         listener.close()
         raise RunError(

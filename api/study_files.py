@@ -15,7 +15,7 @@ from tuner.launch.study_setup import weights_names
 from tuner.registry import Scalar
 from tuner.storage.records import NewStudy, StudyRecord
 
-MOST_TRIALS = 100_000
+MAX_TRIALS = 100_000
 """Trials that one request may add: each is a row that is written at once."""
 
 
@@ -32,9 +32,9 @@ def read_posted(content: Any, data_root: Path | None) -> StudySpec:
         for value in weights_names(spec)
         if _escapes(value, data_root)
     ]
-    if spec.total > MOST_TRIALS:
+    if spec.total > MAX_TRIALS:
         problems.append(
-            f"budget.trials: {spec.total}; at most {MOST_TRIALS} over the network; `tuner launch` takes more"
+            f"budget.trials: {spec.total}; at most {MAX_TRIALS} over the network; `tuner launch` takes more"
         )
     if problems:
         raise SpecError(problems)
@@ -70,7 +70,7 @@ def stored_spec(record: StudyRecord) -> StudySpec:
     return _specs(record.identity, _Unhashed(record))
 
 
-def written_spec(record: StudyRecord) -> str:
+def spec_yaml(record: StudyRecord) -> str:
     """Return the specification of a stored study as YAML; written once."""
     return _written(record.identity, _Unhashed(record))
 

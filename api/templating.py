@@ -202,7 +202,7 @@ def page(
             )
             return tag, content
 
-        found = state.service.store.at_once(make)
+        found = state.service.store.read_snapshot(make)
         state.recent.put(place, *found)
     tag, content = found
     unless_matches(request, tag)

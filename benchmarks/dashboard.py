@@ -30,7 +30,7 @@ from tests.api import demo
 from tuner.settings import normalise_url
 from tuner.storage import optuna_schema, schema
 from tuner.storage.optuna_schema import distribution_json, internal_value, value_rows
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 NAME = "large"
 ROUNDS = 15
@@ -61,7 +61,7 @@ CALLS = (
 def fill(url: str, trials: int, epochs: int) -> None:
     """Write a finished study of so many trials into the tables."""
     spec = demo.spec_of(NAME, trials=1, epochs=epochs)
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         record = store.create_study(demo.new_study(spec))
     engine = create_engine(url)
     dice = random.Random(0)

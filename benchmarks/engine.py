@@ -202,7 +202,7 @@ def scores(args: argparse.Namespace, configs: list[dict[str, Any]]) -> list[dict
 
     from tuner.data.preparation import test_cases
     from tuner.metrics.scoring import mean_scores, score_case
-    from tuner.training.components import build_trial
+    from tuner.training.components import build_components
     from tuner.training.final import predict_case
     from tuner.training.sliding_window import Geometry
 
@@ -213,7 +213,7 @@ def scores(args: argparse.Namespace, configs: list[dict[str, Any]]) -> list[dict
         ours = translated(config, args)
         data = prepared(ours, args)
         case = next(iter(test_cases(ours.dataset, data_root=args.data_root, cache=args.folder / "cache", seed=0)))
-        trial = build_trial(ours, data, "cpu")
+        trial = build_components(ours, data, "cpu")
         trial.model.load_state_dict(torch.load(args.folder / f"{number}/last.ckpt", weights_only=True)["model"])
         naive = UNet(2, 1, data.classes, channels=(16, 32, 64, 128, 256), strides=(2, 2, 2, 2), num_res_units=2)
         naive.load_state_dict(theirs[number])

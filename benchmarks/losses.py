@@ -33,7 +33,7 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from tuner.label_maps import MAPS
-from tuner.losses.batch import read_view
+from tuner.losses.batch import read_inputs
 from tuner.losses.build import END, SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.distance_transform import target_map
@@ -146,7 +146,7 @@ def candidates(
 ) -> dict[str, Callable[[], Tensor]]:
     """Everything that is timed, by name; others' under `monai NAME` and `smp NAME`."""
     classes = logits.shape[1]
-    view = read_view(logits.detach(), target, ignore_index=VOID)
+    view = read_inputs(logits.detach(), target, ignore_index=VOID)
     timed: dict[str, Callable[[], Tensor]] = {
         "reference": lambda: F.cross_entropy(logits, target, ignore_index=VOID),
     }
@@ -180,7 +180,7 @@ def alone(loss: SegmentationLoss, logits: Tensor, target: Tensor, inputs: Mappin
     logs = term.function.logs
 
     def run() -> Tensor:
-        view = read_view(logits, target, ignore_index=VOID, sums=sums, squares=squares, logs=logs)
+        view = read_inputs(logits, target, ignore_index=VOID, sums=sums, squares=squares, logs=logs)
         return term(view, inputs, END)
 
     return run

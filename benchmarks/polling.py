@@ -21,7 +21,7 @@ import httpx
 from benchmarks.dashboard import cpu_seconds, fill, free_port, served
 from tests.api import demo
 from tests.store.examples import completed
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 EVERY_S = 5.0
 FIGURES_EVERY_S = 15.0
@@ -66,7 +66,7 @@ class Page:
 def work(url: str, name: str, worker: str, stop: threading.Event, waits: list[float]) -> None:
     """Report epochs so that this worker ends a trial every `WORKERS` seconds."""
     dice = random.Random(worker)
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         record = store.study(name)
         while not stop.is_set():
             claim = store.claim(record.study_id, worker)
@@ -123,7 +123,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'tuner.db'}"
         fill(url, 1000, 20)
-        with Store.open(url) as store:
+        with Storage.open(url) as store:
             store.create_study(demo.new_study(demo.spec_of("running", trials=400, epochs=EPOCHS)))
         lines = [watch(url, "large", words.pages, words.seconds, writing=False)]
         lines.append(watch(url, "running", words.pages, words.seconds, writing=True))

@@ -33,11 +33,11 @@ from storage_history import Earlier, earlier_trials, fill_optuna, fill_ours, sim
 from tests.postgres import Server, running_server
 from tuner.config.study import find_study_file, load_spec
 from tuner.search.pruners import make_pruner
-from tuner.search.sampler import Searcher
+from tuner.search.sampler import SeededSampler
 from tuner.search.space import SearchSpace
 from tuner.storage.records import EpochRow, NewStudy, Outcome
 from tuner.storage.states import State
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -88,7 +88,7 @@ class Meter:
 def make_ours(url: str, space: SearchSpace, earlier: list[Earlier], trials: int) -> None:
     """Make a study of ours with earlier trials, and so many that wait."""
     queue: list[dict[str, Any]] = [{}] * (len(earlier) + trials)
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         study_id = store.create_study(NewStudy("bench", {}, space, OBJECTIVES, queue, retries=0)).study_id
         fill_ours(store._database.writer, study_id, space, earlier)
 
@@ -107,10 +107,10 @@ class Ours:
 
     def __init__(self, url: str, space: SearchSpace) -> None:
         self.space = space
-        self.store = Store.open(url)
+        self.store = Storage.open(url)
         self.study_id = self.store.study("bench").study_id
         self.worker = self.store.register_worker(pid=1, device="cpu", study="bench", version="", host="bench")
-        self.searcher = Searcher(space, ("maximize",), sampler="tpe", options={}, seed=0)
+        self.searcher = SeededSampler(space, ("maximize",), sampler="tpe", options={}, seed=0)
         self.pruner = make_pruner("median", {"min_epochs": 1}, epochs=EPOCHS + 1)
         self.meter = Meter(self.store._database.writer, self.store._database.reader)
         self.cursor = 0
@@ -133,7 +133,7 @@ class Ours:
         with part("reports"):
             for number, value in enumerate(curve, start=1):
                 row = EpochRow(number, value, {"dice": value}, {}, 1 - value, 1e-3, 1.0)
-                answer = store.report(claim, row, peers=self.pruner.asks(number, 0), bracket=0)
+                answer = store.report(claim, row, peers=self.pruner.should_check(number, 0), bracket=0)
                 if answer.peers:
                     self.pruner.decide(number, answer.peers)
         with part("finish"):

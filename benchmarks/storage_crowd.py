@@ -26,9 +26,9 @@ from storage_workers import cpu_of, numbers
 
 from tests.postgres import Server, running_server
 from tests.store.examples import SPACE, epoch, new_study, point
-from tuner.storage.engine import OF_A_WORKER
-from tuner.storage.storage import BEAT_S, Store
-from tuner.worker.worker import LOOK_AT_LEAST_S
+from tuner.storage.engine import WORKER_CONNECTIONS
+from tuner.storage.storage import HEARTBEAT_INTERVAL_S, Storage
+from tuner.worker.worker import MAX_POLL_INTERVAL_S
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
@@ -52,7 +52,7 @@ class Crowd:
     def worker(self) -> None:
         """Be one worker until it is over."""
         with self._opening:
-            store = Store.open(self.url, connections=OF_A_WORKER)
+            store = Storage.open(self.url, connections=WORKER_CONNECTIONS)
         with store:
             event.listen(store._database.writer, "before_cursor_execute", self._count)
             study_id = store.study("organs").study_id
@@ -62,7 +62,7 @@ class Crowd:
             self._train(store, study_id, worker) if self.training else self._look(store, study_id, worker)
             beating.join()
 
-    def _train(self, store: Store, study_id: int, worker: str) -> None:
+    def _train(self, store: Storage, study_id: int, worker: str) -> None:
         claim = store.claim(study_id, worker)
         assert claim is not None
         store.set_params(claim, point(), SPACE)
@@ -71,15 +71,15 @@ class Crowd:
             number += 1
             self._timed(partial(store.report, claim, epoch(number), peers=True))
 
-    def _look(self, store: Store, study_id: int, worker: str) -> None:
-        while not self._rest(LOOK_AT_LEAST_S):
+    def _look(self, store: Storage, study_id: int, worker: str) -> None:
+        while not self._rest(MAX_POLL_INTERVAL_S):
             self._timed(lambda: store.requeue_lost_trials(study_id))
             self._timed(lambda: store.claim(study_id, worker))
             self._timed(lambda: store.study_phase("organs"))
 
-    def _beat(self, store: Store, worker: str) -> None:
-        while not self._rest(BEAT_S):
-            self._timed(lambda: store.beat(worker, progress={"rss_mib": 400}))
+    def _beat(self, store: Storage, worker: str) -> None:
+        while not self._rest(HEARTBEAT_INTERVAL_S):
+            self._timed(lambda: store.heartbeat(worker, progress={"rss_mib": 400}))
             if self.training:
                 self._timed(lambda: store.study("organs"))
 
@@ -114,7 +114,7 @@ def process(arguments: dict[str, Any], count: int, go: Any, over: Any, told: Any
 def measure(server: Server, *, workers: int, training: bool, seconds: float, epoch_s: float) -> tuple[float, ...]:
     """Return the figures of SIZES."""
     url = server.new_database()
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         store.create_study(new_study(trials=workers))
         if not training:
             store.pause("organs")
@@ -129,7 +129,7 @@ def measure(server: Server, *, workers: int, training: bool, seconds: float, epo
         query = "SELECT count(*) FROM tuner_workers"
         while (found := watcher.execute(query).fetchone()) is None or found[0] < workers:
             time.sleep(0.2)
-        time.sleep(2 * BEAT_S)
+        time.sleep(2 * HEARTBEAT_INTERVAL_S)
         go.set()
         before, began, most = cpu_of(server), time.perf_counter(), 0
         while time.perf_counter() - began < seconds:

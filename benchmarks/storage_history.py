@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, insert, select, text, update
 
 from tuner.registry import Scalar
-from tuner.search.sampler import Searcher
+from tuner.search.sampler import SeededSampler
 from tuner.search.space import SearchSpace
 from tuner.storage import optuna_schema, schema
 from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
@@ -35,7 +35,7 @@ def simulated_curve(chance: random.Random, epochs: int) -> tuple[float, ...]:
 
 def earlier_trials(space: SearchSpace, number: int, epochs: int) -> list[Earlier]:
     """Draw points at random and a curve for each; always the same ones."""
-    searcher = Searcher(space, ("maximize",), sampler="random", options={}, seed=1)
+    searcher = SeededSampler(space, ("maximize",), sampler="random", options={}, seed=1)
     chance = random.Random(1)
     return [Earlier(searcher.suggest(slot, fixed={}), simulated_curve(chance, epochs)) for slot in range(number)]
 
@@ -81,11 +81,11 @@ def fill_ours(engine: Engine, study_id: int, space: SearchSpace, earlier: Sequen
 
 def abandon_ours(url: str, space: SearchSpace, points: Sequence[Earlier], *, silent: bool) -> None:
     """Turn the first waiting trials of a study of ours into ones that a dead worker holds, just now or long ago."""
-    from tuner.storage.storage import Store
+    from tuner.storage.storage import Storage
 
     trials, attempts, studies = optuna_schema.trials, schema.attempts, schema.studies
     began = time.time() - (3600 if silent else 0)
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         engine, study_id = store._database.writer, store.study("bench").study_id
         with engine.begin() as connection:
             waiting = select(attempts.c.trial_id).where(

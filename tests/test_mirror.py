@@ -8,7 +8,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from tests.test_remote import Flaky
 from tuner.artifacts import remote as remote_module
-from tuner.artifacts.remote import MirroredArtifacts, Remote
+from tuner.artifacts.remote import FsspecClient, RemoteArtifacts
 from tuner.errors import NotFoundError, UnreachableError
 
 
@@ -27,9 +27,9 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"{request.param}://{tmp_path}/far"
 
 
-def machine(tmp_path: Path, name: str, url: str) -> MirroredArtifacts:
+def machine(tmp_path: Path, name: str, url: str) -> RemoteArtifacts:
     """Return the artifacts as one machine has them."""
-    return MirroredArtifacts(tmp_path / name, Remote(url))
+    return RemoteArtifacts(tmp_path / name, FsspecClient(url))
 
 
 def epoch(folder: Path, number: int) -> None:
@@ -95,7 +95,7 @@ def test_wherever_a_publication_is_cut_off_the_trial_can_be_continued(tmp_path: 
                 raise Killed
             super().mv(path1, path2, **options)
 
-    here = MirroredArtifacts(tmp_path / "here", Remote("memory://far", filesystem=Cut()))
+    here = RemoteArtifacts(tmp_path / "here", FsspecClient("memory://far", filesystem=Cut()))
     folder = here.create("organs", 0)
     try:
         for number in (1, 2, 3):
@@ -130,7 +130,7 @@ def test_only_what_has_changed_is_sent(tmp_path: Path) -> None:
             sent.append(path2.rpartition("/")[2])
             super().mv(path1, path2, **options)
 
-    here = MirroredArtifacts(tmp_path / "here", Remote("memory://far", filesystem=Watched()))
+    here = RemoteArtifacts(tmp_path / "here", FsspecClient("memory://far", filesystem=Watched()))
     epoch(folder := here.create("organs", 0), 1)
     here.publish("organs", 0)
     (folder / "log.txt").write_text("a line")
@@ -142,7 +142,7 @@ def test_only_what_has_changed_is_sent(tmp_path: Path) -> None:
 def test_an_address_that_is_away_is_an_error_of_its_own(tmp_path: Path) -> None:
     """The worker gives the trial back: it must never be marked complete without its files."""
     files = Flaky()
-    here = MirroredArtifacts(tmp_path / "here", Remote("memory://far", filesystem=files, patience_s=0.01))
+    here = RemoteArtifacts(tmp_path / "here", FsspecClient("memory://far", filesystem=files, retry_timeout_s=0.01))
     epoch(here.create("organs", 0), 1)
     files.failures = 1000
 

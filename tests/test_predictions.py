@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tuner.analysis.predictions import Truth, shown
+from tuner.analysis.predictions import Truth, render_case
 from tuner.colors import MISSED
 
 IMAGES = np.arange(4 * 6, dtype=np.float32).reshape(4, 1, 2, 3)
@@ -35,9 +35,9 @@ def test_without_background_the_first_class_is_a_class() -> None:
     grey = np.zeros((1, 3))
     blue = 0.85 * np.array(MISSED)
 
-    with_background = shown(grey, truth, predicted, "difference")
-    without = shown(grey, truth, predicted, "difference", background=False)
+    with_background = render_case(grey, truth, predicted, "difference")
+    without = render_case(grey, truth, predicted, "difference", background=False)
 
     assert not np.allclose(with_background, without)
     assert not np.allclose(without[0, 1], blue, atol=1)
-    assert shown(grey, truth, predicted, "truth", background=False)[0, 2].any()
+    assert render_case(grey, truth, predicted, "truth", background=False)[0, 2].any()

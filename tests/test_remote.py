@@ -9,7 +9,7 @@ from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from tuner.artifacts import remote as module
-from tuner.artifacts.remote import Remote, check_protocol, redact_address
+from tuner.artifacts.remote import FsspecClient, check_protocol, redact_address
 from tuner.errors import DiskFullError, SpecError, UnreachableError
 from tuner.settings import Settings
 
@@ -40,8 +40,8 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture(params=["memory", "file"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Remote:
-    return Remote(f"{request.param}://{tmp_path}/far")
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> FsspecClient:
+    return FsspecClient(f"{request.param}://{tmp_path}/far")
 
 
 def write(folder: Path, text: str) -> Path:
@@ -49,7 +49,7 @@ def write(folder: Path, text: str) -> Path:
     return folder / "source"
 
 
-def test_files_come_back(remote: Remote, tmp_path: Path) -> None:
+def test_files_come_back(remote: FsspecClient, tmp_path: Path) -> None:
     """The round trip: put, replaced, listed, opened at any place, fetched, removed."""
     for text in ("first", "second one"):
         remote.put(write(tmp_path, text), "organs/3/log.txt")
@@ -72,7 +72,7 @@ def test_files_come_back(remote: Remote, tmp_path: Path) -> None:
 def test_what_fails_for_a_moment_is_tried_again(tmp_path: Path) -> None:
     """A network that hiccups costs no trial, and what it cut off is never seen under its name."""
     files = Flaky()
-    remote = Remote("memory://bucket", filesystem=files)
+    remote = FsspecClient("memory://bucket", filesystem=files)
     remote.put(write(tmp_path, "earlier"), "a/0/last.ckpt")
     files.failures = 3
 
@@ -86,7 +86,7 @@ def test_what_fails_for_a_moment_is_tried_again(tmp_path: Path) -> None:
 def test_what_goes_on_failing_leaves_the_earlier_file(tmp_path: Path, error: type[Exception]) -> None:
     """The state before must stay usable; and the message says where, and what to look at."""
     files = Flaky()
-    remote = Remote("memory://bucket", filesystem=files, patience_s=0.01)
+    remote = FsspecClient("memory://bucket", filesystem=files, retry_timeout_s=0.01)
     remote.put(write(tmp_path, "earlier"), "a/0/last.ckpt")
     files.failures, files.error = 1000, error
 
@@ -103,7 +103,7 @@ def test_whoever_is_told_to_stop_does_not_wait_for_the_network(tmp_path: Path) -
     files.failures = 1000
 
     with pytest.raises(UnreachableError):
-        Remote("memory://bucket", filesystem=files).put(write(tmp_path, "x"), "a/0/log.txt", lambda: True)
+        FsspecClient("memory://bucket", filesystem=files).put(write(tmp_path, "x"), "a/0/log.txt", lambda: True)
 
     assert files.failures == 999
 
@@ -117,7 +117,7 @@ def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(LocalFileSystem, "put_file", full)
 
     with pytest.raises(DiskFullError, match=r"no space left for a/0/last\.ckpt"):
-        Remote(f"file://{tmp_path}/far").put(write(tmp_path, "x"), "a/0/last.ckpt")
+        FsspecClient(f"file://{tmp_path}/far").put(write(tmp_path, "x"), "a/0/last.ckpt")
 
 
 @pytest.mark.parametrize(
@@ -145,9 +145,9 @@ def test_a_place_that_takes_no_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
 
     with pytest.raises(SpecError, match="could not be written"):
-        Remote(f"file://{tmp_path}/file/below", patience_s=0.0).check()
+        FsspecClient(f"file://{tmp_path}/file/below", retry_timeout_s=0.0).check()
 
-    Remote(f"file://{tmp_path}/far").check()
+    FsspecClient(f"file://{tmp_path}/far").check()
     assert list((tmp_path / "far").iterdir()) == []
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tuner.config.study import StudySpec, find_study_file, load_spec, seconds, shipped_studies
+from tuner.config.study import StudySpec, find_study_file, load_spec, parse_duration, shipped_studies
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml, read_yaml
 from tuner.errors import SpecError, TunerError, UnknownNameError
 from tuner.losses.catalog.registry import LOSSES
@@ -70,8 +70,8 @@ def test_a_family_and_all_stand_for_their_losses() -> None:
     pixel = spec_of("dataset: phantom\nsearch: {loss: [pixel, dice]}")
     every = spec_of("dataset: phantom\nsearch: {loss: all}")
 
-    assert {c.name for c in pixel.competitors} == {n for n, e in LOSSES.items() if e.family == "pixel"} | {"dice"}
-    assert {c.name for c in every.competitors} == set(LOSSES)
+    assert {c.name for c in pixel.candidates} == {n for n, e in LOSSES.items() if e.family == "pixel"} | {"dice"}
+    assert {c.name for c in every.candidates} == set(LOSSES)
 
 
 def test_a_trial_configuration_is_complete_and_spelt_like_its_parameters() -> None:
@@ -122,7 +122,7 @@ def test_setting_the_loss_lets_it_compete_alone() -> None:
     """One loss, its options still searched, those of the others gone."""
     spec = spec_of(ORGANS, "loss=focal")
 
-    assert [c.name for c in spec.competitors] == ["focal"]
+    assert [c.name for c in spec.candidates] == ["focal"]
     assert spec.space.find("loss.focal.gamma") is not None
     assert not [d for d in spec.space if d.name.startswith("loss.edgy")]
 
@@ -156,7 +156,7 @@ def test_trials_per_loss_gives_each_loss_its_share() -> None:
     losses = [point["loss"] for point in spec.queue()]
 
     assert len(losses) == 20
-    assert {losses.count(c.name) for c in spec.competitors} == {4}
+    assert {losses.count(c.name) for c in spec.candidates} == {4}
 
 
 @pytest.mark.parametrize(
@@ -258,9 +258,9 @@ def test_one_loss_that_is_called_like_its_family_can_compete_alone() -> None:
         spec_of(ORGANS.replace("[dice, focal, topk", f"[{name}, focal, topk")) for name in ("boundary", "loss.boundary")
     )
 
-    assert len(family.competitors) > 5
-    assert [c.name for c in alone.competitors][:2] == ["boundary", "focal"]
-    assert load_spec(YamlDocument(alone.as_dict(), {}, None)).competitors == alone.competitors
+    assert len(family.candidates) > 5
+    assert [c.name for c in alone.candidates][:2] == ["boundary", "focal"]
+    assert load_spec(YamlDocument(alone.as_dict(), {}, None)).candidates == alone.candidates
 
 
 @pytest.mark.parametrize("dataset", ["synapse", "cityscapes"])
@@ -293,7 +293,7 @@ def test_durations(given: object, expected: float) -> None:
     """People write 2h, machines write 7200."""
     problems: list[str] = []
 
-    assert seconds(given, "budget.timeout", problems) == expected
+    assert parse_duration(given, "budget.timeout", problems) == expected
     assert problems == []
 
 

@@ -22,7 +22,7 @@ from tuner import notifications as webhooks
 from tuner.errors import RequestError
 from tuner.settings import Settings
 from tuner.storage import notifications as notices
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 class Receiver(ThreadingHTTPServer):
@@ -84,14 +84,14 @@ def wait_for(receiver: Receiver, count: int) -> None:
 
 def test_of_many_one_takes_a_notice(url: str) -> None:
     """Twenty processes see that a study is done; the chat hears it once. Who dies while sending is replaced."""
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         store.create_study(new_study())
         study_id = store.study("organs").study_id
         answers: list[str] = []
 
         def take() -> None:
-            with Store.open(url) as own:
-                answers.append(own.take_notice(study_id, "done", "3"))
+            with Storage.open(url) as own:
+                answers.append(own.claim_notification(study_id, "done", "3"))
 
         threads = [threading.Thread(target=take) for _ in range(6)]
         for thread in threads:
@@ -100,12 +100,12 @@ def test_of_many_one_takes_a_notice(url: str) -> None:
             thread.join()
 
         assert sorted(answers) == ["others"] * 5 + ["yours"]
-        assert store.take_notice(study_id, "done", "4") == "yours"
+        assert store.claim_notification(study_id, "done", "4") == "yours"
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(notices, "TAKEN_FOR_S", -1.0)
-            assert store.take_notice(study_id, "done", "3") == "yours"
-            store.notice_sent(study_id, "done", "3")
-            assert store.take_notice(study_id, "done", "3") == "sent"
+            patch.setattr(notices, "CLAIM_TIMEOUT_S", -1.0)
+            assert store.claim_notification(study_id, "done", "3") == "yours"
+            store.notification_sent(study_id, "done", "3")
+            assert store.claim_notification(study_id, "done", "3") == "sent"
         store.delete_study("organs")
 
 
@@ -118,7 +118,7 @@ def test_a_worker_announces_its_new_bests_and_the_end(tmp_path: Path, sqlite_url
         artifacts=places.artifacts,
         cache=places.cache,
     )
-    with Store.open(sqlite_url, create=True) as store:
+    with Storage.open(sqlite_url, create=True) as store:
         create(store, tiny(entry("steady"), "budget.trials=4", "sampler=random", "pruner=none"))
         work(store, places)
         rows = store.trials("tiny")
@@ -147,10 +147,10 @@ def test_a_receiver_that_fails_is_tried_again_and_never_holds_up_a_worker(
     """A chat that is down costs no trial, and its address, which is its password, is in no log."""
     monkeypatch.setattr(webhooks, "PAUSES_S", (0.01, 0.01))
     receiver.codes = [500, 429, 204, 302, 404, 500, 500, 500]
-    sender = webhooks.Sender(receiver.url)
+    sender = webhooks.WebhookSender(receiver.url)
     with caplog.at_level(logging.WARNING):
         for event in ("first", "moved", "gone", "down"):
-            sender.put(webhooks.Notice(1, event, "0", {"event": event}))
+            sender.put(webhooks.Event(1, event, "0", {"event": event}))
         sender.close()
 
     assert receiver.events == ["first"]
@@ -172,10 +172,10 @@ def test_nobody_waits_for_a_receiver_that_hangs(
     """Announcing returns at once, and ending a process takes no longer than was agreed."""
     monkeypatch.setattr(webhooks, "ANSWER_S", 0.2)
     receiver.delay_s = 1.0
-    with Store.open(sqlite_url, create=True) as store:
+    with Storage.open(sqlite_url, create=True) as store:
         store.create_study(new_study(trials=1))
         run_all(store, store.study("organs").study_id, [0.5])
-        announcer = notifications.Announcer(store, sender := webhooks.Sender(receiver.url))
+        announcer = notifications.Notifier(store, sender := webhooks.WebhookSender(receiver.url))
         begun = time.monotonic()
         announcer.after_trial("organs", 0)
         assert time.monotonic() - begun < 1
@@ -187,14 +187,14 @@ def test_a_watcher_tells_what_changes_and_not_what_was_so_before(
     url: str, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A service that starts does not announce last year's studies; a study that nobody works on is missed by it."""
-    monkeypatch.setattr(notifications, "LOOK_S", 0.05)
-    monkeypatch.setattr(notifications, "STALLED_FOR_S", 0.1)
-    with Store.open(url) as store:
+    monkeypatch.setattr(notifications, "POLL_INTERVAL_S", 0.05)
+    monkeypatch.setattr(notifications, "STALLED_AFTER_S", 0.1)
+    with Storage.open(url) as store:
         store.create_study(new_study("old", trials=1))
         run_all(store, store.study("old").study_id, [0.9])
         store.create_study(new_study("organs", trials=3))
         study_id = store.study("organs").study_id
-        with notifications.watching(store, told(receiver)):
+        with notifications.notify_while(store, told(receiver)):
             run_all(store, study_id, [0.5])  # and then nobody is there
             wait_for(receiver, 2)
             run_all(store, study_id, [0.4])
@@ -202,8 +202,8 @@ def test_a_watcher_tells_what_changes_and_not_what_was_so_before(
             wait_for(receiver, 3)
         assert sorted(receiver.events) == ["done", "new_best", "stalled"]
         assert {json.loads(body)["study"] for _, body in receiver.got} == {"organs"}
-        monkeypatch.setattr(notifications, "STALLED_FOR_S", 1000.0)
-        with notifications.watching(store, told(receiver)):
+        monkeypatch.setattr(notifications, "STALLED_AFTER_S", 1000.0)
+        with notifications.notify_while(store, told(receiver)):
             store.raise_budget("organs", 4)
             store.finish(claimed(store, study_id), completed(0.1))
             wait_for(receiver, 4)
@@ -217,15 +217,15 @@ def test_what_is_no_address_is_refused_without_repeating_it(address: str) -> Non
         webhooks.check_webhook(address)
 
     assert "hush" not in str(caught.value).replace("'hush'", "") or address == "hush"
-    assert "hushhush" not in webhooks.shown("https://u:hushhush@chat.lab:444/hushhush?x=hushhush")
+    assert "hushhush" not in webhooks.redact_webhook("https://u:hushhush@chat.lab:444/hushhush?x=hushhush")
 
 
 def test_without_an_address_there_is_no_thread(sqlite_url: str) -> None:
     """Who announces nothing pays nothing."""
     before = threading.active_count()
-    with Store.open(sqlite_url, create=True) as store, notifications.watching(store, Settings.resolve({})):
+    with Storage.open(sqlite_url, create=True) as store, notifications.notify_while(store, Settings.resolve({})):
         assert threading.active_count() == before
-        assert notifications.make_announcer(store, Settings.resolve({})) is None
+        assert notifications.make_notifier(store, Settings.resolve({})) is None
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 @contextmanager
-def explained(folder: Path, *, purpose: str, hint: str) -> Iterator[None]:
+def explain_os_error(folder: Path, *, purpose: str, hint: str) -> Iterator[None]:
     """Turn the system's refusals to write below `folder` into DiskFullError and DataError."""
     try:
         yield
@@ -101,7 +101,7 @@ class ArrayWriter:
     def __enter__(self) -> "ArrayWriter":
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(self._handle, header)
-        cut_after(self._handle, self.written * math.prod(self._shape[1:]) * self._dtype.itemsize)
+        truncate_after(self._handle, self.written * math.prod(self._shape[1:]) * self._dtype.itemsize)
         return self
 
     def __exit__(
@@ -134,7 +134,7 @@ class ArrayWriter:
         return self.written == self._shape[0]
 
 
-def cut_after(handle: BinaryIO, length: int) -> None:
+def truncate_after(handle: BinaryIO, length: int) -> None:
     """Go on writing `length` bytes behind the place where the file stands; what follows there is cut off."""
     handle.seek(length, os.SEEK_CUR)
     handle.truncate()

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from tuner import __version__
 from tuner.errors import RequestError, TunerError
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ _BACKLOG = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class Event:
     """One event of a study."""
 
     study_id: int
@@ -68,13 +68,13 @@ def check_webhook(url: str) -> str:
     return url
 
 
-def shown(url: str) -> str:
+def redact_webhook(url: str) -> str:
     """Write a webhook for logs: path and query may be its secret."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}/…"
 
 
-class Sender:
+class WebhookSender:
     """Posts documents, one after the other, in a thread of its own.
 
     Args:
@@ -84,20 +84,22 @@ class Sender:
 
     def __init__(self, url: str, secret: str | None = None) -> None:
         self._url, self._secret = check_webhook(url), secret
-        self._waiting: queue.Queue[Notice | None] = queue.Queue(_BACKLOG)
+        self._waiting: queue.Queue[Event | None] = queue.Queue(_BACKLOG)
         self._over = threading.Event()
         self._opener = urllib.request.build_opener(_NoRedirects)
-        self.sent: queue.SimpleQueue[Notice] = queue.SimpleQueue()
+        self.sent: queue.SimpleQueue[Event] = queue.SimpleQueue()
         """What was delivered, or given up for good; to be fetched by whoever writes it down."""
         self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
         self._thread.start()
 
-    def put(self, notice: Notice) -> None:
+    def put(self, notice: Event) -> None:
         """Have a notice sent; dropped when too many wait already."""
         try:
             self._waiting.put_nowait(notice)
         except queue.Full:
-            logger.warning("webhook %s: too much waits to be sent; %s is dropped", shown(self._url), notice.event)
+            logger.warning(
+                "webhook %s: too much waits to be sent; %s is dropped", redact_webhook(self._url), notice.event
+            )
 
     def close(self, seconds: float = CLOSE_S) -> None:
         """Send what waits, at most so long."""
@@ -113,7 +115,7 @@ class Sender:
             if self._deliver(notice):
                 self.sent.put(notice)
 
-    def _deliver(self, notice: Notice) -> bool:
+    def _deliver(self, notice: Event) -> bool:
         """Try until it is delivered, refused for good, or given up; False when another process may try later."""
         body = json.dumps(notice.document, allow_nan=False, default=str).encode()
         for pause in (*PAUSES_S, None):
@@ -121,7 +123,7 @@ class Sender:
             if failure is None:
                 return True
             if not again or pause is None:
-                logger.warning("webhook %s: %s is not delivered: %s", shown(self._url), notice.event, failure)
+                logger.warning("webhook %s: %s is not delivered: %s", redact_webhook(self._url), notice.event, failure)
                 return not again
             if self._over.wait(pause * random.uniform(0.7, 1.3)):
                 return False
@@ -149,18 +151,18 @@ class Sender:
             return f"{type(reason).__name__}: {getattr(reason, 'strerror', None) or 'no answer'}", True
 
 
-LOOK_S = 10.0
+POLL_INTERVAL_S = 10.0
 """Seconds between two looks of a watcher."""
-STALLED_FOR_S = 60.0
+STALLED_AFTER_S = 60.0
 """A study that nobody works on is announced after so long: between two workers there is always a moment."""
 _OVER = ("failures", "timeout")
 """Reasons for which a study stops by itself."""
 
 
-class Announcer:
+class Notifier:
     """Looks at studies, and has sent what nobody has announced yet. All its reading and writing is the caller's."""
 
-    def __init__(self, store: Store, sender: Sender) -> None:
+    def __init__(self, store: Storage, sender: WebhookSender) -> None:
         self._store, self._sender = store, sender
 
     def after_trial(self, name: str, number: int) -> None:
@@ -182,9 +184,9 @@ class Announcer:
         study_id = self._store.study(document["name"]).study_id if events else 0
         for event in events:
             subject = self._subject(document, event, study_id)
-            taken = self._store.take_notice(study_id, event, subject)
+            taken = self._store.claim_notification(study_id, event, subject)
             if taken == "yours":
-                self._sender.put(Notice(study_id, event, subject, message(document, event)))
+                self._sender.put(Event(study_id, event, subject, message(document, event)))
             elif taken == "others":
                 held.append(event)
         return held
@@ -204,7 +206,7 @@ class Announcer:
     def _write_down(self) -> None:
         while not self._sender.sent.empty():
             notice = self._sender.sent.get()
-            self._store.notice_sent(notice.study_id, notice.event, notice.subject)
+            self._store.notification_sent(notice.study_id, notice.event, notice.subject)
 
     def _quietly(self, work: Callable[[], None]) -> None:
         try:
@@ -213,17 +215,17 @@ class Announcer:
             logger.warning("nothing is announced: %s", error)
 
 
-def make_announcer(store: Store, settings: Settings) -> Announcer | None:
+def make_notifier(store: Storage, settings: Settings) -> Notifier | None:
     """Return an announcer where a webhook is named, else None. Raises RequestError for an address that is none."""
     if not settings.webhook:
         return None
-    return Announcer(store, Sender(settings.webhook, settings.webhook_secret))
+    return Notifier(store, WebhookSender(settings.webhook, settings.webhook_secret))
 
 
 @contextmanager
-def watching(store: Store, settings: Settings, name: str | None = None) -> Iterator[None]:
+def notify_while(store: Storage, settings: Settings, name: str | None = None) -> Iterator[None]:
     """Announce, while the body runs, what happens to a study (or to all): what was so before is no news."""
-    announcer = make_announcer(store, settings)
+    announcer = make_notifier(store, settings)
     if announcer is None:
         yield
         return
@@ -243,7 +245,7 @@ def watching(store: Store, settings: Settings, name: str | None = None) -> Itera
 class _Watcher:
     """Compares what studies are with what they were at the last look."""
 
-    def __init__(self, store: Store, announcer: Announcer, name: str | None) -> None:
+    def __init__(self, store: Storage, announcer: Notifier, name: str | None) -> None:
         self._store, self._announcer, self._name = store, announcer, name
         self._known: dict[str, tuple[tuple[str, int] | None, int | None]] = {}
         self._stalled: dict[str, int] = {}
@@ -251,7 +253,7 @@ class _Watcher:
 
     def run(self, over: threading.Event) -> None:
         """Look until it is over, and once more then."""
-        while not over.wait(LOOK_S):
+        while not over.wait(POLL_INTERVAL_S):
             self.look()
         self.look()
 
@@ -283,7 +285,7 @@ class _Watcher:
             news.add(ending)
         if now[1] is not None and now[1] != before[1]:
             news.add("new_best")
-        if (looks - 1) * LOOK_S < STALLED_FOR_S <= looks * LOOK_S:
+        if (looks - 1) * POLL_INTERVAL_S < STALLED_AFTER_S <= looks * POLL_INTERVAL_S:
             news.add("stalled")
         if news:
             self._open[name] = set(self._announcer.announce(document, sorted(news)))

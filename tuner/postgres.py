@@ -440,7 +440,7 @@ class PostgresServer:
                 return
             said = first_words.read_text(encoding="utf-8", errors="replace")
             if "still in use" not in said or time.monotonic() > until:
-                raise RunError(f"PostgreSQL does not start:\n{self.last_words()}", where=str(self.home.log))
+                raise RunError(f"PostgreSQL does not start:\n{self.exit_message()}", where=str(self.home.log))
             time.sleep(0.5)  # children of a server that was killed need a moment to notice
 
     def exit_code(self) -> int | None:
@@ -459,7 +459,7 @@ class PostgresServer:
         process.send_signal(signal.SIGQUIT)
         process.wait()
 
-    def last_words(self, count: int = 8) -> str:
+    def exit_message(self, count: int = 8) -> str:
         """Return the end of what the server said."""
         logs = sorted(self.home.log.glob("*.log"), key=lambda path: path.stat().st_mtime)
         lines = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines() if logs else []

@@ -7,21 +7,21 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.config import Service
 from api.dependencies import FiguresDep, ServiceDep, StudyName
-from api.figure_service import Drawing
+from api.figure_service import FigureService
 from api.pages.trial import column_context
 from api.routes.figures import csv_answer
 from api.templating import page
 from tuner.errors import SpecError
 from tuner.figures.data import label
-from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.dashboard_queries import FigureQueries
 
 router = APIRouter()
 
 TrialsQuery = Annotated[str, Query(max_length=200, pattern=r"^[0-9, ]*$")]
 ByQuery = Annotated[Literal["loss", "family"] | None, Query()]
 
-MOST = 8
-MOST_EPOCHS = 200
+MAX_TRIALS = 8
+MAX_EPOCHS = 200
 WALL_CASES = 6
 LEADERS = 4
 
@@ -53,12 +53,12 @@ def download_comparison(
     numbers = _numbers(trials) or _best_of_each(service, figures, name, None)
     record = service.store.study(name)
     losses = {number: service.store.trial(name, number)["loss"] for number in numbers}
-    curves = figures.curves_of(record, numbers, most=MOST_EPOCHS)
+    curves = figures.curves_of(record, numbers, most=MAX_EPOCHS)
     rows = [[number, losses[number], row.epoch, row.value] for number in numbers for row in curves.get(number, [])]
     return csv_answer(f"{name}-curves.csv", ["trial", "loss", "epoch", record.objectives[0]["metric"]], rows)
 
 
-def comparison(service: Service, figures: FigureReading, name: str, numbers: Sequence[int]) -> dict[str, Any]:
+def comparison(service: Service, figures: FigureQueries, name: str, numbers: Sequence[int]) -> dict[str, Any]:
     """Return what the template needs."""
     record = service.store.study(name)
     columns = [column_context(service, record, number) for number in numbers]
@@ -71,7 +71,7 @@ def comparison(service: Service, figures: FigureReading, name: str, numbers: Seq
     classes = dict.fromkeys(
         key for c in columns if c["at_best"] for key in (c["at_best"]["per_class"].get(metric) or {})
     )
-    curves = figures.curves_of(record, numbers, most=MOST_EPOCHS)
+    curves = figures.curves_of(record, numbers, most=MAX_EPOCHS)
     return {
         "study": name,
         "record": record,
@@ -93,7 +93,7 @@ def comparison(service: Service, figures: FigureReading, name: str, numbers: Seq
             for number in numbers
             for rows in (curves.get(number, []),)
         ],
-        "thinned": max((c["history"][-1]["epoch"] for c in columns if c["history"]), default=0) > MOST_EPOCHS,
+        "thinned": max((c["history"][-1]["epoch"] for c in columns if c["history"]), default=0) > MAX_EPOCHS,
         "wall": _wall(columns),
     }
 
@@ -117,15 +117,15 @@ def _wall(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _numbers(text: str) -> list[int]:
     found = list(dict.fromkeys(int(part) for part in text.replace(",", " ").split()))
-    if len(found) > MOST:
-        raise SpecError([f"trials: {len(found)} trials; at most {MOST} fit beside each other"])
+    if len(found) > MAX_TRIALS:
+        raise SpecError([f"trials: {len(found)} trials; at most {MAX_TRIALS} fit beside each other"])
     if any(number > 2**31 - 1 for number in found):
         raise SpecError(["trials: there is no trial with such a number"])
     return found
 
 
-def _best_of_each(service: Service, figures: FigureReading, name: str, by: str | None) -> list[int]:
-    ranked = [n for n in Drawing(service, figures, name).losses() if n.best_trial is not None]
+def _best_of_each(service: Service, figures: FigureQueries, name: str, by: str | None) -> list[int]:
+    ranked = [n for n in FigureService(service, figures, name).losses() if n.best_trial is not None]
     if by == "family":
         ranked = list({n.family: n for n in reversed(ranked)}.values())[::-1]
-    return [n.best_trial for n in ranked if n.best_trial is not None][: MOST if by else LEADERS]
+    return [n.best_trial for n in ranked if n.best_trial is not None][: MAX_TRIALS if by else LEADERS]

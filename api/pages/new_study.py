@@ -160,7 +160,7 @@ def _choices(annotation: Any) -> list[str]:
 def _says(spec: StudySpec) -> str:
     conditional = len(spec.space) - len(spec.space.shared)
     text = (
-        f"{spec.total} trials, {len(spec.competitors)} losses, {len(spec.space)} parameters "
+        f"{spec.total} trials, {len(spec.candidates)} losses, {len(spec.space)} parameters "
         f"({conditional} of them belong to one loss each)."
     )
     missing, needed = spec.left_out()

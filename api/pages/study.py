@@ -7,22 +7,22 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.config import Service
 from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
-from api.figure_service import Drawing
-from api.leaderboard_view import Standing, Verdict, judge
+from api.figure_service import FigureService
+from api.leaderboard_view import LeaderboardView, Significance, judge
 from api.routes.figures import written_csv
 from api.schemas import Order, Sort, State
-from api.study_files import stored_spec, written_spec
+from api.study_files import spec_yaml, stored_spec
 from api.templating import page, render
 from tuner.errors import ConflictError, TunerError
 from tuner.figures.data import LossNumbers, label
 from tuner.storage.base import AnyRow
-from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.records import StudyRecord
 
 router = APIRouter()
 
 ON_A_PAGE = 50
-MOST_IN_CSV = 100_000
+MAX_CSV_ROWS = 100_000
 SPARK = 60
 FOR_NOISE = 300
 
@@ -66,7 +66,7 @@ def show_study(
 def download_trials(name: StudyName, service: ServiceDep, state: StateQuery = None, loss: LossQuery = None) -> Response:
     """Return the trials as CSV, one column a parameter."""
     space = service.store.study(name).space
-    rows = service.store.trials(name, state=state or None, loss=loss or None, limit=MOST_IN_CSV)
+    rows = service.store.trials(name, state=state or None, loss=loss or None, limit=MAX_CSV_ROWS)
     plain = ("number", "state", "value", "loss", "reason", "epochs", "duration_s", "worker", "started", "finished")
     names = [d.name for d in space if d.name != "loss"]
     lines = ([*(row[key] for key in plain), *(row["params"].get(key) for key in names)] for row in rows)
@@ -77,10 +77,10 @@ def download_trials(name: StudyName, service: ServiceDep, state: StateQuery = No
 class StudyView:
     """Everything that the page of a study says."""
 
-    def __init__(self, service: Service, figures: FigureReading, name: str) -> None:
+    def __init__(self, service: Service, figures: FigureQueries, name: str) -> None:
         self.service = service
         self.figures = figures
-        self.drawing = Drawing(service, figures, name)
+        self.drawing = FigureService(service, figures, name)
         self.study: StudyRecord = self.drawing.study
         self.maximizes = self.study.directions[0] == "maximize"
 
@@ -111,17 +111,17 @@ class StudyView:
             "several": len(self.study.objectives) > 1,
         }
 
-    def _standing(self) -> Standing:
+    def _standing(self) -> LeaderboardView:
         losses = self.drawing.losses()
-        return Standing(
+        return LeaderboardView(
             losses,
             self._best_options(losses),
             self._verdict(losses, self.service.store.status(self.study.name)["best"]),
             self.figures.failures(self.study),
-            written_spec(self.study),
+            spec_yaml(self.study),
         )
 
-    def _verdict(self, losses: list[LossNumbers], best: Mapping[str, Any] | None) -> Verdict:
+    def _verdict(self, losses: list[LossNumbers], best: Mapping[str, Any] | None) -> Significance:
         sample: list[dict[str, Any]] = []
         if self.study.space.find("train.seed"):
             rows = self.figures.points(self.study, most=FOR_NOISE).rows
@@ -165,7 +165,7 @@ class StudyView:
         return int(epochs) if isinstance(epochs, int) else SPARK
 
 
-def time_left(figures: FigureReading, study_id: int, status: Mapping[str, Any]) -> float | None:
+def time_left(figures: FigureQueries, study_id: int, status: Mapping[str, Any]) -> float | None:
     """Guess the seconds until the budget is used up; None when the study does not run or nothing has ended."""
     workers = len(status["workers"])
     if status["phase"] != "running" or not workers:

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.config import Service
-from api.dependencies import LARGEST, FiguresDep, ServiceDep, StudyName, TrialNumber, tag_of, unless_matches
+from api.dependencies import MAX_NUMBER, FiguresDep, ServiceDep, StudyName, TrialNumber, tag_of, unless_matches
 from api.pages.study import full_configuration
-from api.prediction_service import Predictions, confusion, tail, worst_cases
+from api.prediction_service import PredictionService, confusion, tail, worst_cases
 from api.routes.figures import csv_answer
 from api.routes.trials import artifact_url
 from api.study_files import stored_spec
@@ -19,7 +19,7 @@ from api.templating import page
 from tuner.config.yaml_reader import dump_yaml
 from tuner.figures.data import axis_of, label
 from tuner.registry import Scalar
-from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.records import StudyRecord
 
 router = APIRouter()
@@ -33,7 +33,7 @@ def show_picture(
     request: Request,
     service: ServiceDep,
     view: Annotated[Literal["image", "truth", "prediction", "difference"], Query()] = "difference",
-    slice: Annotated[int, Query(ge=0, le=LARGEST)] = 0,
+    slice: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
 ) -> Response:
     """Return a PNG of one slice of one case."""
     tag = tag_of(service.store.revision(name))
@@ -41,7 +41,7 @@ def show_picture(
     record = service.store.study(name)
 
     def make() -> bytes:
-        return Predictions(service, record, number).picture(case, slice, view)
+        return PredictionService(service, record, number).picture(case, slice, view)
 
     content = request.app.state.remembered.get((tag, name, str(number), case, view, str(slice)), make)
     return Response(content, media_type="image/png", headers={"ETag": tag, "Cache-Control": "no-cache"})
@@ -79,7 +79,7 @@ def download_curves(name: StudyName, number: TrialNumber, service: ServiceDep) -
     return csv_answer(f"{name}-trial-{number}.csv", columns, lines)
 
 
-def trial_context(service: Service, figures: FigureReading, name: str, number: int) -> dict[str, Any]:
+def trial_context(service: Service, figures: FigureQueries, name: str, number: int) -> dict[str, Any]:
     """Return what the template needs."""
     record = service.store.study(name)
     shown = column_context(service, record, number)
@@ -104,7 +104,7 @@ def column_context(service: Service, record: StudyRecord, number: int) -> dict[s
     best_epoch = trial["best_epoch"] or _best_epoch(history, record.directions[0])
     files = service.artifacts.listing(name, number)
     names = {file.name for file in files}
-    predictions = Predictions(service, record, number)
+    predictions = PredictionService(service, record, number)
     return {
         "record": record,
         "trial": trial,
@@ -121,9 +121,9 @@ def column_context(service: Service, record: StudyRecord, number: int) -> dict[s
 def parameter_rows(record: StudyRecord, params: Mapping[str, Scalar]) -> list[dict[str, Any]]:
     """Return each parameter beside its published default, with both as shares of the searched range."""
     published: dict[str, Scalar] = {}
-    for competitor in stored_spec(record).competitors:
-        if competitor.name == params.get("loss"):
-            published |= competitor.defaults
+    for candidate in stored_spec(record).candidates:
+        if candidate.name == params.get("loss"):
+            published |= candidate.defaults
     rows = []
     for name, value in params.items():
         dimension = record.space.find(name)

@@ -13,13 +13,13 @@ from api.prediction_service import CLASSES_BY_FILES, dataset_view
 from api.schemas import DatasetRow, LossRow, ModelRow, Worker
 from tuner.data.catalog import DATASETS, DatasetEntry
 from tuner.losses.catalog.registry import LOSSES
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 from tuner.models.catalog import MODELS
 
 router = APIRouter(tags=["catalogue"], responses=errors())
 
 
-def loss_document(entry: LossEntry) -> dict[str, Any]:
+def loss_document(entry: LossSpec) -> dict[str, Any]:
     """Return the contract's form of a loss, with what its page says beside."""
     return {
         "name": entry.name,
@@ -32,7 +32,7 @@ def loss_document(entry: LossEntry) -> dict[str, Any]:
         "summary": entry.summary,
         "good_for": entry.good_for,
         "bad_for": entry.bad_for,
-        "alone": entry.alone,
+        "alone": entry.standalone,
     }
 
 

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.dependencies import FiguresDep, ServiceDep, StudyName, StudyTag, tagged
 from api.errors import READ, content
-from api.figure_service import Drawing, Wish
-from api.http_cache import Remembered
+from api.figure_service import FigureRequest, FigureService
+from api.http_cache import ResponseCache
 from api.schemas import Figure, FigureFormat, FigureName, Table
 from tuner import figures as drawing
 
@@ -40,11 +40,11 @@ def read_figure(
     format: Annotated[FigureFormat, Query(description="Plotly JSON, a table as JSON, or CSV.")] = "plotly",
 ) -> Response:
     """Return a figure as Plotly JSON, thinned to what a screen can show; `reason` says why there is nothing to draw."""
-    remembered: Remembered = request.app.state.remembered
-    wish = Wish(loss=loss, params=tuple(param or ()), x=x, y=y)
+    remembered: ResponseCache = request.app.state.remembered
+    wish = FigureRequest(loss=loss, params=tuple(param or ()), x=x, y=y)
 
     def make() -> bytes:
-        return _written(Drawing(service, figures, name).draw(figure, wish), format)
+        return _written(FigureService(service, figures, name).draw(figure, wish), format)
 
     content = remembered.get((tag, name, figure, repr(wish), format), make)
     answer = tagged(content, tag, "text/csv" if format == "csv" else "application/json")

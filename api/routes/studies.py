@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from api.dependencies import (
-    LARGEST,
+    MAX_NUMBER,
     FiguresDep,
     Limit,
     Offset,
@@ -19,9 +19,9 @@ from api.dependencies import (
     unless_matches,
 )
 from api.errors import READ, WRITE, content, errors
-from api.http_cache import Remembered
+from api.http_cache import ResponseCache
 from api.schemas import BestDetail, ExportFormat, Resume, Study, StudyFile
-from api.study_files import MOST_TRIALS, configuration, read_posted, store_study
+from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
 from tuner.analysis.export import export_trial, render
 from tuner.errors import ConflictError, NotFoundError, SpecError
 
@@ -106,10 +106,10 @@ def resume_study(name: StudyName, service: ServiceDep, body: Annotated[Resume | 
         total = service.store.study(name).total
         if body.trials < total:
             raise SpecError([f"trials: {body.trials} is below the total of {total}; a budget can only be raised"])
-        if body.trials - total > MOST_TRIALS:
-            raise SpecError([f"trials: adds {body.trials - total}; at most {MOST_TRIALS} at a time"])
+        if body.trials - total > MAX_TRIALS:
+            raise SpecError([f"trials: adds {body.trials - total}; at most {MAX_TRIALS} at a time"])
         service.store.raise_budget(name, body.trials)
-    service.store.go_on(name)
+    service.store.resume(name)
     return service.store.status(name)
 
 
@@ -135,11 +135,13 @@ def export_study(
     request: Request,
     service: ServiceDep,
     tag: StudyTag,
-    trial: Annotated[int | None, Query(description="Number of a trial; the best one else.", ge=0, le=LARGEST)] = None,
+    trial: Annotated[
+        int | None, Query(description="Number of a trial; the best one else.", ge=0, le=MAX_NUMBER)
+    ] = None,
     format: Annotated[ExportFormat, Query(description="What is written.")] = "yaml",
 ) -> Response:
     """Return the best (or the named) trial as a configuration that stands alone: what `tuner train` takes."""
-    remembered: Remembered = request.app.state.remembered
+    remembered: ResponseCache = request.app.state.remembered
 
     def make() -> bytes:
         config = export_trial(service.store, name, number=trial, artifacts=service.artifacts)

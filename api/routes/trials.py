@@ -70,7 +70,7 @@ def enqueue_trial(
 def prune_trial(name: StudyName, number: TrialNumber, service: ServiceDep) -> dict[str, Any]:
     """End one hopeless running trial at its next report."""
     service.store.trial(name, number)
-    service.store.prune_by_hand(name, number)
+    service.store.prune_manually(name, number)
     return service.store.trial(name, number)
 
 

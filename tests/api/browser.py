@@ -80,9 +80,9 @@ def scroll_through(page: Any) -> None:
     page.evaluate("scrollTo(0, 0)")
 
 
-def wait_until(page: Any, expression: str, *, patience_s: float = 30.0) -> None:
+def wait_until(page: Any, expression: str, *, retry_timeout_s: float = 30.0) -> None:
     """Wait until an expression is true; the driver's own way of waiting needs what the content policy forbids."""
-    until = time.monotonic() + patience_s
+    until = time.monotonic() + retry_timeout_s
     while not page.evaluate(expression):
         assert time.monotonic() < until, f"never true: {expression}"
         page.wait_for_timeout(100)

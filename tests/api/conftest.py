@@ -16,7 +16,7 @@ from api.app import create_app
 from api.config import ServiceSettings
 from tests.api import demo
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 def settings_in(folder: Path, token: str | None = None) -> Settings:
@@ -34,7 +34,7 @@ def settings_in(folder: Path, token: str | None = None) -> Settings:
 @contextmanager
 def served(config: ServiceSettings) -> Iterator[str]:
     """Serve in a thread on a free port; yields the address."""
-    with Store.open(config.settings.storage, create=True, patience_s=2) as store:
+    with Storage.open(config.settings.storage, create=True, retry_timeout_s=2) as store:
         server = uvicorn.Server(
             uvicorn.Config(create_app(store, config), host="127.0.0.1", port=0, log_level="critical", lifespan="off")
         )
@@ -66,9 +66,9 @@ def give_life_signs(folder: Path) -> None:
     path = folder / "tuner.db"
     with closing(sqlite3.connect(path)) as database:
         workers = [row[0] for row in database.execute("SELECT worker_id FROM tuner_workers WHERE left_at IS NULL")]
-    with Store.open(f"sqlite:///{path}") as store:
+    with Storage.open(f"sqlite:///{path}") as store:
         for worker in workers:
-            store.beat(worker)
+            store.heartbeat(worker)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
 from tuner.storage.records import Claim, EpochRow, NewStudy, Outcome
 from tuner.storage.states import Reason, State
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 ORGANS = ("aorta", "gallbladder", "left kidney", "right kidney", "liver", "pancreas", "spleen", "stomach")
 STRENGTH = {
@@ -105,7 +105,7 @@ def epoch_row(epoch: int, epochs: int, params: Mapping[str, Scalar], dice: rando
     )
 
 
-def fill(store: Store, name: str, *, finish: int, running: int = 0, artifacts: Artifacts | None = None,
+def fill(store: Storage, name: str, *, finish: int, running: int = 0, artifacts: Artifacts | None = None,
          data: PreparedData | None = None, seed: int = 0) -> None:  # fmt: skip
     """Run a study as workers would: complete, prune, fail, retry, and leave some trials running."""
     dice = random.Random(seed)
@@ -132,7 +132,7 @@ def fill(store: Store, name: str, *, finish: int, running: int = 0, artifacts: A
         _end(store, claim, rows, turn, best_of, artifacts, data, dice)
 
 
-def _end(store: Store, claim: Claim, rows: list[EpochRow], turn: int, best_of: dict[int, list[float]],
+def _end(store: Storage, claim: Claim, rows: list[EpochRow], turn: int, best_of: dict[int, list[float]],
          artifacts: Artifacts | None, data: PreparedData | None, dice: random.Random) -> None:  # fmt: skip
     if turn % 17 == 11:
         for row in rows[:2]:
@@ -229,7 +229,7 @@ def build(url: str, folder: Path) -> None:
     cache = folder / "cache"
     data = prepare(DATASET, data_root=None, cache=cache, seed=0)
     artifacts = Artifacts(folder / "artifacts")
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         store.create_study(new_study(spec_of("goals", trials=24, objectives=("dice", "hd95"))))
         fill(store, "goals", finish=30, seed=2)
         store.create_study(new_study(spec_of("rested", trials=30)))

@@ -12,8 +12,8 @@ import pytest
 from api.config import ServiceSettings
 from api.schemas import Sort
 from tests.api.conftest import served, settings_in
-from tuner.artifacts.remote import Remote
-from tuner.storage.storage import Store
+from tuner.artifacts.remote import FsspecClient
+from tuner.storage.storage import Storage
 from tuner.storage.trial_queries import SORTS
 
 V1 = "/api/v1"
@@ -131,8 +131,8 @@ def test_an_unchanged_answer_is_304(reader: httpx.Client, path: str) -> None:
 def test_a_write_changes_the_etag_and_a_heartbeat_does_not(writer: httpx.Client, folder: Any) -> None:
     """A page that misses a change lies; one that reloads at every heartbeat wastes the server."""
     tag = writer.get(STUDY).headers["ETag"]
-    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
-        store.beat(store.workers()[0]["id"])
+    with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+        store.heartbeat(store.workers()[0]["id"])
         assert writer.get(STUDY, headers={"If-None-Match": tag}).status_code == 304
         store.pause("organs")
 
@@ -269,7 +269,7 @@ def test_files_at_an_address_are_served_like_those_in_a_folder(folder: Path) -> 
     address = f"memory://{folder}/far"
     for path in (folder / "artifacts").rglob("*"):
         if path.is_file() and not path.is_symlink():
-            Remote(address).put(path, path.relative_to(folder / "artifacts").as_posix())
+            FsspecClient(address).put(path, path.relative_to(folder / "artifacts").as_posix())
     places = replace(settings_in(folder), artifacts=folder / "nothing", artifacts_url=address)
     with served(ServiceSettings(places)) as url, httpx.Client(base_url=url, timeout=60) as client:
         number = client.get(STUDY).json()["best"]["number"]

@@ -13,22 +13,22 @@ import pytest
 from api.leaderboard_view import judge
 from tests.api.test_contract import STUDY, V1
 from tests.store.examples import SPACE, new_study, run_all
-from tuner.analysis.importance import Importance, explained, importances
+from tuner.analysis.importance import Importance, explained_variance, importances
 from tuner.figures.data import Axis, Curve, History, LossNumbers, Panel, Point, axis_of, busy_share, contour
 from tuner.figures.data import Bar as TimelineBar
 from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
 from tuner.figures.plots import draw_curves, draw_history, draw_losses, draw_timeline
-from tuner.storage.base import Newest
-from tuner.storage.dashboard_queries import FigureReading
-from tuner.storage.storage import Store
+from tuner.storage.base import RevisionCache
+from tuner.storage.dashboard_queries import FigureQueries
+from tuner.storage.storage import Storage
 
 FIGURES = ("history", "curves", "losses", "importance", "slice", "parallel", "contour", "timeline")
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(tmp_path: Path) -> Iterator[Storage]:
     """An empty SQLite storage."""
-    with Store.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as opened:
+    with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as opened:
         yield opened
 
 
@@ -82,13 +82,13 @@ def test_options_of_other_losses_do_not_clutter(reader: httpx.Client) -> None:
     assert [name for name in own if name.startswith("loss.")] == ["loss.tversky.alpha"]
 
 
-def test_history_keeps_every_record_when_it_is_thinned(store: Store) -> None:
+def test_history_keeps_every_record_when_it_is_thinned(store: Storage) -> None:
     """A best trial that thinning drops would be a lie in the most looked-at figure."""
     values = [float(v) for v in np.random.default_rng(0).permutation(60)]
     record = store.create_study(new_study(trials=60))
     run_all(store, record.study_id, values)
 
-    found = FigureReading(store).history(store.study("organs"), most=7)
+    found = FigureQueries(store).history(store.study("organs"), most=7)
 
     records = [i for i, v in enumerate(values) if v == max(values[: i + 1])]
     assert found.total == 60
@@ -118,11 +118,11 @@ def test_what_is_thinned_says_so() -> None:
     assert all("of 10,000" in (figure.note or "") for figure in drawn)
 
 
-def test_thinning_keeps_the_best_and_spreads_the_rest(store: Store) -> None:
+def test_thinning_keeps_the_best_and_spreads_the_rest(store: Storage) -> None:
     """What a leaderboard shows of a thousand trials must have their best, worst third and median."""
     record = store.create_study(new_study(trials=50))
     run_all(store, record.study_id, [i / 100 for i in range(50)])
-    reading = FigureReading(store)
+    reading = FigureQueries(store)
 
     rows = reading.values_by_loss(store.study("organs"), most=10)
     points = reading.points(store.study("organs"), most=10)
@@ -136,13 +136,13 @@ def test_thinning_keeps_the_best_and_spreads_the_rest(store: Store) -> None:
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 @pytest.mark.parametrize("most", [3, 40])
-def test_the_first_of_equals_leads(store: Store, direction: str, most: int) -> None:
+def test_the_first_of_equals_leads(store: Storage, direction: str, most: int) -> None:
     """Between equal trials the leaderboard may not change its mind when another one ends."""
     record = store.create_study(new_study(trials=12, objectives=[{"metric": "dice", "direction": direction}]))
     run_all(store, record.study_id, [0.5, 0.9, 0.1, 0.9, 0.1, 0.5], "focal")
     run_all(store, record.study_id, [0.2, 0.2, 0.2], "dice")
 
-    rows = FigureReading(store).values_by_loss(store.study("organs"), most=most)
+    rows = FigureQueries(store).values_by_loss(store.study("organs"), most=most)
     first: dict[str, int] = {}
     for row in rows:
         first.setdefault(row.branch, row.number)
@@ -153,13 +153,13 @@ def test_the_first_of_equals_leads(store: Store, direction: str, most: int) -> N
 
 def test_what_is_remembered_of_a_study_goes_with_its_revision() -> None:
     """A leaderboard that stays behind would show yesterday's winner."""
-    newest: Newest[list[int]] = Newest()
+    newest: RevisionCache[list[int]] = RevisionCache()
 
     assert newest.get("a", 1, lambda: [1]) == [1]
     assert newest.get("a", 1, lambda: [2]) == [1]
     assert newest.get("b", 1, lambda: [3]) == [3]
     assert newest.get("a", 2, lambda: [4]) == [4]
-    for name in range(Newest.MOST):
+    for name in range(RevisionCache.MOST):
         newest.get(str(name), 1, list)
     assert newest.get("a", 2, lambda: [5]) == [5]
 
@@ -173,7 +173,7 @@ def test_importance_is_the_share_of_variance() -> None:
     total = ((ranks - 19.5) ** 2).sum()
     expected = (between - (total - between) / 38) / total
 
-    assert explained(levels, values) == pytest.approx(expected)
+    assert explained_variance(levels, values) == pytest.approx(expected)
 
 
 def test_importance_finds_what_matters_and_nothing_else() -> None:
@@ -194,7 +194,7 @@ def test_importance_finds_what_matters_and_nothing_else() -> None:
 @pytest.mark.parametrize("values", [[1.0] * 20, [1.0] * 3], ids=["constant", "too few"])
 def test_importance_of_nothing(values: list[float]) -> None:
     """Equal values are explained by nothing; too few say nothing."""
-    assert explained(list(range(len(values))), values) in (0.0, None)
+    assert explained_variance(list(range(len(values))), values) in (0.0, None)
 
 
 def test_a_contour_lies_between_the_values_it_smooths() -> None:

@@ -16,7 +16,7 @@ from api.config import ServiceSettings
 from tests.api.conftest import settings_in
 from tests.api.test_contract import STUDY, V1
 from tuner.losses.catalog.registry import LOSSES
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 PAGES = (
     "/",
@@ -109,7 +109,7 @@ def test_the_best_of_each_loss_and_family_stand_side_by_side(reader: httpx.Clien
 def test_an_unchanged_study_costs_one_connection_and_few_statements(folder: Path) -> None:
     """Each is a way to the database server and back, on a page that fifty people leave open."""
     statements: list[str] = []
-    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+    with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
         app = create_app(store, ServiceSettings(settings_in(folder)))
         event.listen(store._database.reader, "before_cursor_execute", lambda *found: statements.append(found[2]))
         event.listen(store._database.reader, "checkout", lambda *found: statements.append("connect"))
@@ -129,7 +129,7 @@ def test_an_unchanged_study_costs_one_connection_and_few_statements(folder: Path
 
 def test_running_studies_say_how_long_they_take(writer: httpx.Client, folder: Path) -> None:
     """Whoever opens the list wants to know which study is done tonight."""
-    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+    with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
         store.register_worker(pid=os.getpid(), device="cpu", study="organs", version="demo")
 
     assert writer.get(STUDY).json()["phase"] == "running"
@@ -139,9 +139,9 @@ def test_running_studies_say_how_long_they_take(writer: httpx.Client, folder: Pa
 
 def test_workers_say_what_memory_they_hold(writer: httpx.Client, folder: Path) -> None:
     """A worker that grows is seen before the machine swaps."""
-    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+    with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
         worker = store.register_worker(pid=os.getpid(), device="cuda:0", study="organs", version="demo")
-        store.beat(worker, progress={"rss_mib": 1234, "cuda_mib": 5678})
+        store.heartbeat(worker, progress={"rss_mib": 1234, "cuda_mib": 5678})
 
     page = writer.get("/workers", headers=HTML).text
 
@@ -239,9 +239,9 @@ def test_the_catalogue_shows_how_every_loss_answers_to_errors(reader: httpx.Clie
 
 def test_a_device_that_was_put_aside_is_shown(writer: httpx.Client, folder: Path) -> None:
     """The lab sees which card is broken, on the page of workers and on that of the study."""
-    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+    with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
         worker = store.register_worker(host="node7", pid=os.getpid(), device="cuda:3", study="goals", version="t")
-        store.put_aside(worker, "goals", "its last 3 trials <all> failed")
+        store.quarantine_device(worker, "goals", "its last 3 trials <all> failed")
 
     for path in ("/workers", "/studies/goals"):
         page = writer.get(path, headers=HTML).text

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from api.config import ServiceSettings
-from api.http_cache import Remembered
+from api.http_cache import ResponseCache
 from api.study_files import read_posted
 from tests.api.conftest import served, settings_in
 from tests.api.test_contract import STUDY, V1, error_of
@@ -294,7 +294,7 @@ def test_wrong_tokens_are_401(guarded: httpx.Client, token: str) -> None:
 
 def test_what_is_remembered_is_bounded_with_its_addresses() -> None:
     """An address of fifty kilobytes may have a page of two: a thousand of them must not fill the memory."""
-    memory = Remembered(most_bytes=1_000_000)
+    memory = ResponseCache(most_bytes=1_000_000)
     for turn in range(100):
         memory.get(("tag", f"{turn}" + "y" * 50_000), lambda: b"page")
     again = [memory.get(("tag", f"{turn}" + "y" * 50_000), lambda: b"made again") for turn in (0, 99)]

@@ -16,7 +16,7 @@ import pytest
 
 from tests.api.test_contract import STUDY
 from tests.store.examples import claimed, epoch, new_study
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 def serve(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -143,7 +143,7 @@ def test_readers_hold_no_writer_up(writer: httpx.Client, folder: Path) -> None:
                 statuses.append(client.get("/studies/busy", headers={"Accept": "text/html"}).status_code)
                 statuses.append(client.get("/api/v1/studies/busy/figures/curves").status_code)
 
-    with Store.open(f"sqlite:///{folder / 'tuner.db'}") as store:
+    with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
         record = store.create_study(new_study("busy", trials=4))
         readers = [threading.Thread(target=poll) for _ in range(5)]
         for reader in readers:

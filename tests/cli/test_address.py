@@ -7,11 +7,11 @@ import pytest
 from tests.cli.shell import Shell
 from tests.cli.test_cleaning import store  # noqa: F401 (a fixture)
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 @pytest.fixture
-def far(here: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
+def far(here: Path, store: Storage, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
     """The shared folder behind `file://`, with what the attempts of a study have published, and one too many."""
     monkeypatch.setenv("TUNER_ARTIFACTS", f"file://{here / 'far'}")
     numbers = [row["number"] for row in store.trials("organs", all_attempts=True)]
@@ -51,7 +51,7 @@ def test_logs_are_read_there(tuner: Shell, far: Path) -> None:
     assert tuner("logs", "organs", "0").out == "log.txt of 0\n"
 
 
-def test_delete_names_the_address_and_takes_the_files_along(tuner: Shell, far: Path, store: Store) -> None:  # noqa: F811
+def test_delete_names_the_address_and_takes_the_files_along(tuner: Shell, far: Path, store: Storage) -> None:  # noqa: F811
     """And says so before."""
     store.stop("organs")
 

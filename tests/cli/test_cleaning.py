@@ -12,13 +12,13 @@ from tests.cli.test_processes import slow_study, wait_for
 from tests.store.examples import claimed, completed, failed, new_study, pruned
 from tuner.artifacts.local import Artifacts
 from tuner.storage.states import Reason
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 @pytest.fixture
-def store(here: Path) -> Iterator[Store]:
+def store(here: Path) -> Iterator[Storage]:
     """A storage with a study of six places: complete, pruned, failed for good, waiting again, running, waiting."""
-    with Store.open(f"sqlite:///{here / 'tuner.db'}", create=True) as store:
+    with Storage.open(f"sqlite:///{here / 'tuner.db'}", create=True) as store:
         store.create_study(new_study(trials=6, resources={"fingerprint": "a" * 64}))
         study_id = store.study("organs").study_id
         store.finish(claimed(store, study_id), completed(0.5))
@@ -31,7 +31,7 @@ def store(here: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def files(here: Path, store: Store) -> Path:
+def files(here: Path, store: Storage) -> Path:
     """The artifacts of that study, with a checkpoint and weights in every folder, and two attempts too many."""
     artifacts = Artifacts(here / "artifacts")
     numbers = [row["number"] for row in store.trials("organs", all_attempts=True)]
@@ -58,7 +58,7 @@ def prepared(cache: Path, name: str) -> Path:
     return folder
 
 
-def test_only_what_nothing_continues_from_goes(tuner: Shell, store: Store, files: Path) -> None:
+def test_only_what_nothing_continues_from_goes(tuner: Shell, store: Storage, files: Path) -> None:
     """The checkpoint of a waiting or running trial, in any of its attempts, is the work of hours."""
     rows = {row["number"]: row for row in store.trials("organs")}
     goes_on = {number for number, row in rows.items() if row["state"] in ("WAITING", "RUNNING")}
@@ -82,7 +82,7 @@ def test_only_what_nothing_continues_from_goes(tuner: Shell, store: Store, files
     assert tuner("gc").err == "There is nothing to remove.\n"
 
 
-def test_prepared_data_that_no_study_comes_back_to_goes(tuner: Shell, store: Store, here: Path) -> None:
+def test_prepared_data_that_no_study_comes_back_to_goes(tuner: Shell, store: Storage, here: Path) -> None:
     """Of a data set that an unfinished study works on everything stays: its options may be searched."""
     cache = Path(os.environ["TUNER_CACHE"])
     kept = [prepared(cache, f"synapse-{'a' * 16}"), prepared(cache, f"phantom-{'b' * 16}")]

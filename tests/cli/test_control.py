@@ -65,9 +65,9 @@ def test_delete_is_refused_while_the_study_runs(queued: Shell, here: Path) -> No
     """The trials of a live worker are not pulled from under it."""
     import os
 
-    from tuner.storage.storage import Store
+    from tuner.storage.storage import Storage
 
-    with Store.open(f"sqlite:///{here / 'tuner.db'}") as store:
+    with Storage.open(f"sqlite:///{here / 'tuner.db'}") as store:
         store.register_worker(pid=os.getpid(), device="cpu", study="tiny", version="test")
         result = queued("delete", "tiny", "--yes")
 

@@ -19,7 +19,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.images import read_codes, resize_labels
 from tuner.data.preparation import PreparedData, prepare
 from tuner.data.preparation import test_cases as read_test_cases
-from tuner.training.components import build_net
+from tuner.training.components import place_model
 from tuner.training.evaluate import Validator, score_units
 from tuner.training.final import predict_case
 from tuner.training.predict import open_run
@@ -366,8 +366,8 @@ def test_a_network_with_what_its_loss_learnt(tmp_path: Path) -> None:
     config = tiny({"name": "phantom", "size": 16, "cases": 2, "slices": 1})
     data = prepare(config.dataset, data_root=None, cache=tmp_path, seed=0)
     from tuner.config.trial import load_config
-    from tuner.training.components import build_trial
+    from tuner.training.components import build_components
 
     with_head = load_config({**config.as_dict(), "loss": "boundary_aware"})
-    weights = build_trial(with_head, data, "cpu").model.state_dict()
-    build_net(config, "cpu", channels=1, classes=9, spatial_dims=2).model.load_state_dict(weights)
+    weights = build_components(with_head, data, "cpu").model.state_dict()
+    place_model(config, "cpu", channels=1, classes=9, spatial_dims=2).model.load_state_dict(weights)

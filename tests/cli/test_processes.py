@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.shell import STUDY, run_apart, start
 from tuner.errors import TunerError
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 REAL = ["--set=train.entry=null", "--set=train.epochs=2", "--trials=3", "--devices=cpu"]
 
@@ -25,7 +25,7 @@ def wait_for(folder: Path, state: str, *, seconds: float = 120) -> list[int]:
         time.sleep(0.2)
         if not (folder / "tuner.db").exists():
             continue
-        with suppress(TunerError), Store.open(f"sqlite:///{folder / 'tuner.db'}", read_only=True) as store:
+        with suppress(TunerError), Storage.open(f"sqlite:///{folder / 'tuner.db'}", read_only=True) as store:
             if any(row["epochs"] for row in store.trials("tiny", state=state)):
                 return [worker["pid"] for worker in store.workers("tiny")]
     raise AssertionError(f"no trial is {state}")

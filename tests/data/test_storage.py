@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tuner.atomic_io import ArrayWriter, explained, require_space, write_atomically
-from tuner.data.cache import FileMemory
+from tuner.atomic_io import ArrayWriter, explain_os_error, require_space, write_atomically
+from tuner.data.cache import FileHashCache
 from tuner.errors import DataError, DiskFullError
 
 
@@ -52,7 +52,10 @@ def test_atomic_write_replaces_or_leaves(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_refusals_in_words(tmp_path: Path, number: int, error: type[Exception], words: str) -> None:
     """Each refusal is its own error with what to do next; what nobody foresaw stays what it is."""
-    with pytest.raises(error, match=words), explained(tmp_path / "no" / "such", purpose="the cache", hint="go away."):
+    with (
+        pytest.raises(error, match=words),
+        explain_os_error(tmp_path / "no" / "such", purpose="the cache", hint="go away."),
+    ):
         raise OSError(number, __import__("os").strerror(number))
 
 
@@ -66,7 +69,7 @@ def test_too_little_space_is_known_before(tmp_path: Path) -> None:
 def test_memory_that_cannot_be_written(tmp_path: Path) -> None:
     """A read-only cache makes the next look slower; it is no reason to refuse."""
     (tmp_path / "file").write_text("x")
-    memory = FileMemory(tmp_path / "file" / "memory.json")
+    memory = FileHashCache(tmp_path / "file" / "memory.json")
 
     first = memory.content_hash(tmp_path / "file")
     memory.save()
@@ -78,14 +81,14 @@ def test_memory_of_a_changed_file(tmp_path: Path) -> None:
     """What was true of the old contents is forgotten with them, topic by topic."""
     file = tmp_path / "file"
     file.write_text("one")
-    memory = FileMemory(tmp_path / "memory.json")
-    memory.remember(file, "a", [1])
-    memory.remember(file, "b", 2)
+    memory = FileHashCache(tmp_path / "memory.json")
+    memory.put(file, "a", [1])
+    memory.put(file, "b", 2)
     memory.save()
-    again = FileMemory(tmp_path / "memory.json")
-    assert (again.recall(file, "a"), again.recall(file, "b")) == ([1], 2)
+    again = FileHashCache(tmp_path / "memory.json")
+    assert (again.get(file, "a"), again.get(file, "b")) == ([1], 2)
 
     file.write_text("other")
-    again.remember(file, "b", 3)
+    again.put(file, "b", 3)
 
-    assert (again.recall(file, "a"), again.recall(file, "b")) == (None, 3)
+    assert (again.get(file, "a"), again.get(file, "b")) == (None, 3)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from tests.data.volumes import CASES, make_nnunet, scan, section
 from tuner.analysis.predictions import Truth
-from tuner.data.arrays import FlatWriter, Ragged, between, open_validation, space_of
+from tuner.data.arrays import FlatWriter, Ragged, open_validation, spatial_shape, stack_range
 from tuner.data.cache import read_manifest
 from tuner.data.describe import describe
 from tuner.data.preparation import PreparedData, prepare
@@ -41,8 +41,8 @@ def test_slices_of_a_case_make_its_volume_again(tmp_path: Path) -> None:
 
     assert data.stacked
     assert [len(np.flatnonzero(data.validation.case_of == case)) for case in (0, 1)] == [6, 7]
-    assert between(data.validation.labels, 6, 13).shape == (7, 22, 19)
-    assert space_of(data.validation.labels, 0) == (17, 24)
+    assert stack_range(data.validation.labels, 6, 13).shape == (7, 22, 19)
+    assert spatial_shape(data.validation.labels, 0) == (17, 24)
 
 
 def test_nothing_changes_for_those_who_resize(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from tuner.config.study import StudySpec
 from tuner.data.preparation import prepare
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 NUMBERS = ("epoch", "train_loss", "metrics", "per_class", "lr")
@@ -42,7 +42,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
 
 
-def check(store: Store, places: Settings, spec: StudySpec, *, again: Path, most: int = 3) -> Figures:
+def check(store: Storage, places: Settings, spec: StudySpec, *, again: Path, most: int = 3) -> Figures:
     """Check everything; `again` is a folder for undisturbed trainings, of which at most `most` are made."""
     rows = store.trials(spec.name, limit=100_000)
     every = store.trials(spec.name, all_attempts=True, limit=100_000)
@@ -70,7 +70,7 @@ def _by_slot(every: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     return places
 
 
-def _check_counts(store: Store, name: str, rows: list[dict[str, Any]], every: list[dict[str, Any]]) -> None:
+def _check_counts(store: Storage, name: str, rows: list[dict[str, Any]], every: list[dict[str, Any]]) -> None:
     counts = store.status(name)["trials"]
     states = [row["state"] for row in rows]
     assert counts == {
@@ -95,14 +95,14 @@ def _check_place(attempts: list[dict[str, Any]]) -> None:
     assert all(params == chosen[-1] for params in chosen)
 
 
-def _check_what_samplers_see(store: Store, name: str, every: list[dict[str, Any]]) -> None:
+def _check_what_samplers_see(store: Storage, name: str, every: list[dict[str, Any]]) -> None:
     history = store.history(store.study(name).study_id)
     ended = sorted(row["number"] for row in every if row["state"] in ("COMPLETE", "PRUNED"))
     assert sorted(trial.number for trial in history.finished) == ended
     assert history.running == []
 
 
-def _check_epochs(store: Store, places: Settings, spec: StudySpec, row: dict[str, Any], *, is_final: bool) -> None:
+def _check_epochs(store: Storage, places: Settings, spec: StudySpec, row: dict[str, Any], *, is_final: bool) -> None:
     """No gap, no double; what the database says of an epoch is what the artifacts say."""
     stored = store.epochs(spec.name, row["number"])
     lines = read_lines(_folder(places, spec, row) / "metrics.jsonl")
@@ -118,7 +118,7 @@ def _check_epochs(store: Store, places: Settings, spec: StudySpec, row: dict[str
         assert row["value"] == max(line["metrics"]["dice"] for line in lines if line["metrics"])
 
 
-def _check_best(store: Store, places: Settings, spec: StudySpec, rows: list[dict[str, Any]]) -> None:
+def _check_best(store: Storage, places: Settings, spec: StudySpec, rows: list[dict[str, Any]]) -> None:
     values = [
         max(line["metrics"]["dice"] for line in read_lines(_folder(places, spec, row) / "metrics.jsonl"))
         for row in rows
@@ -127,7 +127,7 @@ def _check_best(store: Store, places: Settings, spec: StudySpec, rows: list[dict
     assert store.status(spec.name)["best"]["value"] == max(values)
 
 
-def _check_continued(store: Store, places: Settings, spec: StudySpec, attempts: list[dict[str, Any]]) -> int:
+def _check_continued(store: Storage, places: Settings, spec: StudySpec, attempts: list[dict[str, Any]]) -> int:
     """Whatever an earlier attempt reported stands in the later ones as it was; return how many epochs were kept.
 
     The time that an epoch took is part of its line, so that an epoch which was trained again shows.

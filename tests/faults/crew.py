@@ -13,7 +13,7 @@ from typing import Self
 
 from tests.faults.nursery import Nursery
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 _TAIL = 4000
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "PYTHONUNBUFFERED": "1"}
@@ -122,13 +122,13 @@ class Crew:
         """Tell whether a process was started as anybody starts it."""
         return pid in self._popen
 
-    def wait_for_the_end(self, store: Store, study: str, *, seconds: float, count: int = 0) -> None:
+    def wait_for_the_end(self, store: Storage, study: str, *, seconds: float, count: int = 0) -> None:
         """Wait until a study is done, with `count` workers kept alive, and until all of them have ended."""
 
         def done() -> bool:
             if store.study_phase(study)[0] == "done":
                 return True
-            self.tend(study, count)
+            self.ensure_running(study, count)
             return False
 
         wait_until(done, seconds=seconds, log=self.log)
@@ -140,6 +140,6 @@ class Crew:
         return [*words, "--cache", str(places.cache)]
 
 
-def holders(store: Store, study: str) -> dict[int, int]:
+def holders(store: Storage, study: str) -> dict[int, int]:
     """Return the pids of the workers that hold a trial, and its number."""
     return {w["pid"]: w["trial"] for w in store.workers(study) if w["trial"] is not None}

@@ -17,7 +17,7 @@ from tests.worker.studies import create, settings, tiny
 from tuner.config.study import StudySpec
 from tuner.data.preparation import prepare
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 EPOCHS = 4
 
@@ -67,9 +67,9 @@ class Ground:
         """What the processes say."""
         return self.folder / "log"
 
-    def store(self) -> Store:
+    def store(self) -> Storage:
         """Open the storage, until the end of the scenario."""
-        return self.stack.enter_context(Store.open(self.url, create=True))
+        return self.stack.enter_context(Storage.open(self.url, create=True))
 
     def crew(self, places: Settings | None = None, *, fresh: float | None = None) -> Crew:
         """Return processes that end with the scenario."""
@@ -79,14 +79,14 @@ class Ground:
             Crew(places or self.places, self.log, nursery=self.nursery, fresh=share, seed=seed)
         )
 
-    def study(self, store: Store, *overrides: str, name: str = "tiny", trials: int | None = None) -> StudySpec:
+    def study(self, store: Storage, *overrides: str, name: str = "tiny", trials: int | None = None) -> StudySpec:
         """Store a study whose epochs take a fraction of a second, and prepare its data."""
         spec = plan(*overrides, name=name, trials=trials or self.scale.trials)
         create(store, spec)
         prepare(spec.base.dataset, data_root=None, cache=self.places.cache, seed=spec.seed)
         return spec
 
-    def check(self, store: Store, spec: StudySpec, *, places: Settings | None = None) -> dict[str, Any]:
+    def check(self, store: Storage, spec: StudySpec, *, places: Settings | None = None) -> dict[str, Any]:
         """Check the books and return figures for the summary."""
         again = self.folder / f"again-{spec.name}"
         found = books.check(store, places or self.places, spec, again=again, most=self.scale.repeated)

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from tests.faults.crew import Crew, holders, wait_until
 from tests.faults.ground import Ground
 from tests.store.proxy import Proxy
-from tuner.storage.storage import LOST_AFTER_S, Store
+from tuner.storage.storage import HEARTBEAT_TIMEOUT_S, Storage
 
 LONGER = "train.epochs=12"
 
@@ -25,7 +25,7 @@ def restarts(here: Ground) -> dict[str, Any]:
     store, crew = here.store(), here.crew()
     ends = {"stopped": server.stop, "ended at once": lambda: server.stop(hard=True), "kill -9": server.kill}
     spec = here.study(store, LONGER)
-    crew.tend(spec.name, here.scale.workers)
+    crew.ensure_running(spec.name, here.scale.workers)
     wait_until(lambda: len(holders(store, spec.name)) == here.scale.workers, seconds=600, log=here.log)
     how = [list(ends)[index % 3] for index in range(here.scale.restarts)]
     here.chance.shuffle(how)
@@ -75,7 +75,7 @@ def cut_off_worker(here: Ground) -> dict[str, Any]:
         wire.block()
         began = time.monotonic()
         gone = lambda: store.trials(spec.name, all_attempts=True, numbers=[number])[0]["state"] == "FAIL"  # noqa: E731
-        wait_until(gone, seconds=4 * LOST_AFTER_S, log=here.log)
+        wait_until(gone, seconds=4 * HEARTBEAT_TIMEOUT_S, log=here.log)
         away_s = time.monotonic() - began
         wire.unblock()
         crew.wait_for_the_end(store, spec.name, seconds=6000)
@@ -88,10 +88,10 @@ def full_disk(here: Ground, *, database_too: bool = False) -> dict[str, Any]:
     with _small_disk(here.folder / "small") as disk:
         url = f"sqlite:///{disk / 'tuner.db'}" if database_too else here.url
         places = replace(here.places, artifacts=disk / "artifacts", storage=url)
-        store = here.stack.enter_context(Store.open(url, create=True))
+        store = here.stack.enter_context(Storage.open(url, create=True))
         crew = here.crew(places, fresh=1.0)
         spec = here.study(store, LONGER)
-        crew.tend(spec.name, 2)
+        crew.ensure_running(spec.name, 2)
         wait_until(lambda: bool(list(disk.glob("artifacts/*/*/last.ckpt"))), seconds=600, log=here.log)
         _fill(disk / "ballast")
         wait_until(lambda: not any(map(crew.lives, crew.workers)), seconds=600, log=here.log)
@@ -145,5 +145,5 @@ def _fill(file: Path) -> None:
                 continue
 
 
-def _reasons(store: Store, name: str) -> list[str | None]:
+def _reasons(store: Storage, name: str) -> list[str | None]:
     return [row["reason"] for row in store.trials(name, all_attempts=True)]

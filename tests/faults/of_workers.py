@@ -14,7 +14,7 @@ from tests.faults.ground import EPOCHS, Ground
 from tests.worker.studies import TINY
 from tuner.launch.study_setup import stored_spec
 from tuner.settings import working_folder
-from tuner.storage.storage import LOST_AFTER_S, Store
+from tuner.storage.storage import HEARTBEAT_TIMEOUT_S, Storage
 
 CHEAPEST = "dataset.slices=4"
 TAKEN_AWAY = "was given to another worker meanwhile"
@@ -49,7 +49,7 @@ def kills(here: Ground, *, at_address: bool = False) -> dict[str, Any]:
         rounds += 1
         spec = here.study(store, CHEAPEST, "train.epochs=6", name=f"kills-{rounds}")
         while store.study_phase(spec.name)[0] != "done" and done < here.scale.kills:
-            crew.tend(spec.name, here.scale.workers)
+            crew.ensure_running(spec.name, here.scale.workers)
             time.sleep(here.chance.uniform(0.0, max(here.scale.pause_s, 3 * _epoch_s(store, spec.name))))
             busy = [pid for pid in holders(store, spec.name) if crew.lives(pid)]
             rarely = here.chance.random() < 0.15  # wherever it is: starting, between two trials, leaving
@@ -74,16 +74,16 @@ def frozen(here: Ground) -> dict[str, Any]:
     """SIGSTOP for longer than the grace time, then SIGCONT: the late worker's results are refused."""
     store, crew = here.store(), here.crew()
     spec = here.study(store)
-    crew.tend(spec.name, max(2, here.scale.workers))
+    crew.ensure_running(spec.name, max(2, here.scale.workers))
     pid, number = _freeze_one(here, store, spec.name)
     began = time.monotonic()
 
     def reaped() -> bool:
-        crew.tend(spec.name, 1)
+        crew.ensure_running(spec.name, 1)
         rows = store.trials(spec.name, all_attempts=True, numbers=[number])
         return bool(rows[0]["state"] == "FAIL")
 
-    wait_until(reaped, seconds=4 * LOST_AFTER_S, log=here.log)
+    wait_until(reaped, seconds=4 * HEARTBEAT_TIMEOUT_S, log=here.log)
     silent_s = time.monotonic() - began
     os.kill(pid, signal.SIGCONT)
     crew.wait_for_the_end(store, spec.name, seconds=1800)
@@ -142,7 +142,7 @@ def skewed_clocks(here: Ground) -> dict[str, Any]:
     return {"clocks off by h": "+24, -24", "taken for lost": len(lost)} | here.check(store, spec)
 
 
-def _freeze_one(here: Ground, store: Store, name: str) -> tuple[int, int]:
+def _freeze_one(here: Ground, store: Storage, name: str) -> tuple[int, int]:
     """Stop a worker while it holds a trial; return its pid and the trial's number."""
     until = time.monotonic() + 240
     while time.monotonic() < until:
@@ -160,22 +160,22 @@ def _freeze_one(here: Ground, store: Store, name: str) -> tuple[int, int]:
     raise AssertionError(f"no worker could be frozen:\n{here.log.read_text()[-3000:]}")
 
 
-def _can_write(store: Store, name: str) -> bool:
+def _can_write(store: Storage, name: str) -> bool:
     began = time.monotonic()
-    store.go_on(name)
+    store.resume(name)
     return time.monotonic() - began < 5
 
 
-def _epoch_s(store: Store, name: str) -> float:
+def _epoch_s(store: Storage, name: str) -> float:
     """Return how long the newest epoch took: on a busy machine kills in quick succession would let none end."""
     newest = [row["number"] for row in store.trials(name, all_attempts=True) if row["epochs"]]
     return float(store.epochs(name, newest[-1])[-1]["seconds"]) if newest else 2.0
 
 
-def _epochs(store: Store, name: str) -> int:
+def _epochs(store: Storage, name: str) -> int:
     rows = store.trials(name, all_attempts=True)
     return sum(len(store.epochs(name, row["number"])) for row in rows if row["state"] != "WAITING")
 
 
-def _lost(store: Store, name: str) -> list[dict[str, Any]]:
+def _lost(store: Storage, name: str) -> list[dict[str, Any]]:
     return [row for row in store.trials(name, all_attempts=True) if row["reason"] == "worker_lost"]

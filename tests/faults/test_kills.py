@@ -16,7 +16,7 @@ from tests.faults import of_workers
 from tests.faults.ground import Scale, ground
 from tests.faults.nursery import Nursery
 from tests.worker.studies import create, settings, tiny
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 def dice() -> int:
@@ -54,7 +54,7 @@ def test_resume_raises_the_budget_of_a_finished_study(tmp_path: Path, sqlite_url
     """More trials, none of the old ones again."""
     places = settings(tmp_path, sqlite_url)
     with ExitStack() as stack:
-        store = stack.enter_context(Store.open(sqlite_url, create=True))
+        store = stack.enter_context(Storage.open(sqlite_url, create=True))
         create(store, tiny("train.epochs=1", "budget.trials=3"))
         for words in (["resume", "tiny"], ["resume", "tiny", "--trials", "5"]):
             command = [sys.executable, "-m", "tuner", *words, "--storage", places.storage]

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from tuner.errors import SpecError
-from tuner.launch.launcher import LAUNCHERS, Order, cores, deal, log_path, read_devices, threads_each, worker_logs
+from tuner.launch.launcher import LAUNCHERS, WorkerSpec, cores, deal, log_path, read_devices, threads_each, worker_logs
 from tuner.launch.local import PARENT, last_lines, worker_environment
 from tuner.registry import load
 from tuner.settings import Settings
 
 
-def order(tmp_path: Path, device: str = "cpu", slot: int = 0) -> Order:
+def order(tmp_path: Path, device: str = "cpu", slot: int = 0) -> WorkerSpec:
     """Describe a worker."""
     settings = Settings(
         storage="postgresql+psycopg://tuner:secret@host/db",
@@ -21,7 +21,7 @@ def order(tmp_path: Path, device: str = "cpu", slot: int = 0) -> Order:
         data_root=tmp_path / "data",
         cache=tmp_path / "cache",
     )
-    return Order("organs", settings, slot, device, threads=3, log=tmp_path / "worker.log")
+    return WorkerSpec("organs", settings, slot, device, threads=3, log=tmp_path / "worker.log")
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,13 @@ from tests.worker.studies import create, tiny
 from tuner.errors import ConflictError
 from tuner.launch.study_setup import check_same, differences, new_total
 from tuner.storage.records import StudyRecord
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 @pytest.fixture
 def record(tmp_path: Path) -> StudyRecord:
     """A stored study of four trials."""
-    with Store.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
+    with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
         create(store, tiny())
         return store.study("tiny")
 
@@ -42,7 +42,7 @@ def test_a_budget_does_not_fall_when_it_is_typed(record: StudyRecord) -> None:
 
 def test_a_file_that_was_not_touched_does_not_lower_a_raised_budget(tmp_path: Path) -> None:
     """`resume --trials 9`, then `launch FILE` again: the file still says 4, and nobody asked for less."""
-    with Store.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
+    with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
         create(store, tiny())
         store.raise_budget("tiny", 9)
         record = store.study("tiny")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 CHILD = """
 import os, sys, time
-from tuner.launch.local import hold_on_to_parent
+from tuner.launch.local import die_with_parent as hold_on_to_parent
 hold_on_to_parent(int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid())
 print("up", flush=True)
 time.sleep(60)

@@ -4,8 +4,8 @@ import pytest
 
 from tuner.config.study import load_spec
 from tuner.config.yaml_reader import YamlDocument
-from tuner.launch.cost_estimate import Plan, price
-from tuner.launch.loss_profile import CUDA_CONTEXT, Measured, workers_that_fit
+from tuner.launch.cost_estimate import Plan, estimate_costs
+from tuner.launch.loss_profile import CUDA_CONTEXT, LossProfile, workers_that_fit
 from tuner.launch.study_setup import DataFacts
 
 GB = 10**9
@@ -13,15 +13,15 @@ GB = 10**9
 
 def measured(
     loss: str, step_s: float | None = 0.1, memory: int | None = GB, free: int = 10 * GB, **more: object
-) -> Measured:
+) -> LossProfile:
     """Return what was measured of a loss."""
     fields: dict[str, object] = {
         "validation_s": None, "weights": 40_000_000, "checkpoint": 120_000_000, "out_of_memory": False, "problem": None,
     }  # fmt: skip
-    return Measured(loss=loss, step_s=step_s, memory=memory, free=free, **(fields | more))  # type: ignore[arg-type]
+    return LossProfile(loss=loss, step_s=step_s, memory=memory, free=free, **(fields | more))  # type: ignore[arg-type]
 
 
-def plan(*found: Measured, workers: int = 2, disk_free: int = 100 * GB, **budget: object) -> Plan:
+def plan(*found: LossProfile, workers: int = 2, disk_free: int = 100 * GB, **budget: object) -> Plan:
     """Price a study of 20 epochs, 100 samples in batches of 10."""
     content = {
         "dataset": {"name": "phantom"},
@@ -33,7 +33,7 @@ def plan(*found: Measured, workers: int = 2, disk_free: int = 100 * GB, **budget
     spec = load_spec(YamlDocument(content, {}, None))
     data = DataFacts("ab", "share", train=100, validation=10, shape=(1, 8, 8), classes=2)
     by_loss = {m.loss: m for m in found}
-    return price(spec, data, by_loss, workers=workers, device="cpu", cores=8, disk_free=disk_free)
+    return estimate_costs(spec, data, by_loss, workers=workers, device="cpu", cores=8, disk_free=disk_free)
 
 
 def test_a_trial_is_its_epochs() -> None:
@@ -66,7 +66,7 @@ def test_a_trial_is_its_epochs() -> None:
 )
 def test_what_is_doubtful_is_said(found: Plan, said: str) -> None:
     """Before the nights that it would cost to find out."""
-    assert [text for text in found.doubts if said in text], found.doubts
+    assert [text for text in found.warnings if said in text], found.warnings
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests.cli.shell import Shell
 from tuner import __version__
 from tuner.errors import SpecError
 from tuner.launch import supervisor
-from tuner.launch.launcher import Order
+from tuner.launch.launcher import WorkerSpec
 from tuner.launch.local import worker_environment
 from tuner.launch.placement import _address
 from tuner.launch.ray_cluster import actor
@@ -128,10 +128,10 @@ def test_a_token_at_hand_is_used_and_no_training_gets_it(tmp_path: Path, monkeyp
     assert "RAY_AUTH_TOKEN" not in worker_environment(order(tmp_path), {"RAY_AUTH_TOKEN": "x", "PATH": "/bin"})
 
 
-def order(folder: Path, study: str = "organs") -> Order:
+def order(folder: Path, study: str = "organs") -> WorkerSpec:
     """Return the order for a worker."""
     places = Settings(f"sqlite:///{folder / 'tuner.db'}", folder, None, folder)
-    return Order(study, places, 0, "cpu", 1, folder / "worker.log")
+    return WorkerSpec(study, places, 0, "cpu", 1, folder / "worker.log")
 
 
 class Actor(WorkerActor):
@@ -161,7 +161,7 @@ def ordered(folder: Path, **changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses are not what these tests are about."""
-    monkeypatch.setattr(supervisor, "BACK_OFF_S", (0.0,))
+    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.0,))
     monkeypatch.setattr(actor, "_LINGER_S", 0.0)
 
 

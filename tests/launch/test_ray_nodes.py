@@ -19,7 +19,7 @@ from tests.worker.studies import TINY
 from tuner.config.study import load_spec
 from tuner.config.yaml_reader import parse_yaml
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.timeout(900)]
@@ -115,9 +115,9 @@ def site(tmp_path: Path, cluster: RayNodes, server: Server) -> Iterator[Site]:
 
 
 @pytest.fixture
-def store(site: Site) -> Iterator[Store]:
+def store(site: Site) -> Iterator[Storage]:
     """The site's storage, made before anybody comes."""
-    with Store.open(site.url, create=True) as opened:
+    with Storage.open(site.url, create=True) as opened:
         yield opened
 
 
@@ -130,14 +130,14 @@ def until(condition: Callable[[], Any], site: Site, seconds: float = 240.0) -> A
     return found
 
 
-def running(store: Store) -> list[dict[str, Any]]:
+def running(store: Storage) -> list[dict[str, Any]]:
     """Return the trials that run and have ended at least two epochs."""
     if not any(study["name"] == "tiny" for study in store.studies()):
         return []
     return [row for row in store.trials("tiny", state="RUNNING") if row["epochs"] >= 2]
 
 
-def pids(store: Store) -> set[int]:
+def pids(store: Storage) -> set[int]:
     """Return the processes of the live workers."""
     return {worker["pid"] for worker in store.workers("tiny")}
 
@@ -150,14 +150,14 @@ def bridge_of(launcher: int) -> int:
     raise AssertionError("it has no bridge")
 
 
-def check(store: Store, site: Site) -> books.Figures:
+def check(store: Storage, site: Site) -> books.Figures:
     """Check the books, and that nobody stays in the cluster."""
     until(lambda: site.cluster.actors() == 0, site, 60)
     assert [row["message"] for row in store.trials("tiny", state="FAIL")] == []
     return books.check(store, site.places, load_spec(parse_yaml(STUDY)), again=site.folder / "again", most=1)
 
 
-def test_a_node_that_dies_costs_no_finished_epoch(site: Site, store: Store) -> None:
+def test_a_node_that_dies_costs_no_finished_epoch(site: Site, store: Storage) -> None:
     """A pre-empted node is what happens every night: its trial goes on elsewhere, the cluster replaces the worker."""
     first = site.cluster.add(gpus=1)
     site.cluster.add(gpus=1)
@@ -178,7 +178,7 @@ def test_a_node_that_dies_costs_no_finished_epoch(site: Site, store: Store) -> N
     assert list((site.places.artifacts / "tiny" / "workers").glob("*.log"))
 
 
-def test_the_workers_outlive_their_launcher_and_are_found_again(site: Site, store: Store) -> None:
+def test_the_workers_outlive_their_launcher_and_are_found_again(site: Site, store: Storage) -> None:
     """A laptop is closed, a session ends: the study goes on, and who comes back watches the same workers."""
     site.cluster.add(cpus=2, gpus=1)
     launcher = site.launch("--workers-per-device", "2")
@@ -205,7 +205,7 @@ def test_the_workers_outlive_their_launcher_and_are_found_again(site: Site, stor
     assert "0.5 GPU and 1 CPU" in site.said()
 
 
-def test_a_dead_worker_is_replaced_and_no_log_and_no_process_list_shows_a_password(site: Site, store: Store) -> None:
+def test_a_dead_worker_is_replaced_and_no_log_and_no_process_list_shows_a_password(site: Site, store: Storage) -> None:
     """What the system kills for its memory comes back where it was. Ray's logs and `ps` are open to all on a node."""
     site.cluster.add(gpus=1)
     site.launch()
@@ -227,7 +227,7 @@ def test_a_dead_worker_is_replaced_and_no_log_and_no_process_list_shows_a_passwo
     until(lambda: site.cluster.actors() == 0, site, 90)
 
 
-def test_ctrl_c_gives_the_trials_back_unless_another_launcher_watches(site: Site, store: Store) -> None:
+def test_ctrl_c_gives_the_trials_back_unless_another_launcher_watches(site: Site, store: Storage) -> None:
     """Who helps for a while and leaves must not stop the others; the last one takes the workers with him."""
     site.cluster.add(gpus=1)
     first = site.launch()
@@ -269,7 +269,7 @@ def test_an_open_cluster_and_one_file_for_many_machines_are_refused(tmp_path: Pa
         assert not (tmp_path / "artifacts").exists()
 
 
-def test_two_launchers_wait_for_a_cluster_that_grows_and_share_its_workers(site: Site, store: Store) -> None:
+def test_two_launchers_wait_for_a_cluster_that_grows_and_share_its_workers(site: Site, store: Storage) -> None:
     """An autoscaler starts nodes when somebody waits for them; two who type the same command help each other."""
     both = [site.launch("--devices", "cuda", "--workers", "2") for _ in range(2)]
     until(lambda: site.said().count("2 wait for room in the cluster") == 2, site)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 
 VOID = 255
 CLASSES = 3
@@ -41,7 +41,7 @@ def truth(target: Tensor, *, gap: float, classes: int = CLASSES) -> Tensor:
 
 
 def built(
-    entry: LossEntry | str,
+    entry: LossSpec | str,
     options: Mapping[str, Any] | None = None,
     *,
     classes: int = CLASSES,
@@ -57,7 +57,7 @@ def built(
 LIVELY: dict[str, dict[str, Any]] = {"active_boundary": {"boundary_share": 0.3}}
 
 
-def bare(entry: LossEntry, *, frequencies: tuple[float, ...] = FREQUENCIES) -> Callable[[Tensor, Tensor], Tensor]:
+def bare(entry: LossSpec, *, frequencies: tuple[float, ...] = FREQUENCIES) -> Callable[[Tensor, Tensor], Tensor]:
     """The formula alone, with its published defaults, without base or companion."""
     options = {option.name: option.default for option in entry.own_options} | LIVELY.get(entry.name, {})
     term = Term(entry, options, frequencies)

@@ -5,7 +5,7 @@ from importlib.resources import files
 
 import pytest
 
-from tuner.losses.behavior import probe
+from tuner.losses.behavior import measure_behavior
 from tuner.losses.catalog.registry import LOSSES
 
 STORED = json.loads((files("tuner.losses") / "behaviour.json").read_text(encoding="utf-8"))
@@ -24,6 +24,6 @@ QUICK = ("cross_entropy", "dice", "boundary", "unified_focal")
 )
 def test_what_is_stored_is_what_the_loss_does(name: str) -> None:
     """A formula that changes must not keep its old picture."""
-    for curve in probe(LOSSES[name]):
+    for curve in measure_behavior(LOSSES[name]):
         stored = STORED["losses"][name][f"{curve.drift}.{curve.object}"]
         assert stored == pytest.approx(list(curve.values), rel=1e-3, abs=1e-4)

@@ -10,14 +10,14 @@ from tests.losses.scenes import FREQUENCIES, VOID, blobs, built, scores
 from tuner.errors import LossInputError, SpecError, UnknownNameError
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.losses.inverse_form import FrozenRegressor, trained_weights
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 
 
 def build(config: dict[str, Any]) -> SegmentationLoss:
     return build_loss(config, classes=3, ignore_index=VOID, class_frequencies=FREQUENCIES)
 
 
-def test_effective_options_are_what_was_configured(entry: LossEntry) -> None:
+def test_effective_options_are_what_was_configured(entry: LossSpec) -> None:
     """A trial whose loss hands back other values than were suggested trains something else."""
     options = {option.name: option.default for option in entry.options}
 
@@ -200,7 +200,7 @@ def test_check_finds_bad_labels() -> None:
         built("dice").check(torch.zeros(1, 3, 4, 4), torch.full((1, 4, 4), 9))
 
 
-def test_losses_survive_pickling(entry: LossEntry) -> None:
+def test_losses_survive_pickling(entry: LossSpec) -> None:
     """Spawned workers and deep copies of a trainer carry the loss along."""
     loss = built(entry)
     target = blobs((8, 8))
@@ -263,7 +263,7 @@ def weights_over_epochs(name: str, options: dict[str, Any], epochs: int) -> list
     found = []
     for epoch in range(1, epochs + 1):
         loss.on_epoch(epoch, epochs)
-        found.append(loss.blend.weights(loss.moment))
+        found.append(loss.mixing_options.weights(loss.moment))
     return found
 
 

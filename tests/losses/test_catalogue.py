@@ -8,7 +8,7 @@ import pytest
 
 from tuner.losses.catalog.options import BASES
 from tuner.losses.catalog.registry import FAMILIES, LOSSES
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 from tuner.registry import load
 
 SURVEY_NAMES = {
@@ -39,7 +39,7 @@ SURVEY_NAMES = {
 }
 
 
-def test_options_are_the_functions_keywords(entry: LossEntry) -> None:
+def test_options_are_the_functions_keywords(entry: LossSpec) -> None:
     """A row that names an option its function does not take fails in the first trial instead of here."""
     parameters = inspect.signature(load(entry.fn).formula).parameters
     keywords = {name for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
@@ -49,7 +49,7 @@ def test_options_are_the_functions_keywords(entry: LossEntry) -> None:
     assert (keywords - {"moment", "state"}) | learned == {o.name for o in entry.own_options} | set(entry.needs)
 
 
-def test_functions_bring_no_defaults_for_options(entry: LossEntry) -> None:
+def test_functions_bring_no_defaults_for_options(entry: LossSpec) -> None:
     """Defaults stand in the row only; two places would drift apart."""
     parameters = inspect.signature(load(entry.fn).formula).parameters
 
@@ -58,7 +58,7 @@ def test_functions_bring_no_defaults_for_options(entry: LossEntry) -> None:
             assert parameters[option.name].default is inspect.Parameter.empty, option.name
 
 
-def test_defaults_and_searched_values_are_legal(entry: LossEntry) -> None:
+def test_defaults_and_searched_values_are_legal(entry: LossSpec) -> None:
     """A range that is searched by default must not propose what the loss refuses."""
     for option in entry.options:
         values = [option.default]
@@ -67,12 +67,12 @@ def test_defaults_and_searched_values_are_legal(entry: LossEntry) -> None:
         assert [option.problem(value) for value in values] == [None] * len(values), option.name
 
 
-def test_rows_are_complete(entry: LossEntry) -> None:
+def test_rows_are_complete(entry: LossSpec) -> None:
     """`tuner losses NAME` shows every one of these."""
     assert entry.family in FAMILIES
     for text in (entry.paper, entry.formula, entry.summary, entry.good_for, entry.bad_for):
         assert text.strip()
-    assert set(entry.blend) <= {option.name for option in entry.options}
+    assert set(entry.mixing_options) <= {option.name for option in entry.options}
     assert inspect.getdoc(load(entry.fn))
 
 
@@ -84,7 +84,7 @@ def test_survey_taxonomy(family: str) -> None:
     assert ours <= SURVEY_NAMES[family]
 
 
-def test_later_losses_say_whose_code_they_are(entry: LossEntry) -> None:
+def test_later_losses_say_whose_code_they_are(entry: LossSpec) -> None:
     """MONAI's where it is right, ours where it is not: the docstring says which and why."""
     assert entry.survey or "MONAI" in (inspect.getdoc(load(entry.fn)) or "")
 
@@ -99,4 +99,4 @@ def test_catalogue_imports_no_torch() -> None:
 
 def test_bases_are_losses_that_stand_alone() -> None:
     """An add-on on an add-on would have no ground."""
-    assert [name for name in BASES if not LOSSES[name].alone or "base" in LOSSES[name].blend] == []
+    assert [name for name in BASES if not LOSSES[name].standalone or "base" in LOSSES[name].mixing_options] == []

@@ -5,7 +5,7 @@ import torch
 
 from tuner.losses.autograd import FocalSum, PowerSum
 from tuner.losses.robust import StudentT
-from tuner.losses.softmax_stats import SoftmaxSums, true_places
+from tuner.losses.softmax_stats import SoftmaxSums, true_class_indices
 
 
 @pytest.mark.parametrize("linear", [0.0, 1.0], ids=["squares", "squares and sums"])
@@ -16,7 +16,7 @@ def test_sums_of_squares_have_the_right_gradient(linear: float, share_void: floa
     logits = torch.randn(2, 4, 20, dtype=torch.double, requires_grad=True)
     void = torch.rand(2, 20) < share_void
     labels = torch.randint(0, 4, (2, 20)).masked_fill(void, 0)
-    places = true_places(logits, labels)
+    places = true_class_indices(logits, labels)
     weights = torch.randn(3, 2, 4, dtype=torch.double) * torch.tensor([1, linear, 1]).view(3, 1, 1)
 
     def weighed(logits: torch.Tensor) -> torch.Tensor:

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from tests.losses.scenes import ALL, LIVELY, VOID, blobs, built, scores
 from tuner.label_maps import MAPS
-from tuner.losses.batch import read_view
+from tuner.losses.batch import read_inputs
 from tuner.losses.build import SegmentationLoss
 from tuner.losses.distance_transform import target_map
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 
 # torch.compile's own code, which pytest would stop at, warns of itself
 quiet = pytest.mark.filterwarnings("ignore")
@@ -33,7 +33,7 @@ def scene(*, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
 
 def maps_for(loss: SegmentationLoss, logits: Tensor, target: Tensor) -> dict[str, Tensor]:
     """The target maps that a loader would bring."""
-    view = read_view(logits, target, ignore_index=VOID)
+    view = read_inputs(logits, target, ignore_index=VOID)
     return {need: target_map(view, need, None) for need in loss.needs if need in MAPS}
 
 
@@ -48,7 +48,7 @@ def value_and_slope(
     return value.detach(), leaf.grad
 
 
-def test_gradient_is_the_same_when_the_graph_is_kept(entry: LossEntry) -> None:
+def test_gradient_is_the_same_when_the_graph_is_kept(entry: LossSpec) -> None:
     """Without the graph the gradient takes the memory of the probabilities, with it the memory is its own."""
     logits, target = scene()
     loss = built(entry, LIVELY.get(entry.name))
@@ -89,7 +89,7 @@ def test_a_device_is_not_waited_for(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16], ids=["bf16"])
-def test_autocast_changes_nothing(entry: LossEntry, kind: torch.dtype) -> None:
+def test_autocast_changes_nothing(entry: LossSpec, kind: torch.dtype) -> None:
     """Half logits out of an autocast region are raised, and no sum inside the loss is taken in half precision."""
     logits, target = scene(dtype=torch.float32)
     loss = built(entry, LIVELY.get(entry.name))

@@ -5,16 +5,16 @@ import json
 import pytest
 import torch
 
-from tuner.losses.behavior import DRIFTS, RADII, Curve, disc, document, predicted, probe
+from tuner.losses.behavior import PERTURBATIONS, RADII, Curve, disc, document, measure_behavior, predicted
 from tuner.losses.catalog.registry import LOSSES
 
 
 def curves_of(name: str) -> dict[tuple[str, str], Curve]:
     """The curves of a loss by drift and object."""
-    return {(curve.drift, curve.object): curve for curve in probe(LOSSES[name])}
+    return {(curve.drift, curve.object): curve for curve in measure_behavior(LOSSES[name])}
 
 
-@pytest.mark.parametrize("drift", DRIFTS, ids=lambda drift: drift.name)
+@pytest.mark.parametrize("drift", PERTURBATIONS, ids=lambda drift: drift.name)
 def test_every_drift_starts_at_the_truth_and_leaves_it(drift) -> None:
     """A curve that does not begin at a right prediction has no zero to compare with."""
     for radius in RADII.values():
@@ -56,12 +56,12 @@ def test_the_document_is_the_same_each_time_and_fit_for_json() -> None:
 
     assert json.loads(json.dumps(first, allow_nan=False)) == second
     assert [loss["name"] for loss in first["losses"]] == ["dice", "boundary"]
-    assert len(first["losses"][0]["curves"]) == len(DRIFTS) * len(RADII)
+    assert len(first["losses"][0]["curves"]) == len(PERTURBATIONS) * len(RADII)
 
 
 @pytest.mark.parametrize("name", ["conditional_boundary", "active_boundary", "region_mutual_information", "blob"])
 def test_losses_with_needs_are_probed_alone(name: str) -> None:
     """Maps and heads are made on the spot; nothing is left out because of them."""
-    for curve in probe(LOSSES[name]):
+    for curve in measure_behavior(LOSSES[name]):
         assert torch.tensor(curve.values).isfinite().all()
         assert torch.tensor(curve.gradients).isfinite().all()

@@ -6,14 +6,14 @@ import pytest
 import torch
 
 from tests.losses.scenes import CLASSES, FREQUENCIES, VOID, bare, blobs, built, gradient, scores, truth
-from tuner.losses.batch import read_view
-from tuner.losses.build import Moment, Term
-from tuner.losses.spec import LossEntry
+from tuner.losses.batch import read_inputs
+from tuner.losses.build import EpochProgress, Term
+from tuner.losses.spec import LossSpec
 
 Shape = tuple[int, ...]
 
 
-def edge_values(entry: LossEntry) -> list[tuple[str, object]]:
+def edge_values(entry: LossSpec) -> list[tuple[str, object]]:
     """Every legal end and choice of every option."""
     ends: list[tuple[str, object]] = []
     for option in entry.options:
@@ -25,7 +25,7 @@ def edge_values(entry: LossEntry) -> list[tuple[str, object]]:
     return ends
 
 
-def test_finite_at_both_ends_of_every_interval(entry: LossEntry, shape: Shape) -> None:
+def test_finite_at_both_ends_of_every_interval(entry: LossSpec, shape: Shape) -> None:
     """A sampler may propose any legal value; none may break the loss."""
     target = blobs(shape)
     target[:, 0] = VOID
@@ -36,13 +36,13 @@ def test_finite_at_both_ends_of_every_interval(entry: LossEntry, shape: Shape) -
         assert grad.isfinite().all(), (option, value)
 
 
-def test_gradcheck(entry: LossEntry, shape: Shape) -> None:
+def test_gradcheck(entry: LossSpec, shape: Shape) -> None:
     """The gradient is the derivative of the value, except where the paper holds something fixed."""
     target = blobs(shape, images=1)
     target[:, :1, :2] = VOID
     loss = bare(entry)
     logits = scores(target).requires_grad_()
-    if "stopped_gradient" not in entry.breaks:
+    if "stopped_gradient" not in entry.violated_properties:
         assert torch.autograd.gradcheck(lambda z: loss(z, target), logits, eps=1e-6, atol=1e-7, fast_mode=True)
         return
 
@@ -53,7 +53,7 @@ def test_gradcheck(entry: LossEntry, shape: Shape) -> None:
     assert abs(slope - (grad * step).sum()) > 0.01 * abs(slope)
 
 
-def test_moves_the_logits(entry: LossEntry, shape: Shape) -> None:
+def test_moves_the_logits(entry: LossSpec, shape: Shape) -> None:
     """A loss without a gradient trains nothing, and nothing else would show it."""
     target = blobs(shape)
     logits = scores(target).requires_grad_()
@@ -63,7 +63,7 @@ def test_moves_the_logits(entry: LossEntry, shape: Shape) -> None:
     assert grad.abs().max() > 1e-6
 
 
-def test_a_constant_on_all_logits_changes_nothing(entry: LossEntry, shape: Shape) -> None:
+def test_a_constant_on_all_logits_changes_nothing(entry: LossSpec, shape: Shape) -> None:
     """Softmax does not see it; a loss that does reads the logits where it should read probabilities."""
     target = blobs(shape)
     logits = scores(target)
@@ -71,10 +71,10 @@ def test_a_constant_on_all_logits_changes_nothing(entry: LossEntry, shape: Shape
 
     same = torch.allclose(loss(logits, target), loss(logits + 3.0, target), atol=1e-9)
 
-    assert same == ("shift" not in entry.breaks)
+    assert same == ("shift" not in entry.violated_properties)
 
 
-def test_relabelling_the_classes_changes_nothing(entry: LossEntry, shape: Shape) -> None:
+def test_relabelling_the_classes_changes_nothing(entry: LossSpec, shape: Shape) -> None:
     """No class has a place of honour, except where the paper gives the background one."""
     target = blobs(shape)
     logits = scores(target)
@@ -85,10 +85,10 @@ def test_relabelling_the_classes_changes_nothing(entry: LossEntry, shape: Shape)
     plain = bare(entry)(logits, target)
     permuted = bare(entry, frequencies=shares)(logits[:, order], relabelled)
 
-    assert torch.allclose(plain, permuted, atol=1e-9) == ("class_permutation" not in entry.breaks)
+    assert torch.allclose(plain, permuted, atol=1e-9) == ("class_permutation" not in entry.violated_properties)
 
 
-def test_order_of_images_changes_nothing(entry: LossEntry, shape: Shape) -> None:
+def test_order_of_images_changes_nothing(entry: LossSpec, shape: Shape) -> None:
     """A batch is a set."""
     target = blobs(shape)
     logits = scores(target)
@@ -97,7 +97,7 @@ def test_order_of_images_changes_nothing(entry: LossEntry, shape: Shape) -> None
     torch.testing.assert_close(loss(logits, target), loss(logits.flip(0), target.flip(0)))
 
 
-def test_void_pixels_get_no_gradient(entry: LossEntry, shape: Shape) -> None:
+def test_void_pixels_get_no_gradient(entry: LossSpec, shape: Shape) -> None:
     """A pixel marked ignore_index must not move the network, whatever the loss."""
     target = blobs(shape)
     target[:, :2] = VOID
@@ -109,7 +109,7 @@ def test_void_pixels_get_no_gradient(entry: LossEntry, shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("rubbish", [50.0, float("nan"), float("inf"), float("-inf")], ids=str)
-def test_logits_on_void_pixels_change_nothing(entry: LossEntry, shape: Shape, rubbish: float) -> None:
+def test_logits_on_void_pixels_change_nothing(entry: LossSpec, shape: Shape, rubbish: float) -> None:
     """Padding and unlabelled borders may hold anything, NaN included."""
     target = blobs(shape)
     target[0, :2] = VOID
@@ -124,7 +124,7 @@ def test_logits_on_void_pixels_change_nothing(entry: LossEntry, shape: Shape, ru
     torch.testing.assert_close(spoilt_grad, grad)
 
 
-def test_all_void_is_zero_with_zero_gradient(entry: LossEntry, shape: Shape) -> None:
+def test_all_void_is_zero_with_zero_gradient(entry: LossSpec, shape: Shape) -> None:
     """A batch without a label must not stop the training with a NaN."""
     target = torch.full((2, *shape), VOID)
     logits = scores(target, dtype=torch.float32)
@@ -136,7 +136,7 @@ def test_all_void_is_zero_with_zero_gradient(entry: LossEntry, shape: Shape) -> 
     assert (grad == 0).all()
 
 
-def test_one_void_image_beside_a_labelled_one(entry: LossEntry, shape: Shape) -> None:
+def test_one_void_image_beside_a_labelled_one(entry: LossSpec, shape: Shape) -> None:
     """The unlabelled image of a batch has no say."""
     target = blobs(shape)
     target[1] = VOID
@@ -147,7 +147,7 @@ def test_one_void_image_beside_a_labelled_one(entry: LossEntry, shape: Shape) ->
     assert (grad[1] == 0).all()
 
 
-def test_empty_foreground_is_finite(entry: LossEntry, shape: Shape) -> None:
+def test_empty_foreground_is_finite(entry: LossSpec, shape: Shape) -> None:
     """Slices without an organ are the rule in medical data."""
     target = torch.zeros(2, *shape, dtype=torch.int64)
 
@@ -157,7 +157,7 @@ def test_empty_foreground_is_finite(entry: LossEntry, shape: Shape) -> None:
     assert grad.isfinite().all()
 
 
-def test_only_foreground_is_finite(entry: LossEntry, shape: Shape) -> None:
+def test_only_foreground_is_finite(entry: LossSpec, shape: Shape) -> None:
     """A crop inside an organ has no background and no border."""
     target = torch.ones(2, *shape, dtype=torch.int64)
 
@@ -168,7 +168,7 @@ def test_only_foreground_is_finite(entry: LossEntry, shape: Shape) -> None:
 
 
 @pytest.mark.parametrize("side", [1, 2, 3], ids=str)
-def test_tiny_images(entry: LossEntry, shape: Shape, side: int) -> None:
+def test_tiny_images(entry: LossSpec, shape: Shape, side: int) -> None:
     """One pixel is an image too (the last of a sliding window, say)."""
     target = torch.ones(1, *(side for _ in shape), dtype=torch.int64)
 
@@ -179,7 +179,7 @@ def test_tiny_images(entry: LossEntry, shape: Shape, side: int) -> None:
 
 
 @pytest.mark.parametrize("gap", [1e4, -1e4, 200.0, -200.0, 0.0], ids=str)
-def test_extreme_logits_are_finite(entry: LossEntry, shape: Shape, gap: float) -> None:
+def test_extreme_logits_are_finite(entry: LossSpec, shape: Shape, gap: float) -> None:
     """A network that is very sure, rightly or wrongly, must still be trainable."""
     target = blobs(shape)
 
@@ -189,20 +189,20 @@ def test_extreme_logits_are_finite(entry: LossEntry, shape: Shape, gap: float) -
     assert grad.isfinite().all()
 
 
-def test_truth_is_no_worse_than_chance(entry: LossEntry, shape: Shape) -> None:
+def test_truth_is_no_worse_than_chance(entry: LossSpec, shape: Shape) -> None:
     """The perfect prediction is where the loss wants to go."""
     target = blobs(shape)
     loss = built(entry)
 
     perfect, random = loss(truth(target, gap=200.0), target), loss(scores(target), target)
 
-    assert (perfect <= random) == ("saturation" not in entry.breaks)
-    if "zero_minimum" not in entry.breaks:
+    assert (perfect <= random) == ("saturation" not in entry.violated_properties)
+    if "zero_minimum" not in entry.violated_properties:
         assert abs(float(perfect)) < 1e-3
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
-def test_half_types_are_raised(entry: LossEntry, shape: Shape, dtype: torch.dtype) -> None:
+def test_half_types_are_raised(entry: LossSpec, shape: Shape, dtype: torch.dtype) -> None:
     """Sums over an image overflow float16: the loss is computed in float32, under autocast too."""
     target = blobs(shape)
     logits = scores(target, dtype=dtype)
@@ -215,14 +215,14 @@ def test_half_types_are_raised(entry: LossEntry, shape: Shape, dtype: torch.dtyp
     torch.testing.assert_close(low, loss(logits.float(), target))
 
 
-def test_double_is_kept(entry: LossEntry, shape: Shape) -> None:
+def test_double_is_kept(entry: LossSpec, shape: Shape) -> None:
     """Whoever asks for float64 gets it."""
     target = blobs(shape)
 
     assert built(entry)(scores(target), target).dtype == torch.float64
 
 
-def test_float32_agrees_with_float64(entry: LossEntry, shape: Shape) -> None:
+def test_float32_agrees_with_float64(entry: LossSpec, shape: Shape) -> None:
     """The shortcuts of the float32 path change nothing but the last digits."""
     target = blobs(shape)
     logits = scores(target, dtype=torch.float32)
@@ -234,7 +234,7 @@ def test_float32_agrees_with_float64(entry: LossEntry, shape: Shape) -> None:
     torch.testing.assert_close(grad.double(), exact_grad, atol=1e-5, rtol=1e-3)
 
 
-def test_one_channel_is_two_with_a_zero(entry: LossEntry, shape: Shape) -> None:
+def test_one_channel_is_two_with_a_zero(entry: LossSpec, shape: Shape) -> None:
     """Binary networks with one output mean the logit of class 1."""
     target = blobs(shape).clamp_max(1)
     z = scores(target, classes=1)
@@ -243,7 +243,7 @@ def test_one_channel_is_two_with_a_zero(entry: LossEntry, shape: Shape) -> None:
     torch.testing.assert_close(loss(z, target), loss(torch.cat([torch.zeros_like(z), z], 1), target))
 
 
-def test_forward_changes_neither_input_nor_module(entry: LossEntry, shape: Shape) -> None:
+def test_forward_changes_neither_input_nor_module(entry: LossSpec, shape: Shape) -> None:
     """Calling a loss twice gives the same, and validation may share the training's logits."""
     target = blobs(shape)
     target[0, 0] = VOID
@@ -259,7 +259,7 @@ def test_forward_changes_neither_input_nor_module(entry: LossEntry, shape: Shape
     assert all(torch.equal(value, state[key]) for key, value in loss.state_dict().items())
 
 
-def test_memory_layout_changes_nothing(entry: LossEntry) -> None:
+def test_memory_layout_changes_nothing(entry: LossSpec) -> None:
     """Networks in channels-last hand over logits in channels-last."""
     target = blobs((12, 12))
     logits = scores(target)
@@ -272,7 +272,7 @@ def test_memory_layout_changes_nothing(entry: LossEntry) -> None:
     torch.testing.assert_close(other_grad, grad)
 
 
-def test_bare_function_equals_the_term(entry: LossEntry, shape: Shape) -> None:
+def test_bare_function_equals_the_term(entry: LossSpec, shape: Shape) -> None:
     """What the registry's function computes is what a sum computes with it."""
     target = blobs(shape)
     logits = scores(target)
@@ -282,6 +282,6 @@ def test_bare_function_equals_the_term(entry: LossEntry, shape: Shape) -> None:
 
     direct = term.function(logits, target, ignore_index=VOID, **term.keywords, **given)
     sums, squares = term.function.reads(**term.keywords)
-    view = read_view(logits, target, ignore_index=VOID, sums=sums, squares=squares)
+    view = read_inputs(logits, target, ignore_index=VOID, sums=sums, squares=squares)
 
-    torch.testing.assert_close(direct, term(view, {}, Moment()))
+    torch.testing.assert_close(direct, term(view, {}, EpochProgress()))

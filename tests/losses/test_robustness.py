@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.losses.scenes import VOID, blobs, built, gradient, scores
 from tuner.errors import LossInputError, SpecError
 from tuner.losses.build import SegmentationLoss
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 
 Shape = tuple[int, ...]
 
@@ -20,14 +20,14 @@ def holds(loss: SegmentationLoss, logits: Tensor, target: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 5, 9], ids=str)
-def test_volumes_of_few_slices(entry: LossEntry, depth: int) -> None:
+def test_volumes_of_few_slices(entry: LossSpec, depth: int) -> None:
     """A crop of a thin scan: poolings, windows and heads must fit what is there."""
     target = torch.arange(depth * 90).remainder(7).clamp_max(2).view(1, depth, 9, 10)
 
     assert holds(built(entry), scores(target, dtype=torch.float32), target)
 
 
-def test_wild_logits(entry: LossEntry, shape: Shape) -> None:
+def test_wild_logits(entry: LossSpec, shape: Shape) -> None:
     """Some pixels sure and right, others sure and wrong, at 1e4, shifted too."""
     target = blobs(shape)
     logits = scores(target, dtype=torch.float32).sign() * 1e4
@@ -37,7 +37,7 @@ def test_wild_logits(entry: LossEntry, shape: Shape) -> None:
     assert holds(loss, logits + 1e4, target)
 
 
-def test_a_gradient_can_be_asked_for_twice(entry: LossEntry, shape: Shape) -> None:
+def test_a_gradient_can_be_asked_for_twice(entry: LossSpec, shape: Shape) -> None:
     """What backward reuses of the forward's memory must not be needed again, and the gradient drags no graph along."""
     target = blobs(shape)
     target[0, 0] = VOID
@@ -52,7 +52,7 @@ def test_a_gradient_can_be_asked_for_twice(entry: LossEntry, shape: Shape) -> No
     assert not last.requires_grad
 
 
-def test_one_valid_pixel_in_the_batch(entry: LossEntry, shape: Shape) -> None:
+def test_one_valid_pixel_in_the_batch(entry: LossSpec, shape: Shape) -> None:
     """An image that is nearly all padding."""
     target = torch.full((2, *shape), VOID)
     target[(0, *(1 for _ in shape))] = 1
@@ -63,7 +63,7 @@ def test_one_valid_pixel_in_the_batch(entry: LossEntry, shape: Shape) -> None:
 @pytest.mark.parametrize("frequencies", [(1.0, 0.0, 0.0), (0.5, 0.5, 0.0)], ids=["one-class", "two-classes"])
 @pytest.mark.parametrize("exponent", [0.0, 2.0], ids=str)
 def test_classes_that_never_occur_in_the_training_data(
-    entry: LossEntry, frequencies: tuple[float, ...], exponent: float
+    entry: LossSpec, frequencies: tuple[float, ...], exponent: float
 ) -> None:
     """A frequency of zero must not become an infinite weight or prior, even where such a class turns up."""
     target = blobs((8, 8))
@@ -123,19 +123,19 @@ def test_a_head_of_the_network_is_used_in_place_of_the_loss_s_own() -> None:
         pytest.param((2, 3, 6), (2, 6), r"\[2, 3, 6\].*\[2, 6\].*\[B, C, H, W\]", id="one-dimension"),
     ],
 )
-def test_shapes_that_do_not_fit_are_refused(entry: LossEntry, logits: Shape, target: Shape, said: str) -> None:
+def test_shapes_that_do_not_fit_are_refused(entry: LossSpec, logits: Shape, target: Shape, said: str) -> None:
     """Broadcasting would train nonsense; the message has both shapes and the right one."""
     with pytest.raises(LossInputError, match=said):
         built(entry)(torch.zeros(logits), torch.zeros(target, dtype=torch.int64))
 
 
-def test_labels_out_of_range_are_refused(entry: LossEntry) -> None:
+def test_labels_out_of_range_are_refused(entry: LossSpec) -> None:
     """Labels of another data set, or counted from 1."""
     with pytest.raises(LossInputError, match=r"labels -1, 3, .*3 classes.*0 to 2, or 255"):
         built(entry)(torch.zeros(1, 3, 2, 2), torch.tensor([[[0, 3], [-1, 255]]]))
 
 
-def test_options_outside_their_interval_are_refused(entry: LossEntry) -> None:
+def test_options_outside_their_interval_are_refused(entry: LossSpec) -> None:
     """Every option of every loss says its path, the value, and what would be legal."""
     for option in entry.options:
         for value in wrong_values(option):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from tests.losses.scenes import built
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 
 STEPS = 60
 
@@ -19,7 +19,7 @@ def mean_dice(logits: torch.Tensor, target: torch.Tensor) -> float:
     return sum(scores) / len(scores)
 
 
-def test_trains_a_small_network(entry: LossEntry) -> None:
+def test_trains_a_small_network(entry: LossSpec) -> None:
     """A loss that cannot lift Dice on an easy scene would waste every trial that draws it."""
     torch.manual_seed(0)
     target = torch.zeros(4, 16, 16, dtype=torch.int64)

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.losses.scenes import VOID, blobs, built, scores, truth
-from tuner.losses.batch import read_view
+from tuner.losses.batch import read_inputs
 from tuner.losses.build import COMPANION
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.distance_transform import target_map
@@ -123,7 +123,7 @@ def test_hausdorff_of_the_truth_is_zero(variant: str, shape: Shape) -> None:
 def test_least_boundary_loss_is_the_negative_part_of_its_map(shape: Shape) -> None:
     """boundary_min: all probability on the pixels deep inside."""
     target = blobs(shape, images=1).clamp_max(1)
-    phi = target_map(read_view(scores(target, classes=2), target, ignore_index=VOID), "signed_distance", None)[:, 1]
+    phi = target_map(read_inputs(scores(target, classes=2), target, ignore_index=VOID), "signed_distance", None)[:, 1]
 
     value = alone("boundary", truth((phi < 0).long(), gap=200.0, classes=2), target)
 

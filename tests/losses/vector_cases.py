@@ -11,11 +11,11 @@ from torch.nn import functional as F
 from tests.losses import vector_terms as terms
 from tests.losses.vector_terms import VOID, Case, Params
 from tuner.losses import compound, lovasz, pixel
-from tuner.losses.batch import read_view
-from tuner.losses.build import COMPANION, Moment, blend_of
+from tuner.losses.batch import read_inputs
+from tuner.losses.build import COMPANION, EpochProgress, combination_of
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.region import wasserstein_dice
-from tuner.losses.robust import Tolerance
+from tuner.losses.robust import DegreesOfFreedom
 from tuner.registry import load
 
 OVERLAP = {"background": "include_background"}
@@ -31,7 +31,7 @@ def named(name: str, renamed: Mapping[str, str] | None = None, **fixed: Any) -> 
         row, given = LOSSES[name], dict(renamed or {})
         options = {option.name: option.default for option in row.own_options} | fixed
         known = options.keys() | set(row.needs)
-        share = params.take("w_ce", COMPANION, default=0.0) if COMPANION in row.blend else 0.0
+        share = params.take("w_ce", COMPANION, default=0.0) if COMPANION in row.mixing_options else 0.0
         weights = params.take("class_weights") if "class_weight_exponent" in options else None
         for key in list(params):
             if given.get(key, key) in known:
@@ -49,7 +49,7 @@ def named(name: str, renamed: Mapping[str, str] | None = None, **fixed: Any) -> 
 
 
 def _nll_mean(logits: Tensor, target: Tensor) -> Tensor:
-    return pixel.weighted_cross_entropy(read_view(logits, target, ignore_index=VOID), weights=None)
+    return pixel.weighted_cross_entropy(read_inputs(logits, target, ignore_index=VOID), weights=None)
 
 
 def cross_entropy(logits: Tensor, target: Tensor, params: Params) -> Tensor:
@@ -61,7 +61,7 @@ def cross_entropy(logits: Tensor, target: Tensor, params: Params) -> Tensor:
         # -a t ln s(z) - (1 - t) ln s(-z), divided by the number of pixels
         weights, rule = [1.0, params.take("pos_weight", default=1.0)], "count"
     return pixel.weighted_cross_entropy(
-        read_view(logits, target, ignore_index=VOID),
+        read_inputs(logits, target, ignore_index=VOID),
         weights=None if weights is None else torch.tensor(weights, dtype=logits.dtype),
         label_smoothing=params.take("label_smoothing", default=0.0),
         normalise=rule,
@@ -75,7 +75,7 @@ def focal(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     if isinstance(alpha, float) and max(2, logits.shape[1]) == 2:
         alpha = [1 - alpha, alpha]
     weights = None if alpha is None else torch.tensor(alpha, dtype=logits.dtype)
-    return pixel.weighted_focal(read_view(logits, target, ignore_index=VOID), weights=weights, gamma=gamma)
+    return pixel.weighted_focal(read_inputs(logits, target, ignore_index=VOID), weights=weights, gamma=gamma)
 
 
 def tversky(name: str) -> Case:
@@ -97,7 +97,7 @@ def lovasz_hinge(logits: Tensor, target: Tensor, params: Params) -> Tensor:
 def combo(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     form, weights = params.take("form", default="survey"), params.take("class_weights")
     alpha, smooth = params.take("alpha", default=0.5), params.take("smooth", default=1.0)
-    view = read_view(logits, target, ignore_index=VOID, sums=True)
+    view = read_inputs(logits, target, ignore_index=VOID, sums=True)
     if "multi-class" in form or weights is not None or view.classes > 2:
         params.take("beta")
         value = compound.combo_parts(
@@ -156,7 +156,7 @@ def wasserstein(logits: Tensor, target: Tensor, params: Params) -> Tensor:
         params.update(given)
         return named("generalized_wasserstein_dice", rename)(logits, target, params)
     return wasserstein_dice(
-        read_view(logits, target, ignore_index=VOID),
+        read_inputs(logits, target, ignore_index=VOID),
         distances=torch.tensor(matrix, dtype=logits.dtype),
         weighting=weighting,
         background=params.take("background", default=0),
@@ -168,7 +168,7 @@ def t_loss(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     start = params.take("nu_tilde", "log_degrees_of_freedom")
     if start is None:
         return terms.student_t_loss(logits, target, params)
-    state = Tolerance(classes=max(2, logits.shape[1]), log_degrees_of_freedom=start, learning_rate=1e-3).double()
+    state = DegreesOfFreedom(classes=max(2, logits.shape[1]), log_degrees_of_freedom=start, learning_rate=1e-3).double()
     return named("robust_t", per_pixel=False)(logits, target, Params(params.rest() | {"state": state}))
 
 
@@ -178,7 +178,7 @@ def boundary(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     if schedule is None:
         return bare
     row = LOSSES["boundary"]
-    chosen = {name: option.default for name in row.blend for option in row.options if option.name == name}
+    chosen = {name: option.default for name in row.mixing_options for option in row.options if option.name == name}
     chosen |= {"schedule": schedule, "base": "dice"}
     chosen |= {ours: params.take(*keys, default=chosen[ours]) for ours, keys in BLEND_KEYS.items()}
     # the vectors give the weight that follows from the epoch, and say what the region loss is
@@ -187,8 +187,8 @@ def boundary(logits: Tensor, target: Tensor, params: Params) -> Tensor:
         chosen["weight"] = expected
     params.take("region")
     base = named("dice", classes="all", smooth=1e-5)(logits, target, Params())
-    blend = blend_of(row, chosen)
-    weights = blend.weights(Moment(params.take("epoch", default=0) + 1, 1000))
+    blend = combination_of(row, chosen)
+    weights = blend.weights(EpochProgress(params.take("epoch", default=0) + 1, 1000))
     if schedule == "rebalance" and expected is not None and not math.isclose(weights[1], expected):
         raise ValueError(f"rebalance has come to {weights[1]}, the vector's alpha is {expected}")
     return blend.mix([bare, base], weights)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tuner.losses import mutual_information
 from tuner.losses.active_boundary import direction_loss
-from tuner.losses.batch import read_view
+from tuner.losses.batch import read_inputs
 from tuner.losses.boundary import EROSIONS
 from tuner.losses.boundary_aware import bin_entropy, distance_bins
 from tuner.losses.catalog.registry import LOSSES
@@ -52,7 +52,7 @@ def defaults(name: str) -> dict[str, Any]:
 
 
 def mutual_information_parts(logits: Tensor, target: Tensor, params: Params) -> dict[str, Tensor]:
-    view = read_view(logits, target, ignore_index=VOID)
+    view = read_inputs(logits, target, ignore_index=VOID)
     params.only("pos_alpha", mutual_information.RIDGE)
     params.only("clip", mutual_information.CLIP)
     own = defaults("region_mutual_information")
@@ -74,7 +74,7 @@ def mutual_information_loss(logits: Tensor, target: Tensor, params: Params) -> T
 
 
 def student_t_loss(logits: Tensor, target: Tensor, params: Params) -> Tensor:
-    view = read_view(logits, target, ignore_index=VOID, sums=True, squares=True)
+    view = read_inputs(logits, target, ignore_index=VOID, sums=True, squares=True)
     missed, false = squared_errors(view)
     nu = torch.tensor(params.take("nu", default=1.0), dtype=logits.dtype)
     pixels = view.counts.sum(1, keepdim=True)
@@ -85,7 +85,7 @@ def student_t_loss(logits: Tensor, target: Tensor, params: Params) -> Tensor:
 def boundary_of_classes(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     """The boundary loss over the classes `idc`, ours having foreground or all: the others' maps are zero."""
     classes = max(2, logits.shape[1])
-    view = read_view(logits, target, ignore_index=VOID)
+    view = read_inputs(logits, target, ignore_index=VOID)
     counted = params.take("idc", default=list(range(1, classes)))
     phi = target_map(view, "signed_distance", None).clone()
     offset = params.take("inner_offset", default=1.0)
@@ -113,7 +113,7 @@ def hausdorff(variant: str | None) -> Case:
 
 
 def active_boundary(logits: Tensor, target: Tensor, params: Params) -> Tensor:
-    view = read_view(logits, target, ignore_index=VOID)
+    view = read_inputs(logits, target, ignore_index=VOID)
     params.only("detach_neighbours", True)
     distance = target_map(view, "label_border_distance", None)
     return direction_loss(
@@ -132,7 +132,7 @@ def region_wise(logits: Tensor, target: Tensor, params: Params) -> Tensor:
 
 def boundary_aware(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     classes = params.take("classes", default=2)
-    view = read_view(torch.zeros(len(target), classes, *target.shape[1:]).double(), target, ignore_index=VOID)
+    view = read_inputs(torch.zeros(len(target), classes, *target.shape[1:]).double(), target, ignore_index=VOID)
     radius, bins = params.take("R", "radius"), params.take("K", "bins", default=logits.shape[1])
     return bin_entropy(
         logits, distance_bins(view, target_map(view, "own_distance", None), radius=radius, bins=bins), view
@@ -161,7 +161,7 @@ def inverse_form(logits: Tensor | None, target: Tensor | None, params: Params) -
 
 def conditional_boundary_parts(logits: Tensor, target: Tensor, params: Params) -> dict[str, Tensor]:
     params.only("filter_context_pairs", False)
-    view = read_view(logits, target, ignore_index=VOID)
+    view = read_inputs(logits, target, ignore_index=VOID)
     parts = boundary_parts(
         view,
         params.take("boundary_mask") > 0,

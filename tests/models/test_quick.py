@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tuner.models.cpu_kernels import ChannelsLastConv2d, OneSlope, QuickPReLU, quicken
+from tuner.models.cpu_kernels import ChannelsLastConv2d, FastPReLU, OneSlope, use_cpu_kernels
 
 
 def test_one_slope_has_the_right_gradient() -> None:
@@ -26,7 +26,7 @@ def test_prelu_equals_torchs(slope: float, dtype: torch.dtype) -> None:
     x = torch.randn(2, 5, 8, 8, dtype=dtype, requires_grad=True)
     plain = nn.PReLU(init=slope)
     expected = plain.to(dtype)(x)
-    quick = QuickPReLU(init=slope)
+    quick = FastPReLU(init=slope)
 
     torch.testing.assert_close(quick(x), expected)
     torch.testing.assert_close(
@@ -38,7 +38,7 @@ def test_layers_keep_their_weights() -> None:
     """Only layers that gain are exchanged; names and values stay."""
     network = nn.Sequential(nn.Conv2d(1, 9, 3), nn.PReLU(), nn.Conv2d(16, 32, 3), nn.PReLU(9))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    quicken(network)
+    use_cpu_kernels(network)
 
-    assert [type(layer) for layer in network] == [ChannelsLastConv2d, QuickPReLU, nn.Conv2d, nn.PReLU]
+    assert [type(layer) for layer in network] == [ChannelsLastConv2d, FastPReLU, nn.Conv2d, nn.PReLU]
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())

@@ -13,13 +13,13 @@ from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
 from tuner.errors import ConflictError
 from tuner.report.blocks import Band, Table
-from tuner.report.collect import Material, gather, lines_of
+from tuner.report.collect import ReportData, collect, lines_of
 from tuner.report.document import compose
 from tuner.report.render import render_html, render_markdown
 from tuner.report.tables import class_table, main_table
 from tuner.storage.records import EpochRow, Outcome
 from tuner.storage.states import Reason, State
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 SURVEY = {
     "name": "survey",
@@ -57,7 +57,7 @@ def value_of(params: Mapping[str, Any], turn: int) -> float:
     return 0.6 + 0.05 * turn
 
 
-def run(store: Store, spec: StudySpec) -> None:
+def run(store: Storage, spec: StudySpec) -> None:
     """Complete every trial; each has the classes liver (the value) and aorta (half of it)."""
     record = store.study(spec.name)
     turn = 0
@@ -74,9 +74,9 @@ def run(store: Store, spec: StudySpec) -> None:
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Store]:
+def storage(tmp_path: Path) -> Iterator[Storage]:
     """Two studies on the same data, and one on other data."""
-    with Store.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
+    with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
         for content, resources in (
             (SURVEY, DATA),
             (TUNED, DATA),
@@ -88,9 +88,9 @@ def storage(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def read(store: Store, folder: Path, *names: str) -> Material:
+def read(store: Storage, folder: Path, *names: str) -> ReportData:
     """Return what a report is made of."""
-    return gather(store, names, Artifacts(folder / "artifacts"))
+    return collect(store, names, Artifacts(folder / "artifacts"))
 
 
 def row_of(table: Table, loss: str) -> dict[str, str]:
@@ -100,7 +100,7 @@ def row_of(table: Table, loss: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("model", "loss"), list(VALUES), ids=lambda name: str(name))
-def test_defaults_are_means_and_deviations_over_seeds(storage: Store, tmp_path: Path, model: str, loss: str) -> None:
+def test_defaults_are_means_and_deviations_over_seeds(storage: Storage, tmp_path: Path, model: str, loss: str) -> None:
     """The survey's comparison would be luck without them."""
     lines = lines_of(read(storage, tmp_path, "survey"), model)
     group = next(line.default for line in lines if line.loss == loss)
@@ -113,7 +113,7 @@ def test_defaults_are_means_and_deviations_over_seeds(storage: Store, tmp_path: 
     assert group.of_class("dice", "aorta") == pytest.approx(values.mean() / 2)
 
 
-def test_the_table_sets_tuned_against_default(storage: Store, tmp_path: Path) -> None:
+def test_the_table_sets_tuned_against_default(storage: Storage, tmp_path: Path) -> None:
     """The gain of tuning is what the search is for; the two studies stand in one table."""
     material = read(storage, tmp_path, "survey", "tuned")
     lines = lines_of(material, "unet")
@@ -133,7 +133,7 @@ def test_the_table_sets_tuned_against_default(storage: Store, tmp_path: Path) ->
     assert row["trials"] == "5"
 
 
-def test_the_best_of_a_column_is_marked(storage: Store, tmp_path: Path) -> None:
+def test_the_best_of_a_column_is_marked(storage: Storage, tmp_path: Path) -> None:
     """Whatever the column's direction: the smaller hd95, the larger Dice."""
     material = read(storage, tmp_path, "survey")
     lines = lines_of(material, "unet")
@@ -146,13 +146,13 @@ def test_the_best_of_a_column_is_marked(storage: Store, tmp_path: Path) -> None:
     assert row_of(of_classes, "focal") == {"loss": "focal", "liver": "0.6200", "aorta": "0.3100"}
 
 
-def test_other_data_is_refused(storage: Store, tmp_path: Path) -> None:
+def test_other_data_is_refused(storage: Storage, tmp_path: Path) -> None:
     """Values on other validation cases cannot stand in one table."""
     with pytest.raises(ConflictError, match=r"'other' cannot stand in one table with 'survey': its data is cdcd"):
         read(storage, tmp_path, "survey", "other")
 
 
-def test_a_study_without_a_value_has_no_report(storage: Store, tmp_path: Path) -> None:
+def test_a_study_without_a_value_has_no_report(storage: Storage, tmp_path: Path) -> None:
     """It says so, and how to see where the study stands."""
     storage.create_study(new_study(load_spec(YamlDocument(TUNED | {"name": "young"}, {}, None))))
     claim = storage.claim(storage.study("young").study_id, "worker")
@@ -163,7 +163,7 @@ def test_a_study_without_a_value_has_no_report(storage: Store, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("form", ["html", "markdown"])
-def test_the_document_answers_first_and_loads_nothing(storage: Store, tmp_path: Path, form: str) -> None:
+def test_the_document_answers_first_and_loads_nothing(storage: Storage, tmp_path: Path, form: str) -> None:
     """It opens offline: no script, no address; and the first sentence is the answer."""
     material = read(storage, tmp_path, "survey", "tuned")
     title, blocks = compose(material, storage, Artifacts(tmp_path / "artifacts"), tmp_path / "cache", {})

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tuner.registry import Scalar
-from tuner.search.sampler import Observation, Searcher
+from tuner.search.sampler import FinishedTrial, SeededSampler
 from tuner.search.space import Dimension, SearchSpace
 
-Objective = Callable[[Mapping[str, Scalar]], Observation]
+Objective = Callable[[Mapping[str, Scalar]], FinishedTrial]
 BEST_GAMMA = 1.2
 
 
@@ -37,25 +37,25 @@ def planted(params: Mapping[str, Scalar]) -> float:
     return score
 
 
-def complete(number: int, params: Mapping[str, Scalar], *values: float) -> Observation:
-    return Observation(number, "COMPLETE", dict(params), values)
+def complete(number: int, params: Mapping[str, Scalar], *values: float) -> FinishedTrial:
+    return FinishedTrial(number, "COMPLETE", dict(params), values)
 
 
-def infeasible(number: int, params: Mapping[str, Scalar]) -> Observation:
-    return Observation(number, "PRUNED", dict(params), feasible={"memory": 1.0, "finite": -1.0})
+def infeasible(number: int, params: Mapping[str, Scalar]) -> FinishedTrial:
+    return FinishedTrial(number, "PRUNED", dict(params), feasible={"memory": 1.0, "finite": -1.0})
 
 
-def scored(number: int, params: Mapping[str, Scalar]) -> Observation:
+def scored(number: int, params: Mapping[str, Scalar]) -> FinishedTrial:
     return complete(number, params, planted(params))
 
 
-def scored_twice(number: int, params: Mapping[str, Scalar]) -> Observation:
+def scored_twice(number: int, params: Mapping[str, Scalar]) -> FinishedTrial:
     return complete(number, params, planted(params), float(params["train.lr"]))
 
 
 def play(
-    searcher: Searcher, trials: int, judge: Callable[[int, Mapping[str, Scalar]], Observation] = scored
-) -> list[Observation]:
+    searcher: SeededSampler, trials: int, judge: Callable[[int, Mapping[str, Scalar]], FinishedTrial] = scored
+) -> list[FinishedTrial]:
     """Run a study with one worker and return its trials."""
     seen = []
     for slot in range(trials):
@@ -67,14 +67,14 @@ def play(
 
 def searcher_for(
     name: str, *, seed: int = 0, space: SearchSpace | None = None, options: Mapping[str, object] | None = None
-) -> Searcher:
+) -> SeededSampler:
     """Make a searcher over the conditional space with directions that suit the sampler."""
     directions = ("maximize", "minimize") if name == "nsga2" else ("maximize",)
     if options is None:
         options = {"nsga2": {"population": 8}, "gp": {"startup_trials": 6}}.get(name, {})
     space = space or conditional_space(steps=5 if name == "grid" else None)
-    return Searcher(space, directions, sampler=name, options=options, seed=seed)
+    return SeededSampler(space, directions, sampler=name, options=options, seed=seed)
 
 
-def judge_for(name: str) -> Callable[[int, Mapping[str, Scalar]], Observation]:
+def judge_for(name: str) -> Callable[[int, Mapping[str, Scalar]], FinishedTrial]:
     return scored_twice if name == "nsga2" else scored

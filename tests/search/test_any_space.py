@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.search.planted import complete
 from tuner.search.catalog import SAMPLERS
-from tuner.search.sampler import Observation, Searcher
+from tuner.search.sampler import FinishedTrial, SeededSampler
 from tuner.search.space import Dimension, SearchSpace
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(-2, 2), st.sampled_from(["a", "b", "c"]))
@@ -67,18 +67,18 @@ def check(name: str, space: SearchSpace, seed: int, fates: list[str]) -> None:
     several = name == "nsga2"
     options = {"population": 4} if several else {"startup_trials": 4} if name in ("tpe", "gp", "cmaes") else {}
     directions = ("maximize", "minimize") if several else ("minimize",)
-    searcher = Searcher(space, directions, sampler=name, options=options, seed=seed)
-    running: list[Observation] = []
+    searcher = SeededSampler(space, directions, sampler=name, options=options, seed=seed)
+    running: list[FinishedTrial] = []
     for slot, fate in enumerate(fates):
         point = searcher.suggest(slot, fixed={}, running=running)
 
         assert space.problems(point) == []
         assert list(point) == [d.name for d in space.active(point)]
         if fate == "x":
-            running.append(Observation(slot, "RUNNING", point))
+            running.append(FinishedTrial(slot, "RUNNING", point))
         elif fate == "i":
-            searcher.observe([Observation(slot, "PRUNED", point, feasible={"memory": 1.0, "finite": -1.0})])
+            searcher.observe([FinishedTrial(slot, "PRUNED", point, feasible={"memory": 1.0, "finite": -1.0})])
         elif fate == "p":
-            searcher.observe([Observation(slot, "PRUNED", point, last=None if several else (3, 0.5))])
+            searcher.observe([FinishedTrial(slot, "PRUNED", point, last=None if several else (3, 0.5))])
         else:
             searcher.observe([complete(slot, point, *[float(slot % 5)] * len(directions))])

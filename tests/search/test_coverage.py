@@ -8,12 +8,12 @@ import pytest
 from tests.search.planted import complete, conditional_space, play, searcher_for
 from tuner.errors import SpecError
 from tuner.registry import Scalar
-from tuner.search.sampler import Observation, Searcher
+from tuner.search.sampler import FinishedTrial, SeededSampler
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.space_filling import combinations, grid_size
 
 
-def flat(number: int, params: Mapping[str, Scalar]) -> Observation:
+def flat(number: int, params: Mapping[str, Scalar]) -> FinishedTrial:
     return complete(number, params, 0.5)
 
 
@@ -62,7 +62,7 @@ def test_the_beginning_of_a_grid_is_spread() -> None:
 def test_a_grid_needs_steps() -> None:
     """The user is told which keys lack them, all at once."""
     with pytest.raises(SpecError) as refused:
-        Searcher(conditional_space(), ("maximize",), sampler="grid", options={}, seed=0)
+        SeededSampler(conditional_space(), ("maximize",), sampler="grid", options={}, seed=0)
 
     assert len(refused.value.problems) == 4
     assert "search.train.lr" in refused.value.problems[0]

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from tests.search.planted import infeasible, play, scored, searcher_for
-from tuner.search.gp import _MOST_TRIALS, _most_telling
+from tuner.search.gp import _MAX_TRIALS, _most_telling
 
 
 def test_a_long_history_is_thinned_to_the_best_and_the_newest() -> None:
@@ -12,9 +12,9 @@ def test_a_long_history_is_thinned_to_the_best_and_the_newest() -> None:
     losses = np.linspace(0, 1, 1000)
     shown = _most_telling(losses)
 
-    assert len(shown) == len(set(shown)) == _MOST_TRIALS
+    assert len(shown) == len(set(shown)) == _MAX_TRIALS
     assert shown == sorted(shown)
-    assert set(range(_MOST_TRIALS // 3)) <= set(shown)
+    assert set(range(_MAX_TRIALS // 3)) <= set(shown)
     assert set(range(900, 1000)) <= set(shown)
     assert _most_telling(losses[:7]) == list(range(7))
 

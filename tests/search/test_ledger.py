@@ -3,9 +3,9 @@
 import pytest
 
 from tests.search.planted import complete, infeasible
-from tuner.search.sampler import Observation
+from tuner.search.sampler import FinishedTrial
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.trial_table import Branches, Ledger
+from tuner.search.trial_table import Branches, TrialTable
 
 AXES = (Dimension("x", "float", 0.0, 1.0), Dimension("c", "categorical", choices=(1, True, None)))
 
@@ -16,7 +16,7 @@ def point(x: float) -> dict:
 
 def test_order_of_arrival_leaves_no_trace() -> None:
     """Older trials weigh less: their order must be that of their numbers in every worker."""
-    forward, backward = Ledger(AXES, ("maximize",)), Ledger(AXES, ("maximize",))
+    forward, backward = TrialTable(AXES, ("maximize",)), TrialTable(AXES, ("maximize",))
     trials = [complete(n, point(n / 10), float(n)) for n in range(6)]
     for trial in trials:
         forward.add(trial)
@@ -29,7 +29,7 @@ def test_order_of_arrival_leaves_no_trace() -> None:
 
 def test_true_and_one_are_two_choices() -> None:
     """Python says True == 1; a search over both would otherwise learn about the wrong one."""
-    ledger = Ledger(AXES, ("maximize",))
+    ledger = TrialTable(AXES, ("maximize",))
     for number, choice in enumerate(AXES[1].choices):
         ledger.add(complete(number, {"x": 0.5, "c": choice}, 0.0))
 
@@ -46,7 +46,7 @@ def test_true_and_one_are_two_choices() -> None:
 )
 def test_points_of_another_space_are_passed_over(params: dict) -> None:
     """A point that a person queued by hand may lie outside; it must not end the search."""
-    ledger = Ledger(AXES, ("maximize",))
+    ledger = TrialTable(AXES, ("maximize",))
     ledger.add(complete(0, params, 1.0))
 
     assert len(ledger) == 0
@@ -54,13 +54,13 @@ def test_points_of_another_space_are_passed_over(params: dict) -> None:
 
 def test_models_without_pruning_see_pruned_trials_at_their_value() -> None:
     """GP ignores pruned trials; shown as they are, they teach it where not to look."""
-    ledger = Ledger(AXES, ("maximize",))
+    ledger = TrialTable(AXES, ("maximize",))
     ledger.add(complete(0, point(0.1), 0.9))
-    ledger.add(Observation(1, "PRUNED", point(0.2), last=(5, 0.3)))
+    ledger.add(FinishedTrial(1, "PRUNED", point(0.2), last=(5, 0.3)))
     ledger.add(infeasible(2, point(0.3)))
-    ledger.add(Observation(3, "PRUNED", point(0.4), last=(5, float("nan"))))
+    ledger.add(FinishedTrial(3, "PRUNED", point(0.4), last=(5, float("nan"))))
 
-    assert ledger.shown_losses(0.0)[:, 0].tolist() == [-0.9, -0.3, 0.0, 0.0]
+    assert ledger.clipped_losses(0.0)[:, 0].tolist() == [-0.9, -0.3, 0.0, 0.0]
 
 
 def test_a_failure_gets_the_worst_loss_of_the_study() -> None:

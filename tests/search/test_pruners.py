@@ -43,7 +43,7 @@ class Simulation:
         best, ended = -math.inf, None
         for epoch, value in enumerate(curve, 1):
             best = max(best, value)
-            if self.pruner.asks(epoch, ramp, bracket=bracket):
+            if self.pruner.should_check(epoch, ramp, bracket=bracket):
                 reason = self.pruner.decide(epoch, self.peers(epoch, loss, bracket, best))
                 if reason is not None:
                     ended = epoch
@@ -126,14 +126,14 @@ def test_the_last_epoch_is_never_judged(name: str) -> None:
     """After the last epoch there is nothing to save: the trial is complete."""
     pruner = make_pruner(name, {}, epochs=EPOCHS)
 
-    assert not any(pruner.asks(epoch, 0) for epoch in (*range(1, 10), EPOCHS, EPOCHS + 1))
+    assert not any(pruner.should_check(epoch, 0) for epoch in (*range(1, 10), EPOCHS, EPOCHS + 1))
 
 
 def test_short_trainings_are_not_judged_before_their_third_epoch() -> None:
     """A third of five epochs is one; after one epoch nothing can be said."""
     pruner = make_pruner("median", {}, epochs=5)
 
-    assert [epoch for epoch in range(1, 6) if pruner.asks(epoch, 0)] == [3, 4]
+    assert [epoch for epoch in range(1, 6) if pruner.should_check(epoch, 0)] == [3, 4]
 
 
 def test_none_never_asks() -> None:
@@ -178,7 +178,7 @@ def test_rungs_grow_by_the_factor_and_fall_on_validations() -> None:
     """A rung between two validations would never be asked for, and nothing would ever be ended."""
     pruner = make_pruner("successive_halving", {"min_epochs": 4, "reduction_factor": 2}, epochs=40, validate_every=3)
 
-    assert [epoch for epoch in range(1, 41) if pruner.asks(epoch, 0)] == [6, 9, 18, 33]
+    assert [epoch for epoch in range(1, 41) if pruner.should_check(epoch, 0)] == [6, 9, 18, 33]
 
 
 def test_brackets_are_spread_and_the_same_everywhere() -> None:
@@ -197,7 +197,7 @@ def test_brackets_are_spread_and_the_same_everywhere() -> None:
 def test_a_patient_bracket_passes_the_first_rungs_over() -> None:
     """That is what brackets are for."""
     pruner = make_pruner("hyperband", {"min_epochs": 3, "reduction_factor": 3}, epochs=81)
-    asked = [[epoch for epoch in range(1, 82) if pruner.asks(epoch, 0, bracket=b)] for b in range(4)]
+    asked = [[epoch for epoch in range(1, 82) if pruner.should_check(epoch, 0, bracket=b)] for b in range(4)]
 
     assert asked == [[3, 9, 27], [9, 27], [27], []]
 

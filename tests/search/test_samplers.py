@@ -17,7 +17,7 @@ from tests.search.planted import (
 )
 from tuner.errors import SpecError, UnknownNameError
 from tuner.search.catalog import SAMPLERS
-from tuner.search.sampler import Observation, Searcher
+from tuner.search.sampler import FinishedTrial, SeededSampler
 
 ALL = list(SAMPLERS)
 MODEL_BASED = ["tpe", "gp", "cmaes"]
@@ -29,7 +29,7 @@ def trials_of(name: str) -> int:
 
 
 @cache
-def played(name: str, seed: int = 0) -> list[Observation]:
+def played(name: str, seed: int = 0) -> list[FinishedTrial]:
     """Return a study that several tests look at."""
     return play(searcher_for(name, seed=seed), trials_of(name), judge_for(name))
 
@@ -184,7 +184,7 @@ def test_qmc_visits_every_loss_equally_often_and_evenly() -> None:
 def test_an_infeasible_region_is_learned(name: str) -> None:
     """Trials that ran out of memory must teach the sampler which parameters are to blame."""
 
-    def judge(number: int, params: dict) -> Observation:
+    def judge(number: int, params: dict) -> FinishedTrial:
         blamed = params["train.batch_size"] == 16 or float(params["train.lr"]) > 2e-3
         return infeasible(number, params) if blamed else complete(number, params, planted(params))
 
@@ -205,10 +205,10 @@ def test_running_trials_repel(name: str) -> None:
     def spread(shows: bool) -> float:
         searcher = searcher_for(name, seed=5)
         searcher.observe(play(searcher_for("tpe", seed=5), 30))
-        running: list[Observation] = []
+        running: list[FinishedTrial] = []
         for slot in range(100, 108):
             point = searcher.suggest(slot, fixed={"loss": "focal"}, running=running if shows else ())
-            running.append(Observation(slot, "RUNNING", point))
+            running.append(FinishedTrial(slot, "RUNNING", point))
         return pstdev(float(t.params["loss.focal.gamma"]) for t in running)
 
     assert spread(shows=True) > spread(shows=False)
@@ -219,7 +219,7 @@ def test_unfinished_and_half_filled_trials_do_no_harm(name: str) -> None:
     """A trial that was claimed a moment ago has no parameters yet, or only its loss."""
     searcher = searcher_for(name)
     play(searcher, 15, judge_for(name))
-    running = [Observation(50, "RUNNING", {}), Observation(51, "RUNNING", {"loss": "focal"})]
+    running = [FinishedTrial(50, "RUNNING", {}), FinishedTrial(51, "RUNNING", {"loss": "focal"})]
 
     assert searcher.suggest(60, fixed={}, running=running) == searcher.suggest(60, fixed={})
 
@@ -227,10 +227,10 @@ def test_unfinished_and_half_filled_trials_do_no_harm(name: str) -> None:
 @pytest.mark.parametrize("name", ["tpe", "gp"])
 def test_several_objectives(name: str) -> None:
     """Pruned trials of such studies carry no report; they must be digested all the same."""
-    searcher = Searcher(conditional_space(), ("maximize", "minimize"), sampler=name, options={}, seed=1)
+    searcher = SeededSampler(conditional_space(), ("maximize", "minimize"), sampler=name, options={}, seed=1)
     for slot in range(14):
         point = searcher.suggest(slot, fixed={})
-        pruned = Observation(slot, "PRUNED", point)
+        pruned = FinishedTrial(slot, "PRUNED", point)
         searcher.observe([pruned if slot % 4 == 0 else complete(slot, point, planted(point), float(point["train.lr"]))])
 
     assert conditional_space().problems(searcher.suggest(30, fixed={})) == []
@@ -239,12 +239,12 @@ def test_several_objectives(name: str) -> None:
 def test_cmaes_refuses_several_objectives() -> None:
     """The user should hear it when the study is made, not from a worker."""
     with pytest.raises(SpecError, match="one objective"):
-        Searcher(conditional_space(), ("maximize", "minimize"), sampler="cmaes", options={}, seed=0)
+        SeededSampler(conditional_space(), ("maximize", "minimize"), sampler="cmaes", options={}, seed=0)
 
 
 def test_unknown_samplers_and_options_are_refused() -> None:
     """A misspelt option that is ignored silently is a search with other settings than its owner believes."""
     with pytest.raises(UnknownNameError, match="Did you mean 'tpe'"):
-        Searcher(conditional_space(), ("maximize",), sampler="tp", options={}, seed=0)
+        SeededSampler(conditional_space(), ("maximize",), sampler="tp", options={}, seed=0)
     with pytest.raises(UnknownNameError, match="candidates"):
-        Searcher(conditional_space(), ("maximize",), sampler="tpe", options={"candidate": 3}, seed=0)
+        SeededSampler(conditional_space(), ("maximize",), sampler="tpe", options={"candidate": 3}, seed=0)

@@ -12,9 +12,9 @@ from optuna.trial import TrialState, create_trial
 from tests.search.planted import complete, conditional_space, planted, play, searcher_for
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution
-from tuner.search.sampler import Observation, scratch_study
+from tuner.search.sampler import FinishedTrial, in_memory_study
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.tpe import Group, best_of_fronts
+from tuner.search.tpe import Group, best_by_fronts
 
 FLAT = (
     Dimension("a", "float", 0.0, 1.0),
@@ -25,7 +25,7 @@ FLAT = (
 )
 
 
-def history(directions: tuple[str, ...], count: int) -> list[Observation]:
+def history(directions: tuple[str, ...], count: int) -> list[FinishedTrial]:
     """Return trials of every kind that a study holds, values with ties among them."""
     searcher = searcher_for("random", space=SearchSpace(FLAT), seed=11)
     rng = np.random.default_rng(0)
@@ -35,20 +35,20 @@ def history(directions: tuple[str, ...], count: int) -> list[Observation]:
         values = tuple(round(float(v), 1) for v in rng.normal(size=len(directions)))
         kind = number % 6
         if kind == 3 and len(directions) == 1:
-            trials.append(Observation(number, "PRUNED", params, last=(int(rng.integers(1, 5)), values[0])))
+            trials.append(FinishedTrial(number, "PRUNED", params, last=(int(rng.integers(1, 5)), values[0])))
         elif kind == 4:
             bad = {"memory": 1.0, "finite": -1.0 if number % 4 else 1.0}
-            trials.append(Observation(number, "PRUNED", params, feasible=bad))
+            trials.append(FinishedTrial(number, "PRUNED", params, feasible=bad))
         elif kind == 5 and number % 12 == 5:
-            trials.append(Observation(number, "RUNNING", params))
+            trials.append(FinishedTrial(number, "RUNNING", params))
         else:
-            trials.append(Observation(number, "COMPLETE", params, values))
+            trials.append(FinishedTrial(number, "COMPLETE", params, values))
     return trials
 
 
-def optunas_suggestion(directions: tuple[str, ...], trials: list[Observation], seed: int) -> Mapping[str, Scalar]:
+def optunas_suggestion(directions: tuple[str, ...], trials: list[FinishedTrial], seed: int) -> Mapping[str, Scalar]:
     """Return what Optuna's own sampler draws from the same trials and the same random numbers."""
-    study = scratch_study(directions)
+    study = in_memory_study(directions)
     space = {d.name: distribution(d) for d in FLAT}
     for trial in trials:
         attributes = {f"constraints:{k}": v for k, v in trial.feasible.items()} if trial.state != "RUNNING" else {}
@@ -92,11 +92,11 @@ def test_best_of_fronts_takes_whole_fronts_first() -> None:
     """With several objectives the good trials are those that nothing dominates."""
     losses = np.array([[0.0, 3.0], [1.0, 1.0], [3.0, 0.0], [2.0, 2.0], [4.0, 4.0]])
 
-    assert best_of_fronts(losses, 0).tolist() == []
-    assert best_of_fronts(losses, 3).tolist() == [0, 1, 2]
-    assert best_of_fronts(losses, 4).tolist() == [0, 1, 2, 3]
-    assert best_of_fronts(losses, 5).tolist() == [0, 1, 2, 3, 4]
-    assert len(best_of_fronts(losses, 2)) == 2
+    assert best_by_fronts(losses, 0).tolist() == []
+    assert best_by_fronts(losses, 3).tolist() == [0, 1, 2]
+    assert best_by_fronts(losses, 4).tolist() == [0, 1, 2, 3]
+    assert best_by_fronts(losses, 5).tolist() == [0, 1, 2, 3, 4]
+    assert len(best_by_fronts(losses, 2)) == 2
 
 
 def test_a_fixed_loss_brings_its_own_learning_rate() -> None:
@@ -144,7 +144,7 @@ def _best_of_optuna(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        study = scratch_study(("maximize",))
+        study = in_memory_study(("maximize",))
         study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tuner.search.initial_points import Competitor, left_out, queue
+from tuner.search.initial_points import CandidateLoss, left_out, queue
 from tuner.search.space import Dimension, SearchSpace
 
 SPACE = SearchSpace(
@@ -16,12 +16,12 @@ SPACE = SearchSpace(
     )
 )
 LOSSES = (
-    Competitor("cross_entropy", "pixel"),
-    Competitor("focal", "pixel", {"loss.focal.gamma": 5.0}),
-    Competitor("dice", "region"),
-    Competitor("tversky", "region", {"loss.tversky.alpha": 0.3}),
-    Competitor("hausdorff", "boundary"),
-    Competitor("edgy", "sum", {"loss.edgy.weight.focal": 1.0}),
+    CandidateLoss("cross_entropy", "pixel"),
+    CandidateLoss("focal", "pixel", {"loss.focal.gamma": 5.0}),
+    CandidateLoss("dice", "region"),
+    CandidateLoss("tversky", "region", {"loss.tversky.alpha": 0.3}),
+    CandidateLoss("hausdorff", "boundary"),
+    CandidateLoss("edgy", "sum", {"loss.edgy.weight.focal": 1.0}),
 )
 BASE = {"train.lr": 3e-4, "train.batch_size": 20, "model.width": 32}
 
@@ -72,7 +72,7 @@ def test_trials_per_loss_are_dealt_out_in_turn() -> None:
 def test_a_single_loss_is_tried_once_at_its_default() -> None:
     """With the loss fixed there is one default, and no parameter `loss`."""
     space = SearchSpace((Dimension("loss.focal.gamma", "float", 0.5, 4.0), Dimension("train.lr", "float", 1e-5, 1e-2)))
-    focal = [Competitor("focal", "pixel", {"loss.focal.gamma": 2.0})]
+    focal = [CandidateLoss("focal", "pixel", {"loss.focal.gamma": 2.0})]
 
     assert queue(space, focal, BASE, 9) == [{"loss.focal.gamma": 2.0, "train.lr": 3e-4}, *[{}] * 8]
     assert queue(space, focal, BASE, 3, trials_per_loss=3)[1:] == [{}, {}]

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from tests.postgres import Server, running_server
-from tuner.storage.storage import Store, upgrade
+from tuner.storage.storage import Storage, upgrade
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +69,7 @@ def url(kind: str, request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[Store]:
+def store(url: str) -> Iterator[Storage]:
     """An empty store, once on each kind of storage."""
-    with Store.open(url) as opened:
+    with Storage.open(url) as opened:
         yield opened

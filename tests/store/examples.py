@@ -7,7 +7,7 @@ from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
 from tuner.storage.records import Claim, EpochRow, NewStudy, Outcome
 from tuner.storage.states import Reason, State
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 LOSSES = ("dice", "focal", "tversky")
 SPACE = SearchSpace(
@@ -69,11 +69,11 @@ def epoch(number: int, value: float | None = 0.5, hd95: float | None = 10.0, **c
     return EpochRow(**(fields | changes))
 
 
-def claimed(store: Store, study_id: int, worker: str = "w1", params: Mapping[str, Scalar] | None = None) -> Claim:
+def claimed(store: Storage, study_id: int, worker: str = "w1", params: Mapping[str, Scalar] | None = None) -> Claim:
     """Claim the next trial and give it a whole point."""
     claim = store.claim(study_id, worker)
     assert claim is not None
-    whole = claim.params if claim.complete else dict(params or point())
+    whole = claim.params if claim.has_params else dict(params or point())
     assert store.set_params(claim, whole, SPACE)
     return claim
 
@@ -90,10 +90,10 @@ def pruned(reason: Reason = Reason.PRUNED, last: tuple[int, float] | None = (1, 
 
 def failed(reason: Reason = Reason.ERROR, *, retry: bool = False, alone: bool = False) -> Outcome:
     """Return the outcome of a trial that failed."""
-    return Outcome(State.FAIL, reason, "a message", retry=retry, alone=alone)
+    return Outcome(State.FAIL, reason, "a message", retry=retry, exclusive_device=alone)
 
 
-def run_all(store: Store, study_id: int, values: Sequence[float], loss: str = "focal") -> list[Claim]:
+def run_all(store: Storage, study_id: int, values: Sequence[float], loss: str = "focal") -> list[Claim]:
     """Complete one trial for each value, each with two epochs."""
     claims = []
     for value in values:

@@ -9,7 +9,7 @@ import time
 from tests.store.examples import SPACE, epoch, point
 from tuner.storage.records import Outcome
 from tuner.storage.states import State, Verdict
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 def say(number: int) -> None:
@@ -20,13 +20,13 @@ def say(number: int) -> None:
 
 def open_empty(url: str, index: str) -> None:
     """Create whatever is missing, then use it."""
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         say(len(store.studies()))
 
 
 def claim_all(url: str, index: str) -> None:
     """Claim until nothing is left, and print what was claimed."""
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         study = store.study("organs")
         while claim := store.claim(study.study_id, f"w{index}"):
             say(claim.number)
@@ -34,7 +34,7 @@ def claim_all(url: str, index: str) -> None:
 
 def raise_and_ask(url: str, index: str) -> None:
     """Raise the budget and ask for parameters, both in competition with others."""
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         for total in range(12, 31, 6):
             store.raise_budget("organs", total)
             say(store.enqueue("organs", point("dice")))
@@ -42,7 +42,7 @@ def raise_and_ask(url: str, index: str) -> None:
 
 def work(url: str, index: str) -> None:
     """Be a worker: reap, claim, report five epochs, finish; until the budget is spent."""
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         study = store.study("organs")
         worker = store.register_worker(pid=os.getpid(), device="cpu", study="organs", version="1")
         while not store.budget_spent(study.study_id):
@@ -51,7 +51,7 @@ def work(url: str, index: str) -> None:
             if claim is None:
                 time.sleep(0.02)
                 continue
-            store.set_params(claim, claim.params if claim.complete else point("focal"), SPACE)
+            store.set_params(claim, claim.params if claim.has_params else point("focal"), SPACE)
             for number in range(1, 6):
                 time.sleep(random.random() * 0.02)
                 if store.report(claim, epoch(number, claim.slot / 100), peers=True).verdict is Verdict.LOST:
@@ -61,7 +61,7 @@ def work(url: str, index: str) -> None:
 
 def claim_and_die(url: str, index: str) -> None:
     """Die by SIGKILL with a trial in the hands: before, or after, its parameters were stored."""
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         study = store.study("organs")
         worker = store.register_worker(pid=os.getpid(), device="cpu", study="organs", version="1")
         claim = store.claim(study.study_id, worker)

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.store.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned
-from tuner.search.sampler import Observation
+from tuner.search.sampler import FinishedTrial
 from tuner.storage.records import Outcome
-from tuner.storage.states import Facts, Reason, State, Verdict, Wanted, phase
-from tuner.storage.storage import Store
+from tuner.storage.states import DesiredState, Reason, State, StudyFacts, Verdict, phase
+from tuner.storage.storage import Storage
 
 FEASIBLE = {"memory": -1.0, "finite": -1.0}
 
@@ -25,7 +25,7 @@ FEASIBLE = {"memory": -1.0, "finite": -1.0}
         pytest.param(failed(Reason.INTERRUPTED, retry=True), True, None, id="interrupted"),
     ],
 )
-def test_blame_table(store: Store, outcome: Outcome, again: bool, seen: object) -> None:
+def test_blame_table(store: Storage, outcome: Outcome, again: bool, seen: object) -> None:
     """What the parameters are to blame for is learnt as infeasible; what the machine did is tried again."""
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id)
@@ -45,14 +45,14 @@ def test_blame_table(store: Store, outcome: Outcome, again: bool, seen: object) 
         assert seen in (finished[0].values, finished[0].last)
 
 
-def test_out_of_memory_is_tried_alone_once(store: Store) -> None:
+def test_out_of_memory_is_tried_alone_once(store: Storage) -> None:
     """The second time it is the parameters' fault, whoever says retry."""
     study = store.create_study(new_study(trials=1))
     outcome = failed(Reason.OUT_OF_MEMORY, retry=True, alone=True)
     assert store.finish(claimed(store, study.study_id), outcome)
     second = store.claim(study.study_id, "w1")
     assert second is not None
-    assert second.alone
+    assert second.exclusive_device
 
     assert store.finish(second, outcome)
 
@@ -60,7 +60,7 @@ def test_out_of_memory_is_tried_alone_once(store: Store) -> None:
     assert store.status("organs")["trials"]["failed"] == 1
 
 
-def test_a_result_counts_once(store: Store) -> None:
+def test_a_result_counts_once(store: Storage) -> None:
     """The answer to a commit may be lost: telling the same again is fine, telling something else is not."""
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id)
@@ -72,7 +72,7 @@ def test_a_result_counts_once(store: Store) -> None:
     assert [o.values for o in store.history(study.study_id).finished] == [(0.5,)]
 
 
-def test_the_result_of_a_reaped_trial_is_refused(store: Store) -> None:
+def test_the_result_of_a_reaped_trial_is_refused(store: Storage) -> None:
     """Its place has gone to another attempt: two results for one place would count twice."""
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id, "gone")
@@ -94,7 +94,7 @@ def test_the_result_of_a_reaped_trial_is_refused(store: Store) -> None:
     assert store.epochs("organs", 0) == []
 
 
-def test_lost_workers_are_forgiven_as_often_as_the_budget_says(store: Store) -> None:
+def test_lost_workers_are_forgiven_as_often_as_the_budget_says(store: Storage) -> None:
     """A trial that kills its workers must not kill them for ever; interruptions do not count."""
     study = store.create_study(new_study(trials=1, retries=2))
     assert store.finish(claimed(store, study.study_id), failed(Reason.INTERRUPTED, retry=True))
@@ -110,7 +110,7 @@ def test_lost_workers_are_forgiven_as_often_as_the_budget_says(store: Store) -> 
     assert [r["state"] for r in store.trials("organs", all_attempts=True)] == ["FAIL"] * 4
 
 
-def test_the_sampler_reads_each_trial_once(store: Store) -> None:
+def test_the_sampler_reads_each_trial_once(store: Storage) -> None:
     """A trial read twice would weigh double, one missed would be lost to the model."""
     study = store.create_study(new_study(trials=4))
     first, second, third = (claimed(store, study.study_id) for _ in range(3))
@@ -123,11 +123,11 @@ def test_the_sampler_reads_each_trial_once(store: Store) -> None:
     assert [o.number for o in start.finished] == [1]
     assert [o.number for o in start.running] == [0, 2]
     assert [o.number for o in after.finished] == [0]
-    assert after.running == [Observation(number=third.number, state="RUNNING", params=point())]
+    assert after.running == [FinishedTrial(number=third.number, state="RUNNING", params=point())]
     assert store.history(study.study_id, after.cursor).finished == []
 
 
-def test_several_objectives_show_no_report_to_the_sampler(store: Store) -> None:
+def test_several_objectives_show_no_report_to_the_sampler(store: Storage) -> None:
     """TPE refuses intermediate values of studies with several objectives."""
     study = store.create_study(new_study(trials=2, objectives=DICE_AND_HD95))
     store.finish(claimed(store, study.study_id), completed(0.5, 7.0))
@@ -139,7 +139,7 @@ def test_several_objectives_show_no_report_to_the_sampler(store: Store) -> None:
     assert (ended.values, ended.last) == (None, None)
 
 
-def test_any_message_can_be_stored(store: Store) -> None:
+def test_any_message_can_be_stored(store: Storage) -> None:
     """A file name that is not UTF-8, in the words of an error, must not keep a trial from ending."""
     study = store.create_study(new_study(trials=1))
 
@@ -151,16 +151,18 @@ def test_any_message_can_be_stored(store: Store) -> None:
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        pytest.param(Facts(Wanted.RUN, None, False, 3, False, 0), ("queued", None), id="queued"),
-        pytest.param(Facts(Wanted.RUN, None, False, 3, False, 1), ("running", None), id="running"),
-        pytest.param(Facts(Wanted.RUN, None, False, 3, True, 0), ("stalled", None), id="stalled"),
-        pytest.param(Facts(Wanted.PAUSE, "user", False, 3, True, 2), ("paused", "user"), id="paused"),
-        pytest.param(Facts(Wanted.STOP, "failures", False, 3, True, 2), ("stopped", "failures"), id="failures"),
-        pytest.param(Facts(Wanted.RUN, None, True, 3, True, 2), ("stopped", "timeout"), id="timeout"),
-        pytest.param(Facts(Wanted.STOP, "user", True, 0, True, 2), ("done", "budget"), id="done"),
+        pytest.param(StudyFacts(DesiredState.RUN, None, False, 3, False, 0), ("queued", None), id="queued"),
+        pytest.param(StudyFacts(DesiredState.RUN, None, False, 3, False, 1), ("running", None), id="running"),
+        pytest.param(StudyFacts(DesiredState.RUN, None, False, 3, True, 0), ("stalled", None), id="stalled"),
+        pytest.param(StudyFacts(DesiredState.PAUSE, "user", False, 3, True, 2), ("paused", "user"), id="paused"),
+        pytest.param(
+            StudyFacts(DesiredState.STOP, "failures", False, 3, True, 2), ("stopped", "failures"), id="failures"
+        ),
+        pytest.param(StudyFacts(DesiredState.RUN, None, True, 3, True, 2), ("stopped", "timeout"), id="timeout"),
+        pytest.param(StudyFacts(DesiredState.STOP, "user", True, 0, True, 2), ("done", "budget"), id="done"),
     ],
 )
-def test_phase(facts: Facts, expected: tuple[str, str | None]) -> None:
+def test_phase(facts: StudyFacts, expected: tuple[str, str | None]) -> None:
     """A phase follows from the facts; a stored one would go stale with the first worker that dies."""
     assert phase(facts) == expected
 
@@ -170,7 +172,7 @@ def test_states_are_spelt_as_optuna_spells_them() -> None:
     assert [state.value for state in State] == ["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 
 
-def _lose(store: Store, study_id: int, worker: str) -> None:
+def _lose(store: Storage, study_id: int, worker: str) -> None:
     """Have a worker that never registered, and so is not known to be alive, declared lost."""
     patient, store._lost_after_s = store._lost_after_s, -1.0
     assert [lost.worker_id for lost in store.requeue_lost_trials(study_id)] == [worker]

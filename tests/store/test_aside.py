@@ -6,20 +6,22 @@ import pytest
 
 from tests.store.examples import claimed, completed, failed, new_study
 from tuner.storage.states import Reason, State
-from tuner.storage.storage import Store
-from tuner.storage.workers import Ended
-from tuner.worker.health import ASIDE, DeviceAsideError, check_device, failing
+from tuner.storage.storage import Storage
+from tuner.storage.workers import FinishedAttempt
+from tuner.worker.health import QUARANTINED, DeviceQuarantinedError, check_device, failing
 
 
-def ended(number: int, host: str, *, state: State = State.FAIL, reason: Reason | None = Reason.ERROR) -> Ended:
-    return Ended(number, host, "cuda:0", state, reason, f"broken {number}", float(number), number + 5.0)
+def ended(
+    number: int, host: str, *, state: State = State.FAIL, reason: Reason | None = Reason.ERROR
+) -> FinishedAttempt:
+    return FinishedAttempt(number, host, "cuda:0", state, reason, f"broken {number}", float(number), number + 5.0)
 
 
-def fine(number: int, host: str) -> Ended:
+def fine(number: int, host: str) -> FinishedAttempt:
     return ended(number, host, state=State.COMPLETE, reason=None)
 
 
-def newest_first(*ends: Ended) -> list[Ended]:
+def newest_first(*ends: FinishedAttempt) -> list[FinishedAttempt]:
     return sorted(ends, key=lambda end: -end.finished_at)
 
 
@@ -44,16 +46,16 @@ THREE = [ended(number, "a") for number in (1, 2, 4)]
     ],
     ids=["aside", "alone", "two only", "others fail too", "one was fine", "long ago", "timeouts", "pruned", "diverged"],
 )
-def test_a_device_is_blamed_only_when_others_do_well(ends: list[Ended], is_aside: bool) -> None:
+def test_a_device_is_blamed_only_when_others_do_well(ends: list[FinishedAttempt], is_aside: bool) -> None:
     """A bad search space, bad data, or bad luck must not take machines out of a study."""
     assert (failing(newest_first(*ends), host="a", device="cuda:0") is not None) is is_aside
 
 
-def worker(store: Store, host: str) -> str:
+def worker(store: Storage, host: str) -> str:
     return store.register_worker(host=host, pid=os.getpid(), device="cuda:0", study="organs", version="test")
 
 
-def test_a_device_is_put_aside_and_told_until_it_is_mended(store: Store) -> None:
+def test_a_device_is_put_aside_and_told_until_it_is_mended(store: Storage) -> None:
     """The lab has to see which card is broken, and the study has to go on without it."""
     study = store.create_study(new_study(trials=8))
     bad, good = worker(store, "a"), worker(store, "b")
@@ -65,10 +67,10 @@ def test_a_device_is_put_aside_and_told_until_it_is_mended(store: Store) -> None
     check_device(store, "organs", good, host="b", device="cuda:0")
     before = store.study("organs").revision
 
-    with pytest.raises(DeviceAsideError, match="cuda:0 of a is put aside: its last 3 trials") as raised:
+    with pytest.raises(DeviceQuarantinedError, match="cuda:0 of a is put aside: its last 3 trials") as raised:
         check_device(store, "organs", bad, host="a", device="cuda:0")
 
-    assert raised.value.exit_code == ASIDE
+    assert raised.value.exit_code == QUARANTINED
     (told,) = store.status("organs")["put_aside"]
     assert (told["host"], told["device"], told["study"]) == ("a", "cuda:0", "organs")
     assert "all failed while 3 elsewhere did not" in told["why"]
@@ -83,11 +85,11 @@ def test_a_device_is_put_aside_and_told_until_it_is_mended(store: Store) -> None
     assert store.aside() == [] == store.status("organs")["put_aside"]
 
 
-def test_other_studies_are_not_told(store: Store) -> None:
+def test_other_studies_are_not_told(store: Storage) -> None:
     """Each study shows its own troubles."""
     for name in ("organs", "other"):
         store.create_study(new_study(name))
-    store.put_aside(worker(store, "a"), "organs", "why")
+    store.quarantine_device(worker(store, "a"), "organs", "why")
 
     assert store.status("other")["put_aside"] == []
     assert store.aside("other") == []

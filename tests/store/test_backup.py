@@ -16,12 +16,12 @@ from tuner.storage import migrate
 from tuner.storage.backup import backup, restore
 from tuner.storage.engine import Database
 from tuner.storage.states import Reason
-from tuner.storage.storage import Store, check, upgrade
+from tuner.storage.storage import Storage, check, upgrade
 
 RELEASED = Path(__file__).parent / "released"
 
 
-def fill(store: Store) -> None:
+def fill(store: Storage) -> None:
     """Store two studies with trials in every state that there is."""
     store.create_study(new_study(trials=7))
     study_id = store.study("organs").study_id
@@ -30,12 +30,12 @@ def fill(store: Store) -> None:
     store.finish(claimed(store, study_id), failed(Reason.INTERRUPTED, retry=True))
     store.finish(claimed(store, study_id), failed())
     store.report(claimed(store, study_id, "w9"), epoch(1, None, per_class={"dice": {"Milz ü": None}}))
-    store.take_notice(study_id, "new_best", "1")
+    store.claim_notification(study_id, "new_best", "1")
     store.create_study(new_study("front", trials=3, objectives=DICE_AND_HD95, queue=[point(), {}, {"loss": "dice"}]))
     run_all(store, store.study("front").study_id, [0.1])
 
 
-def picture(store: Store) -> dict[str, Any]:
+def picture(store: Storage) -> dict[str, Any]:
     """Return all that reading commands show of a storage."""
     shown: dict[str, Any] = {"studies": store.studies()}
     for name in ("organs", "front"):
@@ -51,7 +51,7 @@ def picture(store: Store) -> dict[str, Any]:
 @pytest.mark.parametrize("into", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_what_is_brought_back_is_what_was_there(url: str, into: str, tmp_path: Path, postgres: Server) -> None:
     """From either database into either: status, trials, curves; and the search goes on with new ids."""
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         fill(store)
         before = picture(store)
     copy = tmp_path / "copy.db"
@@ -61,11 +61,11 @@ def test_what_is_brought_back_is_what_was_there(url: str, into: str, tmp_path: P
     document = restore(copy, target)
 
     assert made["rows"]["trials"] == document["rows"]["trials"] == 11
-    with Store.open(f"sqlite:///{copy}", read_only=True) as store:
+    with Storage.open(f"sqlite:///{copy}", read_only=True) as store:
         assert picture(store) == before
-    with Store.open(target) as store:
+    with Storage.open(target) as store:
         assert picture(store) == before
-        assert store.take_notice(store.study("organs").study_id, "new_best", "1") == "others"
+        assert store.claim_notification(store.study("organs").study_id, "new_best", "1") == "others"
         store.requeue_lost_trials()
         run_all(store, store.study("organs").study_id, [0.9])
         assert store.best("organs")["value"] == 0.9  # type: ignore[index]
@@ -80,12 +80,12 @@ def test_what_is_brought_back_is_what_was_there(url: str, into: str, tmp_path: P
 def test_a_copy_is_of_one_moment_while_workers_write(url: str, tmp_path: Path) -> None:
     """Epochs without their trial, or a count that no moment ever had, would be worse than no copy."""
     over = threading.Event()
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         store.create_study(new_study(trials=400))
         study_id = store.study("organs").study_id
 
         def write() -> None:
-            with Store.open(url) as own:
+            with Storage.open(url) as own:
                 while not over.is_set():
                     run_all(own, study_id, [0.5])
 
@@ -103,7 +103,7 @@ def test_a_copy_is_of_one_moment_while_workers_write(url: str, tmp_path: Path) -
                 writer.join()
 
     for index in range(3):
-        with Store.open(f"sqlite:///{tmp_path / f'{index}.db'}") as copy:
+        with Storage.open(f"sqlite:///{tmp_path / f'{index}.db'}") as copy:
             counts = copy.status("organs")["trials"]
             rows = copy.trials("organs")
         assert sum(count for word, count in counts.items() if word != "total") == 400
@@ -117,7 +117,7 @@ def test_a_copy_is_of_one_moment_while_workers_write(url: str, tmp_path: Path) -
 
 def test_studies_are_never_mixed(url: str, tmp_path: Path) -> None:
     """A copy goes into an empty storage only, and a refused one changes nothing."""
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         fill(store)
         backup(url, tmp_path / "copy.db")
         store.delete_study("front")
@@ -133,7 +133,7 @@ def test_studies_are_never_mixed(url: str, tmp_path: Path) -> None:
 def test_a_restore_that_breaks_off_leaves_the_database_empty(url: str, tmp_path: Path) -> None:
     """Half of a study is no study: it is one transaction."""
     copy = tmp_path / "copy.db"
-    with Store.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
+    with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
         fill(store)
     backup(f"sqlite:///{tmp_path / 'tuner.db'}", copy)
     with sqlite3.connect(copy) as broken:
@@ -143,7 +143,7 @@ def test_a_restore_that_breaks_off_leaves_the_database_empty(url: str, tmp_path:
     with pytest.raises(StorageError, match="refused"):
         restore(copy, url)
 
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         assert store.studies() == []
 
 
@@ -160,7 +160,7 @@ def test_a_copy_of_an_older_version_is_upgraded_on_its_way_back(version: str, tm
     assert restore(tmp_path / "copy.db", target)["from"] == version
 
     assert check(f"sqlite:///{tmp_path / 'copy.db'}")["schema"] == version
-    with Store.open(target) as store:
+    with Storage.open(target) as store:
         assert store.status("organs")["trials"]["complete"] == 2
         run_all(store, store.study("organs").study_id, [0.6, 0.7])
         assert store.status("organs")["phase"] == "done"
@@ -175,14 +175,14 @@ def test_a_server_of_an_older_schema_is_copied_and_upgraded(tmp_path: Path, post
     database.write(lambda c: c.execute(text("INSERT INTO studies (study_name) VALUES ('theirs')")))
     database.close()
     with pytest.raises(StorageError, match=f"version {migrate.REVISIONS[0]}; this program needs {migrate.HEAD}"):
-        Store.open(url)
+        Storage.open(url)
 
     assert backup(url, tmp_path / "copy.db")["schema"] == migrate.REVISIONS[0]
     assert upgrade(url)["to"] == migrate.HEAD
 
     restore(tmp_path / "copy.db", f"sqlite:///{tmp_path / 'back.db'}")
     for storage in (url, f"sqlite:///{tmp_path / 'back.db'}"):
-        with Store.open(storage) as store:
+        with Storage.open(storage) as store:
             assert [(study["name"], study["foreign"]) for study in store.studies()] == [("theirs", True)]
 
 

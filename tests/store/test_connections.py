@@ -11,8 +11,8 @@ import pytest
 import tuner.worker.worker
 from tests.store.examples import new_study
 from tests.worker.studies import create, entry, settings, tiny
-from tuner.storage.engine import OF_A_WORKER
-from tuner.storage.storage import Store
+from tuner.storage.engine import WORKER_CONNECTIONS
+from tuner.storage.storage import Storage
 from tuner.worker.worker import Worker
 
 OURS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'tuner'"
@@ -37,7 +37,7 @@ def most(postgres_url: str) -> Iterator[Callable[[float], int]]:
 @pytest.mark.postgres
 def test_a_process_has_no_more_connections_than_it_may(postgres_url: str, most: Callable[[float], int]) -> None:
     """Two hundred workers share one small server: threads of one of them wait for each other instead."""
-    with Store.open(postgres_url, create=True, connections=OF_A_WORKER) as store:
+    with Storage.open(postgres_url, create=True, connections=WORKER_CONNECTIONS) as store:
         store.create_study(new_study(trials=1))
         over = threading.Event()
 
@@ -68,16 +68,16 @@ def test_a_worker_has_one_connection_while_idle_and_two_while_training(
     """Life signs and looks for work come a hundred times as often as they do, so that they would meet if they could."""
     monkeypatch.setattr(tuner.worker.worker, "BEAT_S", 0.01)
     places, stop = settings(tmp_path, postgres_url), threading.Event()
-    with Store.open(postgres_url, create=True) as store:
+    with Storage.open(postgres_url, create=True) as store:
         create(store, tiny(entry("endless"), "train.epochs=100", "budget.trials=1"))
         store.pause("tiny")
-    with Store.open(postgres_url, connections=OF_A_WORKER) as store:
+    with Storage.open(postgres_url, connections=WORKER_CONNECTIONS) as store:
         worker = Worker(store, places, study="tiny", device="cpu", stop=stop, poll_s=0.01)
         thread = threading.Thread(target=worker.run)
         thread.start()
         time.sleep(3)  # it reads the study and its data first
         idle = most(3.0)
-        store.go_on("tiny")
+        store.resume("tiny")
         until = time.monotonic() + 200
         while not any(row["epochs"] for row in store.trials("tiny")):
             assert time.monotonic() < until

@@ -8,11 +8,11 @@ import pytest
 from tests.store.examples import claimed, completed, epoch, failed, new_study, point
 from tuner.search.pruners import Peers
 from tuner.storage.states import Reason, Verdict
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_peers_are_counted_as_a_loop_counts_them(store: Store, direction: str) -> None:
+def test_peers_are_counted_as_a_loop_counts_them(store: Storage, direction: str) -> None:
     """Pruning stands on these five numbers."""
     study = store.create_study(new_study(trials=12, objectives=[{"metric": "dice", "direction": direction}]))
     chance = random.Random(1)
@@ -42,18 +42,18 @@ def test_peers_are_counted_as_a_loop_counts_them(store: Store, direction: str) -
             finished += 1
 
 
-def test_an_epoch_is_stored_once(store: Store) -> None:
+def test_an_epoch_is_stored_once(store: Storage) -> None:
     """A repeated report, after an answer was lost, must leave no double."""
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id)
 
     for value in (0.3, 0.9):
-        assert store.report(claim, epoch(1, value)).verdict is Verdict.GO_ON
+        assert store.report(claim, epoch(1, value)).verdict is Verdict.CONTINUE
 
     assert [row["value"] for row in store.epochs("organs", 0)] == [0.3]
 
 
-def test_the_best_value_so_far_is_kept(store: Store) -> None:
+def test_the_best_value_so_far_is_kept(store: Storage) -> None:
     """Pruners compare the best so far, and the value of a trial is its best epoch."""
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id)
@@ -68,7 +68,7 @@ def test_the_best_value_so_far_is_kept(store: Store) -> None:
     assert best["per_class"] == {"dice": {"liver": 0.6, "aorta": None}}
 
 
-def test_numbers_that_are_not_finite_become_null(store: Store) -> None:
+def test_numbers_that_are_not_finite_become_null(store: Storage) -> None:
     """JSON has no NaN: one diverged epoch must not make a study unreadable."""
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id)
@@ -80,26 +80,26 @@ def test_numbers_that_are_not_finite_become_null(store: Store) -> None:
     assert row["metrics"] == {"dice": None, "hd95": None}
 
 
-def test_verdicts_reach_the_worker_with_its_next_report(store: Store) -> None:
+def test_verdicts_reach_the_worker_with_its_next_report(store: Storage) -> None:
     """Stop and prune by hand are asked for in the database; nobody talks to a worker."""
     study = store.create_study(new_study(trials=2, timeout_s=1000.0))
     claim = claimed(store, study.study_id)
-    assert store.report(claim, epoch(1)).verdict is Verdict.GO_ON
+    assert store.report(claim, epoch(1)).verdict is Verdict.CONTINUE
 
     store.pause("organs")
-    assert store.report(claim, epoch(2)).verdict is Verdict.GO_ON
+    assert store.report(claim, epoch(2)).verdict is Verdict.CONTINUE
     store.stop("organs", "failures")
     answer = store.report(claim, epoch(3))
     assert (answer.verdict, answer.reason) == (Verdict.STOP, "failures")
-    store.go_on("organs", timeout_s=0.0)
+    store.resume("organs", timeout_s=0.0)
     answer = store.report(claim, epoch(4))
     assert (answer.verdict, answer.reason) == (Verdict.STOP, "timeout")
-    store.go_on("organs", timeout_s=None)
-    store.prune_by_hand("organs", claim.number)
+    store.resume("organs", timeout_s=None)
+    store.prune_manually("organs", claim.number)
     assert store.report(claim, epoch(5)).verdict is Verdict.PRUNE_BY_HAND
 
 
-def test_a_new_attempt_competes_once(store: Store) -> None:
+def test_a_new_attempt_competes_once(store: Storage) -> None:
     """It tells the epochs before the interruption again: they belong to both attempts, and count as one peer."""
     study = store.create_study(new_study(trials=2))
     first = claimed(store, study.study_id)

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tuner.errors import DiskFullError, StorageError
-from tuner.storage.engine import explain, is_transient
+from tuner.storage.engine import is_transient, to_storage_error
 
 
 def sqlite_error(code: int) -> DBAPIError:
@@ -49,7 +49,7 @@ def postgres_error(state: str) -> DBAPIError:
 )
 def test_each_error_is_told_apart(error: Exception, transient: bool, words: str) -> None:
     """Repeating what cannot succeed hangs a worker; giving up what could loses a trial."""
-    told = explain(error, "sqlite:///x.db")
+    told = to_storage_error(error, "sqlite:///x.db")
 
     assert is_transient(error) is transient
     assert isinstance(told, DiskFullError if "no space" in words else StorageError)

@@ -16,7 +16,7 @@ from tests.store.proxy import Proxy
 from tuner.errors import DiskFullError, StorageError
 from tuner.storage import engine
 from tuner.storage.states import Reason, Verdict
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 @pytest.fixture
@@ -27,15 +27,15 @@ def proxy(postgres: Server) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def wired(proxy: Proxy, postgres_url: str) -> Iterator[Store]:
+def wired(proxy: Proxy, postgres_url: str) -> Iterator[Storage]:
     """A store on PostgreSQL behind a wire that can be cut."""
     url = make_url(postgres_url).set(port=proxy.port).render_as_string(hide_password=False)
-    with Store.open(url, create=True) as opened:
+    with Storage.open(url, create=True) as opened:
         yield opened
 
 
 @pytest.mark.postgres
-def test_every_arrow_survives_a_lost_answer(wired: Store, proxy: Proxy) -> None:
+def test_every_arrow_survives_a_lost_answer(wired: Storage, proxy: Proxy) -> None:
     """The commit went through and its answer did not: repeating it must neither double nor lose anything."""
     proxy.lose_commits = 1
     study = wired.create_study(new_study(trials=3))
@@ -71,14 +71,14 @@ def test_every_arrow_survives_a_lost_answer(wired: Store, proxy: Proxy) -> None:
 
 
 @pytest.mark.postgres
-def test_cut_connections_are_made_again(wired: Store, proxy: Proxy) -> None:
+def test_cut_connections_are_made_again(wired: Storage, proxy: Proxy) -> None:
     """A worker outlives its connections."""
     study = wired.create_study(new_study(trials=1))
     claim = claimed(wired, study.study_id)
 
     for number in range(1, 6):
         proxy.cut()
-        assert wired.report(claim, epoch(number), peers=True).verdict is Verdict.GO_ON
+        assert wired.report(claim, epoch(number), peers=True).verdict is Verdict.CONTINUE
     proxy.cut()
     assert wired.finish(claim, completed(0.5))
 
@@ -89,7 +89,7 @@ def test_cut_connections_are_made_again(wired: Store, proxy: Proxy) -> None:
 @pytest.mark.parametrize("hard", [False, True], ids=["stopped", "killed"])
 def test_a_restart_of_the_server_loses_nothing(hard: bool) -> None:
     """What was answered is there afterwards, and who was waiting goes on."""
-    with running_server(durable=True) as server, Store.open(server.new_database(), create=True) as store:
+    with running_server(durable=True) as server, Storage.open(server.new_database(), create=True) as store:
         study = store.create_study(new_study(trials=2))
         claim = claimed(store, study.study_id)
         store.report(claim, epoch(1))
@@ -97,7 +97,7 @@ def test_a_restart_of_the_server_loses_nothing(hard: bool) -> None:
         starter = threading.Timer(0.5, server.start)
         starter.start()
 
-        assert store.report(claim, epoch(2)).verdict is Verdict.GO_ON
+        assert store.report(claim, epoch(2)).verdict is Verdict.CONTINUE
         assert store.finish(claim, completed(0.5))
 
         starter.join()
@@ -107,15 +107,15 @@ def test_a_restart_of_the_server_loses_nothing(hard: bool) -> None:
 
 @pytest.mark.postgres
 def test_a_connection_that_was_forgotten_on_its_way_is_given_up(
-    wired: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    wired: Storage, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A balancer that restarts forgets connections without a word: a worker must not wait for that answer for ever."""
-    monkeypatch.setattr(engine, "SILENT_S", 1.0)
+    monkeypatch.setattr(engine, "STATEMENT_TIMEOUT_S", 1.0)
     study = wired.create_study(new_study(trials=1))
     claim = claimed(wired, study.study_id)
     proxy.strand()
 
-    assert wired.report(claim, epoch(1)).verdict is Verdict.GO_ON
+    assert wired.report(claim, epoch(1)).verdict is Verdict.CONTINUE
     assert wired.finish(claim, completed(0.5))
     assert [row["epoch"] for row in wired.epochs("organs", 0)] == [1]
 
@@ -124,7 +124,7 @@ def test_a_connection_that_was_forgotten_on_its_way_is_given_up(
 def test_patience_ends(postgres_url: str, proxy: Proxy) -> None:
     """A database that stays away is an error in words, not a worker that hangs for ever."""
     url = make_url(postgres_url).set(port=proxy.port).render_as_string(hide_password=False)
-    with Store.open(url, create=True, patience_s=0.3) as store:
+    with Storage.open(url, create=True, retry_timeout_s=0.3) as store:
         proxy.close()
 
         with pytest.raises(StorageError, match="does not answer"):
@@ -134,11 +134,11 @@ def test_patience_ends(postgres_url: str, proxy: Proxy) -> None:
 @pytest.mark.postgres
 def test_deadlocks_are_repeated(postgres_url: str) -> None:
     """The database breaks a deadlock by ending one transaction: ours is simply done again."""
-    with Store.open(postgres_url, create=True) as store:
+    with Storage.open(postgres_url, create=True) as store:
         _meet_in_a_deadlock(store, postgres_url)
 
 
-def _meet_in_a_deadlock(store: Store, url: str) -> None:
+def _meet_in_a_deadlock(store: Storage, url: str) -> None:
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id)
     with psycopg.connect(url) as other:
@@ -161,7 +161,7 @@ def _meet_in_a_deadlock(store: Store, url: str) -> None:
 def test_a_locked_file_is_waited_for(sqlite_url: str) -> None:
     """A backup program may hold the file for seconds."""
     path = sqlite_url.removeprefix("sqlite:///")
-    with Store.open(sqlite_url, create=True) as store:
+    with Storage.open(sqlite_url, create=True) as store:
         study = store.create_study(new_study(trials=1))
         holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         holder.execute("BEGIN IMMEDIATE")
@@ -175,7 +175,7 @@ def test_a_locked_file_is_waited_for(sqlite_url: str) -> None:
 def test_a_reader_does_not_wait_for_a_writer(sqlite_url: str) -> None:
     """Pages and `tuner status` answer while a worker writes."""
     path = sqlite_url.removeprefix("sqlite:///")
-    with Store.open(sqlite_url, create=True) as store:
+    with Storage.open(sqlite_url, create=True) as store:
         store.create_study(new_study(trials=1))
         holder = sqlite3.connect(path, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
@@ -189,7 +189,7 @@ def test_a_reader_does_not_wait_for_a_writer(sqlite_url: str) -> None:
 
 def test_a_full_disk_is_said(sqlite_url: str, tmp_path: Path) -> None:
     """A full disk stops cleanly: an error of its own, and everything that was answered is still there."""
-    with Store.open(sqlite_url, create=True) as store:
+    with Storage.open(sqlite_url, create=True) as store:
         study = store.create_study(new_study(trials=1))
         claim = claimed(store, study.study_id)
         # the limit of pages makes SQLite answer exactly as a full disk does; it holds for the connection that sets it

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, MetaData, create_engine, text
 from tests.store.examples import run_all
 from tuner.storage import migrate
 from tuner.storage.optuna_schema import optuna_storage
-from tuner.storage.storage import Store, check, upgrade
+from tuner.storage.storage import Storage, check, upgrade
 
 RELEASED = Path(__file__).parent / "released"
 
@@ -66,7 +66,7 @@ def test_every_released_schema_is_upgraded_on_postgresql(postgres_url: str, tmp_
 
     assert upgrade(postgres_url)["to"] == migrate.HEAD
 
-    with Store.open(postgres_url) as store:
+    with Storage.open(postgres_url) as store:
         document = store.status("organs")
         assert (document["trials"]["complete"], document["trials"]["waiting"]) == (2, 2)
         assert (document["best"]["value"], len(store.epochs("organs", 0))) == (0.5, 2)

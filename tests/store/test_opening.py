@@ -18,7 +18,7 @@ from tests.store.examples import new_study, run_all
 from tuner.errors import RequestError, StorageError, TunerError
 from tuner.storage import migrate
 from tuner.storage import schema as tables
-from tuner.storage.storage import Store, check, upgrade
+from tuner.storage.storage import Storage, check, upgrade
 from tuner.storage.url import file_system, is_network
 
 RELEASED = Path(__file__).parent / "released"
@@ -37,7 +37,7 @@ RELEASED = Path(__file__).parent / "released"
 def test_urls_that_name_no_storage(url: str, words: str) -> None:
     """The request was wrong: exit code 2, and the known forms."""
     with pytest.raises(RequestError, match=words) as caught:
-        Store.open(url, create=True)
+        Storage.open(url, create=True)
 
     assert "sqlite:///" in str(caught.value)
 
@@ -45,7 +45,7 @@ def test_urls_that_name_no_storage(url: str, words: str) -> None:
 def test_a_missing_file_is_not_made_by_reading(tmp_path: Path) -> None:
     """`tuner status` in the wrong folder must not leave an empty database there."""
     with pytest.raises(StorageError, match="no such database"):
-        Store.open(f"sqlite:///{tmp_path / 'tuner.db'}")
+        Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -59,7 +59,7 @@ def test_places_that_cannot_hold_a_database(tmp_path: Path) -> None:
         (tmp_path / "text.db", "not a database"),
     ]:
         with pytest.raises(StorageError, match=words) as caught:
-            Store.open(f"sqlite:///{place}", create=True)
+            Storage.open(f"sqlite:///{place}", create=True)
         assert str(place) in str(caught.value)
 
     assert [path.name for path in tmp_path.iterdir()] == ["text.db"]
@@ -70,7 +70,7 @@ def test_any_folder_name_will_do(tmp_path: Path, folder: str) -> None:
     """Optuna takes URLs for templates, and Alembic takes them for configuration."""
     (tmp_path / folder).mkdir()
 
-    with Store.open(f"sqlite:///{tmp_path / folder / 'tuner.db'}", create=True) as store:
+    with Storage.open(f"sqlite:///{tmp_path / folder / 'tuner.db'}", create=True) as store:
         assert store.studies() == []
 
     assert (tmp_path / folder / "tuner.db").is_file()
@@ -83,7 +83,7 @@ def test_a_folder_that_may_not_be_written(tmp_path: Path) -> None:
         folder.chmod(0o555)
 
     with pytest.raises(StorageError, match=r"may not be written|cannot be opened"):
-        Store.open(f"sqlite:///{folder / 'tuner.db'}", create=True)
+        Storage.open(f"sqlite:///{folder / 'tuner.db'}", create=True)
 
 
 def test_a_server_that_is_not_there() -> None:
@@ -94,7 +94,7 @@ def test_a_server_that_is_not_there() -> None:
         port = silent.getsockname()[1]
 
         with pytest.raises(StorageError, match="does not answer") as caught:
-            Store.open(f"postgresql://tuner:secret@127.0.0.1:{port}/db", create=True)
+            Storage.open(f"postgresql://tuner:secret@127.0.0.1:{port}/db", create=True)
 
     assert time.monotonic() - start < 15
     assert "secret" not in str(caught.value)
@@ -107,7 +107,7 @@ def test_a_server_that_says_nothing() -> None:
         socket.create_server(("127.0.0.1", 0)) as silent,
         pytest.raises(StorageError, match=r"does not answer|did not answer"),
     ):
-        Store.open(f"postgresql://tuner@127.0.0.1:{silent.getsockname()[1]}/db")
+        Storage.open(f"postgresql://tuner@127.0.0.1:{silent.getsockname()[1]}/db")
 
     assert time.monotonic() - start < 15
 
@@ -146,7 +146,7 @@ def test_network_file_systems_are_known() -> None:
 
 def test_the_migrations_make_what_the_tables_say(empty_url: str) -> None:
     """A table that is changed without a migration works on new databases only."""
-    with Store.open(empty_url, create=True) as store, store._database.writer.connect() as connection:
+    with Storage.open(empty_url, create=True) as store, store._database.writer.connect() as connection:
         context = MigrationContext.configure(
             connection,
             opts={
@@ -178,7 +178,7 @@ def test_every_released_schema_is_upgraded(tmp_path: Path, version: str) -> None
 
     assert upgrade(f"sqlite:///{path}")["to"] == migrate.HEAD
 
-    with Store.open(f"sqlite:///{path}") as store:
+    with Storage.open(f"sqlite:///{path}") as store:
         document = store.status("organs")
         assert document["trials"] == {
             "total": 4,
@@ -200,12 +200,12 @@ def test_an_empty_database_has_to_be_made_first(empty_url: str) -> None:
         Path(url.removeprefix("sqlite:///")).touch()
 
     with pytest.raises(StorageError, match="tuner db upgrade"):
-        Store.open(url)
+        Storage.open(url)
 
     assert check(url)["ok"] is False
     assert upgrade(url) == {"storage": check(url)["storage"], "from": None, "to": migrate.HEAD}
     assert check(url)["ok"] is True
-    Store.open(url).close()
+    Storage.open(url).close()
 
 
 @pytest.mark.parametrize(
@@ -217,42 +217,42 @@ def test_an_empty_database_has_to_be_made_first(empty_url: str) -> None:
 )
 def test_another_schema_version_is_refused(empty_url: str, version: str, words: str) -> None:
     """Two versions of tuner on one storage would corrupt it in silence; both versions are named."""
-    with Store.open(empty_url, create=True) as store:
+    with Storage.open(empty_url, create=True) as store:
         store._database.write(
             lambda c: c.execute(text(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '{version}'"))
         )
 
     for create in (False, True):
         with pytest.raises(StorageError, match=words) as caught:
-            Store.open(empty_url, create=create)
+            Storage.open(empty_url, create=create)
         assert migrate.HEAD in str(caught.value)
         assert "tuner db upgrade" in str(caught.value)
 
 
 def test_another_optuna_schema_is_refused(empty_url: str) -> None:
     """We write Optuna's tables ourselves: only the version that we know is safe."""
-    with Store.open(empty_url, create=True) as store:
+    with Storage.open(empty_url, create=True) as store:
         store._database.write(lambda c: c.execute(text("UPDATE version_info SET schema_version = 13")))
 
     with pytest.raises(StorageError, match="schema version 13; this program needs 12"):
-        Store.open(empty_url)
+        Storage.open(empty_url)
 
 
 def test_a_reading_store_cannot_write(url: str) -> None:
     """A page cannot change anything by accident."""
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         store.create_study(new_study())
 
-    with Store.open(url, read_only=True) as reader, pytest.raises(TunerError):
+    with Storage.open(url, read_only=True) as reader, pytest.raises(TunerError):
         reader.pause("organs")
 
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         assert store.study_phase("organs") == ("queued", None)
 
 
 def test_opening_prints_nothing(empty_url: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Standard output belongs to data."""
-    Store.open(empty_url, create=True).close()
+    Storage.open(empty_url, create=True).close()
 
     captured = capfd.readouterr()
     assert captured.out == ""

@@ -28,11 +28,11 @@ from tuner.search.distributions import distribution, internal
 from tuner.search.space import SearchSpace
 from tuner.storage.optuna_schema import distribution_json, internal_value, value_rows
 from tuner.storage.states import Reason
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 @pytest.fixture
-def storage(store: Store) -> Iterator[optuna.storages.RDBStorage]:
+def storage(store: Storage) -> Iterator[optuna.storages.RDBStorage]:
     opened = optuna.storages.RDBStorage(store._database.url.render_as_string(hide_password=False))
     yield opened
     opened.remove_session()
@@ -47,7 +47,7 @@ def test_distributions_are_written_as_optuna_writes_them(dimension: Any) -> None
         assert internal_value(dimension, value) == internal(dimension, value)
 
 
-def test_optuna_reads_every_trial(store: Store, storage: optuna.storages.RDBStorage) -> None:
+def test_optuna_reads_every_trial(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """`optuna.load_study` shows values, parameters, reports, constraints, reasons and what waits."""
     study = store.create_study(new_study(queue=[point("dice"), {"loss": "focal"}, {}, {}, {}]))
     run_all(store, study.study_id, [0.5], "dice")
@@ -80,7 +80,7 @@ def test_optuna_reads_every_trial(store: Store, storage: optuna.storages.RDBStor
         trial._validate()
 
 
-def test_optuna_would_have_written_the_same_rows(store: Store, storage: optuna.storages.RDBStorage) -> None:
+def test_optuna_would_have_written_the_same_rows(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """A trial of ours and one that Optuna's storage wrote are equal but for their identity."""
     ours = store.create_study(new_study(trials=1))
     run_all(store, ours.study_id, [0.5], "focal")
@@ -96,7 +96,7 @@ def test_optuna_would_have_written_the_same_rows(store: Store, storage: optuna.s
     assert (made.values, made.state, made.intermediate_values) == (mine.values, mine.state, mine.intermediate_values)
 
 
-def test_optunas_samplers_learn_from_our_trials(store: Store, storage: optuna.storages.RDBStorage) -> None:
+def test_optunas_samplers_learn_from_our_trials(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """Whoever goes on in a notebook finds a study that its sampler can read, several objectives or one."""
     for name, objectives in (("one", new_study().objectives), ("two", DICE_AND_HD95)):
         study = store.create_study(new_study(name, trials=12, objectives=objectives))
@@ -113,7 +113,7 @@ def test_optunas_samplers_learn_from_our_trials(store: Store, storage: optuna.st
         assert len(loaded.get_trials(states=(TrialState.COMPLETE,))) == 10
 
 
-def test_optuna_does_not_take_our_numbers(store: Store, storage: optuna.storages.RDBStorage) -> None:
+def test_optuna_does_not_take_our_numbers(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """A trial that somebody adds with Optuna gets a number of its own, and is no trial of the budget."""
     store.create_study(new_study(trials=2))
     loaded = optuna.load_study(study_name="organs", storage=storage)
@@ -125,7 +125,7 @@ def test_optuna_does_not_take_our_numbers(store: Store, storage: optuna.storages
     assert [row["number"] for row in store.trials("organs")] == [0, 1, 3]
 
 
-def test_a_study_that_optuna_deleted_is_gone(store: Store, storage: optuna.storages.RDBStorage) -> None:
+def test_a_study_that_optuna_deleted_is_gone(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """SQLite gives its ids again: nothing of it may turn up in the next study."""
     old = store.create_study(new_study(trials=2))
     run_all(store, old.study_id, [0.5])
@@ -139,7 +139,7 @@ def test_a_study_that_optuna_deleted_is_gone(store: Store, storage: optuna.stora
     assert store.status("next")["trials"]["waiting"] == 2
 
 
-def test_the_dashboard_shows_a_study(store: Store, storage: optuna.storages.RDBStorage) -> None:
+def test_the_dashboard_shows_a_study(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """optuna-dashboard's own handlers answer for a study of ours."""
     dashboard = pytest.importorskip("optuna_dashboard")
     study = store.create_study(new_study(trials=3))
@@ -160,7 +160,7 @@ def test_the_dashboard_shows_a_study(store: Store, storage: optuna.storages.RDBS
     assert document["trials"][0]["values"] == [0.5]
 
 
-def test_values_without_a_place_in_optunas_tables_are_refused(store: Store) -> None:
+def test_values_without_a_place_in_optunas_tables_are_refused(store: Storage) -> None:
     """A choice is stored as its index: one that does not exist would read as another one."""
     loss = SPACE.dimensions[0]
 
@@ -170,7 +170,7 @@ def test_values_without_a_place_in_optunas_tables_are_refused(store: Store) -> N
     assert [row["value_type"] for row in value_rows(1, (math.inf, -math.inf, 0.5))] == ["INF_POS", "INF_NEG", "FINITE"]
 
 
-def test_a_fixed_loss_is_every_trials_loss(store: Store) -> None:
+def test_a_fixed_loss_is_every_trials_loss(store: Storage) -> None:
     """Peers are counted by loss, and lists are filtered by it, where nothing is searched too."""
     space = SearchSpace(SPACE.dimensions[1:2])
     study = store.create_study(new_study(trials=2, space=space, spec={"loss": {"name": "dice"}}))

@@ -11,7 +11,7 @@ from optuna.testing.pytest_storages import StorageTestCase
 
 from tests.store.examples import new_study
 from tuner.storage.optuna_schema import optuna_storage
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ class TestTheCore:
 
 def test_askers_never_share_a_waiting_trial(url: str) -> None:
     """A notebook that asks for trials of our queue must not get one that somebody else has got as well."""
-    with Store.open(url) as store:
+    with Storage.open(url) as store:
         store.create_study(new_study(trials=40))
     numbers: list[int] = []
 

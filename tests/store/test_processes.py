@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.store.examples import new_study
 from tests.worker.studies import TINY
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 def start(what: str, url: str, index: int) -> subprocess.Popen[str]:
@@ -34,7 +34,7 @@ def outputs(processes: list[subprocess.Popen[str]]) -> list[list[int]]:
     return results
 
 
-def test_eight_processes_claim_three_hundred_trials(store: Store, url: str) -> None:
+def test_eight_processes_claim_three_hundred_trials(store: Storage, url: str) -> None:
     """The claim is the one place where two workers could train the same trial."""
     store.create_study(new_study(trials=300))
 
@@ -66,11 +66,11 @@ def test_sixty_four_processes_and_two_launches_open_an_empty_database(postgres_u
     for process in launches:
         _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
-    with Store.open(postgres_url) as store:
+    with Storage.open(postgres_url) as store:
         assert store.status("tiny")["trials"]["complete"] + store.status("tiny")["trials"]["pruned"] == 4
 
 
-def test_raisers_compete(store: Store, url: str) -> None:
+def test_raisers_compete(store: Storage, url: str) -> None:
     """Two launchers and a page raise and ask at once: numbers and places stay unique, the total is what is stored."""
     store.create_study(new_study(trials=1))
 
@@ -85,7 +85,7 @@ def test_raisers_compete(store: Store, url: str) -> None:
     assert sum(row["params"] != {} for row in rows) == 16
 
 
-def test_killed_claimers_leave_nothing_behind(store: Store, url: str) -> None:
+def test_killed_claimers_leave_nothing_behind(store: Storage, url: str) -> None:
     """A worker may die before it has stored a single parameter: Optuna's own heartbeat would miss it."""
     study = store.create_study(new_study(trials=4, retries=1))
     for process in [start("claim_and_die", url, index) for index in range(4)]:
@@ -100,7 +100,7 @@ def test_killed_claimers_leave_nothing_behind(store: Store, url: str) -> None:
 
 
 @pytest.mark.parametrize("seed", [pytest.param(0, id="seed-0")])
-def test_random_kills_end_in_exactly_the_budget(store: Store, url: str, seed: int) -> None:
+def test_random_kills_end_in_exactly_the_budget(store: Storage, url: str, seed: int) -> None:
     """Every place of the budget is completed once, and its curve has neither gaps nor doubles."""
     study = store.create_study(new_study(trials=40, retries=100))
     chance = random.Random(seed)

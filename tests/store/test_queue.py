@@ -5,10 +5,10 @@ import pytest
 from tests.store.examples import SPACE, claimed, completed, failed, new_study, point, run_all
 from tuner.errors import ConflictError, NotFoundError, SpecError
 from tuner.storage.states import Reason
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
-def test_each_trial_is_claimed_once(store: Store) -> None:
+def test_each_trial_is_claimed_once(store: Storage) -> None:
     """No trial runs twice, none is lost."""
     study = store.create_study(new_study(trials=3))
 
@@ -22,20 +22,20 @@ def test_each_trial_is_claimed_once(store: Store) -> None:
     ]
 
 
-def test_planned_parameters_arrive_with_the_claim(store: Store) -> None:
+def test_planned_parameters_arrive_with_the_claim(store: Storage) -> None:
     """Published defaults are whole points, parts stay parts, and the rest is the sampler's."""
     study = store.create_study(new_study(queue=[point("tversky"), {"loss": "dice"}, {}]))
 
     claims = [store.claim(study.study_id, "w1") for _ in range(3)]
 
-    assert [(claim.params, claim.complete) for claim in claims if claim] == [
+    assert [(claim.params, claim.has_params) for claim in claims if claim] == [
         (point("tversky"), True),
         ({"loss": "dice"}, False),
         ({}, False),
     ]
 
 
-def test_a_study_comes_back_as_it_was_stored(store: Store) -> None:
+def test_a_study_comes_back_as_it_was_stored(store: Storage) -> None:
     """Resuming knows nothing but the storage: space, spec, seed and limits must survive it."""
     created = store.create_study(new_study(trials=2, seed=2**40, retries=5, timeout_s=60.0, resources={"workers": 2}))
 
@@ -51,7 +51,7 @@ def test_a_study_comes_back_as_it_was_stored(store: Store) -> None:
     )
 
 
-def test_a_name_is_given_once(store: Store) -> None:
+def test_a_name_is_given_once(store: Storage) -> None:
     """A second study of the name would mix two experiments."""
     store.create_study(new_study(trials=1))
 
@@ -62,7 +62,7 @@ def test_a_name_is_given_once(store: Store) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "x" * 81, "späte"], ids=["empty", "dot", "slash", "long", "ä"])
-def test_names_that_are_no_file_names_are_refused(store: Store, name: str) -> None:
+def test_names_that_are_no_file_names_are_refused(store: Storage, name: str) -> None:
     """The name becomes a folder."""
     with pytest.raises(SpecError):
         store.create_study(new_study(name))
@@ -70,7 +70,7 @@ def test_names_that_are_no_file_names_are_refused(store: Store, name: str) -> No
     assert store.studies() == []
 
 
-def test_an_unknown_study_is_named_with_its_neighbour(store: Store) -> None:
+def test_an_unknown_study_is_named_with_its_neighbour(store: Storage) -> None:
     """A typing error is answered by what was meant."""
     store.create_study(new_study("organs"))
 
@@ -78,7 +78,7 @@ def test_an_unknown_study_is_named_with_its_neighbour(store: Store) -> None:
         store.study("organ")
 
 
-def test_interrupted_trials_come_back_first(store: Store) -> None:
+def test_interrupted_trials_come_back_first(store: Storage) -> None:
     """A retry continues a checkpoint that is warm; it must not wait behind the whole queue."""
     study = store.create_study(new_study(trials=3))
     first = claimed(store, study.study_id)
@@ -89,10 +89,10 @@ def test_interrupted_trials_come_back_first(store: Store) -> None:
     assert again is not None
     assert (again.number, again.slot, again.attempt, again.retry_of, again.previous) == (3, 0, 2, 0, (0,))
     assert again.params == point()
-    assert again.complete
+    assert again.has_params
 
 
-def test_what_the_user_asks_for_is_tried_next(store: Store) -> None:
+def test_what_the_user_asks_for_is_tried_next(store: Storage) -> None:
     """It takes the place of an empty waiting trial, so the total stays."""
     study = store.create_study(new_study(queue=[point("dice"), {}, {}]))
 
@@ -105,7 +105,7 @@ def test_what_the_user_asks_for_is_tried_next(store: Store) -> None:
     assert (claim.number, claim.params) == (1, point("tversky"))
 
 
-def test_the_total_grows_when_no_place_is_empty(store: Store) -> None:
+def test_the_total_grows_when_no_place_is_empty(store: Storage) -> None:
     """Nothing that was planned may be pushed out."""
     store.create_study(new_study(queue=[point("dice")]))
 
@@ -121,7 +121,7 @@ def test_the_total_grows_when_no_place_is_empty(store: Store) -> None:
     }
 
 
-def test_parameters_outside_the_space_are_refused(store: Store) -> None:
+def test_parameters_outside_the_space_are_refused(store: Storage) -> None:
     """A point that the sampler cannot place would poison its model."""
     store.create_study(new_study(trials=1))
 
@@ -132,7 +132,7 @@ def test_parameters_outside_the_space_are_refused(store: Store) -> None:
     assert store.study("organs").total == 1
 
 
-def test_a_point_must_be_whole(store: Store) -> None:
+def test_a_point_must_be_whole(store: Storage) -> None:
     """A trial without one of its parameters could not be repeated."""
     study = store.create_study(new_study(trials=1))
     claim = store.claim(study.study_id, "w1")
@@ -142,7 +142,7 @@ def test_a_point_must_be_whole(store: Store) -> None:
         store.set_params(claim, {k: v for k, v in point().items() if k != "loss.focal.gamma"}, SPACE)
 
 
-def test_raising_the_budget_appends(store: Store) -> None:
+def test_raising_the_budget_appends(store: Storage) -> None:
     """Numbers and places stay unique, and a smaller total changes nothing."""
     study = store.create_study(new_study(trials=2))
     run_all(store, study.study_id, [0.1, 0.2])
@@ -151,15 +151,15 @@ def test_raising_the_budget_appends(store: Store) -> None:
     assert store.raise_budget("organs", 3) == 4
 
     claims = [store.claim(study.study_id, "w1") for _ in range(3)]
-    assert [c and (c.number, c.slot, c.complete) for c in claims] == [(2, 2, True), (3, 3, False), None]
+    assert [c and (c.number, c.slot, c.has_params) for c in claims] == [(2, 2, True), (3, 3, False), None]
 
 
-def test_pause_stop_and_time_hold_the_queue(store: Store) -> None:
+def test_pause_stop_and_time_hold_the_queue(store: Storage) -> None:
     """Nothing new starts in a study that is paused, stopped or out of time."""
     study = store.create_study(new_study(trials=3, timeout_s=0.0))
     assert store.claim(study.study_id, "w1") is None
     assert store.study_phase("organs") == ("stopped", "timeout")
-    store.go_on("organs", timeout_s=100.0)
+    store.resume("organs", timeout_s=100.0)
     assert store.claim(study.study_id, "w1") is not None
 
     store.pause("organs")
@@ -172,11 +172,11 @@ def test_pause_stop_and_time_hold_the_queue(store: Store) -> None:
         "five trials failed alike",
     )
 
-    store.go_on("organs")
+    store.resume("organs")
     assert store.claim(study.study_id, "w1") is not None
 
 
-def test_deleting_leaves_nothing(store: Store) -> None:
+def test_deleting_leaves_nothing(store: Storage) -> None:
     """The name is free again, and another study keeps everything."""
     store.create_study(new_study("other", trials=1))
     study = store.create_study(new_study(trials=2))
@@ -190,7 +190,7 @@ def test_deleting_leaves_nothing(store: Store) -> None:
     assert store.history(again.study_id).finished == []
 
 
-def test_a_study_with_live_workers_is_not_deleted(store: Store) -> None:
+def test_a_study_with_live_workers_is_not_deleted(store: Storage) -> None:
     """Its workers would train for nothing."""
     store.create_study(new_study(trials=1))
     worker = store.register_worker(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
@@ -198,12 +198,12 @@ def test_a_study_with_live_workers_is_not_deleted(store: Store) -> None:
     with pytest.raises(ConflictError, match="1 live worker"):
         store.delete_study("organs")
 
-    store.leave(worker)
+    store.unregister(worker)
     store.delete_study("organs")
     assert store.studies() == []
 
 
-def test_the_budget_is_spent_when_nothing_waits_or_runs(store: Store) -> None:
+def test_the_budget_is_spent_when_nothing_waits_or_runs(store: Storage) -> None:
     """Workers end when, and only when, nothing can come back any more."""
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id)

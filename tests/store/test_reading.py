@@ -13,10 +13,10 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.store.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned, run_all
 from tuner.errors import ConflictError, NotFoundError, UnknownNameError
-from tuner.storage.dashboard_queries import FigureReading
+from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.states import Reason
-from tuner.storage.status import pareto
-from tuner.storage.storage import Store
+from tuner.storage.status import pareto_front
+from tuner.storage.storage import Storage
 from tuner.storage.trial_queries import Order
 
 STATUS = {"name", "phase", "phase_reason", "dataset", "model", "objectives", "trials", "best", "workers"}
@@ -39,7 +39,7 @@ TRIAL = {
 
 
 @pytest.fixture
-def busy(store: Store) -> Store:
+def busy(store: Storage) -> Storage:
     """Seven places: three complete, one pruned, one failed, one running again, one waiting."""
     study = store.create_study(new_study(trials=7))
     run_all(store, study.study_id, [0.3, 0.5], "focal")
@@ -57,7 +57,7 @@ def numbers(rows: list[dict[str, Any]]) -> list[int]:
     return [row["number"] for row in rows]
 
 
-def test_status_says_what_the_contract_says(busy: Store) -> None:
+def test_status_says_what_the_contract_says(busy: Storage) -> None:
     """Scripts read these fields, and the counts sum up to the budget."""
     document = busy.status("organs")
 
@@ -75,7 +75,7 @@ def test_status_says_what_the_contract_says(busy: Store) -> None:
     assert document["objectives"] == [{"metric": "dice", "direction": "maximize"}]
 
 
-def test_the_list_has_one_row_for_each_place(busy: Store) -> None:
+def test_the_list_has_one_row_for_each_place(busy: Storage) -> None:
     """Earlier attempts are shown on demand only: they are not trials of the budget."""
     rows = busy.trials("organs")
 
@@ -105,13 +105,13 @@ def test_the_list_has_one_row_for_each_place(busy: Store) -> None:
         pytest.param({"by": "assd", "state": "COMPLETE"}, [0, 1, 2], id="by-what-was-not-measured"),
     ],
 )
-def test_filters_sorting_and_pages(busy: Store, query: dict[str, Any], expected: list[int]) -> None:
+def test_filters_sorting_and_pages(busy: Storage, query: dict[str, Any], expected: list[int]) -> None:
     """The dashboard never loads what it does not show."""
     assert numbers(busy.trials("organs", **query)) == expected
 
 
 @pytest.mark.parametrize("sort", ["number", "state", "value", "loss", "reason", "duration_s", "started", "finished"])
-def test_every_sort_keeps_every_row(busy: Store, sort: str) -> None:
+def test_every_sort_keeps_every_row(busy: Storage, sort: str) -> None:
     """Rows without the value that is sorted by come last, they do not vanish."""
     for order in ("asc", "desc"):
         page = busy.page("organs", sort=sort, order=order, limit=3)
@@ -126,7 +126,7 @@ def test_every_sort_keeps_every_row(busy: Store, sort: str) -> None:
     [{"state": "DONE"}, {"sort": "colour"}, {"order": "up"}, {"by": "beauty"}],
     ids=["state", "sort", "order", "metric"],
 )
-def test_unknown_words_are_refused(busy: Store, query: dict[str, Any]) -> None:
+def test_unknown_words_are_refused(busy: Storage, query: dict[str, Any]) -> None:
     """A misspelt filter must not look like an empty study."""
     with pytest.raises(UnknownNameError):
         busy.trials("organs", **query)
@@ -134,7 +134,7 @@ def test_unknown_words_are_refused(busy: Store, query: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("state", [None, "COMPLETE", "WAITING"], ids=str)
-def test_pages_by_value_are_parts_of_the_whole_list(busy: Store, order: Order, state: str | None) -> None:
+def test_pages_by_value_are_parts_of_the_whole_list(busy: Storage, order: Order, state: str | None) -> None:
     """Trials with a value and those without come from two queries; none may be lost or doubled where they meet."""
     whole = numbers(busy.trials("organs", sort="value", order=order, state=state))
 
@@ -144,10 +144,10 @@ def test_pages_by_value_are_parts_of_the_whole_list(busy: Store, order: Order, s
         assert found["total"] == len(whole)
 
 
-def test_counting_agrees_with_optuna(busy: Store) -> None:
+def test_counting_agrees_with_optuna(busy: Storage) -> None:
     """Counts read our rows where those say it all; the state of a trial stands in Optuna's."""
     study = busy.study("organs")
-    reading = FigureReading(busy)
+    reading = FigureQueries(busy)
     by_loss: Counter[tuple[str | None, str]] = Counter()
     for row in reading.states_by_loss(study):
         by_loss[row.branch, row.state] += row.many
@@ -160,7 +160,7 @@ def test_counting_agrees_with_optuna(busy: Store) -> None:
     assert {(row["state"], row["reason"]): row["count"] for row in reading.failures(study)} == ended
 
 
-def test_readings_at_once_see_one_moment(busy: Store) -> None:
+def test_readings_at_once_see_one_moment(busy: Storage) -> None:
     """A page whose parts come from different moments contradicts itself."""
     before = busy.status("organs")["trials"]
 
@@ -171,11 +171,11 @@ def test_readings_at_once_see_one_moment(busy: Store) -> None:
         thread.join()
         return [first, busy.status("organs")["trials"]]
 
-    assert busy.at_once(read) == [before, before]
+    assert busy.read_snapshot(read) == [before, before]
     assert busy.status("organs")["trials"]["total"] == before["total"] + 1
 
 
-def test_ranking_by_another_metric_reads_the_best_epoch(store: Store) -> None:
+def test_ranking_by_another_metric_reads_the_best_epoch(store: Storage) -> None:
     """The metric belongs to the weights that were kept, not to the epoch that was luckiest in it."""
     study = store.create_study(new_study(trials=1))
     claim = claimed(store, study.study_id)
@@ -188,7 +188,7 @@ def test_ranking_by_another_metric_reads_the_best_epoch(store: Store) -> None:
     assert (row["hd95"], row["best_epoch"], row["epochs"]) == (5.0, 2, 3)
 
 
-def test_one_trial_and_its_curve(busy: Store) -> None:
+def test_one_trial_and_its_curve(busy: Storage) -> None:
     """A number names an attempt, earlier ones too."""
     assert busy.trial("organs", 5)["reason"] == "interrupted"
     assert [row["epoch"] for row in busy.epochs("organs", 7)] == [1, 2]
@@ -198,7 +198,7 @@ def test_one_trial_and_its_curve(busy: Store) -> None:
         busy.epochs("organs", 99)
 
 
-def test_best_of_several_objectives_is_on_the_front(store: Store) -> None:
+def test_best_of_several_objectives_is_on_the_front(store: Storage) -> None:
     """The Pareto point that is best in the first objective, and all the others beside it."""
     study = store.create_study(new_study(trials=5, objectives=DICE_AND_HD95))
     assert store.best("organs") is None
@@ -216,7 +216,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     """Compared with the definition, on a grid full of ties."""
     points = [(float(a), float(b)) for a, b in product(range(4), repeat=2)] * 2 + [(-1.0, 9.0), (9.0, -1.0)]
 
-    front = pareto(points[5:])
+    front = pareto_front(points[5:])
 
     slow = [
         i
@@ -226,7 +226,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     assert sorted(front) == slow
 
 
-def test_revision_changes_with_every_write_but_a_life_sign(store: Store) -> None:
+def test_revision_changes_with_every_write_but_a_life_sign(store: Storage) -> None:
     """An ETag that stays while something changed shows stale pages for ever."""
     study = store.create_study(new_study(trials=3))
     worker = store.register_worker(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
@@ -242,7 +242,7 @@ def test_revision_changes_with_every_write_but_a_life_sign(store: Store) -> None
     look()
     store.report(claim, epoch(1))
     look()
-    store.prune_by_hand("organs", claim.number)
+    store.prune_manually("organs", claim.number)
     look()
     store.finish(claim, completed(0.5))
     look()
@@ -254,11 +254,11 @@ def test_revision_changes_with_every_write_but_a_life_sign(store: Store) -> None
     look()
 
     assert len(set(seen)) == len(seen)
-    store.beat(worker, progress={"epoch": 1})
+    store.heartbeat(worker, progress={"epoch": 1})
     assert store.revision("organs") == seen[-1]
 
 
-def test_foreign_studies_are_shown_and_left_alone(store: Store) -> None:
+def test_foreign_studies_are_shown_and_left_alone(store: Storage) -> None:
     """A lab may keep other Optuna studies in the same database."""
     storage = optuna.storages.RDBStorage(store._database.url.render_as_string(hide_password=False))
     foreign = optuna.create_study(study_name="their study!", storage=storage, directions=["minimize", "maximize"])
@@ -278,10 +278,10 @@ def test_foreign_studies_are_shown_and_left_alone(store: Store) -> None:
     storage.engine.dispose()
 
 
-def test_reading_imports_neither_optuna_nor_torch(busy: Store) -> None:
+def test_reading_imports_neither_optuna_nor_torch(busy: Storage) -> None:
     """Optuna alone takes a second: `tuner status` must not pay for it."""
     program = (
-        "import sys; from tuner.storage.storage import Store; s = Store.open(sys.argv[1], read_only=True);"
+        "import sys; from tuner.storage.storage import Storage as Store; s = Store.open(sys.argv[1], read_only=True);"
         "s.status('organs'); s.trials('organs', by='hd95'); s.best('organs'); s.studies(); s.workers();"
         "s.epochs('organs', 1); s.revision('organs'); s.history(1); s.close();"
         "print([m for m in ('optuna', 'torch', 'alembic', 'monai', 'numpy') if m in sys.modules])"

@@ -10,13 +10,13 @@ from tests.store.examples import SPACE, completed, epoch, new_study, point
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
 from tuner.storage import optuna_schema, schema
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 EPOCHS = 20
 
 
 @contextmanager
-def counted(store: Store) -> Iterator[list[str]]:
+def counted(store: Storage) -> Iterator[list[str]]:
     """Collect every statement, BEGIN included where it is sent as one."""
     statements: list[str] = []
     engines = {store._database.writer, store._database.reader}
@@ -39,7 +39,7 @@ def wide_space(losses: int) -> tuple[SearchSpace, dict[str, Scalar]]:
     return space, {"loss": "loss1"} | shared | {f"loss.loss1.{o}": 0.5 for o in ("a", "b", "c")}
 
 
-def earlier(store: Store, study_id: int, number: int) -> None:
+def earlier(store: Storage, study_id: int, number: int) -> None:
     """Turn waiting trials into finished ones, each with a curve, without going through the store."""
 
     def insert(connection: object) -> None:
@@ -75,7 +75,7 @@ def earlier(store: Store, study_id: int, number: int) -> None:
     store._database.write(insert)
 
 
-def one_trial(store: Store, study_id: int, space: SearchSpace, params: dict[str, Scalar]) -> int:
+def one_trial(store: Storage, study_id: int, space: SearchSpace, params: dict[str, Scalar]) -> int:
     store.requeue_lost_trials(study_id)
     claim = store.claim(study_id, "w1")
     assert claim is not None
@@ -88,7 +88,7 @@ def one_trial(store: Store, study_id: int, space: SearchSpace, params: dict[str,
 
 
 @pytest.mark.parametrize(("trials", "losses"), [(0, 3), (0, 14), (2_000, 3), (2_000, 40)])
-def test_a_trial_costs_a_bounded_number_of_statements(store: Store, trials: int, losses: int) -> None:
+def test_a_trial_costs_a_bounded_number_of_statements(store: Storage, trials: int, losses: int) -> None:
     """Plain Optuna's cost grows with the history and with the number of losses; ours must not."""
     space, params = wide_space(losses)
     study = store.create_study(new_study(trials=trials + 1, space=space))
@@ -101,7 +101,7 @@ def test_a_trial_costs_a_bounded_number_of_statements(store: Store, trials: int,
     assert len(statements) - 2 * EPOCHS <= 25
 
 
-def test_an_epoch_costs_two_statements(store: Store) -> None:
+def test_an_epoch_costs_two_statements(store: Storage) -> None:
     """Reports are most of what a study asks of its database."""
     study = store.create_study(new_study(trials=1))
     claim = store.claim(study.study_id, "w1")

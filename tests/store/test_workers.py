@@ -12,32 +12,32 @@ from sqlalchemy import delete, update
 
 from tests.store.examples import claimed, completed, new_study
 from tuner.storage import optuna_schema, schema
-from tuner.storage.storage import Store
-from tuner.storage.workers import AT_ONCE, fingerprint, is_gone
+from tuner.storage.storage import Storage
+from tuner.storage.workers import MAX_REAPED_AT_ONCE, is_gone, process_identity
 
 GRACE_S = 2.4
 """Long enough that a busy machine's pauses are not taken for a death."""
 
 
 @pytest.fixture
-def hasty(url: str) -> Iterator[Store]:
+def hasty(url: str) -> Iterator[Storage]:
     """A store that gives a worker up after GRACE_S, and wants a life sign every 0.05 s."""
-    with Store.open(url, lost_after_s=GRACE_S, beat_s=0.05) as opened:
+    with Storage.open(url, heartbeat_timeout_s=GRACE_S, heartbeat_interval_s=0.05) as opened:
         yield opened
 
 
-def register(store: Store, study: str | None = "organs", *, pid: int = 1, host: str | None = "elsewhere") -> str:
+def register(store: Storage, study: str | None = "organs", *, pid: int = 1, host: str | None = "elsewhere") -> str:
     return store.register_worker(pid=pid, device="cuda:0", study=study, version="1", host=host)
 
 
-def beat_for(store: Store, worker: str, seconds: float) -> None:
+def beat_for(store: Storage, worker: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        assert store.beat(worker)
+        assert store.heartbeat(worker)
         time.sleep(0.03)
 
 
-def test_a_silent_worker_is_lost_and_a_beating_one_is_not(hasty: Store) -> None:
+def test_a_silent_worker_is_lost_and_a_beating_one_is_not(hasty: Storage) -> None:
     """A trial whose worker died comes back; one whose worker lives is left alone."""
     study = hasty.create_study(new_study(trials=2))
     dead, alive = register(hasty), register(hasty)
@@ -54,22 +54,22 @@ def test_a_silent_worker_is_lost_and_a_beating_one_is_not(hasty: Store) -> None:
     assert [worker["id"] for worker in hasty.workers("organs")] == [alive]
 
 
-def test_an_outage_is_nobodys_fault(hasty: Store) -> None:
+def test_an_outage_is_nobodys_fault(hasty: Storage) -> None:
     """When nobody could reach the database, the grace time begins anew with the first one that does."""
     study = hasty.create_study(new_study(trials=2))
     slow, quick = register(hasty), register(hasty)
     claim = claimed(hasty, study.study_id, slow)
     time.sleep(GRACE_S * 1.3)
 
-    assert hasty.beat(quick)
+    assert hasty.heartbeat(quick)
     assert hasty.requeue_lost_trials(study.study_id) == []
-    assert hasty.beat(slow)
+    assert hasty.heartbeat(slow)
     beat_for(hasty, quick, GRACE_S / 2)
     assert hasty.requeue_lost_trials(study.study_id) == []
     assert hasty.finish(claim, completed(0.5))
 
 
-def test_a_dead_process_of_this_machine_is_lost_at_once(store: Store) -> None:
+def test_a_dead_process_of_this_machine_is_lost_at_once(store: Storage) -> None:
     """A user who restarts after a crash must not wait a minute."""
     study = store.create_study(new_study(trials=2))
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
@@ -88,7 +88,7 @@ def test_a_dead_process_of_this_machine_is_lost_at_once(store: Store) -> None:
 
 def test_a_process_number_that_was_given_again_is_another_process() -> None:
     """Numbers are given again: only with its start time does one name a process."""
-    mine = fingerprint(os.getpid())
+    mine = process_identity(os.getpid())
 
     assert not is_gone(os.getpid(), mine)
     assert is_gone(os.getpid(), mine[:-1] + ("1" if mine[-1] != "1" else "2"))
@@ -96,34 +96,34 @@ def test_a_process_number_that_was_given_again_is_another_process() -> None:
     assert not is_gone(os.getpid(), "")
 
 
-def test_a_worker_that_left_holds_nothing(store: Store) -> None:
+def test_a_worker_that_left_holds_nothing(store: Storage) -> None:
     """Leaving in order gives the trial back without waiting."""
     study = store.create_study(new_study(trials=1))
     worker = register(store)
     claimed(store, study.study_id, worker)
 
-    store.leave(worker)
+    store.unregister(worker)
 
     assert [r.requeued_as for r in store.requeue_lost_trials(study.study_id)] == [1]
     assert store.workers() == []
 
 
-def test_the_dead_of_a_cluster_come_back_by_and_by(store: Store) -> None:
+def test_the_dead_of_a_cluster_come_back_by_and_by(store: Storage) -> None:
     """Each look requeues some: were it all of a thousand, every worker would do the same before it trains again."""
-    study = store.create_study(new_study(trials=AT_ONCE + 5))
+    study = store.create_study(new_study(trials=MAX_REAPED_AT_ONCE + 5))
     worker = register(store)
     while store.claim(study.study_id, worker) is not None:
         pass
-    store.leave(worker)
+    store.unregister(worker)
 
     looks = [store.requeue_lost_trials(study.study_id) for _ in range(3)]
 
-    assert [len(look) for look in looks] == [AT_ONCE, 5, 0]
-    assert len({lost.number for look in looks for lost in look}) == AT_ONCE + 5
-    assert store.status("organs")["trials"]["waiting"] == AT_ONCE + 5
+    assert [len(look) for look in looks] == [MAX_REAPED_AT_ONCE, 5, 0]
+    assert len({lost.number for look in looks for lost in look}) == MAX_REAPED_AT_ONCE + 5
+    assert store.status("organs")["trials"]["waiting"] == MAX_REAPED_AT_ONCE + 5
 
 
-def test_a_trial_without_any_worker_comes_back(hasty: Store) -> None:
+def test_a_trial_without_any_worker_comes_back(hasty: Storage) -> None:
     """Its worker's row may be gone, or another program of Optuna's took it and died."""
     study = hasty.create_study(new_study(trials=3))
     watcher = register(hasty)
@@ -143,15 +143,15 @@ def test_a_trial_without_any_worker_comes_back(hasty: Store) -> None:
     assert hasty.status("organs")["trials"]["waiting"] == 3
 
 
-def test_the_account_counts_time_with_somebody_alive(hasty: Store) -> None:
+def test_the_account_counts_time_with_somebody_alive(hasty: Storage) -> None:
     """`budget.timeout` is not spent by a night in which nobody worked, nor twice as fast by two workers."""
     hasty.create_study(new_study(trials=1))
     time.sleep(GRACE_S)
     one, two = register(hasty), register(hasty)
     start = time.monotonic()
     for _ in range(30):
-        hasty.beat(one)
-        hasty.beat(two)
+        hasty.heartbeat(one)
+        hasty.heartbeat(two)
         time.sleep(0.03)
     lived = time.monotonic() - start
 
@@ -159,18 +159,18 @@ def test_the_account_counts_time_with_somebody_alive(hasty: Store) -> None:
 
     assert lived / 2 < spent <= lived + GRACE_S / 2  # the first life sign may close a gap shorter than the limit
     time.sleep(GRACE_S)
-    hasty.beat(one)
+    hasty.heartbeat(one)
     assert hasty.study("organs").spent_s <= spent + 0.1
 
 
-def test_workers_are_described(store: Store) -> None:
+def test_workers_are_described(store: Storage) -> None:
     """`status` and the dashboard say who does what, where."""
     study = store.create_study(new_study(trials=1))
     anyone = register(store, None)
     assert store.status("organs")["phase"] == "queued"
     assert store.status("organs")["workers"] == []
     claim = claimed(store, study.study_id, anyone)
-    store.beat(anyone, progress={"epoch": 3})
+    store.heartbeat(anyone, progress={"epoch": 3})
 
     (worker,) = store.workers("organs")
 
@@ -185,12 +185,12 @@ def test_workers_are_described(store: Store) -> None:
     }
     assert worker["last_seen"].endswith("Z")
     assert store.status("organs")["phase"] == "running"
-    assert not store.beat("unknown")
+    assert not store.heartbeat("unknown")
 
 
 def test_no_file_is_left_beside_the_database(tmp_path: Path) -> None:
     """A lock file that stays would confuse whoever copies the database."""
-    with Store.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True):
+    with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True):
         pass
 
     assert {path.name for path in tmp_path.iterdir()} <= {"tuner.db", "tuner.db-wal", "tuner.db-shm"}

@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import dump_yaml
 from tuner.data.preparation import PreparedData
-from tuner.training.components import build_net
-from tuner.training.run_dir import write_facts
+from tuner.training.components import place_model
+from tuner.training.run_dir import write_data_card
 
 
 def tiny(dataset: dict[str, Any], **train: Any) -> TrialConfig:
@@ -29,12 +29,12 @@ def make_run(folder: Path, config: TrialConfig, data: PreparedData) -> Path:
     """Write what `predict` reads: configuration, facts and weights."""
     folder.mkdir(parents=True)
     torch.manual_seed(3)
-    net = build_net(config, "cpu", channels=data.channels, classes=data.classes, spatial_dims=data.spatial_dims)
+    net = place_model(config, "cpu", channels=data.channels, classes=data.classes, spatial_dims=data.spatial_dims)
     with torch.no_grad():
         for parameter in net.model.parameters():
             parameter.normal_()  # so that all classes are predicted somewhere
     (folder / "config.yaml").write_text(dump_yaml(config.as_dict()))
     weights = {name: tensor.contiguous() for name, tensor in net.model.state_dict().items()}
     save_file(weights, folder / "best.safetensors", metadata={"epoch": "1"})
-    write_facts(folder, data)
+    write_data_card(folder, data)
     return folder

@@ -9,14 +9,14 @@ import torch
 from tuner.errors import SpecError
 from tuner.training.device import (
     available_devices,
+    cgroup_free_memory,
     free_bytes,
-    group_room,
-    growth_bytes,
     is_out_of_memory,
+    memory_growth,
     peak_memory,
     resolve_device,
     resolve_precision,
-    sound_precision,
+    supported_precision,
 )
 
 
@@ -80,13 +80,13 @@ def test_a_cause_counts() -> None:
 def test_volumes_are_not_trained_in_bfloat16_on_the_cpu() -> None:
     """Its 3-D convolutions have wrong gradients there, which would look like a bad loss."""
     assert resolve_precision("cpu", 3) == "float32"
-    assert sound_precision("bfloat16", "cpu", 3) == "float32"
-    assert sound_precision("bfloat16", "cpu", 2) == "bfloat16"
+    assert supported_precision("bfloat16", "cpu", 3) == "float32"
+    assert supported_precision("bfloat16", "cpu", 2) == "bfloat16"
 
 
 def test_memory_is_read_from_the_kernel() -> None:
     """Zero would keep every worker waiting, and too much none."""
-    free, peak, growth = free_bytes("cpu"), peak_memory("cpu"), growth_bytes("cpu")
+    free, peak, growth = free_bytes("cpu"), peak_memory("cpu"), memory_growth("cpu")
 
     if sys.platform == "linux":
         assert free is not None
@@ -106,5 +106,5 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, limit: str, expected: i
     (tmp_path / "memory.current").write_text("700000\n")
     (tmp_path / "memory.stat").write_text("anon 400000\ninactive_file 200000\nactive_file 100000\n")
 
-    assert group_room(tmp_path) == expected
-    assert group_room(tmp_path / "absent") is None
+    assert cgroup_free_memory(tmp_path) == expected
+    assert cgroup_free_memory(tmp_path / "absent") is None

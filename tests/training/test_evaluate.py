@@ -11,12 +11,12 @@ from torch.nn.functional import one_hot
 from tests.training.samples import CLASSES, make_config, make_data
 from tuner.data.preparation import PreparedData
 from tuner.training.batches import Samples
-from tuner.training.components import Trial, build_trial
+from tuner.training.components import Components, build_components
 from tuner.training.evaluate import Validation, Validator, predict, score_units, validate
 
 
-def validated(data: PreparedData) -> tuple[Trial, Validation]:
-    trial = build_trial(make_config(seed=3, precision="float32"), data, "cpu")
+def validated(data: PreparedData) -> tuple[Components, Validation]:
+    trial = build_components(make_config(seed=3, precision="float32"), data, "cpu")
     found = validate(trial, Validator(data, "cpu", train=make_config(batch_size=3).train), stop=lambda: False)
     assert found is not None
     return trial, found
@@ -87,6 +87,6 @@ def test_the_batch_size_changes_no_prediction(data: PreparedData) -> None:
 
 def test_it_can_be_stopped(data: PreparedData) -> None:
     """A validation of large volumes takes minutes; a worker that is told to stop has seconds."""
-    trial = build_trial(make_config(), data, "cpu")
+    trial = build_components(make_config(), data, "cpu")
 
     assert validate(trial, Validator(data, "cpu", train=make_config().train), stop=lambda: True) is None

@@ -17,8 +17,8 @@ from tuner.label_maps import signed_distance
 from tuner.losses.build import build_loss
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.features import FeatureTap
-from tuner.training.components import build_trial, connect, regressor_weights
-from tuner.training.loop import Run
+from tuner.training.components import attach_loss_inputs, build_components, regressor_weights
+from tuner.training.loop import TrainingState
 from tuner.training.trainer import train
 
 NETS = [
@@ -49,7 +49,7 @@ def test_maps_of_samples_are_those_of_the_labels(data: PreparedData) -> None:
 @pytest.mark.parametrize("loss", ["boundary", "distance_map_ce", "skeleton_recall", "blob", "hausdorff"])
 def test_cached_maps_give_the_loss_of_maps_made_here(loss: str, data: PreparedData) -> None:
     """Caching must not change what is trained."""
-    run = Run(make_config(loss=loss, augment="none"), data, "cpu")
+    run = TrainingState(make_config(loss=loss, augment="none"), data, "cpu")
     index = torch.tensor([3, 0, 7])
     images, labels = run.samples.batch(index)
     logits = run.trial.logits(images)
@@ -60,12 +60,12 @@ def test_cached_maps_give_the_loss_of_maps_made_here(loss: str, data: PreparedDa
 
 def test_augmented_batches_have_their_own_maps(data: PreparedData) -> None:
     """Maps of unturned labels beside turned ones would be wrong without a sign of it."""
-    assert Run(make_config(loss="boundary", augment="light"), data, "cpu").maps == {}
+    assert TrainingState(make_config(loss="boundary", augment="light"), data, "cpu").maps == {}
 
 
 def test_labels_out_of_range_are_found_in_the_first_batch(data: PreparedData) -> None:
     """On a GPU such a label is an error of the whole process, much later and without a name."""
-    run = Run(make_config(augment="none"), data, "cpu")
+    run = TrainingState(make_config(augment="none"), data, "cpu")
     data.train.labels[:] = 7
     with pytest.raises(Exception, match="7"):
         run.step(torch.arange(2), torch.Generator())
@@ -112,14 +112,14 @@ def test_a_network_without_a_classifier_is_refused(data: PreparedData) -> None:
     model = SegmentationNet("odd", network)
 
     with pytest.raises(SpecError, match="last convolution"):
-        connect(loss_of("conditional_boundary"), model, data)
-    assert connect(loss_of("boundary_aware"), model, data) is None
-    assert connect(loss_of("dice"), model, data) is None
+        attach_loss_inputs(loss_of("conditional_boundary"), model, data)
+    assert attach_loss_inputs(loss_of("boundary_aware"), model, data) is None
+    assert attach_loss_inputs(loss_of("dice"), model, data) is None
 
 
 def test_the_auxiliary_head_learns_from_features(data: PreparedData) -> None:
     """A head that the optimizer does not know stays noise."""
-    run = Run(make_config(loss="boundary_aware", augment="none"), data, "cpu")
+    run = TrainingState(make_config(loss="boundary_aware", augment="none"), data, "cpu")
     head = next(iter(run.trial.loss.states()))
     before = [p.detach().clone() for p in head.parameters()]
     run.step(torch.arange(4), torch.Generator())
@@ -134,7 +134,7 @@ def test_the_regressor_is_trained_once_on_the_data(data: PreparedData, monkeypat
     monkeypatch.setattr("tuner.losses.inverse_form.DATA_STEPS", 40)
     first = regressor_weights(data)
     again = regressor_weights(data)
-    trial = build_trial(make_config(loss="inverse_form"), data, "cpu")
+    trial = build_components(make_config(loss="inverse_form"), data, "cpu")
     used = trial.loss.states()[0].state_dict()
 
     assert first is not None

@@ -132,9 +132,9 @@ def test_pictures_are_trained_in_crops(data: PreparedData, tmp_path: Path) -> No
 
 def test_windows_see_what_whole_samples_see(data: PreparedData) -> None:
     """A window as large as the sample gives the prediction of the whole sample."""
-    from tuner.training.components import build_trial
+    from tuner.training.components import build_components
 
-    trial = build_trial(make_config(precision="float32"), data, "cpu")
+    trial = build_components(make_config(precision="float32"), data, "cpu")
     whole = Validator(data, "cpu", train=make_config().train).predict(trial, lambda: False)
     windows = Validator(data, "cpu", train=make_config(patch=32).train).predict(trial, lambda: False)
 

@@ -15,10 +15,10 @@ from tests.data.volumes import make_nnunet, scan, section
 from tests.training.runs import tiny
 from tuner.data.preparation import PreparedData, prepare
 from tuner.data.preparation import test_cases as read_test_cases
-from tuner.training.components import Trial, build_trial
+from tuner.training.components import Components, build_components
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.final import score_tests
-from tuner.training.run_dir import TrialFolder
+from tuner.training.run_dir import RunDirectory
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning"),
@@ -29,7 +29,9 @@ pytestmark = [
 def validated(config: dict[str, Any], root: Path | None, cache: Path, **train: Any) -> tuple[PreparedData, Validation]:
     data = prepare(config, data_root=root, cache=cache, seed=0)
     chosen = tiny(config, **train)
-    found = validate(build_trial(chosen, data, "cpu"), Validator(data, "cpu", train=chosen.train), stop=lambda: False)
+    found = validate(
+        build_components(chosen, data, "cpu"), Validator(data, "cpu", train=chosen.train), stop=lambda: False
+    )
     assert found is not None
     return data, found
 
@@ -104,8 +106,8 @@ def test_test_cases_measure_in_mm_too(tmp_path: Path) -> None:
     config = tiny({"name": "phantom", "size": 32, "cases": 3, "slices": 4})
     data = prepare(config.dataset, data_root=None, cache=tmp_path / "cache", seed=0)
     (case,) = read_test_cases(config.dataset, data_root=None, cache=tmp_path / "cache", seed=0)
-    with TrialFolder(tmp_path / "run", config, "cpu") as record:
-        record.write_best(build_trial(config, data, "cpu").model.state_dict(), 1)
+    with RunDirectory(tmp_path / "run", config, "cpu") as record:
+        record.write_best(build_components(config, data, "cpu").model.state_dict(), 1)
         in_mm, in_pixels = (
             score_tests(config, data=data, tests=[known], device="cpu", record=record)
             for known in (case, replace(case, spacing=None))
@@ -123,7 +125,7 @@ def test_an_organ_that_was_missed_costs_the_diagonal_in_mm(tmp_path: Path) -> No
     config = section(validation=["ben_1"], dimensions=3, resize=False)
     data = prepare(config, data_root=tmp_path, cache=tmp_path / "cache", seed=0)
     chosen = tiny(config, patch=[8, 24, 24])
-    trial: Trial = build_trial(chosen, data, "cpu")
+    trial: Components = build_components(chosen, data, "cpu")
     with torch.no_grad():
         for parameter in trial.model.parameters():
             parameter.zero_()

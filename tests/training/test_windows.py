@@ -10,8 +10,9 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from tuner.models.build import SegmentationNet
-from tuner.training.components import Net
-from tuner.training.sliding_window import _RollingSums, cut, gaussian_weights, slide, window_starts
+from tuner.training.components import PlacedModel
+from tuner.training.sliding_window import _RollingSums, crop, gaussian_weights, window_starts
+from tuner.training.sliding_window import sliding_window_inference as slide
 
 
 class Sloped(nn.Module):
@@ -30,8 +31,8 @@ class Sloped(nn.Module):
         return self.layer(images) * slope + slope.flip(0)
 
 
-def make_net(dims: int) -> Net:
-    return Net(SegmentationNet("sloped", Sloped(dims)).eval(), "cpu", "float32", torch.contiguous_format)
+def make_net(dims: int) -> PlacedModel:
+    return PlacedModel(SegmentationNet("sloped", Sloped(dims)).eval(), "cpu", "float32", torch.contiguous_format)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +108,7 @@ def test_what_is_cut_beyond_the_edge_is_filled() -> None:
     array = np.arange(12).reshape(1, 3, 4)
 
     for start in product((-2, 0, 2), (-1, 3)):
-        piece = cut(array, start, (3, 3), fill=99)
+        piece = crop(array, start, (3, 3), fill=99)
         padded = np.pad(array, ((0, 0), (3, 3), (3, 3)), constant_values=99)
         y, x = (at + 3 for at in start)
         assert np.array_equal(piece, padded[:, y : y + 3, x : x + 3])

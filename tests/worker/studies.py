@@ -7,7 +7,7 @@ from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import parse_yaml
 from tuner.settings import Settings
 from tuner.storage.records import NewStudy
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 from tuner.worker.worker import Worker
 
 TINY = """
@@ -43,7 +43,7 @@ def settings(folder: Path, url: str) -> Settings:
     )
 
 
-def create(store: Store, spec: StudySpec) -> None:
+def create(store: Storage, spec: StudySpec) -> None:
     """Store a study as `launch` does."""
     store.create_study(
         NewStudy(
@@ -59,6 +59,6 @@ def create(store: Store, spec: StudySpec) -> None:
     )
 
 
-def work(store: Store, places: Settings, **options: Any) -> int:
+def work(store: Storage, places: Settings, **options: Any) -> int:
     """Serve the study in this process until it is done."""
     return Worker(store, places, study="tiny", device="cpu", poll_s=0.05, **options).run()

@@ -10,8 +10,8 @@ import pytest
 from tests.worker.studies import tiny
 from tuner.errors import DiskFullError
 from tuner.storage.states import Reason, State
-from tuner.training.run_dir import TrialFolder
-from tuner.worker.outcome import blame
+from tuner.training.run_dir import RunDirectory
+from tuner.worker.outcome import classify_failure
 
 
 @pytest.mark.parametrize(
@@ -24,14 +24,14 @@ from tuner.worker.outcome import blame
 )
 def test_a_full_disk_gives_the_trial_back(error: Exception) -> None:
     """A trial that met a full disk in a library's write would fail for good, and its place in the budget be lost."""
-    outcome = blame(error, alone=True)
+    outcome = classify_failure(error, exclusive_device=True)
 
     assert (outcome.state, outcome.reason, outcome.retry) == (State.FAIL, Reason.INTERRUPTED, True)
 
 
 def test_other_errors_of_the_system_are_errors() -> None:
     """Trying again does not bring a missing file back."""
-    outcome = blame(FileNotFoundError(errno.ENOENT, "No such file"), alone=True)
+    outcome = classify_failure(FileNotFoundError(errno.ENOENT, "No such file"), exclusive_device=True)
 
     assert (outcome.reason, outcome.retry) == (Reason.ERROR, False)
 
@@ -41,7 +41,7 @@ def test_a_log_that_cannot_be_written_fails_no_trial(tmp_path: Path, monkeypatch
     monkeypatch.setattr(logging, "raiseExceptions", False)
     (tmp_path / "log.txt").symlink_to("/dev/full")
 
-    with TrialFolder(tmp_path, tiny().base, "cpu"):
+    with RunDirectory(tmp_path, tiny().base, "cpu"):
         logging.getLogger("tuner.training").info("a line")
 
     assert (tmp_path / "config.yaml").is_file()

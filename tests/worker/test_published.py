@@ -22,7 +22,7 @@ from tests.worker.studies import create, settings, tiny, work
 from tuner.artifacts import remote
 from tuner.artifacts.remote import artifacts_of
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def test_an_address_that_goes_away_costs_no_trial_and_no_epoch(
         put(self, lpath, rpath, **options)
 
     monkeypatch.setattr(MemoryFileSystem, "put_file", sometimes)
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         create(store, tiny("budget.trials=1"))
         thread = threading.Thread(target=work, args=(store, places))
         thread.start()
@@ -95,11 +95,11 @@ def test_a_killed_worker_is_continued_by_another_machine(tmp_path: Path, moment:
     """Kill -9, the machine's disk is gone with it, and the numbers are those of an undisturbed training."""
     url = f"sqlite:///{tmp_path / 'tuner.db'}"
     address, overrides = f"file://{tmp_path}/far", ("budget.trials=1", "train.epochs=8", "model.width=24")
-    with Store.open(f"sqlite:///{tmp_path / 'calm.db'}", create=True) as calm:
+    with Storage.open(f"sqlite:///{tmp_path / 'calm.db'}", create=True) as calm:
         create(calm, tiny(*overrides))
         work(calm, settings(tmp_path / "calm", f"sqlite:///{tmp_path / 'calm.db'}"))
         expected = [(e["epoch"], e["train_loss"], e["metrics"]) for e in calm.epochs("tiny", 0)]
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         create(store, tiny(*overrides))
         first = start(tmp_path, "one", url, address)
         try:

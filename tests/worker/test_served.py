@@ -13,8 +13,8 @@ from tests.store.examples import epoch, failed
 from tests.worker.studies import create, entry, settings, tiny, work
 from tuner.errors import ConflictError, DataError
 from tuner.storage.states import Reason
-from tuner.storage.storage import Store
-from tuner.worker.study_cache import Served
+from tuner.storage.storage import Storage
+from tuner.worker.study_cache import StudyCache
 from tuner.worker.worker import Worker
 
 
@@ -23,13 +23,13 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'tuner.db'}"
 
 
-def waiting(store: Store, name: str) -> int:
+def waiting(store: Storage, name: str) -> int:
     return int(store.status(name)["trials"]["waiting"])
 
 
 def test_a_worker_with_other_data_is_refused_before_it_claims(tmp_path: Path, url: str) -> None:
     """Values found on other data cannot be compared; a wrong machine must not cost the study a single trial."""
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         create(store, tiny(entry("steady")))
         store.add_resources(store.study("tiny").study_id, {"fingerprint": "0123456789abcdef0"})
 
@@ -43,7 +43,7 @@ def test_a_worker_with_other_data_is_refused_before_it_claims(tmp_path: Path, ur
 def test_a_worker_without_the_data_is_refused_before_it_claims(tmp_path: Path, url: str) -> None:
     """One host whose data root is not mounted would fail five trials in a row, and stop the study for everybody."""
     places = replace(settings(tmp_path, url), data_root=tmp_path / "nothing")
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         create(store, tiny(entry("steady"), "dataset={name: synapse}"))
 
         with pytest.raises(DataError):
@@ -57,7 +57,7 @@ def test_a_worker_for_any_study_passes_by_what_it_cannot_serve(
 ) -> None:
     """A standing worker goes on with the other studies, and says once why it does not serve that one."""
     places, stop = settings(tmp_path, url), threading.Event()
-    with Store.open(url, create=True) as store, caplog.at_level(logging.WARNING):
+    with Storage.open(url, create=True) as store, caplog.at_level(logging.WARNING):
         for name in ("foreign", "mine"):
             create(store, tiny(entry("steady"), f"name={name}", "budget.trials=2"))
         store.add_resources(store.study("foreign").study_id, {"fingerprint": "another"})
@@ -79,24 +79,24 @@ def test_a_worker_for_any_study_passes_by_what_it_cannot_serve(
 def test_a_study_that_was_made_anew_is_read_anew(tmp_path: Path, url: str) -> None:
     """SQLite gives the ids of deleted studies again: a standing worker would train the old one's configuration."""
     places = settings(tmp_path, url)
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         create(store, tiny(entry("steady"), "train.epochs=3"))
-        served = Served(store, places, nullcontext())
+        served = StudyCache(store, places, nullcontext())
         before = served.open("tiny")
         store.delete_study("tiny")
         create(store, tiny(entry("steady"), "train.epochs=7"))
         claim = store.claim(store.study("tiny").study_id, "w1")
         assert claim is not None
 
-        after = served.now("tiny", claim.study_identity)
+        after = served.refresh("tiny", claim.study_identity)
 
         assert (before.spec.base.train.epochs, after.spec.base.train.epochs) == (3, 7)
-        assert served.now("tiny", claim.study_identity) is after
+        assert served.refresh("tiny", claim.study_identity) is after
 
 
 def test_a_lost_checkpoint_is_said(tmp_path: Path, url: str, caplog: pytest.LogCaptureFixture) -> None:
     """A retry on a machine that does not see the artifacts starts over: nobody should have to guess it."""
-    with Store.open(url, create=True) as store, caplog.at_level(logging.WARNING):
+    with Storage.open(url, create=True) as store, caplog.at_level(logging.WARNING):
         create(store, tiny("budget.trials=1", "train.epochs=1"))
         claim = store.claim(store.study("tiny").study_id, "w1")
         assert claim is not None

@@ -13,8 +13,8 @@ import pytest
 
 from tests.store.examples import failed, pruned
 from tests.worker.studies import create, entry, settings, tiny, work
-from tuner.storage.storage import Store
-from tuner.worker.health import DeviceAsideError
+from tuner.storage.storage import Storage
+from tuner.worker.health import DeviceQuarantinedError
 from tuner.worker.worker import Worker
 
 
@@ -23,8 +23,8 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'tuner.db'}"
 
 
-def run(folder: Path, url: str, *overrides: str) -> Store:
-    with Store.open(url, create=True) as store:
+def run(folder: Path, url: str, *overrides: str) -> Storage:
+    with Storage.open(url, create=True) as store:
         create(store, tiny(*overrides))
         work(store, settings(folder, url))
         return store
@@ -108,7 +108,7 @@ def test_a_trial_past_its_timeout_fails_and_is_not_repeated(tmp_path: Path, url:
 
 def test_a_worker_that_is_told_to_stop_gives_its_trial_back(tmp_path: Path, url: str) -> None:
     """A drained worker loses nothing: the trial waits again, with what it had."""
-    store = Store.open(url, create=True)
+    store = Storage.open(url, create=True)
     create(store, tiny("train.epochs=200", "budget.trials=2"))
     stop = threading.Event()
     worker = threading.Thread(target=work, args=(store, settings(tmp_path, url)), kwargs={"stop": stop})
@@ -126,7 +126,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_trial_back(tmp_path: Path, url:
 
 def test_a_code_that_is_not_allowed_here_fails_with_the_line_that_allows_it(tmp_path: Path, url: str) -> None:
     """`entry` is imported only from packages that the machine's owner named."""
-    store = Store.open(url, create=True)
+    store = Storage.open(url, create=True)
     create(store, tiny("train.entry=os:system", "budget.trials=1"))
 
     work(store, settings(tmp_path, url))
@@ -165,7 +165,7 @@ def _made(folder: Path) -> Path:
 
 def test_the_first_worker_stores_which_data_it_found(tmp_path: Path, url: str) -> None:
     """A study that was posted has met no data; without its fingerprint the dashboard finds no truth to show."""
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         create(store, tiny("train.precision=auto", "budget.trials=1"))
         assert "fingerprint" not in store.study("tiny").resources
         work(store, settings(tmp_path, url))
@@ -191,7 +191,7 @@ def test_memory_is_told_without_asking_for_torch() -> None:
 
 def test_a_worker_for_any_study_takes_over_what_a_dead_one_held(tmp_path: Path, url: str) -> None:
     """The last trial of a study, held by a worker that was killed, waits nowhere: standing workers must look for it."""
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         create(store, tiny(entry("steady"), "budget.trials=1"))
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as colleague:
             dead = store.register_worker(pid=colleague.pid, device="cpu", study=None, version="test")
@@ -204,7 +204,7 @@ def test_a_worker_for_any_study_takes_over_what_a_dead_one_held(tmp_path: Path, 
 
 def test_a_worker_whose_device_was_put_aside_ends_and_says_so(tmp_path: Path, url: str) -> None:
     """Its trials fail while those of another machine do not: it must not eat the budget, and the lab must see it."""
-    with Store.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
         create(store, tiny(entry("failing"), "budget.trials=8"))
         study_id = store.study("tiny").study_id
         elsewhere = store.register_worker(host="elsewhere", pid=os.getpid(), device="cuda:0", study="tiny", version="t")
@@ -213,10 +213,12 @@ def test_a_worker_whose_device_was_put_aside_ends_and_says_so(tmp_path: Path, ur
             claim = store.claim(study_id, worker_id)
             assert claim is not None
             assert store.finish(claim, outcome)
-        store.leave(before)
+        store.unregister(before)
 
         worker = Worker(store, settings(tmp_path, url), study="tiny", device="cpu", poll_s=0.05)
-        with pytest.raises(DeviceAsideError, match=r"cpu of .* is put aside: its last 3 trials \(0, 1, 3\) all failed"):
+        with pytest.raises(
+            DeviceQuarantinedError, match=r"cpu of .* is put aside: its last 3 trials \(0, 1, 3\) all failed"
+        ):
             worker.run()
 
         counts = store.status("tiny")["trials"]

@@ -18,13 +18,13 @@ from tuner.config.trial import TrialConfig
 from tuner.config.yaml_reader import YamlDocument, dump_yaml
 from tuner.errors import ConflictError, DiskFullError, NotFoundError, RequestError, UnknownNameError
 from tuner.storage.records import StudyRecord
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python"}
 
 
 def export_trial(
-    store: Store, name: str, *, number: int | None = None, artifacts: Artifacts | None = None
+    store: Storage, name: str, *, number: int | None = None, artifacts: Artifacts | None = None
 ) -> TrialConfig:
     """Return the configuration of the best trial, or of the named one, with its provenance.
 
@@ -65,7 +65,7 @@ def export_trial(
             "pruner": spec.pruner["name"],
             "trials": record.total,
             "finished": sum(r["state"] in ("COMPLETE", "PRUNED", "FAIL") for r in rows),
-            "losses": [competitor.name for competitor in spec.competitors],
+            "losses": [candidate.name for candidate in spec.candidates],
             "searched": [dimension.name for dimension in spec.space],
         },
         "trained": row["finished"],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tuner.registry import Scalar
 
-FEWEST = 8
+MIN_TRIALS = 8
 """With fewer trials nothing is said."""
 GROUPS = 8
 """Most groups that a numeric parameter is divided into."""
@@ -39,15 +39,15 @@ def importances(params: Sequence[Mapping[str, Scalar]], values: Sequence[float])
     found = []
     for name in names:
         chosen = [i for i, point in enumerate(params) if name in point]
-        share = explained([params[i][name] for i in chosen], [values[i] for i in chosen])
+        share = explained_variance([params[i][name] for i in chosen], [values[i] for i in chosen])
         if share is not None:
             found.append(Importance(name, share, len(chosen)))
     return sorted(found, key=lambda item: (-item.share, item.name))
 
 
-def explained(levels: Sequence[Scalar], values: Sequence[float]) -> float | None:
+def explained_variance(levels: Sequence[Scalar], values: Sequence[float]) -> float | None:
     """Return epsilon squared of N values grouped by N levels; None when there are too few, or only one level."""
-    if len(values) < FEWEST or len(set(map(repr, levels))) < 2:
+    if len(values) < MIN_TRIALS or len(set(map(repr, levels))) < 2:
         return None
     ranked = _ranks(np.asarray(values, float))
     group = _groups(levels)

@@ -24,7 +24,7 @@ EDGE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class LossStanding:
+class LeaderboardRow:
     """How one loss stands in a study."""
 
     loss: str
@@ -40,7 +40,7 @@ class LossStanding:
     """Value of the trial with its published defaults; None when there was none, or it did not complete."""
 
 
-def leaderboard(rows: Sequence[Row], direction: str, *, defaults: int = 0) -> list[LossStanding]:
+def leaderboard(rows: Sequence[Row], direction: str, *, defaults: int = 0) -> list[LeaderboardRow]:
     """Return the losses that were tried, best first.
 
     Args:
@@ -56,9 +56,9 @@ def leaderboard(rows: Sequence[Row], direction: str, *, defaults: int = 0) -> li
     return sorted(standings, key=lambda standing: (standing.best is None, _rank(standing.best, direction)))
 
 
-def families(standings: Sequence[LossStanding], direction: str) -> list[LossStanding]:
+def families(standings: Sequence[LeaderboardRow], direction: str) -> list[LeaderboardRow]:
     """Return the best standing of each family, best first."""
-    best: dict[str, LossStanding] = {}
+    best: dict[str, LeaderboardRow] = {}
     for standing in standings:
         best.setdefault(standing.family, standing)
     return sorted(best.values(), key=lambda standing: (standing.best is None, _rank(standing.best, direction)))
@@ -146,18 +146,18 @@ def remaining_seconds(rows: Sequence[Row], *, left: int, workers: int) -> float 
     return work / min(workers, max(left, 1))
 
 
-def best_default(standings: Sequence[LossStanding], direction: str) -> LossStanding | None:
+def best_default(standings: Sequence[LeaderboardRow], direction: str) -> LeaderboardRow | None:
     """Return the loss whose published defaults did best; None when no default completed."""
     with_default = [standing for standing in standings if standing.default is not None]
     return min(with_default, key=lambda standing: _rank(standing.default, direction), default=None)
 
 
-def _standing(loss: str, trials: Sequence[Row], direction: str, defaults: int) -> LossStanding:
+def _standing(loss: str, trials: Sequence[Row], direction: str, defaults: int) -> LeaderboardRow:
     states = [row["state"] for row in trials]
     complete = [row for row in trials if row["state"] == "COMPLETE" and row["value"] is not None]
     best = min(complete, key=lambda row: _rank(row["value"], direction), default=None)
     published = [row["value"] for row in complete if row["slot"] < defaults]
-    return LossStanding(
+    return LeaderboardRow(
         loss=loss,
         family=family_of(loss),
         finished=len(trials),

@@ -21,8 +21,8 @@ from tuner.data.catalog import DATASETS
 from tuner.errors import NotFoundError
 
 PREDICTIONS = "predictions.npz"
-MOST_CASES = 16
-MOST_BYTES = 256 * 2**20
+MAX_CASES = 16
+MAX_BYTES = 256 * 2**20
 """Bytes that a label map may unpack to."""
 IGNORED = 255
 
@@ -89,7 +89,7 @@ class PredictedCases:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._members = {
             member.filename.removesuffix(".npy"): member
-            for member in [m for m in archive.infolist() if m.filename.endswith(".npy")][:MOST_CASES]
+            for member in [m for m in archive.infolist() if m.filename.endswith(".npy")][:MAX_CASES]
         }
         self._archive = archive
 
@@ -103,7 +103,7 @@ class PredictedCases:
         member = self._members.get(case)
         if member is None:
             raise NotFoundError(f"there is no prediction of {case!r}.")
-        if member.file_size > MOST_BYTES:
+        if member.file_size > MAX_BYTES:
             raise NotFoundError(f"{member.filename!r} is too large to be shown.")
         try:
             with self._archive.open(member) as handle:
@@ -127,7 +127,9 @@ def predicted_cases(artifacts: Artifacts, study: str, number: int) -> Iterator[P
             yield PredictedCases(archive)
 
 
-def shown(grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str, *, background: bool = True) -> Rgb:
+def render_case(
+    grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str, *, background: bool = True
+) -> Rgb:
     """Draw one slice as [H, W, 3]: grey image [H, W] below, classes or kinds of error above, borders strong.
 
     `view`: `image`, `truth`, `prediction` or `difference`. `background`: whether label 0 is drawn as nothing.

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from tuner.artifacts.local import CHECKPOINT, STUDY_NAME
-from tuner.artifacts.remote import Remote, RemoteFile, redact_address
+from tuner.artifacts.remote import FsspecClient, RemoteFile, redact_address
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 PART_AGE_S = 86_400.0
 """Half-written files and half-built caches younger than that may have a writer."""
@@ -29,7 +29,7 @@ CACHED_FINGERPRINT = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Waste:
+class Garbage:
     """Something that may go."""
 
     kind: str
@@ -37,7 +37,7 @@ class Waste:
     path: Path | str
     size: int
     """Bytes on the disk."""
-    remote: Remote | None = None
+    remote: FsspecClient | None = None
     """Where `path` lies, when it is not on this machine."""
 
     @property
@@ -46,7 +46,9 @@ class Waste:
         return str(self.path) if self.remote is None else f"{redact_address(self.remote.url)}/{self.path}"
 
 
-def find_waste(store: Store, settings: Settings, names: Iterable[str], *, cache: bool, studies: bool) -> list[Waste]:
+def find_garbage(
+    store: Storage, settings: Settings, names: Iterable[str], *, cache: bool, studies: bool
+) -> list[Garbage]:
     """Return what may go.
 
     Args:
@@ -61,7 +63,7 @@ def find_waste(store: Store, settings: Settings, names: Iterable[str], *, cache:
     folders = {name: _numbered(settings.artifacts / name) for name in names}
     strangers = _study_folders(settings.artifacts) if studies else []
     prepared = _prepared(settings.cache) if cache else []
-    found: list[Waste] = []
+    found: list[Garbage] = []
     for name, numbered in folders.items():
         attempts = Attempts.of(store, name)
         found += _of_study(numbered, attempts)
@@ -71,7 +73,7 @@ def find_waste(store: Store, settings: Settings, names: Iterable[str], *, cache:
         known = [document for document in store.studies() if not document["foreign"]]
         if studies:
             found += [
-                Waste("study", folder, _size(folder))
+                Garbage("study", folder, _size(folder))
                 for folder in strangers
                 if folder.name not in {document["name"] for document in known}
             ]
@@ -80,7 +82,7 @@ def find_waste(store: Store, settings: Settings, names: Iterable[str], *, cache:
     return found
 
 
-def remove(waste: Waste) -> int:
+def remove(waste: Garbage) -> int:
     """Remove it and return the freed bytes; what is gone already, or used after all, frees none."""
     if waste.remote is not None:
         waste.remote.remove(str(waste.path))
@@ -107,7 +109,7 @@ class Attempts:
     """Those at places of the budget that have ended for good."""
 
     @classmethod
-    def of(cls, store: Store, name: str) -> "Attempts":
+    def of(cls, store: Storage, name: str) -> "Attempts":
         """Ask the storage."""
         newest, every = store.trials(name), store.trials(name, all_attempts=True)
         before = {row["number"]: row["retry_of"] for row in every}
@@ -120,37 +122,37 @@ class Attempts:
         return cls(before.keys(), over)
 
 
-def _of_study(numbered: Mapping[int, Path], attempts: Attempts) -> Iterator[Waste]:
+def _of_study(numbered: Mapping[int, Path], attempts: Attempts) -> Iterator[Garbage]:
     """Yield what may go of a study."""
     for number, folder in sorted(numbered.items()):
         if number not in attempts.known:
-            yield Waste("attempt", folder, _size(folder))
+            yield Garbage("attempt", folder, _size(folder))
         elif number in attempts.over:
             yield from _checkpoints(folder)
 
 
 def _working_folders(
     settings: Settings, name: str, numbered: Mapping[int, Path], attempts: Attempts
-) -> Iterator[Waste]:
+) -> Iterator[Garbage]:
     """Yield what this machine need not hold of a study whose files are kept at an address."""
     copies = settings.artifacts.with_name(f"{settings.artifacts.name}.read") / name
     folders = [folder for number, folder in sorted(numbered.items()) if number in attempts.over]
     for folder in [*folders, copies]:
         if folder.is_dir():
-            yield Waste("working folder", folder, _size(folder))
+            yield Garbage("working folder", folder, _size(folder))
 
 
-def _checkpoints(folder: Path) -> Iterator[Waste]:
+def _checkpoints(folder: Path) -> Iterator[Garbage]:
     for path in sorted(folder.iterdir()):
         if path.is_symlink() or not path.is_file():
             continue
         if path.name == CHECKPOINT:
-            yield Waste("checkpoint", path, path.stat().st_size)
+            yield Garbage("checkpoint", path, path.stat().st_size)
         elif path.name.endswith(".part") and _age(path) > PART_AGE_S:
-            yield Waste("half-written", path, path.stat().st_size)
+            yield Garbage("half-written", path, path.stat().st_size)
 
 
-def _unused(prepared: list[Path], store: Store, known: list[dict[str, Any]]) -> Iterator[Waste]:
+def _unused(prepared: list[Path], store: Storage, known: list[dict[str, Any]]) -> Iterator[Garbage]:
     """Yield prepared data that no study names; of a data set that an unfinished study works on, everything stays."""
     fingerprints, busy = set(), set()
     for document in known:
@@ -161,11 +163,11 @@ def _unused(prepared: list[Path], store: Store, known: list[dict[str, Any]]) -> 
     for folder in prepared:
         if folder.name.startswith("."):
             if _age(folder) > PART_AGE_S:
-                yield Waste("prepared data", folder, _size(folder))
+                yield Garbage("prepared data", folder, _size(folder))
             continue
         dataset, _, fingerprint = folder.name.rpartition("-")
         if fingerprint not in fingerprints and dataset not in busy:
-            yield Waste("prepared data", folder, _size(folder))
+            yield Garbage("prepared data", folder, _size(folder))
 
 
 def _remove_prepared(folder: Path) -> bool:
@@ -239,28 +241,28 @@ def _age(path: Path) -> float:
 Tree = Mapping[str, RemoteFile]
 
 
-def find_far_waste(store: Store, settings: Settings, names: Iterable[str], *, studies: bool) -> list[Waste]:
+def find_remote_garbage(store: Storage, settings: Settings, names: Iterable[str], *, studies: bool) -> list[Garbage]:
     """Return what may go there, nothing when the artifacts lie in a folder; arguments as of `find_waste`.
 
     Raises UnreachableError.
     """
     if settings.artifacts_url is None:
         return []
-    remote = Remote(settings.artifacts_url)
+    remote = FsspecClient(settings.artifacts_url)
     trees = {name: remote.tree(name) for name in names}  # before the database is asked: see `find_waste`
     strangers = [name for name in remote.folders() if STUDY_NAME.fullmatch(name)] if studies else []
-    found: list[Waste] = []
+    found: list[Garbage] = []
     for name, tree in trees.items():
         found += _of_remote_study(remote, name, tree, Attempts.of(store, name))
     known = {document["name"] for document in store.studies()} if strangers else set()
     for name in strangers:
         tree = {} if name in known else remote.tree(name)
         if any(_number(path) is not None and path.endswith("/config.yaml") for path in tree):
-            found.append(Waste("study", name, sum(file.size for file in tree.values()), remote))
+            found.append(Garbage("study", name, sum(file.size for file in tree.values()), remote))
     return found
 
 
-def _of_remote_study(remote: Remote, name: str, tree: Tree, attempts: Attempts) -> Iterator[Waste]:
+def _of_remote_study(remote: FsspecClient, name: str, tree: Tree, attempts: Attempts) -> Iterator[Garbage]:
     unknown: dict[int, int] = {}
     for path, file in sorted(tree.items()):
         number = _number(path)
@@ -269,11 +271,11 @@ def _of_remote_study(remote: Remote, name: str, tree: Tree, attempts: Attempts) 
         if number not in attempts.known:
             unknown[number] = unknown.get(number, 0) + file.size
         elif number in attempts.over and file.name == CHECKPOINT:
-            yield Waste("checkpoint", f"{name}/{path}", file.size, remote)
+            yield Garbage("checkpoint", f"{name}/{path}", file.size, remote)
         elif file.name.startswith(".") and file.name.endswith(".part") and _is_old(file):
-            yield Waste("half-written", f"{name}/{path}", file.size, remote)
+            yield Garbage("half-written", f"{name}/{path}", file.size, remote)
     for number, size in unknown.items():
-        yield Waste("attempt", f"{name}/{number}", size, remote)
+        yield Garbage("attempt", f"{name}/{number}", size, remote)
 
 
 def _number(path: str) -> int | None:

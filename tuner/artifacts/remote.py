@@ -31,7 +31,7 @@ from tuner.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-PATIENCE_S = 120.0
+RETRY_TIMEOUT_S = 120.0
 """Seconds that one transfer is tried again."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 20.0
 WHOLE = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
@@ -59,19 +59,19 @@ def _never() -> bool:
     return False
 
 
-class Remote:
+class FsspecClient:
     """One folder at an address. `path` is always relative to it, made of checked names and `/`.
 
     Args:
         url: Its address.
-        patience_s: How long what fails is tried again.
+        retry_timeout_s: How long what fails is tried again.
         filesystem: One that is open already.
     """
 
-    def __init__(self, url: str, *, patience_s: float = PATIENCE_S, filesystem: Any = None) -> None:
+    def __init__(self, url: str, *, retry_timeout_s: float = RETRY_TIMEOUT_S, filesystem: Any = None) -> None:
         check_protocol(url)
         self.url = url
-        self.patience_s = patience_s
+        self.retry_timeout_s = retry_timeout_s
         self.protocol = url.partition("://")[0]
         import fsspec
 
@@ -173,10 +173,10 @@ class Remote:
         except FileNotFoundError:
             return
 
-    def check(self, *, patience_s: float | None = None) -> None:
+    def check(self, *, retry_timeout_s: float | None = None) -> None:
         """Write, replace, read and remove a small file. Raises SpecError that says what does not work."""
-        if patience_s is not None:
-            Remote(self.url, patience_s=patience_s, filesystem=self._files).check()
+        if retry_timeout_s is not None:
+            FsspecClient(self.url, retry_timeout_s=retry_timeout_s, filesystem=self._files).check()
             return
         marker = f".seen-{uuid.uuid4().hex[:12]}"
         import tempfile
@@ -215,7 +215,7 @@ class Remote:
             logger.debug("%s: %s", part, error)
 
     def _patiently(self, call: Callable[[], Answer], path: str, tick: Tick = _never) -> Answer:
-        until, pause = time.monotonic() + self.patience_s, FIRST_PAUSE_S
+        until, pause = time.monotonic() + self.retry_timeout_s, FIRST_PAUSE_S
         while True:
             try:
                 return call()
@@ -304,41 +304,43 @@ def _ticking(tick: Tick) -> Any:
 
 FIRST = ("metrics.jsonl", "cases.jsonl", CHECKPOINT)
 """A checkpoint without its epochs would start over; best weights that are missing are in the checkpoint as well."""
-READ_PATIENCE_S = 5.0
+READ_TIMEOUT_S = 5.0
 """Seconds that reading is tried again."""
 
 _Stamp = tuple[int, int, int]
 
 
-def artifacts_of(settings: Settings, *, patience_s: float | None = None) -> Artifacts:
+def artifacts_of(settings: Settings, *, retry_timeout_s: float | None = None) -> Artifacts:
     """Return the files of trials where the settings say that they are.
 
     Args:
         settings: Places.
-        patience_s: How long a transfer to an address is tried again; None: as long as a reader waits.
+        retry_timeout_s: How long a transfer to an address is tried again; None: as long as a reader waits.
 
     Raises:
         SpecError: The address cannot be opened here.
     """
     if settings.artifacts_url is None:
         return Artifacts(settings.artifacts)
-    remote = Remote(settings.artifacts_url, patience_s=READ_PATIENCE_S if patience_s is None else patience_s)
-    return MirroredArtifacts(settings.artifacts, remote)
+    remote = FsspecClient(
+        settings.artifacts_url, retry_timeout_s=READ_TIMEOUT_S if retry_timeout_s is None else retry_timeout_s
+    )
+    return RemoteArtifacts(settings.artifacts, remote)
 
 
 def check_address(settings: Settings) -> None:
     """Raise SpecError unless files can be written, replaced and read at the address, where there is one."""
     if settings.artifacts_url is not None:
-        Remote(settings.artifacts_url, patience_s=READ_PATIENCE_S).check()
+        FsspecClient(settings.artifacts_url, retry_timeout_s=READ_TIMEOUT_S).check()
 
 
-class MirroredArtifacts(Artifacts):
+class RemoteArtifacts(Artifacts):
     """Working folders below `root`, published at an address.
 
     A working folder belongs to the one worker that trains in it. Copies for readers lie beside, in `<root>.read`.
     """
 
-    def __init__(self, root: Path, remote: Remote) -> None:
+    def __init__(self, root: Path, remote: FsspecClient) -> None:
         super().__init__(root)
         self.remote = remote
         self.copies = self.root.with_name(f"{self.root.name}.read")
@@ -382,7 +384,7 @@ class MirroredArtifacts(Artifacts):
 
     def check(self) -> None:
         """Raise SpecError unless files can be written, replaced and read at the address now."""
-        self.remote.check(patience_s=0.0)
+        self.remote.check(retry_timeout_s=0.0)
 
     def release(self, study: str, number: int) -> None:
         """Remove the working folder, if all that is in it was published."""

@@ -101,13 +101,13 @@ def probe(settings: "Settings", kind: str) -> int:
     import socket
 
     from tuner.errors import StorageError, UnknownNameError
-    from tuner.storage.storage import Store
+    from tuner.storage.storage import Storage
 
     if kind not in ("ready", "alive"):
         raise UnknownNameError(kind="probe", name=kind, known=("ready", "alive"), where="--probe")
     host = socket.gethostname()
     try:
-        with Store.open(settings.storage, read_only=True, patience_s=5) as store:
+        with Storage.open(settings.storage, read_only=True, retry_timeout_s=5) as store:
             here = [worker for worker in store.workers() if worker["host"] == host]
     except StorageError as error:
         output.tell(str(error))

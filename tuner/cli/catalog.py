@@ -66,7 +66,7 @@ def losses(
             facts.append(
                 ("compete", f"{competing_name(row.name)} in search.loss; {row.name} there is the whole family")
             )
-        if not row.alone:
+        if not row.standalone:
             facts.append(("alone", "never: always base + weight * this loss"))
         _put_one(f"{row.name}: {row.summary}", facts, row.options, f"loss.{row.name}")
     else:
@@ -163,7 +163,7 @@ def loss_document(row: Any) -> dict[str, Any]:
         "summary": row.summary,
         "good_for": row.good_for,
         "bad_for": row.bad_for,
-        "alone": row.alone,
+        "alone": row.standalone,
     }
 
 
@@ -198,7 +198,7 @@ def _searched(option: Any) -> str:
     if search is None:
         return "-"
     if search.choices is not None:
-        return ", ".join(map(output.shown, search.choices))
+        return ", ".join(map(output.format_value, search.choices))
     return f"{search.low:g} to {search.high:g}" + (" (log)" if search.log else "")
 
 

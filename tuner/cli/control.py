@@ -53,7 +53,7 @@ def prune(
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
-        store.prune_by_hand(name, number)
+        store.prune_manually(name, number)
         row = store.trial(name, number)
     if as_json:
         output.put_json(row)

@@ -147,11 +147,11 @@ def _check_figure(out: Path) -> None:
 
 
 def _write_figure(out: Path, document: Mapping[str, Any]) -> None:
-    from tuner.atomic_io import explained, write_atomically
+    from tuner.atomic_io import explain_os_error, write_atomically
     from tuner.report.dataset_figure import draw_fingerprint, fingerprint_page
 
     content = draw_fingerprint(document)
-    with explained(out.parent, purpose="the figure", hint="name another file with -o FILE."):
+    with explain_os_error(out.parent, purpose="the figure", hint="name another file with -o FILE."):
         write_atomically(out, content if out.suffix.lower() == ".svg" else fingerprint_page(document, content))
     output.tell(f"drawn: {out}")
 

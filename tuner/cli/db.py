@@ -137,7 +137,7 @@ def _keep(server: "PostgresServer", stop: threading.Event) -> None:
         if code is not None:
             how = f"was killed by signal {-code}" if code < 0 else f"has ended by itself with code {code}"
             raise RunError(
-                f"PostgreSQL {how}. The last it said:\n{server.last_words()}",
+                f"PostgreSQL {how}. The last it said:\n{server.exit_message()}",
                 hint="The same command starts it again; what was reported is kept.",
                 where=str(server.home.log),
             )

@@ -37,23 +37,23 @@ from tuner.cli.progress import Observer, make_view, watch
 from tuner.cli.show import best_lines
 from tuner.cli.stored import best_document, published_defaults, stored_spec
 from tuner.errors import NoSuccessError, RunError, TunerError
-from tuner.launch.launcher import LAUNCHERS, Order, log_path
-from tuner.launch.placement import Ground, ground_for
+from tuner.launch.launcher import LAUNCHERS, WorkerSpec, log_path
+from tuner.launch.placement import Placement, placement_for
 from tuner.launch.study_setup import (
-    Opened,
     Request,
     Resources,
+    StudyHandle,
     check_same,
+    create_or_resume_study,
     find_study,
     first_estimate,
     new_total,
-    open_study,
     steps_per_epoch,
 )
-from tuner.launch.supervisor import Crew
-from tuner.notifications import watching
+from tuner.launch.supervisor import Supervisor
+from tuner.notifications import notify_while
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 if TYPE_CHECKING:
     from tuner.config.yaml_reader import YamlDocument
@@ -195,12 +195,12 @@ def resume(
 ) -> None:
     """Continue a study from what is stored: no file is needed. --trials raises its budget."""
     from tuner.config.yaml_reader import YamlDocument
-    from tuner.storage.storage import Store
+    from tuner.storage.storage import Storage
 
     resources = _resources(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
     settings = settings_of(storage, artifacts, data_root, cache, webhook)
     _log_as(log_format)
-    with Store.open(settings.storage, read_only=True) as store:
+    with Storage.open(settings.storage, read_only=True) as store:
         record = store.study(name)
     values = values_of(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
     document = YamlDocument(record.spec, {}, f"study {name}")
@@ -319,16 +319,16 @@ def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
         output.tell(f"The budget of {name} is used up; --trials N raises it.")
         return _finish(settings, name, as_json=as_json)
     with ExitStack() as stack:
-        ground = stack.enter_context(ground_for(_requested_resources(request), settings, output.tell))
-        opened = open_study(replace(request, ask=ground.ask), say=output.tell, progress=show_progress)
+        ground = stack.enter_context(placement_for(_requested_resources(request), settings, output.tell))
+        opened = create_or_resume_study(replace(request, ask=ground.ask), say=output.tell, progress=show_progress)
         for line in _introduction(opened):
             output.tell(line)
         if LAUNCHERS[str(opened.resources.launcher)].fn is None:
             return _leave_queued(opened, settings, as_json=as_json, serve=serve)
         if serve:
             output.tell(f"  dashboard: {stack.enter_context(_dashboard(settings))}studies/{name}\n")
-        store = stack.enter_context(Store.open(settings.storage))
-        stack.enter_context(watching(store, settings, name))
+        store = stack.enter_context(Storage.open(settings.storage))
+        stack.enter_context(notify_while(store, settings, name))
         interrupted = _run(opened, ground, store, settings)
     if interrupted:
         output.tell(f"\nInterrupted; nothing is lost. It goes on with: tuner resume {name}{_where(settings)}")
@@ -336,21 +336,21 @@ def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
     return _finish(settings, name, as_json=as_json)
 
 
-def _run(opened: Opened, ground: Ground, store: Store, settings: Settings) -> bool:
+def _run(opened: StudyHandle, ground: Placement, store: Storage, settings: Settings) -> bool:
     """Keep the workers and watch until the study is over; tell whether the user has interrupted it."""
     name, orders = opened.record.name, _orders(opened, settings)
     view = make_view(opened.spec.objectives[0].metric, opened.spec.base.train.epochs)
     try:
         launcher = ground.launcher(opened.record, threads=orders[0].threads, note=view.note)
         assert launcher is not None
-        crew = Crew(launcher, orders, note=view.note)
+        crew = Supervisor(launcher, orders, note=view.note)
         _, interrupted = watch(Observer(store, name), crew, view, len(orders))
     finally:
         view.close()
     return interrupted
 
 
-def _leave_queued(opened: Opened, settings: Settings, *, as_json: bool, serve: bool) -> int:
+def _leave_queued(opened: StudyHandle, settings: Settings, *, as_json: bool, serve: bool) -> int:
     name = opened.record.name
     output.tell(f"{opened.record.total} trials are queued. Start workers with: tuner worker --study {name}")
     if as_json:
@@ -394,15 +394,15 @@ def _is_used_up(request: Request) -> bool:
     check_same(record, request.spec, trials_given=request.trials_given)
     if new_total(record, request.spec) is not None:
         return False
-    with Store.open(request.settings.storage, read_only=True) as store:
+    with Storage.open(request.settings.storage, read_only=True) as store:
         return store.study_phase(record.name)[0] == "done"
 
 
-def _orders(opened: Opened, settings: Settings) -> list[Order]:
+def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
     threads = opened.spec.base.train.threads or opened.machine.threads
     begun = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     return [
-        Order(
+        WorkerSpec(
             study=opened.record.name,
             settings=settings,
             slot=slot,
@@ -414,10 +414,10 @@ def _orders(opened: Opened, settings: Settings) -> list[Order]:
     ]
 
 
-def _introduction(opened: Opened) -> list[str]:
+def _introduction(opened: StudyHandle) -> list[str]:
     """Say what the study is, what it will take, and which losses get no published default."""
     spec, record, slots = opened.spec, opened.record, opened.machine.slots
-    competing = f"{len(spec.competitors)} losses compete" if len(spec.competitors) > 1 else spec.competitors[0].name
+    competing = f"{len(spec.candidates)} losses compete" if len(spec.candidates) > 1 else spec.candidates[0].name
     goals = ", ".join(f"{o.metric} ({o.direction})" for o in spec.objectives)
     steps = steps_per_epoch(spec, opened.data)
     train = spec.base.train
@@ -435,7 +435,7 @@ def _introduction(opened: Opened) -> list[str]:
             f"  at most about {output.duration(seconds)}, a first guess from one measured step; "
             "pruning makes it shorter, and the first trials will tell"
         )
-    if opened.is_new and len(spec.competitors) > 1:
+    if opened.is_new and len(spec.candidates) > 1:
         left, needed = spec.left_out()
         if left:
             lines.append(
@@ -451,7 +451,7 @@ def _introduction(opened: Opened) -> list[str]:
 
 def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
     """Show how a study ended; return the exit code. Raises NoSuccessError, RunError."""
-    with Store.open(settings.storage, read_only=True) as store:
+    with Storage.open(settings.storage, read_only=True) as store:
         document = store.status(name)
         best = best_document(store, name)
         rows = store.trials(name)
@@ -539,7 +539,7 @@ def _where(settings: Settings) -> str:
 
 
 def _put_status(settings: Settings, name: str) -> None:
-    with Store.open(settings.storage, read_only=True) as store:
+    with Storage.open(settings.storage, read_only=True) as store:
         output.put_json(store.status(name))
 
 

@@ -48,7 +48,7 @@ def gc(
 
     What resuming and exporting need is kept, and nothing of a trial that waits or runs is touched.
     """
-    from tuner.artifacts.garbage import find_far_waste, find_waste, remove
+    from tuner.artifacts.garbage import find_garbage, find_remote_garbage, remove
     from tuner.cli.stored import open_store
 
     settings = settings_of(storage, artifacts, None, cache)
@@ -56,8 +56,8 @@ def gc(
         if name is not None:
             store.study(name)
         names = [name] if name is not None else [d["name"] for d in store.studies() if not d["foreign"]]
-        far = find_far_waste(store, settings, names, studies=unknown and name is None)
-        found = far + find_waste(store, settings, names, cache=name is None, studies=unknown and name is None)
+        far = find_remote_garbage(store, settings, names, studies=unknown and name is None)
+        found = far + find_garbage(store, settings, names, cache=name is None, studies=unknown and name is None)
         freed = sum(waste.size if dry_run else remove(waste) for waste in found)
     rows = [{"kind": waste.kind, "path": waste.place, "bytes": waste.size} for waste in found]
     if as_json:
@@ -140,12 +140,12 @@ def _versions() -> Iterator[Finding]:
 
 def _devices(settings: Settings) -> Iterator[Finding]:
     from tuner.errors import TunerError
-    from tuner.launch.device_probe import Question, ask
+    from tuner.launch.device_probe import ProbeRequest, probe_devices
     from tuner.launch.launcher import cores
 
     yield Finding("cores", "ok", str(cores()))
     try:
-        found = ask(Question(devices=["auto"], per_device=1, workers=None))
+        found = probe_devices(ProbeRequest(devices=["auto"], per_device=1, workers=None))
     except TunerError as error:
         yield Finding("devices", "bad", str(error), "see whether `python -c 'import torch'` works")
         return

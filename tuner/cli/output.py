@@ -9,7 +9,18 @@ from typing import Any
 
 from tuner.cli.failures import tell
 
-__all__ = ["duration", "every_tenth", "number", "percent", "put", "put_json", "put_table", "shown", "tell", "when"]
+__all__ = [
+    "duration",
+    "every_tenth",
+    "format_value",
+    "number",
+    "percent",
+    "put",
+    "put_json",
+    "put_table",
+    "tell",
+    "when",
+]
 
 
 def put(text: str = "") -> None:
@@ -37,7 +48,7 @@ def put_json(document: Any) -> None:
 
 def put_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
     """Write a table: drawn on a terminal, else plain columns that nothing cuts off."""
-    texts = [[shown(cell) for cell in row] for row in rows]
+    texts = [[format_value(cell) for cell in row] for row in rows]
     if sys.stdout.isatty():
         _draw(columns, texts, right)
         return
@@ -50,7 +61,7 @@ def put_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, right: S
         put("  ".join(cells).rstrip())
 
 
-def shown(value: object) -> str:
+def format_value(value: object) -> str:
     """Write a value for people."""
     if value is None:
         return "-"
@@ -59,9 +70,9 @@ def shown(value: object) -> str:
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {shown(item)}" for key, item in value.items()) or "-"
+        return ", ".join(f"{key} {format_value(item)}" for key, item in value.items()) or "-"
     if isinstance(value, (list, tuple)):
-        return ", ".join(shown(item) for item in value) or "-"
+        return ", ".join(format_value(item) for item in value) or "-"
     return str(value)
 
 

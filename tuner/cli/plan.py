@@ -101,5 +101,5 @@ def _put(plan: "Plan", name: str) -> None:
         output.put(f"  a device     holds {plan.fitting} worker{'s' * (plan.fitting > 1)} of the largest loss")
     if plan.disk is not None:
         output.put(f"  disk         about {plan.disk / 1e9:.2g} GB of weights and checkpoints")
-    for text in plan.doubts:
+    for text in plan.warnings:
         output.put(f"  mind: {text}")

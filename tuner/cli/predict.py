@@ -107,7 +107,7 @@ def _predict(run: "TrainedRun", cases: "Sequence[NewCase]", folder: Path, *, qui
 
     output.tell(
         f"{len(cases)} images, {len(run.facts.class_names)} classes of {run.facts.dataset}, on {run.net.device}; "
-        f"values in the masks: {output.shown(labels_of(run))}"
+        f"values in the masks: {output.format_value(labels_of(run))}"
     )
     found = []
     for item in predict_cases(run, cases, folder):

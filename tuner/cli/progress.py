@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.analysis.leaderboard import remaining_seconds
 from tuner.cli.failures import INTERRUPTED, tell
 from tuner.cli.output import duration, number
-from tuner.launch.supervisor import Crew
-from tuner.storage.storage import Store
+from tuner.launch.supervisor import Supervisor
+from tuner.storage.storage import Storage
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -73,7 +73,7 @@ class Snapshot:
 class Observer:
     """Reads snapshots of one study; what has ended already is read once."""
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Storage, name: str) -> None:
         self._store = store
         self._name = name
         self._ended: dict[int, Row] = {row["number"]: row for row in store.trials(name) if row["finished"]}
@@ -319,7 +319,7 @@ OVER = ("done", "stopped")
 class Interruptions:
     """Counts Ctrl-C and SIGTERM: the first one drains, the second ends everything at once."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: Supervisor) -> None:
         self.count = 0
         self._crew = crew
         self._first = 0.0
@@ -337,7 +337,7 @@ class Interruptions:
 
 
 @contextmanager
-def listening(crew: Crew) -> Iterator[Interruptions]:
+def listening(crew: Supervisor) -> Iterator[Interruptions]:
     """Take Ctrl-C and SIGTERM while the body runs; whatever ends it, no worker stays behind."""
     interruptions = Interruptions(crew)
     signals = (signal.SIGINT, signal.SIGTERM)
@@ -352,7 +352,7 @@ def listening(crew: Crew) -> Iterator[Interruptions]:
             signal.signal(number, handler)
 
 
-def watch(observer: Observer, crew: Crew, view: View, workers: int) -> tuple[Snapshot, bool]:
+def watch(observer: Observer, crew: Supervisor, view: View, workers: int) -> tuple[Snapshot, bool]:
     """Watch until the study is over or the user interrupts; return the last snapshot, and whether he did."""
     with listening(crew) as interruptions:
         while True:
@@ -361,14 +361,14 @@ def watch(observer: Observer, crew: Crew, view: View, workers: int) -> tuple[Sna
             if interruptions.count:
                 return _drain(observer, crew, view, workers), True
             if snapshot.phase in OVER:
-                crew.dismiss()
+                crew.release_waiting()
                 if not crew.alive:
                     return snapshot, False
-            crew.tend(lambda: observer.phase() not in OVER)
+            crew.ensure_running(lambda: observer.phase() not in OVER)
             _sleep(interruptions)
 
 
-def _drain(observer: Observer, crew: Crew, view: View, workers: int) -> Snapshot:
+def _drain(observer: Observer, crew: Supervisor, view: View, workers: int) -> Snapshot:
     view.note("interrupted: running trials are given back with their checkpoints; Ctrl-C again ends at once")
     crew.drain()
     until = time.monotonic() + DRAIN_S

@@ -44,14 +44,14 @@ def report(
     from tuner.analysis.export import write_export
     from tuner.artifacts.remote import artifacts_of
     from tuner.cli.stored import open_store
-    from tuner.report.collect import gather
+    from tuner.report.collect import collect
     from tuner.report.document import compose, worth_testing
 
     form = _form_of(path)
     settings = settings_of(storage, artifacts, data_root, cache)
     files = artifacts_of(settings)
     with open_store(settings.storage) as store:
-        material = gather(store, names, files)
+        material = collect(store, names, files)
         scores = {}
         if test:
             from tuner.report.tables import score_entries

@@ -66,11 +66,11 @@ def serve(
 @contextmanager
 def _announcing(settings: "Settings") -> Iterator[None]:
     """Tell the webhook, if there is one, what becomes of the studies while the service runs."""
-    from tuner.notifications import watching
-    from tuner.storage.storage import Store
+    from tuner.notifications import notify_while
+    from tuner.storage.storage import Storage
 
     if settings.webhook is None:
         yield
         return
-    with Store.open(settings.storage, create=True) as store, watching(store, settings):
+    with Storage.open(settings.storage, create=True) as store, notify_while(store, settings):
         yield

@@ -21,14 +21,14 @@ from tuner.cli.options import ArtifactsOption, JsonOption, NameArgument, Storage
 from tuner.errors import NotFoundError
 from tuner.launch.launcher import worker_logs
 from tuner.settings import Settings
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 LOG = "log.txt"
 _POLL_S = 0.5
 _FETCH_S = 5.0
 
 
-def show_trial_log(settings: Settings, name: str, store: Store, number: int, *, follow: bool) -> None:
+def show_trial_log(settings: Settings, name: str, store: Storage, number: int, *, follow: bool) -> None:
     """Print the log of one attempt; with `follow`, until the trial has ended."""
     row = store.trial(name, number)
     artifacts = artifacts_of(settings)
@@ -49,7 +49,7 @@ def show_trial_log(settings: Settings, name: str, store: Store, number: int, *, 
         output.put(line)
 
 
-def show_worker_logs(root: Path, name: str, store: Store, *, lines: int, follow: bool) -> None:
+def show_worker_logs(root: Path, name: str, store: Storage, *, lines: int, follow: bool) -> None:
     """Print the last lines of each worker's log; with `follow`, until the study is done or stopped."""
     paths = worker_logs(root, name)
     if not paths:
@@ -244,9 +244,9 @@ def best_lines(document: Mapping[str, Any], objectives: Sequence[Mapping[str, st
     scores = ", ".join(f"{o['metric']} {output.number(value)}" for o, value in zip(objectives, values, strict=False))
     lines = [f"Best: trial {document['number']}, {scores}, loss {document['loss']}"]
     width = max(map(len, document["params"]), default=0)
-    lines += [f"  {key.ljust(width)}  {output.shown(value)}" for key, value in document["params"].items()]
+    lines += [f"  {key.ljust(width)}  {output.format_value(value)}" for key, value in document["params"].items()]
     metrics = {key: value for key, value in document["metrics"].items() if value is not None}
-    lines.append(f"  at its best epoch ({document.get('epoch')}): {output.shown(metrics)}")
+    lines.append(f"  at its best epoch ({document.get('epoch')}): {output.format_value(metrics)}")
     if "front" in document:
         lines.append(f"  {len(document['front'])} trials on the Pareto front; this one is best in the first objective")
     return lines
@@ -305,13 +305,14 @@ def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:
     goals = ", ".join(f"{o['metric']} ({o['direction']})" for o in document["objectives"])
     lines = [
         f"{document['name']}: {_phase(document)}",
-        f"  dataset {output.shown(document['dataset'])}, model {output.shown(document['model'])}, {goals}",
+        f"  dataset {output.format_value(document['dataset'])}, "
+        f"model {output.format_value(document['model'])}, {goals}",
         f"  trials {_done_of_total(counts)}: {', '.join(parts)}",
     ]
     if document["best"]:
         found = document["best"]
         lines.append(f"  best {output.number(found['value'])} in trial {found['number']}, loss {found['loss']}")
-        lines.append(f"       {output.shown(found['params'])}")
+        lines.append(f"       {output.format_value(found['params'])}")
     if eta is not None and document["phase"] == "running":
         lines.append(f"  about {output.duration(eta)} left")
     if document.get("message"):

@@ -5,12 +5,12 @@ from typing import Any
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
 from tuner.storage.records import StudyRecord
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 
-def open_store(url: str, *, write: bool = False) -> Store:
+def open_store(url: str, *, write: bool = False) -> Storage:
     """Open an existing storage."""
-    return Store.open(url, read_only=not write)
+    return Storage.open(url, read_only=not write)
 
 
 def stored_spec(record: StudyRecord) -> StudySpec:
@@ -18,7 +18,7 @@ def stored_spec(record: StudyRecord) -> StudySpec:
     return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"))
 
 
-def best_document(store: Store, name: str) -> dict[str, Any] | None:
+def best_document(store: Storage, name: str) -> dict[str, Any] | None:
     """Return the contract's `best` document, with the complete configuration; None when there is none yet."""
     best = store.best(name)
     if best is None:
@@ -30,5 +30,5 @@ def best_document(store: Store, name: str) -> dict[str, Any] | None:
 
 def published_defaults(spec: StudySpec) -> int:
     """Return how many first places of the budget hold published defaults."""
-    competing = len(spec.competitors)
+    competing = len(spec.candidates)
     return competing if spec.budget.trials_per_loss else min(competing, spec.total // 3)

@@ -235,5 +235,5 @@ def _put_result(config: "TrialConfig", folder: Path, result: Mapping[str, Any]) 
     tests = result["test"]
     if tests:
         scores = {key: value for key, value in tests["metrics"].items() if value is not None}
-        output.put(f"test: {output.shown(scores)} ({len(tests['cases'])} cases)")
+        output.put(f"test: {output.format_value(scores)} ({len(tests['cases'])} cases)")
     output.put(f"Weights, metrics and a picture: {folder}")

@@ -28,8 +28,8 @@ from tuner.launch.batch import Job
 
 if TYPE_CHECKING:
     from tuner.settings import Settings
-    from tuner.storage.storage import Store
-    from tuner.worker.health import DeviceAsideError
+    from tuner.storage.storage import Storage
+    from tuner.worker.health import DeviceQuarantinedError
 
 
 HARD_AFTER_S = 60.0
@@ -110,12 +110,12 @@ def _work(
     settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None, lingers: bool
 ) -> None:
     from tuner.log_config import configure
-    from tuner.storage.engine import OF_A_WORKER
-    from tuner.storage.storage import Store
-    from tuner.worker.health import DeviceAsideError
+    from tuner.storage.engine import WORKER_CONNECTIONS
+    from tuner.storage.storage import Storage
+    from tuner.worker.health import DeviceQuarantinedError
 
     configure(as_json=as_json)
-    with _listening() as (stop, signals), Store.open(settings.storage, connections=OF_A_WORKER) as store:
+    with _listening() as (stop, signals), Storage.open(settings.storage, connections=WORKER_CONNECTIONS) as store:
         if study is not None:
             _obey_threads(store, study)
         from tuner.training.device import resolve_device
@@ -123,7 +123,7 @@ def _work(
 
         try:
             Worker(store, settings, study=study, device=resolve_device(device), stop=stop, idle_s=idle_s).run()
-        except DeviceAsideError as error:
+        except DeviceQuarantinedError as error:
             if lingers:
                 _linger(error, stop)
             raise
@@ -131,29 +131,29 @@ def _work(
         raise typer.Exit(INTERRUPTED)
 
 
-def _linger(error: "DeviceAsideError", stop: threading.Event) -> None:
+def _linger(error: "DeviceQuarantinedError", stop: threading.Event) -> None:
     """Stay a while: whatever supervises a standing worker would start it again at once, for one more failed trial."""
     import logging
 
-    from tuner.worker.health import ASIDE_S
+    from tuner.worker.health import QUARANTINE_S
 
     words = "%s This worker does nothing for %.0f minutes, then it ends; end it when that is mended."
-    logging.getLogger(__name__).error(words, error, ASIDE_S / 60)
-    stop.wait(ASIDE_S)
+    logging.getLogger(__name__).error(words, error, QUARANTINE_S / 60)
+    stop.wait(QUARANTINE_S)
 
 
 def _seconds(until_idle: str | None) -> float | None:
-    from tuner.config.study import seconds
+    from tuner.config.study import parse_duration
     from tuner.errors import SpecError
 
     problems: list[str] = []
-    found = seconds(until_idle, "--until-idle", problems)
+    found = parse_duration(until_idle, "--until-idle", problems)
     if problems:
         raise SpecError(problems)
     return found
 
 
-def _obey_threads(store: "Store", study: str) -> None:
+def _obey_threads(store: "Storage", study: str) -> None:
     """Give torch the number of threads that the study was created with: it changes the numbers. Before torch starts."""
     from tuner.cli.options import limit_threads
     from tuner.cli.stored import stored_spec
@@ -163,11 +163,11 @@ def _obey_threads(store: "Store", study: str) -> None:
 
 def _hold_on_to_launcher() -> bool:
     """End when the launcher that has started this worker does; tell whether there is one."""
-    from tuner.launch.local import PARENT, hold_on_to_parent
+    from tuner.launch.local import PARENT, die_with_parent
 
     parent = os.environ.pop(PARENT, None)
     if parent is not None and parent.isdecimal():
-        hold_on_to_parent(int(parent))
+        die_with_parent(int(parent))
     return parent is not None
 
 

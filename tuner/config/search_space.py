@@ -25,7 +25,7 @@ from tuner.losses.spec import term_weight
 from tuner.models.catalog import ENTRY, MODELS
 from tuner.models.custom import own_option
 from tuner.registry import Option, Scalar, Search
-from tuner.search.initial_points import Competitor
+from tuner.search.initial_points import CandidateLoss
 from tuner.search.space import Dimension, SearchSpace
 
 _RANGE_KEYS = ("low", "high", "log", "steps")
@@ -45,7 +45,7 @@ class SearchSection:
 
     raw: dict[str, Any]
     space: SearchSpace
-    competitors: tuple[Competitor, ...]
+    candidates: tuple[CandidateLoss, ...]
     fixed: dict[str, Scalar]
     sums: dict[str, tuple[str, ...]]
 
@@ -85,12 +85,14 @@ class SearchSection:
 def read_search(raw: Mapping[str, Any], base: TrialConfig, problems: list[str]) -> SearchSection | None:
     """Read the `search` section against the rest of the study. Problems are appended; None when there are some."""
     before = len(problems)
-    reader = _Reader(raw, base, problems)
+    reader = SearchSectionParser(raw, base, problems)
     section = reader.read()
     return section if len(problems) == before else None
 
 
-class _Reader:
+class SearchSectionParser:
+    """Reads the `search` section of a study file, and collects what is wrong with it."""
+
     def __init__(self, raw: Mapping[str, Any], base: TrialConfig, problems: list[str]) -> None:
         self.raw = {str(key): value for key, value in raw.items()}
         self.base = base
@@ -104,7 +106,7 @@ class _Reader:
         mode = self.raw.get("options", "search")
         if mode not in ("search", "default"):
             self.problems.append(f"search.options: {mode!r} is neither `search` nor `default`")
-        names = self._competing() if "loss" in self.raw else []
+        names = self._read_candidates() if "loss" in self.raw else []
         models = self._models() if "model.name" in self.raw else []
         if names:
             self.dimensions.append(Dimension("loss", "categorical", choices=tuple(names)))
@@ -121,10 +123,10 @@ class _Reader:
             elif mode == "search" and published is not None and names:
                 self._published(path, option, when, published)
         return SearchSection(
-            self.raw, SearchSpace(tuple(self.dimensions)), self._competitors(names, options), self.fixed, self.sums
+            self.raw, SearchSpace(tuple(self.dimensions)), self._candidates(names, options), self.fixed, self.sums
         )
 
-    def _competing(self) -> list[str]:
+    def _read_candidates(self) -> list[str]:
         given = self.raw["loss"]
         items = [given] if isinstance(given, (str, Mapping)) else given
         if not isinstance(items, (list, tuple)) or not items:
@@ -292,14 +294,14 @@ class _Reader:
         number = int if kind == "int" else float
         return Dimension(path, kind, low=number(low), high=number(high), log=log, steps=steps, when=when)  # type: ignore[arg-type]
 
-    def _competitors(
+    def _candidates(
         self, names: list[str], options: Mapping[str, tuple[Option, tuple[str, str] | None, Search | None]]
-    ) -> tuple[Competitor, ...]:
+    ) -> tuple[CandidateLoss, ...]:
         if not names:
             name = self.base.loss.get("name")
-            return (Competitor(name, self._family(name), {}),) if name else ()
+            return (CandidateLoss(name, self._family(name), {}),) if name else ()
         return tuple(
-            Competitor(
+            CandidateLoss(
                 name,
                 self._family(name),
                 {path: option.default for path, (option, when, _) in options.items() if when == ("loss", name)},

@@ -37,14 +37,14 @@ from tuner.config.yaml_reader import YamlDocument, parse_yaml, read_yaml
 from tuner.errors import ConfigError, SpecError, UnknownNameError
 from tuner.registry import Scalar
 from tuner.search.catalog import PRUNERS, SAMPLERS
-from tuner.search.initial_points import Competitor, left_out, queue
+from tuner.search.initial_points import CandidateLoss, left_out, queue
 from tuner.search.space import SearchSpace
 from tuner.search.space_filling import grid_queue, grid_size
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 
 
-def overridden(content: Mapping[str, Any], overrides: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
+def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a study file's content with `KEY=VALUE` texts, then dotted keys with values, laid over it."""
     raw = _copy(content)
     for text in overrides:
@@ -55,7 +55,7 @@ def overridden(content: Mapping[str, Any], overrides: Sequence[str], values: Map
     return raw
 
 
-def seconds(value: object, where: str, problems: list[str]) -> float | None:
+def parse_duration(value: object, where: str, problems: list[str]) -> float | None:
     """Read a duration: a number of seconds, or `90s`, `30m`, `2h`, `1d12h`; None stays None."""
     if value is None:
         return None
@@ -161,15 +161,15 @@ class StudySpec:
         return tuple(objective.direction for objective in self.objectives)
 
     @property
-    def competitors(self) -> tuple[Competitor, ...]:
+    def candidates(self) -> tuple[CandidateLoss, ...]:
         """The losses that compete, with their published defaults; one when the loss is fixed."""
-        return self.search.competitors
+        return self.search.candidates
 
     @property
     def total(self) -> int:
         """Number of trials of the budget."""
         per_loss = self.budget.trials_per_loss
-        return per_loss * len(self.competitors) if per_loss else self.budget.trials
+        return per_loss * len(self.candidates) if per_loss else self.budget.trials
 
     def config(self, params: Mapping[str, Scalar]) -> TrialConfig:
         """Return the complete configuration of the trial with these parameters. Raises SpecError."""
@@ -192,14 +192,14 @@ class StudySpec:
     def queue(self, trials: int | None = None) -> list[dict[str, Scalar]]:
         """Return the points that fill the budget: published defaults, families in turn, then empty ones."""
         if self.sampler["name"] == "grid":
-            return grid_queue(self.space, self.competitors, self.base.parameters(), trials or self.total)
+            return grid_queue(self.space, self.candidates, self.base.parameters(), trials or self.total)
         return queue(
-            self.space, self.competitors, self.base.parameters(), trials or self.total, self.budget.trials_per_loss
+            self.space, self.candidates, self.base.parameters(), trials or self.total, self.budget.trials_per_loss
         )
 
     def left_out(self) -> tuple[tuple[str, ...], int]:
         """Losses whose published defaults the budget does not hold, and how many trials would hold all."""
-        return left_out(self.competitors, self.total, self.budget.trials_per_loss)
+        return left_out(self.candidates, self.total, self.budget.trials_per_loss)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the study file that gives this study again, with every default written out."""
@@ -262,7 +262,7 @@ def load_spec(
             hint="Train it with `tuner train FILE`.",
             where=document.where(),
         )
-    raw = overridden(content, overrides, values or {})
+    raw = apply_overrides(content, overrides, values or {})
     problems: list[str] = []
     spec = _build(raw, problems)
     if problems or spec is None:
@@ -349,7 +349,7 @@ def _budget(given: object, problems: list[str]) -> Budget:
     content = dict(given or {})
     for key in ("timeout", "trial_timeout"):
         if key in content:
-            content[key] = seconds(content[key], f"budget.{key}", problems)
+            content[key] = parse_duration(content[key], f"budget.{key}", problems)
     return build_section(Budget, content, "budget", problems) or Budget()
 
 

@@ -17,7 +17,7 @@ from tuner.data.catalog import DATASETS
 from tuner.data.splits import complete_validation, validation_problem
 from tuner.errors import ConfigError, SpecError, closest
 from tuner.losses.catalog.registry import LOSSES
-from tuner.losses.spec import LossEntry, term_weight
+from tuner.losses.spec import LossSpec, term_weight
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.custom import is_own, own_model_section
@@ -269,9 +269,9 @@ def sum_problems(label: str, terms: object) -> list[str]:
     return found
 
 
-def term_options(entry: LossEntry) -> tuple[Option, ...]:
+def term_options(entry: LossSpec) -> tuple[Option, ...]:
     """Options of a loss inside a sum: an add-on is bare there."""
-    return entry.options if entry.alone else tuple(o for o in entry.options if o.name not in BASE_OPTIONS)
+    return entry.options if entry.standalone else tuple(o for o in entry.options if o.name not in BASE_OPTIONS)
 
 
 def train_section(given: object, problems: list[str]) -> TrainConfig:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tuner.atomic_io import ArrayWriter, cut_after, require_space
-from tuner.data.cache import CACHE_HINT, Journal
-from tuner.data.source import IGNORE_INDEX, OfManySizes, Source, Spaced
+from tuner.atomic_io import ArrayWriter, require_space, truncate_after
+from tuner.data.cache import CACHE_HINT, ProgressLog
+from tuner.data.source import IGNORE_INDEX, HasSpacing, Source, VariableSize
 from tuner.errors import DataError
 
 Shape = tuple[int, ...]
@@ -70,19 +70,19 @@ SampleArray = NDArray[Any] | Ragged
 """[N, ...]: one array where all samples have one size, else `Ragged`."""
 
 
-def between(samples: SampleArray, start: int, stop: int) -> NDArray[Any]:
+def stack_range(samples: SampleArray, start: int, stop: int) -> NDArray[Any]:
     """Return the samples `start` to `stop` as one array; they must have one size, as the slices of a case have."""
     return np.asarray(samples[start:stop])
 
 
-def blank_like(samples: SampleArray) -> SampleArray:
+def zeros_like(samples: SampleArray) -> SampleArray:
     """Return samples of the same sizes in memory, to be written into one by one."""
     if isinstance(samples, Ragged):
         return Ragged(np.zeros(sum(map(math.prod, samples.shapes)), np.uint8), samples.shapes)
     return np.zeros(samples.shape, np.uint8)
 
 
-def space_of(samples: SampleArray, index: int) -> Shape:
+def spatial_shape(samples: SampleArray, index: int) -> Shape:
     """Return the shape of one sample, without its first axis where that is the channels'."""
     return samples.shapes[index] if isinstance(samples, Ragged) else tuple(samples.shape[1:])
 
@@ -104,7 +104,7 @@ class FlatWriter:
         total = sum(math.prod(shape) for shape in self._shapes)
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (total,)}
         np.lib.format.write_array_header_1_0(self._handle, header)
-        cut_after(self._handle, sum(map(math.prod, self._shapes[: self.written])) * self._dtype.itemsize)
+        truncate_after(self._handle, sum(map(math.prod, self._shapes[: self.written])) * self._dtype.itemsize)
         return self
 
     def __exit__(
@@ -164,7 +164,7 @@ class Split:
         return self.spacings[case] if self.spacings else None
 
 
-def write_halves(
+def write_splits(
     folder: Path,
     *,
     name: str,
@@ -186,9 +186,9 @@ def write_halves(
     there = sum(path.stat().st_size for path in folder.glob("*.npy"))
     needed = pixels * (4 * source.sample_shape[0] + 1) - there
     require_space(folder.parent, needed=needed, purpose="the prepared data", hint=CACHE_HINT)
-    journal = Journal(folder)
+    journal = ProgressLog(folder)
     for half, names in cases.items():
-        for step in _write_half(folder, half, {case: spaces[case] for case in names}, source, journal):
+        for step in _write_split(folder, half, {case: spaces[case] for case in names}, source, journal):
             done += step
             if progress:
                 progress("preparing", done, total)
@@ -201,8 +201,8 @@ def write_halves(
     return manifest | ({"spaces": spaces, "validation": list(cases["validation"])} if is_uneven(source) else {})
 
 
-def _write_half(
-    folder: Path, half: str, spaces: Mapping[str, Sequence[Shape]], source: Source, journal: Journal
+def _write_split(
+    folder: Path, half: str, spaces: Mapping[str, Sequence[Shape]], source: Source, journal: ProgressLog
 ) -> Iterator[int]:
     """Write one half and yield how many samples were done each time; begins with those of an interrupted call."""
     names = list(spaces)
@@ -235,7 +235,7 @@ def open_validation(folder: Path, manifest: Mapping[str, Any]) -> tuple[SampleAr
     return _arrays(folder, "validation", manifest, manifest.get("validation", ()))
 
 
-def open_half(folder: Path, half: str, cases: tuple[str, ...], manifest: Mapping[str, Any], source: Source) -> Split:
+def open_split(folder: Path, half: str, cases: tuple[str, ...], manifest: Mapping[str, Any], source: Source) -> Split:
     """Map one half; spacings are asked of the source."""
     sizes = manifest["samples"]
     images, labels = _arrays(folder, half, manifest, cases)
@@ -245,18 +245,18 @@ def open_half(folder: Path, half: str, cases: tuple[str, ...], manifest: Mapping
         case_of=np.repeat(np.arange(len(cases), dtype=np.int32), [sizes[case] for case in cases]),
         cases=cases,
         # Distances are measured on the validation half only; the heads of all training files stay closed.
-        spacings=tuple(map(source.spacing, cases)) if half == "validation" and isinstance(source, Spaced) else (),
+        spacings=tuple(map(source.spacing, cases)) if half == "validation" and isinstance(source, HasSpacing) else (),
     )
 
 
 def is_uneven(source: Source) -> bool:
     """Say whether samples keep the sizes that they have."""
-    return isinstance(source, OfManySizes) and source.uneven
+    return isinstance(source, VariableSize) and source.uneven
 
 
 def _spaces(source: Source, case: str) -> list[Shape]:
     """Return *S of every sample of a case, before it is read."""
-    if isinstance(source, OfManySizes) and source.uneven:
+    if isinstance(source, VariableSize) and source.uneven:
         return source.spaces(case)
     return [source.sample_shape[1:]] * source.count(case)
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.atomic_io import explained, file_hash, locked, write_atomically
+from tuner.atomic_io import explain_os_error, file_hash, locked, write_atomically
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ def open_or_build(folder: Path, build: Callable[[Path], Mapping[str, Any]], *, g
     manifest = read_manifest(folder)
     if manifest is not None:
         return manifest
-    with explained(folder.parent, purpose="the prepared data", hint=CACHE_HINT):
+    with explain_os_error(folder.parent, purpose="the prepared data", hint=CACHE_HINT):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with locked(folder.parent / f".{folder.name}.lock"):
             return read_manifest(folder) or _build(folder, build, goes_on=goes_on)
@@ -117,7 +117,7 @@ NAME = "journal.json"
 EVERY_S = 2.0
 
 
-class Journal:
+class ProgressLog:
     """Cases that are done, by half, and the pixels of each label in them."""
 
     def __init__(self, folder: Path) -> None:
@@ -163,7 +163,7 @@ class Journal:
             self.counts, self._done, self._bytes = counts, done, lengths
 
 
-class FileMemory:
+class FileHashCache:
     """Findings by file, kept as JSON in the cache folder; forgetting them costs time, never correctness."""
 
     def __init__(self, path: Path | None) -> None:
@@ -171,14 +171,14 @@ class FileMemory:
         self._found: dict[str, dict[str, Any]] = _read(path) if path else {}
         self._changed = False
 
-    def recall(self, file: Path, topic: str) -> Any | None:
+    def get(self, file: Path, topic: str) -> Any | None:
         """Return what was remembered of `file` under `topic`, or None when it has changed since, or never was."""
         known = self._found.get(str(file.absolute()))
         if known is None or known.get("state") != _state(file):
             return None
         return known.get(topic)
 
-    def remember(self, file: Path, topic: str, finding: Any) -> None:
+    def put(self, file: Path, topic: str, finding: Any) -> None:
         """Keep a finding (anything that JSON can hold, not None)."""
         state = _state(file)
         known = self._found.get(str(file.absolute()))
@@ -189,10 +189,10 @@ class FileMemory:
 
     def content_hash(self, file: Path) -> str:
         """Return the SHA-256 of the file's bytes, read at most once."""
-        known = self.recall(file, "sha256")
+        known = self.get(file, "sha256")
         if known is None:
             known = file_hash(file)
-            self.remember(file, "sha256", known)
+            self.put(file, "sha256", known)
         return str(known)
 
     def save(self) -> None:

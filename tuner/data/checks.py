@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DATASETS, DatasetEntry, complete_options
 from tuner.errors import RequestError
 from tuner.registry import load
@@ -18,7 +18,7 @@ from tuner.registry import load
 def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | None = None) -> list[str]:
     """Open every file of a data set, test cases too, and return its defects, a line each; empty when it is good.
 
-    Those that are a `tuner.data.checks.Flaw` keep nobody from training.
+    Those that are a `tuner.data.checks.DataWarning` keep nobody from training.
 
     Args:
         config: A `dataset` section; of its options those that say where and what the files are.
@@ -33,7 +33,7 @@ def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | No
     entry = DATASETS.find(str(config.get("name")), where="dataset.name")
     if entry.check is None:
         return []
-    memory = FileMemory(cache / f"checked-{entry.name}.json" if cache else None)
+    memory = FileHashCache(cache / f"checked-{entry.name}.json" if cache else None)
     options = complete_options(entry, config)
     found: list[str] = load(entry.check)(options, data_root, memory)
     return found
@@ -56,7 +56,7 @@ def check_download(entry: DatasetEntry, raw: Path) -> list[str]:
     return found
 
 
-class Flaw(str):
+class DataWarning(str):
     """The line of such a defect."""
 
     __slots__ = ()
@@ -64,7 +64,7 @@ class Flaw(str):
 
 def lacking(
     names: Sequence[str], present: Mapping[str, Collection[int | None]], what: Mapping[str, str], *, anywhere: bool
-) -> Iterator[Flaw]:
+) -> Iterator[DataWarning]:
     """Yield the classes that a half of a data set lacks.
 
     Args:
@@ -78,4 +78,4 @@ def lacking(
     for half, numbers in halves.items():
         for number, name in enumerate(names):
             if number not in numbers and (anywhere or number in everything):
-                yield Flaw(f"class {name!r} occurs in no {what[half]}")
+                yield DataWarning(f"class {name!r} occurs in no {what[half]}")

@@ -26,7 +26,7 @@ from scipy.ndimage import label as connected
 
 from tuner.data.arrays import Progress, Split
 from tuner.data.preparation import PreparedData, open_source, prepare
-from tuner.data.source import IGNORE_INDEX, Label, OfManySizes, Source, Spaced
+from tuner.data.source import IGNORE_INDEX, HasSpacing, Label, Source, VariableSize
 
 BINS = 64
 _FINE = 4096
@@ -308,12 +308,12 @@ def _recorded(data: PreparedData, split: Split, source: Source) -> dict[str, Any
     sizes: dict[str, int] = {}
     spacings: dict[str, int] = {}
     for case in split.cases:
-        stated = source.spaces(case) if isinstance(source, OfManySizes) else None
+        stated = source.spaces(case) if isinstance(source, VariableSize) else None
         spaces = stated or [source.sample_shape[1:]] * source.count(case)
         shapes = [(len(spaces), *spaces[0])] if data.stacked and len(set(spaces)) == 1 else spaces
         for shape in shapes:
             _count(sizes, " x ".join(map(str, shape)))
-        spacing = source.spacing(case) if isinstance(source, Spaced) else None
+        spacing = source.spacing(case) if isinstance(source, HasSpacing) else None
         if spacing is not None:
             _count(spacings, " x ".join(f"{extent:.4g}" for extent in _unresized(spacing, shapes[0], source)))
     return {"sizes": sizes, "spacings": spacings}

@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from tuner.data.cache import open_or_build
 from tuner.data.preparation import PreparedData
 
-MOST = 1000
+MAX_LOCATIONS = 1000
 """Places that are kept of a class in a sample; fewer where there are many samples."""
-FEWEST = 32
+MIN_LOCATIONS = 32
 _ALL = 200_000
 _FORMAT = 1
 _FILE = "places.npy"
 
 
-class Places:
+class ForegroundSampler:
     """Some pixels of every class in every training sample.
 
     Args:
@@ -48,7 +48,7 @@ class Places:
         return position
 
 
-def find_places(data: PreparedData) -> Places:
+def find_foreground(data: PreparedData) -> ForegroundSampler:
     """Return the places of a prepared data set, from the cache after the first time.
 
     Class 0 is left out where it is background. Which pixels are kept depends on the data only.
@@ -57,12 +57,12 @@ def find_places(data: PreparedData) -> Places:
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     folder = data.folder.parent / f"{data.folder.name}-places-{digest}"
     open_or_build(folder, lambda scratch: _write(scratch, data))
-    return Places(np.load(folder / _FILE, mmap_mode="r"), len(data.train.labels))
+    return ForegroundSampler(np.load(folder / _FILE, mmap_mode="r"), len(data.train.labels))
 
 
 def _write(folder: Path, data: PreparedData) -> Mapping[str, Any]:
     samples = len(data.train.labels)
-    most = int(np.clip(_ALL // max(1, samples), FEWEST, MOST))
+    most = int(np.clip(_ALL // max(1, samples), MIN_LOCATIONS, MAX_LOCATIONS))
     found = [_of_sample(np.asarray(data.train.labels[number]), number, data, most) for number in range(samples)]
     rows = np.concatenate(found) if found else np.zeros((0, 2 + data.spatial_dims), np.int32)
     np.save(folder / _FILE, rows)

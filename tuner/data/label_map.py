@@ -9,7 +9,7 @@ from tuner.data.images import Codes, code_text, parse_code
 from tuner.data.source import IGNORE_INDEX, Label
 from tuner.errors import DataError
 
-MOST_VALUES = 64
+MAX_VALUES = 64
 """Masks with more values than this are taken for photographs, or for masks that were resized or stored as JPEG."""
 
 _WHERE = "dataset.classes"
@@ -100,9 +100,9 @@ def codes_from(values: Iterable[int], classes: Sequence[tuple[str, int | None]],
         DataError: There are too few or too many, or another number than there are names.
     """
     found = sorted(set(values) - {ignored})
-    if not 2 <= len(found) <= MOST_VALUES:
+    if not 2 <= len(found) <= MAX_VALUES:
         raise DataError(
-            f"the masks hold {len(found)} values ({listed(found)}); 2 to {MOST_VALUES} can be classes.",
+            f"the masks hold {len(found)} values ({listed(found)}); 2 to {MAX_VALUES} can be classes.",
             hint="Name them, as in `classes: background=0, cell=255`.",
             where=_WHERE,
         )

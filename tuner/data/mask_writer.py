@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from tuner.atomic_io import explained, write_atomically
+from tuner.atomic_io import explain_os_error, write_atomically
 from tuner.colors import CLASS_COLOURS
 from tuner.data.images import COLOUR
 from tuner.data.inference_inputs import ARRAYS, NewCase, form_of, mask_ending
@@ -56,7 +56,7 @@ def write_mask(
         content = picture_bytes(codes[0], reading["labels"], background=background)
     else:
         content = _nifti(case.paths[0], codes, is_turned=form_of(reading) == "ct")
-    with explained(folder, purpose="the masks", hint=_HINT):
+    with explain_os_error(folder, purpose="the masks", hint=_HINT):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     return path

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.data.arrays import Progress, Ragged, Split, open_half, write_halves
-from tuner.data.cache import FileMemory, open_or_build
+from tuner.data.arrays import Progress, Ragged, Split, open_split, write_splits
+from tuner.data.cache import FileHashCache, open_or_build
 from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetEntry, complete_options
-from tuner.data.source import IGNORE_INDEX, Grouped, Readable, SelfNaming, Source, TestCase
+from tuner.data.source import IGNORE_INDEX, DefinesClasses, Grouped, Source, SupportsInference, TestCase
 from tuner.data.splits import Protocol, choose_cases
 from tuner.errors import ConflictError, DataError
 from tuner.registry import Scalar, load
@@ -112,16 +112,16 @@ def prepare(
     )
     cases = {"train": train, "validation": held_out}
     files = source.files([*train, *held_out])
-    memory = FileMemory(cache / f"hashes-{entry.name}.json" if files else None)
+    memory = FileHashCache(cache / f"hashes-{entry.name}.json" if files else None)
     contents = _read_contents(files, memory, progress)
     names = class_names_of(entry, source, memory)
-    reading = source.reading(memory) if isinstance(source, Readable) else {}
+    reading = source.reading(memory) if isinstance(source, SupportsInference) else {}
     fingerprint = _fingerprint(entry.name, names, source, cases, contents)
     folder = cache / f"{entry.name}-{fingerprint[:16]}"
     memory.save()
     manifest = open_or_build(
         folder,
-        lambda scratch: write_halves(
+        lambda scratch: write_splits(
             scratch, name=entry.name, class_names=names, source=source, cases=cases, progress=progress
         ),
         goes_on=True,
@@ -132,14 +132,14 @@ def prepare(
         class_names=names,
         ignore_index=IGNORE_INDEX,
         spatial_dims=len(source.sample_shape) - 1,
-        train=open_half(folder, "train", train, manifest, source),
-        validation=open_half(folder, "validation", held_out, manifest, source),
+        train=open_split(folder, "train", train, manifest, source),
+        validation=open_split(folder, "validation", held_out, manifest, source),
         fingerprint=fingerprint,
         class_frequencies=tuple(manifest["class_frequencies"]),
         validation_protocol=protocol,
         folder=folder,
         stacked=source.stacked,
-        background=source.background if isinstance(source, SelfNaming) else entry.background,
+        background=source.background if isinstance(source, DefinesClasses) else entry.background,
         reading=reading,
     )
 
@@ -150,7 +150,7 @@ def test_cases(config: Mapping[str, Any], *, data_root: Path | None, cache: Path
     `cache` and `seed` are those of `prepare`; test cases do not depend on the seed.
     """
     entry, _, source = open_source(config, data_root)
-    memory = FileMemory(cache / f"hashes-{entry.name}.json")
+    memory = FileHashCache(cache / f"hashes-{entry.name}.json")
     class_names_of(entry, source, memory)
     memory.save()
     for case in source.test:
@@ -165,13 +165,13 @@ def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[Data
     return entry, options, source
 
 
-def class_names_of(entry: DatasetEntry, source: Source, memory: FileMemory) -> tuple[str, ...]:
+def class_names_of(entry: DatasetEntry, source: Source, memory: FileHashCache) -> tuple[str, ...]:
     """Return the names of the classes: the row's, or what the files say where the row leaves it to them."""
-    return source.class_names(memory) if isinstance(source, SelfNaming) else entry.class_names
+    return source.class_names(memory) if isinstance(source, DefinesClasses) else entry.class_names
 
 
 def _read_contents(
-    files: Sequence[tuple[str, Path]], memory: FileMemory, progress: Progress | None
+    files: Sequence[tuple[str, Path]], memory: FileHashCache, progress: Progress | None
 ) -> list[tuple[str, str]]:
     contents = []
     for done, (name, path) in enumerate(files, 1):

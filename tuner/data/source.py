@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DatasetEntry
 from tuner.errors import DataError
 
@@ -114,19 +114,19 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class SelfNaming(Protocol):
+class DefinesClasses(Protocol):
     """What a source has beside `Source` when its files decide which classes there are."""
 
     @property
     def background(self) -> bool:
         """Whether class 0 is background."""
 
-    def class_names(self, memory: FileMemory) -> tuple[str, ...]:
+    def class_names(self, memory: FileHashCache) -> tuple[str, ...]:
         """Names of the classes; what is learnt of a file is remembered."""
 
 
 @runtime_checkable
-class Spaced(Protocol):
+class HasSpacing(Protocol):
     """What a source has beside `Source` when its layout may state how large a pixel is."""
 
     def spacing(self, case: str) -> tuple[float, ...] | None:
@@ -134,7 +134,7 @@ class Spaced(Protocol):
 
 
 @runtime_checkable
-class OfManySizes(Protocol):
+class VariableSize(Protocol):
     """What a source has beside `Source` when its samples may keep the sizes that they have."""
 
     @property
@@ -154,8 +154,8 @@ class Grouped(Protocol):
 
 
 @runtime_checkable
-class Readable(Protocol):
+class SupportsInference(Protocol):
     """What a source has beside `Source` when a trained network can be given further images of its kind."""
 
-    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+    def reading(self, memory: FileHashCache) -> Mapping[str, Any]:
         """Plain data for `tuner.data.inference_inputs`: how images are read, the label id of each class."""

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from tuner.errors import DataError, closest
 
 _WHERE = "dataset.group"
-_MOST = 6
+_MAX_LISTED = 6
 
 
 def group_of(pattern: str) -> Callable[[str], str | None]:
@@ -35,8 +35,8 @@ def group_of(pattern: str) -> Callable[[str], str | None]:
         raise DataError(
             f"{{group}} has to stand once in {pattern!r}.", hint="As in `group: '{group}_slice*'`.", where=_WHERE
         )
-    if pattern.count("*") > _MOST or len(pattern) > 200:
-        raise DataError(f"{pattern!r} is too long, or has more than {_MOST} stars.", where=_WHERE)
+    if pattern.count("*") > _MAX_LISTED or len(pattern) > 200:
+        raise DataError(f"{pattern!r} is too long, or has more than {_MAX_LISTED} stars.", where=_WHERE)
     parts = {"{group}": "(.+?)", "*": ".*", "?": "."}
     pieces = re.split(r"(\{group\}|\*|\?)", pattern)
     expression = re.compile("".join(parts.get(piece, re.escape(piece)) for piece in pieces), re.DOTALL)
@@ -52,7 +52,7 @@ Protocol = Literal["share", "cases", "folds", "test"]
 
 FOLD = "dataset.validation.fold"
 """The parameter that a study searches to repeat every trial over the folds."""
-MOST_FOLDS = 1000
+MAX_FOLDS = 1000
 
 
 def validation_problem(validation: object) -> str | None:
@@ -153,8 +153,8 @@ def _folds_problem(given: Mapping[Any, Any]) -> str | None:
         guess = f"; did you mean {near!r}?" if near else ""
         return f"{dict(given)!r} has {', '.join(unknown)}; {{folds: 5, fold: 0}} is what there is{guess}"
     folds, fold = given.get("folds"), given.get("fold", 0)
-    if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= MOST_FOLDS:
-        return f"folds is {folds!r}; 2 to {MOST_FOLDS} would do, as in {{folds: 5, fold: 0}}"
+    if isinstance(folds, bool) or not isinstance(folds, int) or not 2 <= folds <= MAX_FOLDS:
+        return f"folds is {folds!r}; 2 to {MAX_FOLDS} would do, as in {{folds: 5, fold: 0}}"
     if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < folds:
         return f"fold is {fold!r}; with {folds} folds it is 0 to {folds - 1}"
     return None

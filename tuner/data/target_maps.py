@@ -19,7 +19,7 @@ from tuner.label_maps import MAPS
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 8 * 2**30
+MAX_BYTES = 8 * 2**30
 """A map larger than this is left to be made batch by batch: reading it would cost more than making it."""
 
 _FORMAT = 1
@@ -48,7 +48,7 @@ def _open(data: PreparedData, name: str) -> Path | None:
     if not len(labels):
         return None
     first = _made(data, name, 0)
-    if len(labels) * first.nbytes > MOST_BYTES:
+    if len(labels) * first.nbytes > MAX_BYTES:
         logger.info("map %s is made batch by batch: it would take %d MB", name, len(labels) * first.nbytes // 2**20)
         return None
     key = {"format": _FORMAT, "map": name, "data": data.fingerprint, "classes": data.classes, "void": data.ignore_index}

@@ -5,7 +5,7 @@ browsers only.
 """
 
 from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
-from tuner.figures.plots import Figure, draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline, nothing
+from tuner.figures.plots import Figure, draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline, empty_figure
 
 __all__ = [
     "Figure",
@@ -18,5 +18,5 @@ __all__ = [
     "draw_pareto",
     "draw_slice",
     "draw_timeline",
-    "nothing",
+    "empty_figure",
 ]

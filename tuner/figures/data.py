@@ -17,7 +17,7 @@ from tuner.search.space import Dimension, SearchSpace
 
 GRID = 24
 """Lines of a contour's grid along each axis."""
-FEWEST_FOR_CONTOUR = 6
+MIN_CONTOUR_POINTS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ def contour(x: Axis, y: Axis, points: Sequence[Point]) -> Contour | None:
         if (px := x.place(point.params.get(x.name))) is not None
         and (py := y.place(point.params.get(y.name))) is not None
     ]
-    if len(placed) < FEWEST_FOR_CONTOUR:
+    if len(placed) < MIN_CONTOUR_POINTS:
         return None
     grid_x, grid_y = _grid(x), _grid(y)
     at = np.array([(x.share(px), y.share(py)) for px, py, _ in placed])

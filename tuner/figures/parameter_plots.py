@@ -11,15 +11,15 @@ from tuner.figures.plots import (
     SHADES,
     Figure,
     Trace,
+    axis_title,
     by_family,
-    dots,
+    empty_figure,
     hover,
     jitter,
     layout_of,
-    nothing,
     parameter_axis,
-    thinned,
-    titled,
+    scatter,
+    thin_points,
 )
 
 _COLUMNS = 3
@@ -28,7 +28,7 @@ _COLUMNS = 3
 def draw_importance(found: Sequence[Importance], total: int, used: int) -> Figure:
     """One bar a parameter; conditional ones say from how many trials they are judged."""
     if not found:
-        return nothing("Importance needs eight complete trials in which a parameter varies.")
+        return empty_figure("Importance needs eight complete trials in which a parameter varies.")
     shown = list(found[:20])[::-1]
     trace = {
         "type": "bar",
@@ -43,18 +43,18 @@ def draw_importance(found: Sequence[Importance], total: int, used: int) -> Figur
         "showlegend": False,
     }
     layout = layout_of(
-        xaxis=titled("share of the variance of the ranks") | {"tickformat": ".0%", "rangemode": "tozero"},
-        yaxis=titled(""),
+        xaxis=axis_title("share of the variance of the ranks") | {"tickformat": ".0%", "rangemode": "tozero"},
+        yaxis=axis_title(""),
         height=max(200, 26 * len(shown) + 90),
     )
     rows = [(item.name, item.share, item.trials) for item in found]
-    return Figure([trace], layout, ("parameter", "share", "trials"), rows, note=thinned(used, total, "trials"))
+    return Figure([trace], layout, ("parameter", "share", "trials"), rows, note=thin_points(used, total, "trials"))
 
 
 def draw_slice(panels: Sequence[Panel], total: int, metric: str) -> Figure:
     """Small multiples: each parameter against the value."""
     if not panels:
-        return nothing("No complete trial has these parameters yet.")
+        return empty_figure("No complete trial has these parameters yet.")
     rows_needed = math.ceil(len(panels) / _COLUMNS)
     traces: list[Trace] = []
     layout = layout_of(height=230 * rows_needed + 60)
@@ -68,11 +68,11 @@ def draw_slice(panels: Sequence[Panel], total: int, metric: str) -> Figure:
     for index, panel in enumerate(panels, 1):
         suffix = "" if index == 1 else str(index)
         layout[f"xaxis{suffix}"] = parameter_axis(panel.axis)
-        layout[f"yaxis{suffix}"] = titled(metric if (index - 1) % _COLUMNS == 0 else "") | {"matches": "y"}
+        layout[f"yaxis{suffix}"] = axis_title(metric if (index - 1) % _COLUMNS == 0 else "") | {"matches": "y"}
         pairs = list(zip(panel.xs, panel.points, strict=True))
         for family, group in by_family((p.loss, (x, p)) for x, p in pairs):
             xs = [x + (jitter(i) if panel.axis.choices else 0) for i, (x, _) in enumerate(group)]
-            trace = dots(xs, [p.value for _, p in group], family)
+            trace = scatter(xs, [p.value for _, p in group], family)
             trace |= {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}", "legendgroup": family}
             trace["showlegend"] = family not in named
             trace["customdata"] = [[p.number, p.loss, label(p.params[panel.axis.name])] for _, p in group]
@@ -89,13 +89,13 @@ def draw_slice(panels: Sequence[Panel], total: int, metric: str) -> Figure:
     ]
     used = max(len(panel.points) for panel in panels)
     columns = ("parameter", "trial", "loss", "value of the parameter", metric)
-    return Figure(traces, layout, columns, rows, note=thinned(used, total, "trials"))
+    return Figure(traces, layout, columns, rows, note=thin_points(used, total, "trials"))
 
 
 def draw_contour(contour: Contour | None, metric: str, total: int) -> Figure:
     """Two parameters, the trials as dots, and a smooth guess between them."""
     if contour is None:
-        return nothing("A contour needs six complete trials that have both parameters.")
+        return empty_figure("A contour needs six complete trials that have both parameters.")
     numbers = [p.number for _, _, p in contour.points]
     traces: list[Trace] = [
         _heights_drawn(contour, metric),
@@ -118,7 +118,7 @@ def draw_contour(contour: Contour | None, metric: str, total: int) -> Figure:
     columns = ("trial", "loss", contour.x.name, contour.y.name, metric)
     flat = [height for row in contour.heights for height in row]
     said = f"{metric} from {min(flat):.4g} (dark) to {max(flat):.4g} (light)"
-    left_out = thinned(len(numbers), total, "trials")
+    left_out = thin_points(len(numbers), total, "trials")
     return Figure(traces, layout, columns, rows, note=f"{said}; {left_out}" if left_out else said)
 
 
@@ -155,7 +155,7 @@ def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str,
     placed = [(point, _heights(axes, point)) for point in points]
     kept = [(point, heights) for point, heights in placed if heights is not None]
     if not kept or len(axes) < 2:
-        return nothing("Parallel coordinates need a complete trial with at least two of these parameters.")
+        return empty_figure("Parallel coordinates need a complete trial with at least two of these parameters.")
     values = sorted((p.value for p, _ in kept), reverse=direction == "minimize")
     low, high = min(values), max(values)
     traces: list[Trace] = []
@@ -192,7 +192,7 @@ def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str,
     layout["annotations"] = _ends(axes, low, high)
     rows = [(p.number, p.loss, *(label(p.params.get(a.name)) for a in axes), p.value) for p, _ in kept]
     columns = ("trial", "loss", *(a.name for a in axes), metric)
-    return Figure(traces, layout, columns, rows, note=thinned(len(kept), total, "trials"))
+    return Figure(traces, layout, columns, rows, note=thin_points(len(kept), total, "trials"))
 
 
 def _heights(axes: Sequence[Axis], point: Point) -> list[float] | None:

@@ -62,14 +62,14 @@ class Figure:
         return {"data": self.data, "layout": self.layout, "reason": self.reason, "note": self.note}
 
 
-def nothing(reason: str) -> Figure:
+def empty_figure(reason: str) -> Figure:
     """Return the figure that says why there is nothing to draw."""
     words = {"text": reason, "showarrow": False, "xref": "paper", "yref": "paper", "x": 0.5, "y": 0.5}
     hidden = {"visible": False}
     return Figure([], {"annotations": [words], "xaxis": hidden, "yaxis": hidden}, reason=reason)
 
 
-def dots(xs: list[Any], ys: list[Any], family: str) -> Trace:
+def scatter(xs: list[Any], ys: list[Any], family: str) -> Trace:
     """Return dots in the colour and the shape of a loss family."""
     marker = {"color": FAMILY_COLOURS[family], "symbol": FAMILY_SYMBOLS[family], "size": 7, "opacity": 0.75}
     return {"type": "scatter", "mode": "markers", "name": family, "x": xs, "y": ys, "marker": marker}
@@ -94,7 +94,7 @@ def layout_of(*, height: int = 340, **axes: Any) -> dict[str, Any]:
     }
 
 
-def titled(title: str) -> dict[str, Any]:
+def axis_title(title: str) -> dict[str, Any]:
     """Return an axis with a title."""
     return {"title": {"text": title, "standoff": 10}, "zeroline": False, "automargin": True}
 
@@ -102,8 +102,8 @@ def titled(title: str) -> dict[str, Any]:
 def parameter_axis(axis: Axis) -> dict[str, Any]:
     """Return the axis of a searched parameter."""
     if axis.choices:
-        return titled(axis.name) | {"tickvals": list(range(len(axis.choices))), "ticktext": list(axis.choices)}
-    return titled(axis.name) | ({"type": "log", "dtick": 1, "exponentformat": "e"} if axis.log else {})
+        return axis_title(axis.name) | {"tickvals": list(range(len(axis.choices))), "ticktext": list(axis.choices)}
+    return axis_title(axis.name) | ({"type": "log", "dtick": 1, "exponentformat": "e"} if axis.log else {})
 
 
 def jitter(index: int) -> float:
@@ -111,12 +111,12 @@ def jitter(index: int) -> float:
     return 0.5 * ((index * 0.618034) % 1.0 - 0.5)
 
 
-def thinned(shown: int, total: int, what: str) -> str | None:
+def thin_points(shown: int, total: int, what: str) -> str | None:
     """Say what was left out, None when nothing was."""
     return f"{shown:,} of {total:,} {what} are shown" if shown < total else None
 
 
-def moment(seconds: float) -> str:
+def to_datetime(seconds: float) -> str:
     """Write a moment (seconds since 1970) as Plotly reads dates."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -129,11 +129,11 @@ def hover(*lines: str) -> str:
 def draw_history(history: History, metric: str) -> Figure:
     """Values by trial, in the colours of the loss families, and the best so far as steps."""
     if not history.points:
-        return nothing("No trial is complete yet.")
+        return empty_figure("No trial is complete yet.")
     traces: list[Trace] = []
     for family, points in by_family((p[2], p) for p in history.points):
         traces.append(
-            dots([p[0] for p in points], [p[1] for p in points], family)
+            scatter([p[0] for p in points], [p[1] for p in points], family)
             | {
                 "customdata": [[p[0], p[2]] for p in points],
                 "hovertemplate": hover(f"{metric} %{{y:.4f}}"),
@@ -152,9 +152,9 @@ def draw_history(history: History, metric: str) -> Figure:
             "hovertemplate": f"best {metric} %{{y:.4f}}<extra></extra>",
         }
     )
-    layout = layout_of(xaxis=titled("trial"), yaxis=titled(metric))
+    layout = layout_of(xaxis=axis_title("trial"), yaxis=axis_title(metric))
     rows = [(number, loss, value) for number, value, loss in history.points]
-    return Figure(traces, layout, ("trial", "loss", metric), rows, note=thinned(len(rows), history.total, "trials"))
+    return Figure(traces, layout, ("trial", "loss", metric), rows, note=thin_points(len(rows), history.total, "trials"))
 
 
 def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | None, most_epochs: int) -> Figure:
@@ -163,7 +163,7 @@ def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | No
     `most_epochs`: longer curves have lost points before they came here.
     """
     if not curves:
-        return nothing("No epoch has been reported yet.")
+        return empty_figure("No epoch has been reported yet.")
     styles: dict[str, dict[str, Any]] = {
         "PRUNED": {"color": QUIET, "width": 1, "dash": "dot"},
         "FAIL": {"color": STATE_COLOURS["FAIL"], "width": 1, "dash": "dot"},
@@ -197,10 +197,10 @@ def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | No
     rows = [(c.number, c.loss, c.state, e, v) for c in curves for e, v in zip(c.epochs, c.values, strict=True)]
     return Figure(
         traces,
-        layout_of(xaxis=titled("epoch"), yaxis=titled(metric)),
+        layout_of(xaxis=axis_title("epoch"), yaxis=axis_title(metric)),
         ("trial", "loss", "state", "epoch", metric),
         rows,
-        note="; ".join(filter(None, (thinned(len(curves), total, "trials"), left_out))) or None,
+        note="; ".join(filter(None, (thin_points(len(curves), total, "trials"), left_out))) or None,
     )
 
 
@@ -208,7 +208,7 @@ def draw_losses(numbers: Sequence[LossNumbers], metric: str) -> Figure:
     """The spread of every loss's values, best loss on top."""
     shown = [n for n in numbers if n.values]
     if not shown:
-        return nothing("No trial is complete yet.")
+        return empty_figure("No trial is complete yet.")
     shown = shown[::-1]
     place = {n.loss: i for i, n in enumerate(shown)}
     traces: list[Trace] = []
@@ -217,7 +217,7 @@ def draw_losses(numbers: Sequence[LossNumbers], metric: str) -> Figure:
         ys = [place[n.loss] + jitter(i) for n in group for i in range(len(n.values))]
         data = [[number, n.loss] for n in group for number, _ in n.values]
         traces.append(
-            dots(xs, ys, family)
+            scatter(xs, ys, family)
             | {
                 "customdata": data,
                 "hovertemplate": hover(f"{metric} %{{x:.4f}}"),
@@ -236,25 +236,25 @@ def draw_losses(numbers: Sequence[LossNumbers], metric: str) -> Figure:
         }
     )
     ticks = {"tickvals": list(range(len(shown))), "ticktext": [n.loss for n in shown]}
-    layout = layout_of(xaxis=titled(metric), yaxis=titled("") | ticks, height=max(220, 34 * len(shown) + 90))
+    layout = layout_of(xaxis=axis_title(metric), yaxis=axis_title("") | ticks, height=max(220, 34 * len(shown) + 90))
     rows = [
         (n.loss, n.family, n.tried, n.complete, n.pruned, n.failed, n.best, n.median, n.best_trial) for n in numbers
     ]
     columns = ("loss", "family", "trials", "complete", "pruned", "failed", "best", "median", "best trial")
-    left_out = thinned(sum(len(n.values) for n in shown), sum(n.complete for n in shown), "trials")
+    left_out = thin_points(sum(len(n.values) for n in shown), sum(n.complete for n in shown), "trials")
     return Figure(traces, layout, columns, rows, note=left_out)
 
 
 def draw_pareto(points: Sequence[Point], front: Iterable[int], metrics: Sequence[str], total: int) -> Figure:
     """First against second objective; the front is strong and joined."""
     if not points:
-        return nothing("No trial is complete yet.")
+        return empty_figure("No trial is complete yet.")
     chosen = set(front)
     traces: list[Trace] = []
     text = hover(f"{metrics[0]} %{{x:.4f}}<br>{metrics[1]} %{{y:.4f}}")
     for family, group in by_family((p.loss, p) for p in points if p.number not in chosen):
         data = [[p.number, p.loss] for p in group]
-        trace = dots([p.values[0] for p in group], [p.values[1] for p in group], family)
+        trace = scatter([p.values[0] for p in group], [p.values[1] for p in group], family)
         traces.append(trace | {"customdata": data, "hovertemplate": text})
     best = sorted((p for p in points if p.number in chosen), key=lambda p: p.values[0])
     traces.append(
@@ -271,15 +271,15 @@ def draw_pareto(points: Sequence[Point], front: Iterable[int], metrics: Sequence
         }
     )
     rows = [(p.number, p.loss, *p.values, p.number in chosen) for p in points]
-    layout = layout_of(xaxis=titled(metrics[0]), yaxis=titled(metrics[1]), height=420)
-    note = thinned(len(points), total, "trials")
+    layout = layout_of(xaxis=axis_title(metrics[0]), yaxis=axis_title(metrics[1]), height=420)
+    note = thin_points(len(points), total, "trials")
     return Figure(traces, layout, ("trial", "loss", *metrics, "on the front"), rows, note=note)
 
 
 def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
     """What every worker did when; gaps are idle time."""
     if not bars:
-        return nothing("No worker has taken a trial yet.")
+        return empty_figure("No worker has taken a trial yet.")
     lanes = list(dict.fromkeys(bar.lane for bar in bars))
     traces: list[Trace] = []
     for state in ("COMPLETE", "RUNNING", "PRUNED", "FAIL"):
@@ -290,7 +290,7 @@ def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
                     "type": "bar",
                     "orientation": "h",
                     "name": state.lower(),
-                    "base": [moment(bar.start) for bar in group],
+                    "base": [to_datetime(bar.start) for bar in group],
                     "x": [round(1000 * (bar.end - bar.start)) for bar in group],
                     "y": [bar.lane for bar in group],
                     "customdata": [[bar.number, bar.loss, bar.end - bar.start, bar.reason or ""] for bar in group],
@@ -301,17 +301,17 @@ def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
     shares = busy_share(bars)
     text = [f"{lane}<br>{100 * shares[lane]:.0f} % busy" for lane in lanes]
     layout = layout_of(
-        xaxis=titled("") | {"type": "date"},
-        yaxis=titled("") | {"tickvals": lanes, "ticktext": text, "type": "category"},
+        xaxis=axis_title("") | {"type": "date"},
+        yaxis=axis_title("") | {"tickvals": lanes, "ticktext": text, "type": "category"},
         height=max(180, 44 * len(lanes) + 110),
     )
     layout |= {"barmode": "overlay", "bargap": 0.35}
     rows = [
-        (bar.lane, bar.number, bar.loss, bar.state, bar.reason, moment(bar.start), round(bar.end - bar.start, 1))
+        (bar.lane, bar.number, bar.loss, bar.state, bar.reason, to_datetime(bar.start), round(bar.end - bar.start, 1))
         for bar in bars
     ]
     columns = ("worker", "trial", "loss", "state", "reason", "start", "seconds")
-    return Figure(traces, layout, columns, rows, note=thinned(len(bars), total, "attempts, the newest"))
+    return Figure(traces, layout, columns, rows, note=thin_points(len(bars), total, "attempts, the newest"))
 
 
 def _joined(curves: Sequence[Curve], name: str, line: Mapping[str, Any], metric: str) -> Trace:

@@ -1,6 +1,6 @@
 """`tuner plan`: device-hours, disk, warnings.
 
-What a study will take, from what its losses were measured to cost: device-hours, disk, workers, and doubts.
+What a study will take, from what its losses were measured to cost: device-hours, disk, workers, and warnings.
 
 What a study will take, found out before it starts: nothing of its budget is run, and nothing is stored.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from tuner.config.study import StudySpec
 from tuner.errors import RequestError
 from tuner.launch.launcher import cores
-from tuner.launch.loss_profile import Measured, measure_losses, published_configs, workers_that_fit
+from tuner.launch.loss_profile import LossProfile, measure_losses, published_configs, workers_that_fit
 from tuner.launch.study_setup import (
     AUTO,
     DataFacts,
@@ -25,8 +25,8 @@ from tuner.launch.study_setup import (
     Say,
     check_data,
     prepare_data,
-    question_of,
-    resolved,
+    probe_request,
+    resolve_precision,
     steps_per_epoch,
 )
 from tuner.models.catalog import ENTRY
@@ -36,11 +36,11 @@ PRUNED_SHARE = 0.5
 """Share of the trials that a pruner ends, for the likely estimate: the median pruner's, once its patience is over."""
 SLOW = 3.0
 """A loss whose training takes so many times the median one's is worth a word."""
-FEW_STEPS = 10
+MIN_STEPS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class LossCost:
     """One loss."""
 
     loss: str
@@ -56,7 +56,7 @@ class Price:
 class Plan:
     """What a study will take."""
 
-    prices: tuple[Price, ...]
+    prices: tuple[LossCost, ...]
     validation_s: float | None
     trials: int
     workers: int
@@ -67,7 +67,7 @@ class Plan:
     likely_device_s: float | None
     disk: int | None
     """Bytes of artifacts."""
-    doubts: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
 
     @property
     def wall_s(self) -> float | None:
@@ -94,14 +94,14 @@ class Plan:
             "device_hours": {"most": _hours(self.most_device_s), "likely": _hours(self.likely_device_s)},
             "hours": _hours(self.wall_s),
             "disk_bytes": self.disk,
-            "doubts": list(self.doubts),
+            "doubts": list(self.warnings),
         }
 
 
-def price(
+def estimate_costs(
     spec: StudySpec,
     data: DataFacts,
-    found: Mapping[str, Measured],
+    found: Mapping[str, LossProfile],
     *,
     workers: int,
     device: str,
@@ -124,7 +124,7 @@ def price(
     validation_s = next((m.validation_s for m in found.values() if m.validation_s is not None), None)
     epoch_more = (validation_s or 0.0) / train.validate_every
     prices = tuple(
-        Price(m.loss, m.step_s, m.memory, _trial_s(m, steps, train.epochs, epoch_more), m.problem)
+        LossCost(m.loss, m.step_s, m.memory, _trial_s(m, steps, train.epochs, epoch_more), m.problem)
         for m in found.values()
     )
     known = [p.trial_s for p in prices if p.trial_s is not None]
@@ -139,11 +139,11 @@ def price(
         likely_device_s=None if most is None else most * _unpruned(spec),
         disk=_disk(found, trials=spec.total, workers=workers),
     )
-    doubts = tuple(_doubts(spec, data, plan, steps=steps, disk_free=disk_free))
-    return Plan(**{name: getattr(plan, name) for name in Plan.__slots__ if name != "warnings"}, doubts=doubts)
+    warnings = tuple(_warnings(spec, data, plan, steps=steps, disk_free=disk_free))
+    return Plan(**{name: getattr(plan, name) for name in Plan.__slots__ if name != "warnings"}, warnings=warnings)
 
 
-def _trial_s(measured: Measured, steps: int, epochs: int, epoch_more: float) -> float | None:
+def _trial_s(measured: LossProfile, steps: int, epochs: int, epoch_more: float) -> float | None:
     return None if measured.step_s is None else epochs * (steps * measured.step_s + epoch_more)
 
 
@@ -152,11 +152,11 @@ def _unpruned(spec: StudySpec) -> float:
     epochs = spec.base.train.epochs
     options = {key: value for key, value in spec.pruner.items() if key != "name"}
     pruner = make_pruner(spec.pruner["name"], options, epochs=epochs)
-    first = next((epoch for epoch in range(1, epochs + 1) if pruner.asks(epoch, 0)), None)
+    first = next((epoch for epoch in range(1, epochs + 1) if pruner.should_check(epoch, 0)), None)
     return 1.0 if first is None or first >= epochs else 1 - PRUNED_SHARE * (1 - first / epochs)
 
 
-def _disk(found: Mapping[str, Measured], *, trials: int, workers: int) -> int | None:
+def _disk(found: Mapping[str, LossProfile], *, trials: int, workers: int) -> int | None:
     """Return the bytes of artifacts: each trial's best weights, each worker's checkpoint twice (old and new)."""
     weights = [m.weights for m in found.values() if m.weights is not None]
     checkpoints = [m.checkpoint for m in found.values() if m.checkpoint is not None]
@@ -165,7 +165,7 @@ def _disk(found: Mapping[str, Measured], *, trials: int, workers: int) -> int | 
     return math.ceil(fmean(weights) * trials) + 2 * max(checkpoints) * workers
 
 
-def _doubts(spec: StudySpec, data: DataFacts, plan: Plan, *, steps: int, disk_free: int) -> list[str]:
+def _warnings(spec: StudySpec, data: DataFacts, plan: Plan, *, steps: int, disk_free: int) -> list[str]:
     said = [f"{p.loss} could not be measured: {p.problem}" for p in plan.prices if p.problem]
     times = [p.trial_s for p in plan.prices if p.trial_s is not None]
     typical = median(times) if times else 0.0
@@ -178,7 +178,7 @@ def _doubts(spec: StudySpec, data: DataFacts, plan: Plan, *, steps: int, disk_fr
             f"{len(missing)} losses get no trial with their published defaults ({', '.join(missing)}); "
             f"--trials {needed} would hold all"
         )
-    if steps < FEW_STEPS:
+    if steps < MIN_STEPS:
         said.append(f"an epoch has {steps} steps only: {data.train} samples in batches of {spec.base.train.batch_size}")
     if data.protocol == "test":
         said.append("validated on the test cases (dataset.validation: test): no result will be a test result")
@@ -225,18 +225,18 @@ def plan_study(
     """
     spec, settings = request.spec, request.settings
     _check_own_code(spec)
-    question = question_of(request.resources.over({}))
+    question = probe_request(request.resources.over({}))
     request.ask(replace(question, precision=False))
     check_data(spec, settings, say)
     data = prepare_data(spec, settings, progress)
     machine = request.ask(replace(question, precision=spec.base.train.precision == AUTO, shape=data.shape))
-    spec = resolved(spec, machine)
+    spec = resolve_precision(spec, machine)
     device = machine.slots[0]
     threads = spec.base.train.threads or machine.threads
     found = measure_losses(
         published_configs(spec), settings, device=device, threads=threads, seed=spec.seed, seconds=seconds, tell=tell
     )
-    return price(
+    return estimate_costs(
         spec,
         data,
         found,

@@ -24,7 +24,7 @@ _STEP_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ProbeRequest:
     """What is to be found out."""
 
     devices: Sequence[str]
@@ -41,7 +41,7 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResult:
     """What this machine can do."""
 
     slots: tuple[str, ...]
@@ -53,14 +53,14 @@ class Answer:
     """Seconds that one sample takes in a training step, measured with that number of threads."""
 
 
-def ask(question: Question) -> Answer:
+def probe_devices(question: ProbeRequest) -> ProbeResult:
     """Ask torch in a process of its own. Raises SpecError for a device that is not here, RunError when it fails.
 
     The CPU is always there: when nothing else is asked for, torch is not bothered.
     """
     if list(question.devices) == ["cpu"] and question.config is None and not question.precision:
         slots = deal(["cpu"], per_device=question.per_device or cpu_workers(), total=question.workers)
-        return Answer(tuple(slots), threads_each(len(slots)), None, None)
+        return ProbeResult(tuple(slots), threads_each(len(slots)), None, None)
     asked = {
         "devices": list(question.devices),
         "per_device": question.per_device,
@@ -86,7 +86,7 @@ def ask(question: Question) -> Answer:
         raise RunError(f"torch could not be asked for its devices:\n{done.stderr.strip()[-2000:]}") from None
     if "error" in found:
         raise SpecError([found["error"]], where="--devices")
-    return Answer(tuple(found["slots"]), found["threads"], found["precision"], found["sample_s"])
+    return ProbeResult(tuple(found["slots"]), found["threads"], found["precision"], found["sample_s"])
 
 
 def cpu_workers() -> int:
@@ -94,7 +94,7 @@ def cpu_workers() -> int:
     return max(1, cores() // CORES_EACH)
 
 
-def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
+def probe(asked: Mapping[str, Any]) -> dict[str, Any]:
     """Find out, in this process."""
     from tuner.training.device import available_devices, resolve_precision
 
@@ -166,4 +166,4 @@ def _time_sample(asked: Mapping[str, Any], device: str, threads: int) -> float |
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    sys.stdout.write(json.dumps(answer(json.loads(sys.stdin.read()))) + "\n")
+    sys.stdout.write(json.dumps(probe(json.loads(sys.stdin.read()))) + "\n")

@@ -4,8 +4,8 @@ import logging
 import threading
 
 from tuner.errors import SpecError
-from tuner.launch.launcher import Order
-from tuner.launch.supervisor import manner
+from tuner.launch.launcher import WorkerSpec
+from tuner.launch.supervisor import describe_exit
 
 logger = logging.getLogger(__name__)
 
@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 class InlineLauncher:
     """Runs one worker in a thread of this process."""
 
-    def launch(self, order: Order) -> "InlineWorker":
+    def launch(self, order: WorkerSpec) -> "InlineWorker":
         """Start the worker. Raises SpecError for a second one: they would share torch's threads and seeds."""
         if order.slot > 0:
             raise SpecError(["the launcher `inline` runs one worker; more need `local`"], where="--workers")
@@ -26,7 +26,7 @@ class InlineWorker:
     waiting = False
     gave_up = False
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self, order: WorkerSpec) -> None:
         self.order = order
         self._stop = threading.Event()
         self._code: int | None = None
@@ -50,16 +50,16 @@ class InlineWorker:
         """Ask it to give its trial back: a thread cannot be killed, it ends with the process."""
         self._stop.set()
 
-    def last_words(self) -> tuple[str, str]:
+    def exit_message(self) -> tuple[str, str]:
         """Return how it ended; its log is this process's."""
-        return manner(self._code or 0), "(it has logged into this process's log)"
+        return describe_exit(self._code or 0), "(it has logged into this process's log)"
 
     def _run(self) -> None:
-        from tuner.storage.storage import Store
+        from tuner.storage.storage import Storage
         from tuner.worker.worker import Worker
 
         try:
-            with Store.open(self.order.settings.storage) as store:
+            with Storage.open(self.order.settings.storage) as store:
                 Worker(
                     store, self.order.settings, study=self.order.study, device=self.order.device, stop=self._stop
                 ).run()

@@ -45,7 +45,7 @@ LAUNCHERS: Registry[LauncherEntry] = Registry(
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class WorkerSpec:
     """One worker that is to be started."""
 
     study: str
@@ -60,10 +60,10 @@ class Order:
 class WorkerHandle(Protocol):
     """A worker that was started."""
 
-    order: Order
+    order: WorkerSpec
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Return device and, where it is not this one, host."""
 
     @property
@@ -83,14 +83,14 @@ class WorkerHandle(Protocol):
     def kill(self) -> None:
         """End it at once."""
 
-    def last_words(self) -> tuple[str, str]:
+    def exit_message(self) -> tuple[str, str]:
         """Return how it ended, and the end of its log."""
 
 
 class Launcher(Protocol):
     """Starts workers."""
 
-    def launch(self, order: Order) -> WorkerHandle:
+    def launch(self, order: WorkerSpec) -> WorkerHandle:
         """Start one worker."""
 
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tuner.errors import RunError
-from tuner.launch.launcher import Order
-from tuner.launch.supervisor import manner
+from tuner.launch.launcher import WorkerSpec
+from tuner.launch.supervisor import describe_exit
 from tuner.settings import Settings
 
 PARENT = "TUNER_LAUNCHER_PID"
@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 _POLL_S = 1.0
 
 
-def hold_on_to_parent(parent: int) -> None:
+def die_with_parent(parent: int) -> None:
     """Have this process told to drain (SIGTERM) as soon as its parent is gone, however that came."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -51,7 +51,7 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 class LocalLauncher:
     """Starts `tuner worker` with the interpreter that runs here."""
 
-    def launch(self, order: Order) -> "LocalWorker":
+    def launch(self, order: WorkerSpec) -> "LocalWorker":
         """Start one worker. Raises RunError when its log cannot be written."""
         try:
             order.log.parent.mkdir(parents=True, exist_ok=True)
@@ -81,12 +81,12 @@ class LocalWorker:
     waiting = False
     gave_up = False
 
-    def __init__(self, order: Order, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, order: WorkerSpec, process: "subprocess.Popen[bytes]") -> None:
         self.order = order
         self.process = process
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Its device."""
         return self.order.device
 
@@ -103,16 +103,16 @@ class LocalWorker:
         self._send(signal.SIGKILL)
         self.process.wait()
 
-    def last_words(self) -> tuple[str, str]:
+    def exit_message(self) -> tuple[str, str]:
         """Return how it ended, and the end of its log."""
-        return manner(self.process.poll() or 0), last_lines(self.order.log)
+        return describe_exit(self.process.poll() or 0), last_lines(self.order.log)
 
     def _send(self, number: signal.Signals) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)
 
 
-def worker_environment(order: Order, environment: Mapping[str, str]) -> dict[str, str]:
+def worker_environment(order: WorkerSpec, environment: Mapping[str, str]) -> dict[str, str]:
     """Return a worker's environment: places (a password in a URL is not for `ps`), its threads, its devices.
 
     Workers on the CPU see no CUDA device, so that nothing of theirs ends up on one. A training has no business with

@@ -27,7 +27,7 @@ from tuner.search.initial_points import default_point
 from tuner.settings import Settings
 
 if TYPE_CHECKING:
-    from tuner.training.step_profile import Cost
+    from tuner.training.step_profile import StepProfile
 
 
 VALIDATE_S = 20.0
@@ -35,7 +35,7 @@ VALIDATE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class LossProfile:
     """What was found out about one loss."""
 
     loss: str
@@ -59,7 +59,7 @@ def measure_losses(
     seed: int,
     seconds: float,
     tell: Callable[[str], None] = lambda text: None,
-) -> dict[str, Measured]:
+) -> dict[str, LossProfile]:
     """Measure a training of each loss, one after the other.
 
     Args:
@@ -74,12 +74,12 @@ def measure_losses(
     Raises:
         RunError: The measuring process fails before it has said anything.
     """
-    found: dict[str, Measured] = {}
+    found: dict[str, LossProfile] = {}
     left = list(configs)
     while left:
         share = seconds / len(configs)
         for line in _lines([(n, configs[n]) for n in left], settings, device, threads, seed, share, bool(found)):
-            measured = Measured(**line)
+            measured = LossProfile(**line)
             found[measured.loss] = measured
             tell(f"measured {len(found)}/{len(configs)}: {measured.loss}")
         rest = [name for name in left if name not in found]
@@ -135,15 +135,15 @@ def _lines(
             raise RunError(f"a training could not be measured on {device}:\n{errors.read().strip()[-2000:]}")
 
 
-def _ended(loss: str) -> Measured:
+def _ended(loss: str) -> LossProfile:
     words = "its process was ended; most likely the system had no memory left"
-    return Measured(loss, None, None, None, None, None, out_of_memory=True, problem=words, free=None)
+    return LossProfile(loss, None, None, None, None, None, out_of_memory=True, problem=words, free=None)
 
 
-def answer(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def profile_losses(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Measure, in this process."""
     from tuner.data.preparation import prepare
-    from tuner.training.components import Sources
+    from tuner.training.components import AllowedSources
     from tuner.training.device import free_bytes
     from tuner.training.step_profile import measure
 
@@ -154,15 +154,15 @@ def answer(asked: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         train = config.train.model_copy(update={"threads": asked["threads"]})
         config = config.model_copy(update={"train": train})
         data = prepare(config.dataset, data_root=root, cache=Path(asked["cache"]), seed=asked["seed"])
-        cost: Cost = measure(
-            config, data, asked["device"], seconds=asked["seconds"], sources=Sources(root), validate_s=validate_s
+        cost: StepProfile = measure(
+            config, data, asked["device"], seconds=asked["seconds"], sources=AllowedSources(root), validate_s=validate_s
         )
         validate_s = 0.0 if cost.problem is None else validate_s
         yield {"loss": name, **asdict(cost), "free": free}
 
 
 if __name__ == "__main__":
-    for document in answer(json.loads(sys.stdin.read())):
+    for document in profile_losses(json.loads(sys.stdin.read())):
         sys.stdout.write(json.dumps(document) + "\n")
         sys.stdout.flush()
 
@@ -188,10 +188,10 @@ def measured_per_device(spec: StudySpec, settings: Settings, *, device: str, thr
 def published_configs(spec: StudySpec) -> dict[str, TrialConfig]:
     """Return a configuration for each competing loss: its published defaults, the rest as the study file has it."""
     base = spec.base.parameters()
-    return {c.name: spec.config(default_point(spec.space, c, base)) for c in spec.competitors}
+    return {c.name: spec.config(default_point(spec.space, c, base)) for c in spec.candidates}
 
 
-def workers_that_fit(found: Sequence[Measured], *, device: str, cores: int, threads: int) -> int | None:
+def workers_that_fit(found: Sequence[LossProfile], *, device: str, cores: int, threads: int) -> int | None:
     """Return how many workers fit on one device by the largest memory measured, on the CPU also by its cores."""
     peaks = [m.memory for m in found if m.memory is not None]
     free = next((m.free for m in found if m.free is not None), None)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tuner.errors import SpecError
-from tuner.launch.device_probe import Answer, Question, ask
+from tuner.launch.device_probe import ProbeRequest, ProbeResult, probe_devices
 from tuner.launch.launcher import LAUNCHERS, Launcher
 from tuner.launch.ray_cluster.cluster import RayCluster
 from tuner.launch.ray_cluster.launcher import RayLauncher, RayPlace
@@ -19,10 +19,10 @@ from tuner.storage.records import StudyRecord
 Say = Callable[[str], None]
 
 
-class Ground(Protocol):
+class Placement(Protocol):
     """A place for workers, found fit for them."""
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: ProbeRequest) -> ProbeResult:
         """Return what the devices there can do. Raises SpecError for one that is not there."""
 
     def launcher(self, record: StudyRecord, *, threads: int, note: Say) -> Launcher | None:
@@ -30,14 +30,14 @@ class Ground(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class LocalPlacement:
     """This machine."""
 
     fn: str | None
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: ProbeRequest) -> ProbeResult:
         """Ask torch."""
-        return ask(question)
+        return probe_devices(question)
 
     def launcher(self, record: StudyRecord, *, threads: int, note: Say) -> Launcher | None:
         """Return the launcher that a row of the registry names."""
@@ -46,14 +46,14 @@ class Here:
 
 
 @dataclass(slots=True)
-class OnRay:
+class RayPlacement:
     """A Ray cluster."""
 
     cluster: RayCluster
     settings: Settings
     started: RayLauncher | None = None
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: ProbeRequest) -> ProbeResult:
         """Ask the cluster, and one of its nodes."""
         return self.cluster.ask(question)
 
@@ -69,7 +69,7 @@ class OnRay:
 
 
 @contextmanager
-def ground_for(resources: Resources, settings: Settings, say: Say) -> Iterator[Ground]:
+def placement_for(resources: Resources, settings: Settings, say: Say) -> Iterator[Placement]:
     """Find the place for the workers, and look whether they can work there; leave it afterwards.
 
     Raises:
@@ -77,10 +77,10 @@ def ground_for(resources: Resources, settings: Settings, say: Say) -> Iterator[G
     """
     entry = LAUNCHERS[str(resources.launcher)]
     if entry.name != "ray":
-        yield Here(entry.fn)
+        yield LocalPlacement(entry.fn)
         return
     cluster = RayCluster(_address(resources), insecure=resources.ray_insecure, say=say)
-    ground = OnRay(cluster, settings)
+    ground = RayPlacement(cluster, settings)
     try:
         cluster.check(settings)
         yield ground

@@ -24,7 +24,7 @@ from tuner.config.trial import flatten
 from tuner.config.yaml_reader import YamlDocument
 from tuner.data.preparation import check_same_data
 from tuner.errors import ConfigError, ConflictError, DataError, EntryError, NotFoundError, SpecError
-from tuner.launch.device_probe import Answer, Question, ask, cpu_workers
+from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, probe_devices
 from tuner.launch.launcher import read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
@@ -32,9 +32,9 @@ from tuner.models.pretrained import find_weights
 from tuner.models.rules import dims_problem
 from tuner.settings import Settings
 from tuner.storage.records import NewStudy, StudyRecord
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
-OPEN = ("train.threads", "train.precision")
+FREE_KEYS = ("train.threads", "train.precision")
 """Resolved when a study is created; null and `auto` then mean what is stored."""
 CHANGEABLE = ("budget.timeout", "budget.trials", "budget.trials_per_loss")
 """May change; the number of trials may only rise, which is looked at by itself."""
@@ -70,7 +70,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if key in CHANGEABLE or (key in OPEN and new in (None, "auto")) or _same(old, new):
+        if key in CHANGEABLE or (key in FREE_KEYS and new in (None, "auto")) or _same(old, new):
             continue
         lines.append(f"{key}: {_shown(before, key)} stored, {_shown(after, key)} asked for")
     return lines
@@ -133,7 +133,7 @@ def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None)
     )
 
 
-def first_estimate(spec: StudySpec, machine: Answer, data: DataFacts) -> float | None:
+def first_estimate(spec: StudySpec, machine: ProbeResult, data: DataFacts) -> float | None:
     """Guess the seconds that a whole budget takes, from one measured sample; None when it could not be measured.
 
     Validation costs a third of a training step for each sample. Pruning makes it shorter, other work longer.
@@ -269,18 +269,18 @@ class Request:
     trials_given: bool = False
     """Whether the number of trials was typed: then a smaller one than stored is refused."""
     timeout_given: bool = False
-    ask: Callable[[Question], Answer] = ask
+    ask: Callable[[ProbeRequest], ProbeResult] = probe_devices
     """Who knows the devices on which the workers will be."""
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class StudyHandle:
     """A stored study, and what its workers need."""
 
     record: StudyRecord
     spec: StudySpec
     resources: Resources
-    machine: Answer
+    machine: ProbeResult
     data: DataFacts
     is_new: bool
 
@@ -300,7 +300,7 @@ def find_study(url: str, name: str) -> StudyRecord | None:
             return None
     finally:
         database.close()
-    with Store.open(url, read_only=True) as store:
+    with Storage.open(url, read_only=True) as store:
         try:
             return store.study(name)
         except NotFoundError:
@@ -312,7 +312,7 @@ def stored_spec(record: StudyRecord, *, overrides: Mapping[str, Any] | None = No
     return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"), values=overrides)
 
 
-def open_study(request: Request, *, say: Say, progress: Progress | None = None) -> Opened:
+def create_or_resume_study(request: Request, *, say: Say, progress: Progress | None = None) -> StudyHandle:
     """Check everything, then create the study or continue it.
 
     Raises:
@@ -325,7 +325,7 @@ def open_study(request: Request, *, say: Say, progress: Progress | None = None) 
         settings = settings.with_stored(record.resources)
         _check_continuation(request, record)
     resources = request.resources.over(record.resources if record else {})
-    question = question_of(resources)
+    question = probe_request(resources)
     if set(question.devices) - {AUTO, "cpu"}:
         # A device that is not here is refused before anything is prepared.
         request.ask(replace(question, precision=False))
@@ -342,9 +342,9 @@ def open_study(request: Request, *, say: Say, progress: Progress | None = None) 
         stored = record.resources.get("fingerprint")
         check_same_data(spec.base.dataset["name"], spec.name, found=data.fingerprint, stored=stored, where=where)
     machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
-    with Store.open(settings.storage, create=True) as store:
+    with Storage.open(settings.storage, create=True) as store:
         if record is None:
-            spec = resolved(spec, machine)
+            spec = resolve_precision(spec, machine)
             record, is_new = _create(store, spec, resources, data, settings)
             if not is_new:
                 check_same(record, request.spec, trials_given=request.trials_given)
@@ -353,7 +353,7 @@ def open_study(request: Request, *, say: Say, progress: Progress | None = None) 
             spec = stored_spec(record)
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
-    return Opened(record, spec, resources, machine, data, is_new)
+    return StudyHandle(record, spec, resources, machine, data, is_new)
 
 
 def check_writable(folder: Path) -> None:
@@ -371,16 +371,16 @@ def check_writable(folder: Path) -> None:
 
 def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
     """Open every file of the data set. Raises DataError that lists what is broken or missing; mere flaws are told."""
-    from tuner.data.checks import Flaw, check
+    from tuner.data.checks import DataWarning, check
 
     section = spec.base.dataset
     found = check(section, data_root=settings.data_root, cache=settings.cache)
-    flaws = [line for line in found if isinstance(line, Flaw)]
+    flaws = [line for line in found if isinstance(line, DataWarning)]
     for line in flaws[:DEFECTS_SHOWN]:
         say(f"note: {line}")
     if len(flaws) > DEFECTS_SHOWN:
         say(f"note: and {len(flaws) - DEFECTS_SHOWN} more; tuner data check {section['name']} lists all of them")
-    defects = [line for line in found if not isinstance(line, Flaw)]
+    defects = [line for line in found if not isinstance(line, DataWarning)]
     if defects:
         shown = defects[:DEFECTS_SHOWN]
         more = f"\n  … and {len(defects) - len(shown)} more" if len(defects) > len(shown) else ""
@@ -392,14 +392,14 @@ def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
         )
 
 
-def question_of(resources: Resources) -> Question:
+def probe_request(resources: Resources) -> ProbeRequest:
     """Return what the machine is asked about its devices. Raises SpecError for numbers that cannot be."""
     per_device = str(resources.per_device)
     if per_device != AUTO and (not per_device.isdecimal() or not 1 <= int(per_device) <= 256):
         raise SpecError([f"{per_device!r} is not a number from 1 to 256, nor auto"], where="--workers-per-device")
     if resources.workers is not None and not 1 <= resources.workers <= 1024:
         raise SpecError([f"{resources.workers!r} is not a number from 1 to 1024"], where="--workers")
-    return Question(
+    return ProbeRequest(
         devices=read_devices(str(resources.devices)),
         per_device=None if per_device == AUTO else int(per_device),
         workers=resources.workers,
@@ -407,7 +407,7 @@ def question_of(resources: Resources) -> Question:
     )
 
 
-def _with_sample(question: Question, request: Request, data: DataFacts) -> Question:
+def _with_sample(question: ProbeRequest, request: Request, data: DataFacts) -> ProbeRequest:
     """Ask for what a new study needs: the precision, and the time of a training step if anybody waits for it."""
     spec = request.spec
     question = replace(question, precision=spec.base.train.precision == AUTO, shape=data.shape)
@@ -416,7 +416,7 @@ def _with_sample(question: Question, request: Request, data: DataFacts) -> Quest
     return replace(question, config=spec.config(spec.queue(3)[0]), classes=data.classes)
 
 
-def _fitted(question: Question, request: Request, say: Say) -> Question:
+def _fitted(question: ProbeRequest, request: Request, say: Say) -> ProbeRequest:
     """Replace `auto` workers on a device of this machine by what fits there, as measured."""
     if question.per_device is not None or request.resources.launcher != "local" or _is_own_code(request.spec):
         return question
@@ -447,7 +447,7 @@ def new_timeout(record: StudyRecord, request: Request) -> float | None:
     return asked if request.timeout_given or asked != record.spec["budget"].get("timeout") else None
 
 
-def resolved(spec: StudySpec, machine: Answer) -> StudySpec:
+def resolve_precision(spec: StudySpec, machine: ProbeResult) -> StudySpec:
     """Return the study with the threads and the precision that this machine gives it."""
     values: dict[str, Any] = {}
     if spec.base.train.threads is None:
@@ -458,7 +458,7 @@ def resolved(spec: StudySpec, machine: Answer) -> StudySpec:
 
 
 def _create(
-    store: Store, spec: StudySpec, resources: Resources, data: DataFacts, settings: Settings
+    store: Storage, spec: StudySpec, resources: Resources, data: DataFacts, settings: Settings
 ) -> tuple[StudyRecord, bool]:
     try:
         record = store.create_study(
@@ -481,7 +481,7 @@ def _create(
 
 
 def _continue(
-    store: Store, record: StudyRecord, request: Request, resources: Resources, data: DataFacts
+    store: Storage, record: StudyRecord, request: Request, resources: Resources, data: DataFacts
 ) -> StudyRecord:
     total = new_total(record, request.spec)
     if total is not None:
@@ -490,7 +490,7 @@ def _continue(
         store.raise_budget(record.name, total, tail)
     timeout = new_timeout(record, request)
     changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
-    store.go_on(record.name, resources=_stored(resources, data, request.settings), **changes)
+    store.resume(record.name, resources=_stored(resources, data, request.settings), **changes)
     return store.study(record.name)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tuner.errors import RunError
-from tuner.launch.launcher import Launcher, Order, WorkerHandle
-from tuner.worker.health import ASIDE, ASIDE_S
+from tuner.launch.launcher import Launcher, WorkerHandle, WorkerSpec
+from tuner.worker.health import QUARANTINE_S, QUARANTINED
 
 EARLY_S = 20.0
 """A worker that ends sooner than that after its start has hardly worked."""
@@ -20,27 +20,27 @@ EARLY_ENDS = 3
 """Early ends by itself, one after the other in one slot, before it is given up."""
 EARLY_KILLS = 10
 """The same for ends by a signal: somebody, or the system when memory is short, kills workers."""
-BACK_OFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
 @dataclass(slots=True)
-class Patience:
+class RestartBackoff:
     """What is remembered of one slot's dead workers."""
 
     early: int = 0
     """Early ends in a row."""
 
-    def take(self, lasted_s: float) -> float:
+    def next_delay(self, lasted_s: float) -> float:
         """Note that a worker has ended after so many seconds; return the seconds before another one may start."""
         self.early = self.early + 1 if lasted_s < EARLY_S else 0
-        return BACK_OFF_S[min(self.early, len(BACK_OFF_S) - 1)]
+        return BACKOFF_S[min(self.early, len(BACKOFF_S) - 1)]
 
-    def is_over(self, code: int) -> bool:
+    def exhausted(self, code: int) -> bool:
         """Tell whether no other worker is to be started after one that ended with this code."""
         return self.early >= (EARLY_KILLS if code < 0 else EARLY_ENDS)
 
 
-def manner(code: int) -> str:
+def describe_exit(code: int) -> str:
     """Say how a process ended."""
     return f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
 
@@ -49,17 +49,17 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
-class _Place:
-    order: Order
+class _WorkerSlot:
+    order: WorkerSpec
     handle: WorkerHandle | None = None
     started: float = 0.0
     not_before: float = 0.0
-    patience: Patience = field(default_factory=Patience)
-    aside: bool = False
+    patience: RestartBackoff = field(default_factory=RestartBackoff)
+    quarantined: bool = False
     """Its device was put aside, and has not been tried again."""
 
 
-class Crew:
+class Supervisor:
     """Keeps a worker in each slot.
 
     Args:
@@ -72,7 +72,7 @@ class Crew:
     def __init__(
         self,
         launcher: Launcher,
-        orders: Sequence[Order],
+        orders: Sequence[WorkerSpec],
         *,
         note: Callable[[str], None] = lambda text: None,
         standing: bool = False,
@@ -80,7 +80,7 @@ class Crew:
         self._launcher = launcher
         self._note = note
         self._standing = standing
-        self._places = [_Place(order) for order in orders]
+        self._places = [_WorkerSlot(order) for order in orders]
         self.replaced = 0
 
     @property
@@ -94,7 +94,7 @@ class Crew:
         handles = [p.handle for p in self._places if p.handle is not None]
         return sum(h.exit_code() is None and not h.waiting for h in handles)
 
-    def tend(self, work_left: Callable[[], bool]) -> None:
+    def ensure_running(self, work_left: Callable[[], bool]) -> None:
         """Start what is missing while there is work. Raises RunError when a slot's workers keep dying at once.
 
         `work_left` is asked after a worker was found dead, never before: the last one ends when the work does.
@@ -105,12 +105,12 @@ class Crew:
             if (place.handle is not None and code is None) or now < place.not_before or not work_left():
                 continue
             if code is not None:
-                self._bury(place, code, now)
+                self._handle_exit(place, code, now)
             if now >= place.not_before:
                 place.handle = self._launcher.launch(place.order)
-                place.started, place.aside = now, False
+                place.started, place.quarantined = now, False
 
-    def dismiss(self) -> None:
+    def release_waiting(self) -> None:
         """Let go of workers that wait for room: no work is left for them."""
         for place in self._places:
             if place.handle is not None and place.handle.waiting:
@@ -135,33 +135,33 @@ class Crew:
             time.sleep(0.05)
         return not self.alive
 
-    def _bury(self, place: _Place, code: int, now: float) -> None:
+    def _handle_exit(self, place: _WorkerSlot, code: int, now: float) -> None:
         handle, patience = place.handle, place.patience
         assert handle is not None
         place.handle = None
-        if code == ASIDE:
-            self._put_aside(place, handle, now)
+        if code == QUARANTINED:
+            self._quarantine(place, handle, now)
             return
-        place.not_before = now + patience.take(now - place.started)
+        place.not_before = now + patience.next_delay(now - place.started)
         self.replaced += 1
-        how, log = handle.last_words()
-        self._note(f"worker {place.order.slot} on {handle.place} {how}; another one takes its place")
-        if handle.gave_up or patience.is_over(code):
+        how, log = handle.exit_message()
+        self._note(f"worker {place.order.slot} on {handle.location} {how}; another one takes its place")
+        if handle.gave_up or patience.exhausted(code):
             times = "" if handle.gave_up else f", {patience.early} times running and at once"
             raise RunError(
-                f"worker {place.order.slot} on {handle.place} {how}{times}. The last lines of its log:\n{log}",
+                f"worker {place.order.slot} on {handle.location} {how}{times}. The last lines of its log:\n{log}",
                 hint="Mend that, then `tuner resume`: what was finished is kept.",
                 where=str(place.order.log),
             )
 
-    def _put_aside(self, place: _Place, handle: WorkerHandle, now: float) -> None:
-        place.not_before, place.aside = now + ASIDE_S, True
-        _, log = handle.last_words()
-        where = f"worker {place.order.slot} on {handle.place} has ended: trials fail there, and nowhere else"
-        if not self._standing and all(other.aside for other in self._places):
+    def _quarantine(self, place: _WorkerSlot, handle: WorkerHandle, now: float) -> None:
+        place.not_before, place.quarantined = now + QUARANTINE_S, True
+        _, log = handle.exit_message()
+        where = f"worker {place.order.slot} on {handle.location} has ended: trials fail there, and nowhere else"
+        if not self._standing and all(other.quarantined for other in self._places):
             raise RunError(
                 f"{where}; no other device is left to this launch. The last lines of its log:\n{log}",
                 hint="Mend that, then `tuner resume`: what was finished is kept.",
                 where=str(place.order.log),
             )
-        self._note(f"{where}; the device is put aside, and tried again in {ASIDE_S / 60:.0f} minutes")
+        self._note(f"{where}; the device is put aside, and tried again in {QUARANTINE_S / 60:.0f} minutes")

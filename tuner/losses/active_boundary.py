@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.distance_transform import target_map
 
-LEAST_DIVERGENCE = 1e-5
+MIN_DIVERGENCE = 1e-5
 GROWTH = 1.2
 FAR = 1e5
 # down, up, left, right, up-right, down-right, up-left, down-left: ties go to the first, as in the authors' code
@@ -21,7 +21,7 @@ STEPS_3D = tuple(step for step in itertools.product((0, 1, -1), repeat=3) if any
 
 @segmentation_loss()
 def active_boundary(
-    view: View,
+    view: LossInputs,
     *,
     label_border_distance: Tensor | None = None,
     boundary_share: float,
@@ -40,7 +40,7 @@ def active_boundary(
 
 
 def direction_loss(
-    view: View, distance: Tensor, *, boundary_share: float, theta: float, label_smoothing: float
+    view: LossInputs, distance: Tensor, *, boundary_share: float, theta: float, label_smoothing: float
 ) -> Tensor:
     """Return the loss for distances [B, *S] to the true borders, less one; negative in images without a border."""
     logits = view.clean_logits
@@ -70,7 +70,7 @@ class _Chosen:
     direction: Tensor
 
     @classmethod
-    def of(cls, view: View, log_p: Tensor, distance: Tensor, share: float) -> "_Chosen":
+    def of(cls, view: LossInputs, log_p: Tensor, distance: Tensor, share: float) -> "_Chosen":
         steps = STEPS_2D if distance.ndim == 3 else STEPS_3D
         moving = _predicted_borders(view, log_p, share) & (distance >= 0)
         if view.void is not None:
@@ -91,7 +91,7 @@ class _Chosen:
         return cls(pixels[keep], flat[keep], best[keep])
 
 
-def _predicted_borders(view: View, log_p: Tensor, share: float) -> Tensor:
+def _predicted_borders(view: LossInputs, log_p: Tensor, share: float) -> Tensor:
     """Return [B, *S]: the pixels that differ most from the next one along any axis, and those around them."""
     p = log_p.exp()
     own = (p * log_p).sum(1)
@@ -109,8 +109,8 @@ def _predicted_borders(view: View, log_p: Tensor, share: float) -> Tensor:
     most = min(int(share * flat.shape[1]), flat.shape[1] - 1)
     limit = torch.topk(flat, most + 1, dim=1).values[:, -1:]
     # the smallest step of the authors' grid 1e-5 * 1.2^m that leaves at most `most` pixels
-    grid = torch.log((limit / LEAST_DIVERGENCE).clamp_min(1)).div(math.log(GROWTH)).sub(1e-9).ceil().clamp_min(0)
-    border = (flat > LEAST_DIVERGENCE * GROWTH**grid).to(log_p.dtype).view_as(own).unsqueeze(1)
+    grid = torch.log((limit / MIN_DIVERGENCE).clamp_min(1)).div(math.log(GROWTH)).sub(1e-9).ceil().clamp_min(0)
+    border = (flat > MIN_DIVERGENCE * GROWTH**grid).to(log_p.dtype).view_as(own).unsqueeze(1)
     pool = F.max_pool2d if own.ndim == 3 else F.max_pool3d
     return pool(border, 3, stride=1, padding=1).squeeze(1) > 0
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tuner.losses.batch import View
+from tuner.losses.batch import LossInputs
 
 TINY = 1e-7
 
@@ -157,12 +157,12 @@ def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str) -> Tens
     return of_unit.squeeze(0) if len(of_unit) == 1 else (of_unit * units).sum() / units.sum().clamp_min(1)
 
 
-def pixel_mean(value: Tensor, view: View) -> Tensor:
+def pixel_mean(value: Tensor, view: LossInputs) -> Tensor:
     """Average value [B, N], zero on void pixels, or its sum, over the valid pixels of the batch."""
     return value.sum() / (view.n_valid if view.void is not None else view.labels.numel())
 
 
-def by_label(table: Tensor, view: View) -> Tensor:
+def by_label(table: Tensor, view: LossInputs) -> Tensor:
     """Look up table [C] at every pixel's label: [B, N]; class 0 on void pixels."""
     # several times faster than indexing
     return table.index_select(0, view.flat_labels.flatten()).view_as(view.flat_labels)

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.errors import LossInputError
-from tuner.losses.softmax_stats import ClassSums, SoftmaxSums, on_host, true_places
+from tuner.losses.softmax_stats import ClassSums, SoftmaxSums, on_host, true_class_indices
 from tuner.registry import load
 
 T = TypeVar("T")
 
 
-class Keeper(Protocol):
+class KeepsResults(Protocol):
     """An object with a place for what was computed."""
 
     @property
@@ -33,7 +33,7 @@ class Keeper(Protocol):
         ...
 
 
-class Once(Generic[T]):
+class CachedOnce(Generic[T]):
     """Decorates a method of an object that `KeepsResults`: its first result stays in `kept`."""
 
     def __init__(self, read: Callable[[Any], T]) -> None:
@@ -41,7 +41,7 @@ class Once(Generic[T]):
         self.name = read.__name__
         self.__doc__ = read.__doc__
 
-    def __get__(self, instance: Keeper, owner: object = None) -> T:
+    def __get__(self, instance: KeepsResults, owner: object = None) -> T:
         """Return the value, computed now or before."""
         if self.name not in instance.kept:
             instance.kept[self.name] = self.read(instance)
@@ -70,7 +70,7 @@ class Overlap:
 
 
 @dataclass(frozen=True)
-class View:
+class LossInputs:
     """Logits [B, C, *S] in float32 or float64 and labels [B, *S] in 0..C-1, with the void pixels apart.
 
     `void` [B, *S] marks pixels that count nowhere; None where it is known that there are none. `whole_void` is
@@ -94,24 +94,24 @@ class View:
         """Number of classes C."""
         return self.logits.shape[1]
 
-    @Once
+    @CachedOnce
     def flat_labels(self) -> Tensor:
         """Labels [B, N]; 0 on void pixels."""
         return self.labels.flatten(1)
 
-    @Once
+    @CachedOnce
     def flat_void(self) -> Tensor | None:
         """Void pixels [B, N]."""
         return None if self.void is None else self.void.flatten(1)
 
-    @Once
+    @CachedOnce
     def valid(self) -> Tensor:
         """Valid pixels [B, N] as 0 and 1 of the logits' type."""
         if self.flat_void is None:
             return torch.ones_like(self.flat_labels, dtype=self.logits.dtype)
         return (~self.flat_void).to(self.logits.dtype)
 
-    @Once
+    @CachedOnce
     def counts(self) -> Tensor:
         """Valid pixels of each class in each image, [B, C] of the logits' type."""
         marked, void = self.flat_labels, self.flat_void
@@ -125,19 +125,19 @@ class View:
             counted = counted.scatter_add(1, marked, torch.ones_like(marked))
         return counted[:, : self.classes].to(self.logits.dtype)
 
-    @Once
+    @CachedOnce
     def places(self) -> Tensor:
         """Where the true classes lie in maps [B, C, N], for `tuner.losses.softmax_stats`; class 0 on void pixels."""
-        return true_places(self.logits.flatten(2), self.flat_labels)
+        return true_class_indices(self.logits.flatten(2), self.flat_labels)
 
-    @Once
+    @CachedOnce
     def n_valid(self) -> Tensor:
         """Number of valid pixels in the batch, at least 1, so that it can be divided by."""
         if self.void is None:
             return self.logits.new_tensor(float(self.labels.numel()))
         return (self.labels.numel() - self.void.sum()).clamp_min(1).to(self.logits.dtype)
 
-    @Once
+    @CachedOnce
     def _softmax(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         flat = self.logits.flatten(2)
         return SoftmaxSums.apply(  # type: ignore[no-untyped-call,no-any-return]
@@ -154,13 +154,13 @@ class View:
         """Probability of the true class, [B, N]; 0 on void pixels."""
         return self._softmax[1]
 
-    @Once
+    @CachedOnce
     def wrong(self) -> Tensor:
         """Probability of all other classes, 1 - `p_true`, [B, N]; 0 on void pixels."""
         wrong = 1 - self.p_true
         return wrong if self.flat_void is None else wrong.masked_fill(self.flat_void, 0)
 
-    @Once
+    @CachedOnce
     def nll(self) -> Tensor:
         """-ln of the true class's probability, [B, N]; 0 on void pixels."""
         nll = self._softmax[2]
@@ -169,7 +169,7 @@ class View:
         p_true = self.p_true if self.flat_void is None else self.p_true.masked_fill(self.flat_void, 1)
         return -torch.log(p_true)
 
-    @Once
+    @CachedOnce
     def clean_logits(self) -> Tensor:
         """Logits [B, C, *S] with 0 on void pixels, whatever stood there; for losses that need more than sums."""
         return self.logits if self.void is None else torch.where(self.void.unsqueeze(1), 0, self.logits)
@@ -195,7 +195,7 @@ class View:
         return Overlap(tp, p, t, square[0] if square else None, units)
 
 
-def read_view(
+def read_inputs(
     logits: Tensor,
     target: Tensor,
     *,
@@ -203,7 +203,7 @@ def read_view(
     sums: bool = False,
     squares: bool = False,
     logs: bool = True,
-) -> View:
+) -> LossInputs:
     """Check and flatten what a loss is given.
 
     logits [B, C, *S] raw scores, 2-D or 3-D; one channel z enters as two, [0, z]; half types are raised to float32.
@@ -220,13 +220,13 @@ def read_view(
     classes = logits.shape[1]
     if not on_host(labels):
         void = labels == ignore_index
-        return View(logits, labels.masked_fill(void, 0), void, None, sums, squares, logs)
+        return LossInputs(logits, labels.masked_fill(void, 0), void, None, sums, squares, logs)
     if _all_in_range(labels, classes) and not 0 <= ignore_index < classes:
-        return View(logits, labels, None, False, sums, squares, logs)
+        return LossInputs(logits, labels, None, False, sums, squares, logs)
     void = labels == ignore_index
     labels = labels.masked_fill(void, 0)
     check_labels(labels, classes=classes, ignore_index=ignore_index)
-    return View(logits, labels, void, bool(void.all()), sums, squares, logs)
+    return LossInputs(logits, labels, void, bool(void.all()), sums, squares, logs)
 
 
 def check_labels(target: Tensor, *, classes: int, ignore_index: int) -> None:
@@ -265,7 +265,7 @@ class LossFunction:
 
     `loss(logits, target, ignore_index=255, gamma=2.0)` checks its input, raises half types to float32, switches
     autocast off and returns a scalar; a batch without a valid pixel gives exactly 0 and a zero gradient.
-    `loss.on(view, gamma=2.0)` is the same on a view that several losses share; `reads` says what it must hold.
+    `loss.from_inputs(view, gamma=2.0)` is the same on a view that several losses share; `reads` says what it must hold.
     """
 
     def __init__(self, formula: Callable[..., Tensor], *, sums: bool, squares: bool, logs: bool) -> None:
@@ -279,8 +279,8 @@ class LossFunction:
         """Return the loss of logits [B, C, *S] against target [B, *S], a scalar."""
         sums, squares = self.reads(**options)
         with full_precision(logits):
-            view = read_view(logits, target, ignore_index=ignore_index, sums=sums, squares=squares, logs=self.logs)
-            return self.on(view, **options)
+            view = read_inputs(logits, target, ignore_index=ignore_index, sums=sums, squares=squares, logs=self.logs)
+            return self.from_inputs(view, **options)
 
     def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]]:
         """Pickle by name, as a function is."""
@@ -290,7 +290,7 @@ class LossFunction:
         """Say whether these options need sums of probabilities, and of their squares."""
         return self._sums, self._squares and bool(options.get("squared", True))
 
-    def on(self, view: View, **options: object) -> Tensor:
+    def from_inputs(self, view: LossInputs, **options: object) -> Tensor:
         """Return the loss of logits and labels that were read before."""
         if view.whole_void:
             return view.clean_logits.sum() * 0

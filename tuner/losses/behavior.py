@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.losses.batch import read_view
-from tuner.losses.build import Moment, Term
-from tuner.losses.spec import LossEntry
+from tuner.losses.batch import read_inputs
+from tuner.losses.build import EpochProgress, Term
+from tuner.losses.spec import LossSpec
 
 SIDE = 64
 RADII = {"large": 18.0, "small": 5.0}
@@ -23,7 +23,7 @@ VOID = 255
 
 
 @dataclass(frozen=True, slots=True)
-class Drift:
+class Perturbation:
     """A way in which a prediction can leave the truth: its name, what its amounts count, and the amounts."""
 
     name: str
@@ -42,26 +42,28 @@ class Curve:
     gradients: tuple[float, ...]
 
 
-DRIFTS: tuple[Drift, ...] = (
-    Drift("shift", "pixels to the right", tuple(map(float, range(0, 13, 2)))),
-    Drift("shrink", "share of the radius lost", (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)),
-    Drift("growth", "share of the radius gained", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
-    Drift("flipped", "share of the pixels flipped", (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)),
-    Drift("soft", "probability of the wrong class", (0.02, 0.18, 0.34, 0.5, 0.66, 0.82, 0.98)),
+PERTURBATIONS: tuple[Perturbation, ...] = (
+    Perturbation("shift", "pixels to the right", tuple(map(float, range(0, 13, 2)))),
+    Perturbation("shrink", "share of the radius lost", (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)),
+    Perturbation("growth", "share of the radius gained", (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)),
+    Perturbation("flipped", "share of the pixels flipped", (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3)),
+    Perturbation("soft", "probability of the wrong class", (0.02, 0.18, 0.34, 0.5, 0.66, 0.82, 0.98)),
 )
 
 
-def probe(entry: LossEntry) -> tuple[Curve, ...]:
+def measure_behavior(entry: LossSpec) -> tuple[Curve, ...]:
     """Return a curve for every drift and object, on the CPU in float64; the same each time."""
-    return tuple(_curve(entry, drift, name, radius) for drift in DRIFTS for name, radius in RADII.items())
+    return tuple(_curve(entry, drift, name, radius) for drift in PERTURBATIONS for name, radius in RADII.items())
 
 
-def document(entries: Iterable[LossEntry]) -> dict[str, Any]:
+def document(entries: Iterable[LossSpec]) -> dict[str, Any]:
     """Return the curves of losses as plain data, fit for JSON."""
     return {
         "scene": {"side": SIDE, "radii": dict(RADII), "confidence": SURE},
-        "drifts": [{"name": d.name, "unit": d.unit, "amounts": list(d.amounts)} for d in DRIFTS],
-        "losses": [{"name": e.name, "family": e.family, "curves": [_plain(c) for c in probe(e)]} for e in entries],
+        "drifts": [{"name": d.name, "unit": d.unit, "amounts": list(d.amounts)} for d in PERTURBATIONS],
+        "losses": [
+            {"name": e.name, "family": e.family, "curves": [_plain(c) for c in measure_behavior(e)]} for e in entries
+        ],
     }
 
 
@@ -99,7 +101,7 @@ _MOVES: dict[str, Callable[[Tensor, float, float], Tensor]] = {
 }
 
 
-def _curve(entry: LossEntry, drift: Drift, name: str, radius: float) -> Curve:
+def _curve(entry: LossSpec, drift: Perturbation, name: str, radius: float) -> Curve:
     target = disc(radius).long().unsqueeze(0)
     share = float(target.double().mean())
     term = Term(entry, {option.name: option.default for option in entry.own_options}, (1 - share, share)).double()
@@ -110,8 +112,8 @@ def _curve(entry: LossEntry, drift: Drift, name: str, radius: float) -> Curve:
 def _measured(term: Term, probability: Tensor, target: Tensor) -> tuple[float, float]:
     logits = torch.stack([torch.zeros_like(probability), torch.logit(probability)]).unsqueeze(0).requires_grad_()
     sums, squares = term.function.reads(**term.keywords)
-    view = read_view(logits, target, ignore_index=VOID, sums=sums, squares=squares)
-    value = term(view, {}, Moment())
+    view = read_inputs(logits, target, ignore_index=VOID, sums=sums, squares=squares)
+    value = term(view, {}, EpochProgress())
     (slope,) = torch.autograd.grad(value, logits)
     return float(value.detach()), float(slope.norm())
 

@@ -14,13 +14,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tuner.losses.autograd import WeighedSum, class_mean, quotient
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.distance_transform import squared_border_distances, target_map
 from tuner.losses.softmax_stats import on_host, put_at, take_from
 
 
 @segmentation_loss(logs=False)
-def boundary(view: View, *, signed_distance: Tensor | None = None, include_background: bool, normalise: bool) -> Tensor:
+def boundary(
+    view: LossInputs, *, signed_distance: Tensor | None = None, include_background: bool, normalise: bool
+) -> Tensor:
     """Boundary loss (Kervadec et al. 2019): mean over images, classes and V of phi_c p_c; negative at best.
 
     phi is the signed distance to the class's border, positive outside. `normalise` divides it by the image's
@@ -36,7 +38,7 @@ def boundary(view: View, *, signed_distance: Tensor | None = None, include_backg
 
 @segmentation_loss()
 def region_wise(
-    view: View,
+    view: LossInputs,
     *,
     own_distance: Tensor | None = None,
     signed_distance: Tensor | None = None,
@@ -57,7 +59,7 @@ def region_wise(
     return weighted / (view.n_valid * view.classes)
 
 
-def relative_depth(view: View, distance: Tensor) -> Tensor:
+def relative_depth(view: LossInputs, distance: Tensor) -> Tensor:
     """Return d / max d over the pixel's class and image, [B, N] in (0, 1]; 1 where the class fills the image."""
     known = distance if view.flat_void is None else distance.masked_fill(view.flat_void, 0)
     top = known.new_zeros(len(known), view.classes).scatter_reduce(1, view.flat_labels, known, "amax")
@@ -66,7 +68,7 @@ def relative_depth(view: View, distance: Tensor) -> Tensor:
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)
-def boundary_dou(view: View, *, alpha_max: float, smooth: float, classes: str) -> Tensor:
+def boundary_dou(view: LossInputs, *, alpha_max: float, smooth: float, classes: str) -> Tensor:
     """Boundary difference over union (Sun, Luo, Li 2023), sums over the batch.
 
         mean_c (A - 2 I + s) / (A - (1 + alpha_c) I + s),   A = sum p^2 + sum t^2,   I = sum p t
@@ -85,7 +87,7 @@ def boundary_dou(view: View, *, alpha_max: float, smooth: float, classes: str) -
     return class_mean(error, of.t, of.units, classes=classes)
 
 
-def rim_counts(view: View) -> Tensor:
+def rim_counts(view: LossInputs) -> Tensor:
     """Count the `rim_pixels` of each class in the batch: [1, C]."""
     rim = rim_pixels(view)
     if not on_host(rim):
@@ -95,7 +97,7 @@ def rim_counts(view: View) -> Tensor:
     return counted.unsqueeze(0).to(view.logits.dtype)
 
 
-def rim_pixels(view: View) -> Tensor:
+def rim_pixels(view: LossInputs) -> Tensor:
     """Say of every pixel, [B, N], whether it is valid and has a neighbour along an axis of another class, or none."""
     labels = view.labels if view.void is None else view.labels.masked_fill(view.void, -1)
     if view.classes < torch.iinfo(torch.int8).max:
@@ -116,7 +118,7 @@ EROSIONS = 10
 
 @segmentation_loss(logs=False)
 def hausdorff(
-    view: View,
+    view: LossInputs,
     *,
     own_distance: Tensor | None = None,
     signed_distance: Tensor | None = None,
@@ -142,7 +144,7 @@ def hausdorff(
 
 @segmentation_loss(logs=False)
 def log_hausdorff(
-    view: View,
+    view: LossInputs,
     *,
     own_distance: Tensor | None = None,
     signed_distance: Tensor | None = None,
@@ -157,7 +159,7 @@ def log_hausdorff(
     return torch.log1p(distance_form(view, truth, alpha=alpha, include_background=include_background, scale=1.0))
 
 
-def border_map(view: View, own_distance: Tensor | None, signed_distance: Tensor | None) -> Tensor:
+def border_map(view: LossInputs, own_distance: Tensor | None, signed_distance: Tensor | None) -> Tensor:
     """Return [B, C, N]: the distance of every pixel to the border of every class of the target, 0 without one."""
     own = target_map(view, "own_distance", own_distance).flatten(1)
     signed = target_map(view, "signed_distance", signed_distance).flatten(2)
@@ -166,7 +168,7 @@ def border_map(view: View, own_distance: Tensor | None, signed_distance: Tensor 
     return distances
 
 
-def distance_form(view: View, truth: Tensor, *, alpha: float, include_background: bool, scale: float) -> Tensor:
+def distance_form(view: LossInputs, truth: Tensor, *, alpha: float, include_background: bool, scale: float) -> Tensor:
     """Return mean (p - t)^2 (d_p^alpha + d_t^alpha), truth [B, C, N] being d_t."""
     first = 0 if include_background else 1
     weights = _power(truth, alpha)
@@ -177,7 +179,7 @@ def distance_form(view: View, truth: Tensor, *, alpha: float, include_background
     return weighed / (float(scale**alpha) * view.n_valid * (view.classes - first))
 
 
-def guess_distances(view: View, first: int) -> Tensor:
+def guess_distances(view: LossInputs, first: int) -> Tensor:
     """Return [B, C - first, N]: the squared distance of every pixel to the border of {p_c > 0.5}, 0 without one."""
     guess = view.probabilities.detach()[:, first:] > 0.5
     masks = guess.reshape(-1, *view.labels.shape[1:])
@@ -212,13 +214,13 @@ def _power(base: Tensor, exponent: float) -> Tensor:
     return base.square_() if exponent == 2 else base.pow_(exponent)
 
 
-def _errors(view: View) -> Tensor:
+def _errors(view: LossInputs) -> Tensor:
     """Return p - t [B, C, N], 0 on void pixels."""
     truth = torch.zeros_like(view.probabilities).scatter_(1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1))
     return view.probabilities - truth
 
 
-def erosion_form(view: View, *, alpha: float, include_background: bool) -> Tensor:
+def erosion_form(view: LossInputs, *, alpha: float, include_background: bool) -> Tensor:
     """Return mean sum_k b_k k^alpha, b_k the squared error after k erosions."""
     first = 0 if include_background else 1
     bound = _errors(view).square().reshape(view.logits.shape)[:, first:]

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tuner.errors import LossInputError
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.distance_transform import target_map
 
 SCALES = (2, 4, 8)
@@ -62,7 +62,7 @@ def _mixed(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @segmentation_loss()
 def boundary_aware(
-    view: View,
+    view: LossInputs,
     *,
     state: DistanceHead,
     boundary_head: Tensor | None = None,
@@ -87,7 +87,7 @@ def boundary_aware(
     return bin_entropy(boundary_head, distance_bins(view, distance, radius=radius, bins=bins), view)
 
 
-def _seen_by(head: DistanceHead, view: View, features: Tensor | None) -> Tensor:
+def _seen_by(head: DistanceHead, view: LossInputs, features: Tensor | None) -> Tensor:
     if not head.on_features:
         return view.probabilities.reshape(view.logits.shape)
     wanted = (len(view.labels), head.first.shape[2], *view.labels.shape[1:])
@@ -97,14 +97,14 @@ def _seen_by(head: DistanceHead, view: View, features: Tensor | None) -> Tensor:
     return features.to(view.logits.dtype)
 
 
-def distance_bins(view: View, distance: Tensor, *, radius: int, bins: int) -> Tensor:
+def distance_bins(view: LossInputs, distance: Tensor, *, radius: int, bins: int) -> Tensor:
     """Return [B, *S]: the bin floor(D bins / (radius + 1)) of D = min(ceil(distance), radius), 0 on background."""
     capped = distance.ceil().clamp_max(radius)
     inside = torch.where(view.labels > 0, capped, 0)
     return (inside * bins / (radius + 1)).floor().long()
 
 
-def bin_entropy(scores: Tensor, bins: Tensor, view: View) -> Tensor:
+def bin_entropy(scores: Tensor, bins: Tensor, view: LossInputs) -> Tensor:
     """Return the mean over valid pixels and bins of the sigmoid cross-entropy of scores [B, K, *S]."""
     clean = scores if view.void is None else torch.where(view.void.unsqueeze(1), 0, scores)
     at_bin = clean.gather(1, bins.unsqueeze(1)).squeeze(1)

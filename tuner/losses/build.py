@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import LossInputError, SpecError, UnknownNameError
-from tuner.losses.batch import LossFunction, View, check_labels, full_precision, read_view
+from tuner.losses.batch import LossFunction, LossInputs, check_labels, full_precision, read_inputs
 from tuner.losses.catalog.registry import LOSSES
-from tuner.losses.spec import LossEntry, term_weight
+from tuner.losses.spec import LossSpec, term_weight
 from tuner.registry import Option, Scalar, load, option_named
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class EpochProgress:
     """An epoch, counted from 1, of so many; the default is the end, where every schedule has arrived."""
 
     epoch: int = 1
@@ -34,14 +34,14 @@ class Moment:
         return 1.0 if self.epochs <= 1 else min(1.0, (self.epoch - 1) / (self.epochs - 1))
 
 
-END = Moment()
+END = EpochProgress()
 
 
 COMPANION = "cross_entropy_weight"
-LEAST_SHARE = 0.01
+MIN_SHARE = 0.01
 
 
-class Blend:
+class WeightedSum:
     """A weighted mean of terms: sum of weight * value over the sum of the weights.
 
     `hidden` names terms behind the first that have no options of their own in the configuration.
@@ -52,7 +52,7 @@ class Blend:
         self._weights = tuple(weights)
         self._options = dict(options)
 
-    def weights(self, moment: Moment) -> tuple[float, ...]:
+    def weights(self, moment: EpochProgress) -> tuple[float, ...]:
         """Return the weight of every term; a term of weight 0 need not be computed."""
         total = sum(self._weights)
         return tuple(weight / total for weight in self._weights)
@@ -71,7 +71,7 @@ class Blend:
         return 0.0
 
 
-class AddOn(Blend):
+class ScheduledSum(WeightedSum):
     """A loss added to a base, the loss first: `base + weight * loss`, on a schedule.
 
     constant: base + w loss, from `start` on. increase: w grows by `step` an epoch. rebalance: a base + (1 - a) loss,
@@ -84,7 +84,7 @@ class AddOn(Blend):
         super().__init__((1.0, 1.0), options, hidden=[str(options["base"])])
         self._schedule = str(options.get("schedule", "constant"))
 
-    def weights(self, moment: Moment) -> tuple[float, ...]:
+    def weights(self, moment: EpochProgress) -> tuple[float, ...]:
         """Return the weights of loss and base."""
         weight, step = self._number("weight", 1.0), self._number("step", 0.0)
         done = moment.epoch - 1
@@ -93,11 +93,11 @@ class AddOn(Blend):
         if self._schedule == "increase":
             return weight + step * done, 1.0
         if self._schedule == "rebalance":
-            return _shares(max(LEAST_SHARE, 1 - step * done))
+            return _shares(max(MIN_SHARE, 1 - step * done))
         if self._schedule == "ramp":
             return _shares(1 - min(1.0, weight) * moment.progress)
         if self._schedule == "gradual":
-            return _shares(max(LEAST_SHARE, 1 - moment.progress))
+            return _shares(max(MIN_SHARE, 1 - moment.progress))
         return (weight if moment.progress >= self._number("start", 0.0) else 0.0), 1.0
 
     def mix(self, values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
@@ -119,12 +119,12 @@ class AddOn(Blend):
         return float(cast(float, self._options.get(name, default)))
 
 
-def blend_of(entry: LossEntry, options: Mapping[str, Scalar]) -> Blend:
+def combination_of(entry: LossSpec, options: Mapping[str, Scalar]) -> WeightedSum:
     """Return how a loss that stands alone is mixed with its base."""
     if COMPANION in options:
         share = float(cast(float, options[COMPANION]))
-        return Blend([1 - share, share], options, hidden=["cross_entropy"])
-    return AddOn(options) if "base" in entry.blend else Blend([1.0], options)
+        return WeightedSum([1 - share, share], options, hidden=["cross_entropy"])
+    return ScheduledSum(options) if "base" in entry.mixing_options else WeightedSum([1.0], options)
 
 
 def _shares(base: float) -> tuple[float, float]:
@@ -137,7 +137,7 @@ GIVEN_AT_BUILD = frozenset({"class_frequencies"})
 class Term(nn.Module):
     """One loss with the options that it will really be called with, and what it learns."""
 
-    def __init__(self, entry: LossEntry, options: Mapping[str, Scalar], class_frequencies: Sequence[float]) -> None:
+    def __init__(self, entry: LossSpec, options: Mapping[str, Scalar], class_frequencies: Sequence[float]) -> None:
         super().__init__()
         self.entry = entry
         self.options = dict(options)
@@ -155,7 +155,7 @@ class Term(nn.Module):
         """The options that the function takes."""
         return {name: value for name, value in self.options.items() if name in self._taken}
 
-    def forward(self, view: View, inputs: Mapping[str, Tensor], moment: Moment) -> Tensor:
+    def forward(self, view: LossInputs, inputs: Mapping[str, Tensor], moment: EpochProgress) -> Tensor:
         """Return the bare loss."""
         given: dict[str, Any] = {name: inputs.get(name) for name in self.entry.needs if name not in GIVEN_AT_BUILD}
         if "class_frequencies" in self.entry.needs:
@@ -164,7 +164,7 @@ class Term(nn.Module):
             given["moment"] = moment
         if self.state is not None:
             given["state"] = self.state
-        return self.function.on(view, **self.keywords, **given)
+        return self.function.from_inputs(view, **self.keywords, **given)
 
 
 class SegmentationLoss(nn.Module):
@@ -181,7 +181,7 @@ class SegmentationLoss(nn.Module):
         self,
         name: str,
         terms: Mapping[str, Term],
-        blend: Blend,
+        blend: WeightedSum,
         *,
         classes: int,
         ignore_index: int,
@@ -189,10 +189,10 @@ class SegmentationLoss(nn.Module):
         super().__init__()
         self.name = name
         self.terms = nn.ModuleDict(dict(terms))
-        self.blend = blend
+        self.mixing_options = blend
         self.classes = classes
         self.ignore_index = ignore_index
-        self.moment = Moment()
+        self.moment = EpochProgress()
         self.needs = frozenset(n for term in terms.values() for n in term.entry.needs) - GIVEN_AT_BUILD
         reads = [term.function.reads(**term.keywords) for term in terms.values()]
         self._reads = any(sums for sums, _ in reads), any(squares for _, squares in reads)
@@ -206,32 +206,32 @@ class SegmentationLoss(nn.Module):
         self._check(logits)
         sums, squares = self._reads
         with full_precision(logits):
-            weights = self.blend.weights(self.moment)
+            weights = self.mixing_options.weights(self.moment)
             weighed = [(term, w) for term, w in zip(self._parts.values(), weights, strict=True) if w != 0]
             logs = any(term.function.logs for term, _ in weighed)
-            view = read_view(logits, target, ignore_index=self.ignore_index, sums=sums, squares=squares, logs=logs)
+            view = read_inputs(logits, target, ignore_index=self.ignore_index, sums=sums, squares=squares, logs=logs)
             values = [term(view, inputs or {}, self.moment) for term, _ in weighed]
-            return self.blend.mix(values, [weight for _, weight in weighed])
+            return self.mixing_options.mix(values, [weight for _, weight in weighed])
 
     def effective_options(self) -> dict[str, Scalar]:
         """Return the loss and every option that it really uses, by dotted path."""
         options: dict[str, Scalar] = {"loss": self.name}
-        options.update({f"loss.{self.name}.{key}": value for key, value in self.blend.options().items()})
+        options.update({f"loss.{self.name}.{key}": value for key, value in self.mixing_options.options().items()})
         for key, term in self._parts.items():
             prefix = f"loss.{self.name}." if key == self.name else f"loss.{self.name}.{key}."
-            if key in self.blend.hidden:
+            if key in self.mixing_options.hidden:
                 continue
             options.update({prefix + option: value for option, value in term.options.items()})
         return options
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
         """Tell schedules which epoch begins, counted from 1, of how many."""
-        self.moment = Moment(epoch, epochs)
+        self.moment = EpochProgress(epoch, epochs)
 
     def ramp_end(self) -> float:
         """Return the share of the training before which it must not be judged, 0.0 where there is no ramp."""
         warmups = [float(term.options.get("warmup") or 0.0) for term in self._parts.values()]
-        return max([self.blend.ramp_end(), *warmups])
+        return max([self.mixing_options.ramp_end(), *warmups])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what the loss learns, as groups for an optimizer, without weight decay.
@@ -253,7 +253,7 @@ class SegmentationLoss(nn.Module):
 
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Check a batch thoroughly, its labels too; on a GPU this waits for the device, so ask once."""
-        read_view(logits, target, ignore_index=self.ignore_index)
+        read_inputs(logits, target, ignore_index=self.ignore_index)
         check_labels(target, classes=self.classes, ignore_index=self.ignore_index)
 
     def _check(self, logits: Tensor) -> None:
@@ -290,13 +290,13 @@ def build_loss(
     return SegmentationLoss(name, terms, blend, classes=classes, ignore_index=ignore_index)
 
 
-def _single(name: str, chosen: Mapping[str, Any], frequencies: Sequence[float]) -> tuple[dict[str, Term], Blend]:
+def _single(name: str, chosen: Mapping[str, Any], frequencies: Sequence[float]) -> tuple[dict[str, Term], WeightedSum]:
     entry = LOSSES.find(name, where="loss.name")
     options = read_options(entry, entry.options, chosen, where=f"loss.{name}")
     own = {option.name: options[option.name] for option in entry.own_options}
     terms = {name: Term(entry, own, frequencies)}
-    mixed = {key: options[key] for key in entry.blend}
-    blend = blend_of(entry, mixed)
+    mixed = {key: options[key] for key in entry.mixing_options}
+    blend = combination_of(entry, mixed)
     for base in blend.hidden:
         row = LOSSES.find(base, where=f"loss.{name}.base")
         terms[base] = Term(row, read_options(row, row.own_options, {}, where=f"loss.{name}"), frequencies)
@@ -305,7 +305,7 @@ def _single(name: str, chosen: Mapping[str, Any], frequencies: Sequence[float]) 
 
 def _sum_of(
     name: str, parts: Sequence[str], chosen: Mapping[str, Any], frequencies: Sequence[float]
-) -> tuple[dict[str, Term], Blend]:
+) -> tuple[dict[str, Term], WeightedSum]:
     where = f"loss.{name}"
     if len(parts) < 2 or len(set(parts)) != len(parts):
         raise SpecError([f"{where}: a sum has at least two different terms, found {', '.join(parts) or 'none'}"])
@@ -318,7 +318,7 @@ def _sum_of(
         options = read_options(entry, entry.own_options, chosen.get(part) or {}, where=f"{where}.{part}")
         terms[part] = Term(entry, options, frequencies)
     weights = _weights(parts[1:], chosen.get("weight") or {}, where=f"{where}.weight")
-    return terms, Blend([1.0, *weights.values()], {f"weight.{key}": value for key, value in weights.items()})
+    return terms, WeightedSum([1.0, *weights.values()], {f"weight.{key}": value for key, value in weights.items()})
 
 
 def _weights(parts: Sequence[str], chosen: Mapping[str, Any], *, where: str) -> dict[str, float]:
@@ -337,7 +337,7 @@ def _weights(parts: Sequence[str], chosen: Mapping[str, Any], *, where: str) -> 
 
 
 def read_options(
-    entry: LossEntry, options: Sequence[Option], chosen: Mapping[str, Any], *, where: str
+    entry: LossSpec, options: Sequence[Option], chosen: Mapping[str, Any], *, where: str
 ) -> dict[str, Scalar]:
     """Return the value of every option, chosen or default; raise with the dotted path on what is not legal."""
     names = [option.name for option in options]

@@ -15,14 +15,14 @@ from tuner.losses.autograd import (
     quotient,
     safe_power,
 )
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.pixel import hardest_mean, weighted_cross_entropy, weighted_focal
 from tuner.losses.region import dice_error, generalized_dice_error, overlap, tversky_error
 
 
 @segmentation_loss(sums=True)
 def combo(
-    view: View,
+    view: LossInputs,
     *,
     class_frequencies: Tensor | Sequence[float],
     alpha: float,
@@ -48,7 +48,7 @@ def combo(
 
 
 def combo_parts(
-    view: View, *, weights: Tensor, normalise: str, alpha: float, smooth: float, background: bool
+    view: LossInputs, *, weights: Tensor, normalise: str, alpha: float, smooth: float, background: bool
 ) -> Tensor:
     """Return alpha CE_w + (1 - alpha) Dice loss with given class weights [C]."""
     of = overlap(view, batch=True, include_background=background)
@@ -59,7 +59,7 @@ def combo_parts(
 
 @segmentation_loss(sums=True)
 def exponential_logarithmic(
-    view: View,
+    view: LossInputs,
     *,
     class_frequencies: Tensor | Sequence[float],
     dice_weight: float,
@@ -88,7 +88,7 @@ def exponential_logarithmic(
 
 @segmentation_loss(sums=True)
 def unified_focal(
-    view: View, *, weight: float, delta: float, gamma: float, asymmetric: bool, smooth: float, classes: str
+    view: LossInputs, *, weight: float, delta: float, gamma: float, asymmetric: bool, smooth: float, classes: str
 ) -> Tensor:
     """Unified focal loss (Yeung et al. 2022): weight * focal + (1 - weight) * focal Tversky, per image.
 
@@ -112,7 +112,7 @@ def unified_focal(
 
 @segmentation_loss(sums=True, squares=True)
 def dice_cross_entropy(
-    view: View,
+    view: LossInputs,
     *,
     class_frequencies: Tensor | Sequence[float],
     weight: float,
@@ -137,7 +137,7 @@ def dice_cross_entropy(
 
 @segmentation_loss(sums=True, squares=True)
 def dice_focal(
-    view: View,
+    view: LossInputs,
     *,
     class_frequencies: Tensor | Sequence[float],
     weight: float,
@@ -164,7 +164,7 @@ def dice_focal(
 
 @segmentation_loss(sums=True, squares=True)
 def dice_topk(
-    view: View,
+    view: LossInputs,
     *,
     weight: float,
     k: float,
@@ -185,7 +185,7 @@ def dice_topk(
 
 @segmentation_loss(sums=True)
 def generalized_dice_focal(
-    view: View,
+    view: LossInputs,
     *,
     class_frequencies: Tensor | Sequence[float],
     weight: float,

@@ -10,17 +10,17 @@ from torch.nn import functional as F
 
 from tuner.errors import LossInputError
 from tuner.losses.autograd import TINY
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.distance_transform import target_map
 
 CONTEXT, CENTRE, PULL = 1.0, 0.2, 2.0
-LEAST_NORM = 1e-4
-MOST_ANCHORS = 8192
+MIN_NORM = 1e-4
+MAX_ANCHORS = 8192
 
 
 @segmentation_loss()
 def conditional_boundary(
-    view: View,
+    view: LossInputs,
     *,
     features: Tensor | None = None,
     classifier_weight: Tensor | None = None,
@@ -59,7 +59,7 @@ class BoundaryParts:
 
 
 def boundary_parts(
-    view: View, near: Tensor, features: Tensor, *, weight: Tensor | None, bias: Tensor | None, window: int
+    view: LossInputs, near: Tensor, features: Tensor, *, weight: Tensor | None, bias: Tensor | None, window: int
 ) -> BoundaryParts:
     """Return the terms for the anchors `near` [B, *S], over the neighbours in a window around each.
 
@@ -84,7 +84,7 @@ def boundary_parts(
         other = rows[around.places]
         same_sum = same_sum + other * around.same.unsqueeze(1)
         right_sum = right_sum + other * around.right.unsqueeze(1)
-        gap = (F.cosine_similarity(own, other, dim=1, eps=LEAST_NORM) - around.same).square()
+        gap = (F.cosine_similarity(own, other, dim=1, eps=MIN_NORM) - around.same).square()
         context = context + (gap * around.inner).sum() / around.inner.sum().clamp_min(1)
     same, right = (torch.stack(kinds).sum(0) for kinds in zip(*((n.same, n.right) for n in neighbours), strict=True))
     every = same_sum / (same + 1e-5).unsqueeze(1)
@@ -126,7 +126,7 @@ class _Anchors:
         where = near.nonzero()
         sizes = tuple(near.shape[1:])
         places = near.flatten().nonzero().squeeze(1)
-        thinning = max(1, -(-len(places) // MOST_ANCHORS))
+        thinning = max(1, -(-len(places) // MAX_ANCHORS))
         where, places = where[::thinning], places[::thinning]
         right = (guess == labels) & valid
         return cls(places, where[:, 1:], sizes, offsets, labels.flatten(), right.flatten(), valid.flatten())
@@ -175,7 +175,7 @@ def _mean_of_classes(values: Tensor, labels: Tensor, counts: Tensor, classes: in
     return (total / number.clamp_min(1)).sum() / (number > 0).sum().clamp_min(1)
 
 
-def _check_features(view: View, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
+def _check_features(view: LossInputs, features: Tensor, weight: Tensor | None, bias: Tensor | None) -> None:
     if weight is None:
         raise LossInputError("features come without classifier_weight [C, D]: the loss needs both.")
     if features.ndim != view.logits.ndim or len(features) != len(view.logits):
@@ -192,7 +192,7 @@ def _check_features(view: View, features: Tensor, weight: Tensor | None, bias: T
         )
 
 
-def _sized(features: Tensor, view: View) -> Tensor:
+def _sized(features: Tensor, view: LossInputs) -> Tensor:
     size = view.labels.shape[1:]
     features = features.to(view.logits.dtype)
     if features.shape[2:] == size:

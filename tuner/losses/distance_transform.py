@@ -22,12 +22,12 @@ from torch import Tensor
 
 from tuner.errors import LossInputError
 from tuner.label_maps import MAPS, PER_CLASS, border_distance
-from tuner.losses.batch import View
+from tuner.losses.batch import LossInputs
 
 NEAR = 64
 """The largest distance that is found by steps."""
 
-LOOK, PATIENCE = 8, 24
+CHECK_EVERY, MAX_UNSETTLED_STEPS = 8, 24
 CAP = 160
 """Steps along a column count so far: CAP^2 + NEAR^2 is still an int16."""
 
@@ -133,9 +133,9 @@ def _widened(target: NDArray[np.int16], seen: NDArray[np.int16], reach: int, *, 
         np.add(source, k * k, out=work)
         np.minimum(target[:-k], work[k:], out=target[:-k])
         np.minimum(target[k:], work[:-k], out=target[k:])
-        if k % LOOK == 0:
+        if k % CHECK_EVERY == 0:
             top = int(seen.max())
-            if last and k >= PATIENCE and top > NEAR * NEAR:
+            if last and k >= MAX_UNSETTLED_STEPS and top > NEAR * NEAR:
                 return False
     return not last or int(seen.max()) <= NEAR * NEAR
 
@@ -183,7 +183,7 @@ VOID = -1
 """What marks void pixels in the labels that maps are made from."""
 
 
-def target_map(view: View, name: str, given: Tensor | None) -> Tensor:
+def target_map(view: LossInputs, name: str, given: Tensor | None) -> Tensor:
     """Return the map `name` of `tuner.label_maps` for every image, [B, *S] or [B, C, *S], in the logits' type.
 
     `given` is used where it is not None; it must have been made from this target, after augmentation.
@@ -203,13 +203,13 @@ def target_map(view: View, name: str, given: Tensor | None) -> Tensor:
     return view.maps[name]
 
 
-def marked_labels(view: View) -> np.ndarray:
+def marked_labels(view: LossInputs) -> np.ndarray:
     """Return the labels [B, *S] on the host, VOID on void pixels."""
     labels = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
     return labels.cpu().numpy()
 
 
-def _check(view: View, name: str, given: Tensor) -> None:
+def _check(view: LossInputs, name: str, given: Tensor) -> None:
     per_class = name in PER_CLASS
     wanted = view.logits.shape if per_class else view.labels.shape
     if given.shape != wanted:

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 
-LEAST = 1e-12
+MIN_RANGE = 1e-12
 SIDE = 32
 STEPS = 300
 SHAPES_A_STEP = 48
 DATA_STEPS = 300
-LOOK_EVERY = 100
+CHECK_EVERY = 100
 
 Progress = Callable[[int, int, float], None]
 """Called with the step, the number of steps, and the error."""
@@ -117,7 +117,7 @@ def _trained(
             error = (regressor(maps) - coefficients).square().mean()
             torch.autograd.backward(error)
             optimizer.step()
-            if progress is not None and step % LOOK_EVERY == 0:
+            if progress is not None and step % CHECK_EVERY == 0:
                 progress(step, steps, float(error.detach()))
     return regressor
 
@@ -148,7 +148,7 @@ def label_borders(labels: Tensor) -> Tensor:
 
 
 @segmentation_loss()
-def inverse_form(view: View, *, state: FrozenRegressor, variant: str, edge_weight: float) -> Tensor:
+def inverse_form(view: LossInputs, *, state: FrozenRegressor, variant: str, edge_weight: float) -> Tensor:
     """InverseForm loss (Borse et al. 2021): distance of the border's transform + edge_weight * BCE of the border.
 
     Border maps are how much the probabilities (and the one-hot target) vary within a pixel's neighbourhood; the frozen
@@ -174,7 +174,7 @@ def inverse_form(view: View, *, state: FrozenRegressor, variant: str, edge_weigh
     return mean_distance + edge_weight * entropy.sum() / view.n_valid
 
 
-def border_maps(view: View) -> tuple[Tensor, Tensor]:
+def border_maps(view: LossInputs) -> tuple[Tensor, Tensor]:
     """Return predicted and true border maps [B', H, W] in [0, 1], a volume's slices as images."""
     p = view.probabilities.reshape(view.logits.shape)
     with torch.no_grad():
@@ -200,7 +200,7 @@ def euclidean_distance(theta: Tensor) -> Tensor:
 def coefficient_distance(coefficients: Tensor) -> Tensor:
     """Return the norm of coefficients [..., K] that are all zero for the identity; its slope at zero is zero."""
     square = coefficients.square().sum(-1)
-    away = square > LEAST
+    away = square > MIN_RANGE
     return torch.where(away, torch.where(away, square, 1).sqrt(), 0)
 
 

@@ -7,12 +7,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tuner.losses.autograd import class_mean
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.softmax_stats import on_host, put_at
 
 
 @segmentation_loss(logs=False)
-def lovasz_softmax(view: View, *, classes: str, per_image: bool, bins: int) -> Tensor:
+def lovasz_softmax(view: LossInputs, *, classes: str, per_image: bool, bins: int) -> Tensor:
     """Lovász-softmax loss (Berman, Rannen Triki, Blaschko 2018): mean_c sum_k e_(k) (J_k - J_(k-1)). In [0, 1].
 
     e = |t_c - p_c| over valid pixels in descending order; J_k is the Jaccard loss of the first k errors. The steps
@@ -51,7 +51,7 @@ class RankedErrors(torch.autograd.Function):
         return slopes * grad.unsqueeze(-1), None, None
 
 
-def _slopes(view: View, counts: Tensor, *, every: bool) -> tuple[Tensor, Tensor]:
+def _slopes(view: LossInputs, counts: Tensor, *, every: bool) -> tuple[Tensor, Tensor]:
     """Return dL_c/dp_c [B, C, N] and the constants that the true pixels add to L_c, [U, C]; counts are [U, C]."""
     p, labels, void = view.probabilities.detach(), view.flat_labels, view.flat_void
     slopes, hits = torch.zeros_like(p), torch.zeros_like(counts)

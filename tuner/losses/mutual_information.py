@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 
 RIDGE = 5e-4
 CLIP = 1e-6
 
 
 @segmentation_loss()
-def region_mutual_information(view: View, *, weight: float, radius: int, stride: int, pool: str) -> Tensor:
+def region_mutual_information(view: LossInputs, *, weight: float, radius: int, stride: int, pool: str) -> Tensor:
     """Region mutual information loss (Zhao et al. 2019): weight * BCE + (1 - weight) * R; may be negative.
 
     BCE: sigmoid cross-entropy of every class, summed, over |V| + 1. R is minus a lower bound of the mutual information
@@ -31,7 +31,7 @@ def region_mutual_information(view: View, *, weight: float, radius: int, stride:
     )
 
 
-def binary_entropy(view: View) -> Tensor:
+def binary_entropy(view: LossInputs) -> Tensor:
     """Return the sigmoid cross-entropy summed over classes and valid pixels, divided by |V| + 1."""
     z = view.clean_logits.flatten(2)
     valid = view.valid.unsqueeze(1)
@@ -39,7 +39,7 @@ def binary_entropy(view: View) -> Tensor:
     return ((F.softplus(z).sum(1) - labelled.squeeze(1)) * valid.squeeze(1)).sum() / (view.counts.sum() + 1)
 
 
-def region_information(view: View, *, radius: int, stride: int, pool: str) -> Tensor:
+def region_information(view: LossInputs, *, radius: int, stride: int, pool: str) -> Tensor:
     """Return the mean over images and sum over classes of 0.5 logdet(A + a I) / d, in float64.
 
     A = Sy - Syp (Sp + a I)^-1 Syp^T, from the centred d = radius^dims vectors of label and prediction at every position
@@ -56,7 +56,7 @@ def region_information(view: View, *, radius: int, stride: int, pool: str) -> Te
     return mean.to(view.logits.device, view.logits.dtype)
 
 
-def _pooled_truth(view: View, stride: int, pool: str) -> Tensor:
+def _pooled_truth(view: LossInputs, stride: int, pool: str) -> Tensor:
     """Return the one-hot labels [B, C, *S'], pooled; counted per block, so that they are never held at full size."""
     sizes = view.labels.shape[1:]
     counts = _block_counts(sizes, stride)
@@ -75,7 +75,7 @@ def _pooled_truth(view: View, stride: int, pool: str) -> Tensor:
     return truth.view(len(slots), view.classes, *counts)
 
 
-def _pooled_guess(view: View, stride: int, pool: str) -> Tensor:
+def _pooled_guess(view: LossInputs, stride: int, pool: str) -> Tensor:
     """Return sigmoid probabilities [B, C, *S'], 0 on void pixels, plus 1e-6, pooled with zeros outside."""
     logits = view.clean_logits
     void = None if view.void is None else view.void.unsqueeze(1)

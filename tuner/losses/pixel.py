@@ -15,35 +15,35 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.autograd import by_label, class_weights, focal_sum, focal_term, pixel_mean, window_mean
-from tuner.losses.batch import View, segmentation_loss
-from tuner.losses.build import END, Moment
+from tuner.losses.batch import LossInputs, segmentation_loss
+from tuner.losses.build import END, EpochProgress
 from tuner.losses.distance_transform import target_map
 from tuner.losses.softmax_stats import on_host
 
-LEAST_PRIOR = 1e-8
+MIN_PRIOR = 1e-8
 
 
 @segmentation_loss()
-def poly1(view: View, *, epsilon: float) -> Tensor:
+def poly1(view: LossInputs, *, epsilon: float) -> Tensor:
     """Poly-1 cross-entropy (Leng et al. 2022): mean over V of -ln p_t + epsilon (1 - p_t). Ours: MONAI has none."""
     return pixel_mean(view.nll - epsilon * torch.expm1(-view.nll), view)
 
 
 @segmentation_loss()
-def logit_adjusted_ce(view: View, *, class_frequencies: Tensor | Sequence[float], tau: float) -> Tensor:
+def logit_adjusted_ce(view: LossInputs, *, class_frequencies: Tensor | Sequence[float], tau: float) -> Tensor:
     """Logit-adjusted cross-entropy (Menon et al. 2021): cross-entropy of z + tau ln f, f the class frequencies.
 
     For training only: the network is read without the adjustment, and so favours rare classes. Ours: MONAI has none.
     """
     prior = torch.as_tensor(class_frequencies, dtype=view.logits.dtype, device=view.logits.device)
-    shift = tau * (prior / prior.sum()).clamp_min(LEAST_PRIOR).log()
+    shift = tau * (prior / prior.sum()).clamp_min(MIN_PRIOR).log()
     logits = view.logits + shift.view(1, -1, *(1,) * (view.logits.ndim - 2))
     adjusted = replace(view, logits=logits)
     return pixel_mean(adjusted.nll, adjusted)
 
 
 @segmentation_loss()
-def nacl(view: View, *, weight: float) -> Tensor:
+def nacl(view: LossInputs, *, weight: float) -> Tensor:
     """Neighbour-aware calibration (Murugesan et al. 2023): cross-entropy + weight mean_{V, C} |z - u|.
 
     u is the mean of the one-hot target over the 3 x 3 (3 x 3 x 3) neighbourhood, zero outside the image and on void
@@ -60,7 +60,7 @@ def nacl(view: View, *, weight: float) -> Tensor:
 
 @segmentation_loss()
 def cross_entropy(
-    view: View,
+    view: LossInputs,
     *,
     class_frequencies: Tensor | Sequence[float],
     class_weight_exponent: float,
@@ -81,7 +81,7 @@ def cross_entropy(
 
 
 def weighted_cross_entropy(
-    view: View, *, weights: Tensor | None, label_smoothing: float = 0.0, normalise: str = "weights"
+    view: LossInputs, *, weights: Tensor | None, label_smoothing: float = 0.0, normalise: str = "weights"
 ) -> Tensor:
     """Cross-entropy with given class weights [C]; see `cross_entropy`."""
     if label_smoothing == 0:
@@ -98,7 +98,7 @@ def weighted_cross_entropy(
 
 
 @segmentation_loss()
-def topk(view: View, *, k: float, warmup: float, moment: Moment = END) -> Tensor:
+def topk(view: LossInputs, *, k: float, warmup: float, moment: EpochProgress = END) -> Tensor:
     """TopK cross-entropy (Wu, Shen, van den Hengel 2016): mean of the k per cent largest -ln p_t of the batch.
 
     K = max(1, floor(k/100 |V|)), counted over valid pixels only. Pixels that tie for the last places share them.
@@ -109,14 +109,14 @@ def topk(view: View, *, k: float, warmup: float, moment: Moment = END) -> Tensor
     return hardest_mean(view, k / 100)
 
 
-def hardest_mean(view: View, share: float) -> Tensor:
+def hardest_mean(view: LossInputs, share: float) -> Tensor:
     """Return the mean of the largest -ln p_t, over a share of the valid pixels of the batch, at least one."""
     weight, chosen = _hardest(view.nll.detach(), view, share)
     return (view.nll * weight).sum() / chosen
 
 
 @segmentation_loss()
-def ohem_ce(view: View, *, threshold: float, minimum_share: float) -> Tensor:
+def ohem_ce(view: LossInputs, *, threshold: float, minimum_share: float) -> Tensor:
     """Cross-entropy with online hard example mining (Shrivastava, Gupta, Girshick 2016).
 
     Mean of -ln p_t over the pixels with p_t below `threshold`; where these are fewer than `minimum_share` of the
@@ -132,7 +132,7 @@ def ohem_ce(view: View, *, threshold: float, minimum_share: float) -> Tensor:
 
 @segmentation_loss()
 def distance_map_ce(
-    view: View, *, own_distance: Tensor | None = None, map: str, weight: float, decay_px: float
+    view: LossInputs, *, own_distance: Tensor | None = None, map: str, weight: float, decay_px: float
 ) -> Tensor:
     """Distance-map cross-entropy (Caliva et al. 2019): mean over V of (1 + weight phi) (-ln p_t).
 
@@ -148,18 +148,18 @@ def distance_map_ce(
     return pixel_mean(view.nll * (1 + weight * phi), view)
 
 
-def reversed_distance(view: View, distance: Tensor) -> Tensor:
+def reversed_distance(view: LossInputs, distance: Tensor) -> Tensor:
     """Return max d - d [B, N], the maximum over the pixel's class in its image."""
     return _largest_of_class(view, distance) - distance
 
 
-def _largest_of_class(view: View, values: Tensor) -> Tensor:
+def _largest_of_class(view: LossInputs, values: Tensor) -> Tensor:
     known = values if view.flat_void is None else values.masked_fill(view.flat_void, 0)
     top = known.new_zeros(len(known), view.classes).scatter_reduce(1, view.flat_labels, known, "amax")
     return top.gather(1, view.flat_labels)
 
 
-def _hardest(nll: Tensor, view: View, share: float) -> tuple[Tensor, Tensor]:
+def _hardest(nll: Tensor, view: LossInputs, share: float) -> tuple[Tensor, Tensor]:
     """Return weights [B, N] that choose the hardest share of the valid pixels, and how many these are."""
     ranked = nll if view.flat_void is None else nll.masked_fill(view.flat_void, -1)
     chosen = (view.n_valid.double() * share + 1e-9).floor().clamp_min(1)
@@ -178,7 +178,7 @@ def _hardest(nll: Tensor, view: View, share: float) -> tuple[Tensor, Tensor]:
 
 @segmentation_loss()
 def focal(
-    view: View,
+    view: LossInputs,
     *,
     class_frequencies: Tensor | Sequence[float],
     gamma: float,
@@ -195,7 +195,7 @@ def focal(
     return weighted_focal(view, weights=weights, gamma=gamma)
 
 
-def weighted_focal(view: View, *, weights: Tensor | None, gamma: float) -> Tensor:
+def weighted_focal(view: LossInputs, *, weights: Tensor | None, gamma: float) -> Tensor:
     """Focal loss with given class weights [C]; see `focal`."""
     of_pixel = None if weights is None else by_label(weights, view)
     return pixel_mean(focal_sum(view.nll, gamma, p=view.p_true, weights=of_pixel), view)

@@ -18,11 +18,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.autograd import class_mean, quotient, safe_power
-from tuner.losses.batch import Overlap, View, segmentation_loss
+from tuner.losses.batch import LossInputs, Overlap, segmentation_loss
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)
-def dice(view: View, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str) -> Tensor:
+def dice(
+    view: LossInputs, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str
+) -> Tensor:
     """Dice loss (Milletari, Navab, Ahmadi 2016): mean_c 1 - (2 TP_c + s) / (P_c + T_c + s).
 
     `squared` takes the sum of squares for P_c, the denominator of the paper. A scalar in [0, 1].
@@ -34,7 +36,7 @@ def dice(view: View, *, smooth: float, squared: bool, batch: bool, include_backg
 
 @segmentation_loss(sums=True, squares=True, logs=False)
 def log_cosh_dice(
-    view: View, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str
+    view: LossInputs, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
     """Log-cosh Dice loss (Jadon 2020): ln cosh of the Dice loss, averaged over classes first. In [0, 0.434]."""
     of = overlap(view, batch=batch, include_background=include_background)
@@ -43,7 +45,9 @@ def log_cosh_dice(
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)
-def jaccard(view: View, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str) -> Tensor:
+def jaccard(
+    view: LossInputs, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str
+) -> Tensor:
     """Jaccard (IoU) loss (Rahman and Wang 2016): mean_c 1 - (TP_c + s) / (P_c + T_c - TP_c + s). In [0, 1]."""
     of = overlap(view, batch=batch, include_background=include_background)
     union = predicted_mass(of, squared=squared) - of.tp + (of.t + smooth)
@@ -53,7 +57,7 @@ def jaccard(view: View, *, smooth: float, squared: bool, batch: bool, include_ba
 
 @segmentation_loss(sums=True, logs=False)
 def tversky(
-    view: View,
+    view: LossInputs,
     *,
     alpha: float,
     beta: float | None,
@@ -75,7 +79,7 @@ def tversky(
 
 @segmentation_loss(sums=True, logs=False)
 def focal_tversky(
-    view: View,
+    view: LossInputs,
     *,
     alpha: float,
     beta: float | None,
@@ -95,7 +99,7 @@ def focal_tversky(
     return class_mean(safe_power(error, 1 / gamma), of.t, of.units, classes=classes)
 
 
-def overlap(view: View, *, batch: bool, include_background: bool) -> Overlap:
+def overlap(view: LossInputs, *, batch: bool, include_background: bool) -> Overlap:
     """Return the sums of a batch in the unit and for the classes that a loss asks for."""
     of = view.overlap(per_image=not batch)
     return of if include_background else of.without_background()
@@ -126,7 +130,7 @@ def tversky_error(of: Overlap, *, alpha: float, beta: float | None, smooth: floa
 
 @segmentation_loss(sums=True, squares=True, logs=False)
 def sensitivity_specificity(
-    view: View, *, sensitivity_ratio: float, smooth: float, batch: bool, include_background: bool, classes: str
+    view: LossInputs, *, sensitivity_ratio: float, smooth: float, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
     """Sensitivity-specificity loss (Brosch et al. 2015). In [0, 1].
 
@@ -145,7 +149,7 @@ def sensitivity_specificity(
     return class_mean(error[:, first:], of.t[:, first:], of.units, classes=classes)
 
 
-def squared_errors(view: View) -> tuple[Tensor, Tensor]:
+def squared_errors(view: LossInputs) -> tuple[Tensor, Tensor]:
     """Return the sums of (1 - p_c)^2 over the pixels of c, and of p_c^2 over all others, each [B, C]."""
     of = view.overlap(per_image=True)
     if of.square is None:
@@ -161,7 +165,7 @@ def _rate(errors: Tensor, pixels: Tensor) -> Tensor:
 
 @segmentation_loss(sums=True, logs=False)
 def generalized_dice(
-    view: View, *, class_weighting: str, smooth: float, batch: bool, include_background: bool
+    view: LossInputs, *, class_weighting: str, smooth: float, batch: bool, include_background: bool
 ) -> Tensor:
     """Generalized Dice loss (Sudre et al. 2017): 1 - (2 sum_c w_c TP_c + s) / (sum_c w_c (P_c + T_c) + s).
 
@@ -185,7 +189,7 @@ def generalized_dice_error(of: Overlap, *, class_weighting: str, smooth: float) 
 
 
 @segmentation_loss(sums=True, logs=False)
-def mcc(view: View, *, smooth: float, batch: bool, include_background: bool, classes: str) -> Tensor:
+def mcc(view: LossInputs, *, smooth: float, batch: bool, include_background: bool, classes: str) -> Tensor:
     """Matthews correlation coefficient loss (Abhishek and Hamarneh 2021), each class against the rest. In [0, 2].
 
     mean_c 1 - (TP TN - FP FN + s) / (sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) + s)
@@ -208,7 +212,7 @@ def mcc(view: View, *, smooth: float, batch: bool, include_background: bool, cla
 
 @segmentation_loss(sums=True, logs=False)
 def dice_plus_plus(
-    view: View, *, gamma: float, smooth: float, batch: bool, include_background: bool, classes: str
+    view: LossInputs, *, gamma: float, smooth: float, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
     """Dice++ (Yeung et al. 2023): mean_c 1 - (2 TP + s) / (2 TP + FN_g + FP_g + s).
 
@@ -227,7 +231,7 @@ def dice_plus_plus(
 
 
 @segmentation_loss()
-def generalized_wasserstein_dice(view: View, *, sibling_distance: float, weighting: str, smooth: float) -> Tensor:
+def generalized_wasserstein_dice(view: LossInputs, *, sibling_distance: float, weighting: str, smooth: float) -> Tensor:
     """Generalised Wasserstein Dice loss (Fidon et al. 2017), class 0 the background. In [0, 1].
 
     M[l, c] is 1 between background and any other class, and `sibling_distance` between two foreground classes;
@@ -240,7 +244,7 @@ def generalized_wasserstein_dice(view: View, *, sibling_distance: float, weighti
     return wasserstein_dice(view, distances=distances, weighting=weighting, background=0, smooth=smooth)
 
 
-def wasserstein_dice(view: View, *, distances: Tensor, weighting: str, background: int, smooth: float) -> Tensor:
+def wasserstein_dice(view: LossInputs, *, distances: Tensor, weighting: str, background: int, smooth: float) -> Tensor:
     """Wasserstein Dice with class distances M [C, C], symmetric, zero on the diagonal; divided by its maximum.
 
         W_n = sum_c M[y_n, c] p_n^c,   TP = sum_V [y != b] (M[y, b] - W)

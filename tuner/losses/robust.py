@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 
-LEAST = 1e-8
+MIN_DEGREES = 1e-8
 
 
-class Tolerance(nn.Module):
+class DegreesOfFreedom(nn.Module):
     """The learned degrees of freedom nu = exp(log_nu) + 1e-8, one for all classes; few: outliers count little."""
 
     def __init__(self, *, classes: int, log_degrees_of_freedom: float, learning_rate: float) -> None:
@@ -22,11 +22,11 @@ class Tolerance(nn.Module):
 
     def forward(self) -> Tensor:
         """Return nu, a positive scalar."""
-        return torch.exp(self.log_nu) + LEAST
+        return torch.exp(self.log_nu) + MIN_DEGREES
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)
-def robust_t(view: View, *, state: Tolerance, per_pixel: bool) -> Tensor:
+def robust_t(view: LossInputs, *, state: DegreesOfFreedom, per_pixel: bool) -> Tensor:
     """Robust T-loss (Gonzalez-Jimenez et al. 2023), each foreground class against the rest, averaged.
 
     See `student_t`. The paper has one foreground class; more are our extension. `per_pixel` divides by the number of

@@ -20,7 +20,7 @@ def on_host(tensor: Tensor) -> bool:
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
-def true_places(maps: Tensor, labels: Tensor) -> Tensor:
+def true_class_indices(maps: Tensor, labels: Tensor) -> Tensor:
     """Return where in maps [B, C, N] the class of labels [B, N] lies, for `at` and `take_from`.
 
     On the CPU as positions [B, N] in the flattened maps: several times faster to follow than an index along dim 1.
@@ -35,7 +35,7 @@ def true_places(maps: Tensor, labels: Tensor) -> Tensor:
     return places
 
 
-def at(maps: Tensor, places: Tensor) -> Tensor:
+def gather_true_class(maps: Tensor, places: Tensor) -> Tensor:
     """Return the values [B, N] of contiguous maps [B, C, N] at `true_places`."""
     if maps.device.type != "cpu":
         return maps.gather(1, places).squeeze(1)
@@ -136,14 +136,14 @@ def _softmax(logits: Tensor, places: Tensor, void: Tensor | None, logs: bool) ->
     """Return p, p of the true class and -ln of it."""
     if on_host(logits):
         p = torch.softmax(logits, 1)
-        p_true = at(p, places)
+        p_true = gather_true_class(p, places)
         least = p_true if void is None else p_true.masked_fill(void, 1)
         # -ln p is as exact as log-softmax until p nears underflow, and saves a pass of exponentials
         if least.min().item() > torch.finfo(p.dtype).tiny * 1e8:
             nll = least.log().neg_() if logs else None
             return _known(p, void), _known(p_true, void), nll
     log_p = torch.log_softmax(logits, 1)
-    nll = at(log_p, places).neg_()
+    nll = gather_true_class(log_p, places).neg_()
     return _known(log_p.exp_(), void), _known(torch.exp(-nll), void), _known(nll, void)
 
 

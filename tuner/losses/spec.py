@@ -9,19 +9,19 @@ Family = Literal["pixel", "region", "boundary", "combination"]
 
 
 @dataclass(frozen=True, slots=True)
-class LossEntry:
+class LossSpec:
     """One loss.
 
     `fn` is "module:function"; the function takes logits, target, `ignore_index`, the inputs in `needs` and the
-    options that are not in `blend`. `needs` names inputs beside logits and target: those that the loss cannot make
-    itself must be handed in, target maps are made from the target where they are not. `alone` is False for a loss
-    that is always `base + weight * loss`. `blend` names the options that say how the loss is mixed with its
-    base; they exist where the loss stands alone, not where it is a term of a sum. `breaks` names the properties that
-    the paper's definition does not have: "class_permutation" (a background class is treated apart), "shift" (not
-    invariant to adding a constant to all logits), "zero_minimum" (a perfect prediction is not 0),
-    "stopped_gradient" (something is held fixed in the gradient that is not in the value), "saturation" (confidence
-    is punished). `state` is
-    "module:class" of what a loss learns beside the network; it is built with the `state_options`.
+    options that are not in `mixing_options`. `needs` names inputs beside logits and target: those that the loss cannot
+    make itself must be handed in, target maps are made from the target where they are not. `standalone` is False for
+    a loss that is always `base + weight * loss`. `mixing_options` names the options that say how the loss is mixed
+    with its base; they exist where the loss stands alone, not where it is a term of a sum. `violated_properties` names
+    those that the paper's definition does not have: "class_permutation" (a background class is treated apart),
+    "shift" (not invariant to adding a constant to all logits), "zero_minimum" (a perfect prediction is not 0),
+    "stopped_gradient" (something is held fixed in the gradient that is not in the value), "saturation" (confidence is
+    punished). `state` is "module:class" of what a loss learns beside the network; it is built with the
+    `state_options`.
     """
 
     name: str
@@ -35,16 +35,16 @@ class LossEntry:
     good_for: str
     bad_for: str
     needs: tuple[str, ...] = ()
-    alone: bool = True
-    blend: tuple[str, ...] = ()
-    breaks: frozenset[str] = frozenset()
+    standalone: bool = True
+    mixing_options: tuple[str, ...] = ()
+    violated_properties: frozenset[str] = frozenset()
     state: str = ""
     state_options: tuple[str, ...] = ()
 
     @property
     def own_options(self) -> tuple[Option, ...]:
         """The options of the formula itself: those that a term of a sum has."""
-        return tuple(option for option in self.options if option.name not in self.blend)
+        return tuple(option for option in self.options if option.name not in self.mixing_options)
 
 
 def term_weight(term: str) -> Option:

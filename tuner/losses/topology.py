@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from tuner.losses.autograd import class_mean, quotient
-from tuner.losses.batch import View, segmentation_loss
+from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.distance_transform import target_map
 
 
 @segmentation_loss()
-def blob(view: View, *, objects: Tensor | None = None, smooth: float) -> Tensor:
+def blob(view: LossInputs, *, objects: Tensor | None = None, smooth: float) -> Tensor:
     """Blob loss (Kofler et al. 2023) with Dice: the mean Dice loss over the objects of each image. In [0, 1].
 
     An object is a connected component of a foreground class. Its Dice is taken over the image without the other
@@ -41,7 +41,7 @@ def blob(view: View, *, objects: Tensor | None = None, smooth: float) -> Tensor:
 
 
 @segmentation_loss()
-def soft_cldice(view: View, *, iterations: int, smooth: float, classes: str) -> Tensor:
+def soft_cldice(view: LossInputs, *, iterations: int, smooth: float, classes: str) -> Tensor:
     """Soft clDice (Shit et al. 2021), sums over the batch, mean over the foreground classes. In [0, 1].
 
         1 - 2 a b / (a + b),  a = (sum S(p) t + s) / (sum S(p) + s),  b = (sum S(t) p + s) / (sum S(t) + s)
@@ -105,7 +105,7 @@ def _beside(maps: Tensor, axis: int, choose: Callable[[Tensor, Tensor], Tensor])
 
 
 @segmentation_loss()
-def skeleton_recall(view: View, *, skeleton: Tensor | None = None, smooth: float, classes: str) -> Tensor:
+def skeleton_recall(view: LossInputs, *, skeleton: Tensor | None = None, smooth: float, classes: str) -> Tensor:
     """Skeleton recall loss (Kirchhoff et al. 2024): mean_{c > 0} 1 - (sum p_c s_c + s) / (sum s_c + s). In [0, 1].
 
     s_c is the skeleton of the target's class c, widened by two pixels inside it; sums over the batch. The authors'

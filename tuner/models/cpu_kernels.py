@@ -36,7 +36,7 @@ class OneSlope(torch.autograd.Function):
         return to_x, to_slope.view(1)
 
 
-class QuickPReLU(nn.PReLU):
+class FastPReLU(nn.PReLU):
     """nn.PReLU with one slope."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -54,10 +54,10 @@ class ChannelsLastConv2d(nn.Conv2d):
         return super().forward(x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x)
 
 
-def quicken(network: nn.Module) -> None:
+def use_cpu_kernels(network: nn.Module) -> None:
     """Let the layers of a network that are slow on the CPU compute in the faster way; they keep their parameters."""
     for module in network.modules():
         if type(module) is nn.PReLU and module.num_parameters == 1:
-            module.__class__ = QuickPReLU
+            module.__class__ = FastPReLU
         elif type(module) is nn.Conv2d and (module.in_channels % BLOCK or module.out_channels % BLOCK):
             module.__class__ = ChannelsLastConv2d

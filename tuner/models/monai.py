@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from tuner.models.cpu_kernels import quicken
+from tuner.models.cpu_kernels import use_cpu_kernels
 from tuner.models.unet import norm_name
 from tuner.registry import Scalar
 
@@ -73,7 +73,7 @@ def first_width(net: nn.Module) -> int:
     return next(m.out_channels for m in net.modules() if isinstance(m, CONVOLUTIONS))
 
 
-_MOST_CHANNELS = {2: 512, 3: 320}
+_MAX_CHANNELS = {2: 512, 3: 320}
 """nnU-Net's bound on the channels of a level, by the number of spatial dimensions."""
 
 _NEXT: dict[str, dict[str, Any]] = {
@@ -91,7 +91,7 @@ def dynunet(
     """Build the registry's `dynunet`. The dropout that MONAI has behind the classifier is left out."""
     from monai.networks.nets import DynUNet
 
-    most = _MOST_CHANNELS[spatial_dims]
+    most = _MAX_CHANNELS[spatial_dims]
     strides = [1, *[2] * depth]
     net = DynUNet(
         spatial_dims,
@@ -108,7 +108,7 @@ def dynunet(
     for name in list(dict(net.output_block.conv.named_children())):
         if name != "conv":
             setattr(net.output_block.conv, name, nn.Identity())
-    quicken(net)
+    use_cpu_kernels(net)
     options: dict[str, Scalar] = {
         "width": first_width(net),
         "depth": len(net.upsamples),
@@ -144,7 +144,7 @@ def segresnet(
         blocks_up=(1,) * depth,
         upsample_mode="deconv" if upsampling == "transposed" else "nontrainable",
     )
-    quicken(net)
+    use_cpu_kernels(net)
     learned = any(isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d)) for m in net.modules())
     options: dict[str, Scalar] = {
         "width": first_width(net),
@@ -170,7 +170,7 @@ def attention_unet(
         strides=[2] * depth,
         dropout=dropout,
     )
-    quicken(net)
+    use_cpu_kernels(net)
     upward = [m for m in net.modules() if isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d))]
     options: dict[str, Scalar] = {"width": first_width(net), "depth": len(upward), "dropout": first_dropout(net)}
     return Wrapped(net, stride=2**depth, classifier=net.model[2].conv, options=options)
@@ -193,7 +193,7 @@ def basic_unet_plusplus(
     )
     for name in ("final_conv_0_1", "final_conv_0_2", "final_conv_0_3"):
         setattr(net, name, nn.Identity())
-    quicken(net)
+    use_cpu_kernels(net)
     learned = any(isinstance(m, (nn.ConvTranspose2d, nn.ConvTranspose3d)) for m in net.modules())
     options: dict[str, Scalar] = {
         "width": first_width(net),
@@ -270,7 +270,7 @@ class MonaiUNet(nn.Module):
         )
         self.classifier_is_residual = residual_units > 0
         """Whether the last convolution's input is added to its output."""
-        quicken(self.unet)
+        use_cpu_kernels(self.unet)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map [B, channels, *S], S divisible by `stride`, to logits [B, classes, *S]."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tuner.errors import ConfigError, SpecError, closest
-from tuner.models.cpu_kernels import quicken
+from tuner.models.cpu_kernels import use_cpu_kernels
 from tuner.models.monai import Wrapped, first_dropout
 
 LEVELS = 5
@@ -36,7 +36,7 @@ def flexible_unet(
     for name in _UNUSED:
         if hasattr(net.encoder, name):
             setattr(net.encoder, name, nn.Identity())
-    quicken(net)
+    use_cpu_kernels(net)
     classifier = net.segmentation_head[0]
     options = {
         "backbone": net.backbone,

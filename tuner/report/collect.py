@@ -20,12 +20,12 @@ from tuner.errors import ConflictError, NotFoundError
 from tuner.registry import Scalar
 from tuner.search.initial_points import FAMILY_ORDER, default_point
 from tuner.storage.records import StudyRecord
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 REPEATS = ("train.seed", "dataset.validation.fold")
 """Parameters whose values are repetitions of one configuration."""
 MODEL = "model.name"
-MOST_ENVIRONMENT = 1 << 20
+MAX_ENVIRONMENT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Cost:
     """What one loss took, with one model."""
 
     complete: int = 0
@@ -57,7 +57,7 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class Chapter:
+class StudyData:
     """One study."""
 
     record: StudyRecord
@@ -72,7 +72,7 @@ class Chapter:
     @cached_property
     def entries(self) -> list[Entry]:
         """The complete trials."""
-        points = {c.name: default_point(self.spec.space, c, self.spec.base.parameters()) for c in self.spec.competitors}
+        points = {c.name: default_point(self.spec.space, c, self.spec.base.parameters()) for c in self.spec.candidates}
         return [
             self._entry(row, points) for row in self.rows if row["state"] == "COMPLETE" and row["value"] is not None
         ]
@@ -104,13 +104,13 @@ class Chapter:
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportData:
     """Everything that a report says something about."""
 
-    chapters: tuple[Chapter, ...]
+    chapters: tuple[StudyData, ...]
 
     @property
-    def first(self) -> Chapter:
+    def first(self) -> StudyData:
         """The study that was named first."""
         return self.chapters[0]
 
@@ -139,7 +139,7 @@ class Material:
         )
 
     @cached_property
-    def spent(self) -> dict[tuple[str, str], Spent]:
+    def spent(self) -> dict[tuple[str, str], Cost]:
         """What every pair of model and loss took."""
         found: dict[tuple[str, str], list[Row]] = {}
         seconds: dict[tuple[str, str], float] = {}
@@ -150,18 +150,18 @@ class Material:
             for row in chapter.attempts:
                 key = (chapter.model_of(row["params"]), chapter.loss_of(row))
                 seconds[key] = seconds.get(key, 0.0) + (row["duration_s"] or 0.0)
-        return {key: _spent(rows, seconds.get(key, 0.0)) for key, rows in found.items()}
+        return {key: _cost(rows, seconds.get(key, 0.0)) for key, rows in found.items()}
 
 
-def gather(store: Store, names: Sequence[str], artifacts: Artifacts) -> Material:
+def collect(store: Storage, names: Sequence[str], artifacts: Artifacts) -> ReportData:
     """Read the studies of a report.
 
     Raises:
         NotFoundError: There is no such study.
         ConflictError: A study has no complete trial, or the studies cannot be compared: other data, other metric.
     """
-    chapters = tuple(_chapter(store, name, artifacts) for name in dict.fromkeys(names))
-    material = Material(chapters)
+    chapters = tuple(_study_data(store, name, artifacts) for name in dict.fromkeys(names))
+    material = ReportData(chapters)
     if not material.entries:
         raise ConflictError(
             f"no trial of {', '.join(map(repr, names))} is complete yet; there is nothing to report.",
@@ -182,10 +182,10 @@ def gather(store: Store, names: Sequence[str], artifacts: Artifacts) -> Material
     return material
 
 
-def _chapter(store: Store, name: str, artifacts: Artifacts) -> Chapter:
+def _study_data(store: Storage, name: str, artifacts: Artifacts) -> StudyData:
     record = store.study(name)
     rows = store.trials(name)
-    return Chapter(
+    return StudyData(
         record=record,
         spec=load_spec(YamlDocument(record.spec, {}, f"study {name}")),
         rows=rows,
@@ -200,7 +200,7 @@ def _environment(artifacts: Artifacts, name: str, rows: Sequence[Row]) -> dict[s
     for row in rows[:50]:
         try:
             with artifacts.open(name, row["number"], "environment.json") as handle:
-                found = json.loads(handle.read(MOST_ENVIRONMENT))
+                found = json.loads(handle.read(MAX_ENVIRONMENT))
         except (NotFoundError, ValueError):
             continue
         if isinstance(found, dict):
@@ -214,9 +214,9 @@ def _published(params: Mapping[str, Scalar], point: Mapping[str, Scalar], model:
     return all(point.get(key) == value for key, value in params.items() if key != MODEL and not key.startswith(foreign))
 
 
-def _spent(rows: Sequence[Row], seconds: float) -> Spent:
+def _cost(rows: Sequence[Row], seconds: float) -> Cost:
     states = [row["state"] for row in rows]
-    return Spent(states.count("COMPLETE"), states.count("PRUNED"), states.count("FAIL"), seconds)
+    return Cost(states.count("COMPLETE"), states.count("PRUNED"), states.count("FAIL"), seconds)
 
 
 def _short(value: object) -> str:
@@ -263,10 +263,10 @@ class Line:
     """The best configuration that is not the published one."""
     best: Group | None
     """The better of the two."""
-    spent: Spent
+    spent: Cost
 
 
-def lines_of(material: Material, model: str) -> list[Line]:
+def lines_of(material: ReportData, model: str) -> list[Line]:
     """Return a line for each loss that was tried with a model: families in the survey's order, best losses first."""
     by_loss: dict[str, list[Entry]] = {}
     for entry in material.entries:
@@ -314,7 +314,7 @@ def mean_of(values: Iterable[float | None]) -> float | None:
     return fmean(found) if found else None
 
 
-def _line(loss: str, model: str, entries: Sequence[Entry], spent: Spent, direction: str) -> Line:
+def _line(loss: str, model: str, entries: Sequence[Entry], spent: Cost, direction: str) -> Line:
     default, tuned = _default(entries), _tuned(entries, direction)
     found = [group for group in (default, tuned) if group]
     best = min(found, key=lambda group: rank(group.mean, direction), default=None)

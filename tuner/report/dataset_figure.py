@@ -10,7 +10,7 @@ from tuner.report.charts import GRID, INK, SOFT, WIDTH, document, line, short, t
 LEFT, RIGHT, ROW, HEAD, FOOT = 200, 40, 22, 30, 44
 HISTOGRAM = 150
 TRAIN, VALIDATION = "#0072b2", "#d55e00"
-HALVES = {"train": TRAIN, "validation": VALIDATION}
+SPLITS = {"train": TRAIN, "validation": VALIDATION}
 
 Facts = Mapping[str, Any]
 
@@ -22,13 +22,13 @@ def draw_fingerprint(described: Facts) -> bytes:
     parts += [_key(LEFT, 46)]
     y = 62.0
     for title, of in _PANELS:
-        panel, height = _by_class(y, title, names, {half: described[half]["organs"] for half in HALVES}, of)
+        panel, height = _by_class(y, title, names, {half: described[half]["organs"] for half in SPLITS}, of)
         parts += panel
         y += height
     for number in range(described["channels"]):
         parts += _histogram(y, number, described)
         y += HISTOGRAM + HEAD + FOOT
-    for half in HALVES:
+    for half in SPLITS:
         for what, table in described[half]["recorded"].items():
             shown = ", ".join(f"{value} ({count})" for value, count in list(table.items())[:6])
             if shown:
@@ -41,7 +41,7 @@ def draw_fingerprint(described: Facts) -> bytes:
 def fingerprint_page(described: Facts, figure: bytes) -> bytes:
     """Return a page that opens offline: the figure, and every number of it in tables."""
     title = escape(f"What {described['name']} holds")
-    tables = "".join(_table(half, described[half]["organs"]) for half in HALVES)
+    tables = "".join(_table(half, described[half]["organs"]) for half in SPLITS)
     style = (
         "body{font:15px system-ui,sans-serif;color:#1c1917;margin:2rem auto;max-width:1000px;padding:0 1rem}"
         "svg{max-width:100%;height:auto}table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}"
@@ -79,13 +79,13 @@ _PANELS: tuple[tuple[str, Callable[[Facts], Sequence[float]]], ...] = (
 
 
 def _lines(described: Facts) -> list[str]:
-    counts = [f"{described[half]['samples']} {half}" for half in HALVES]
+    counts = [f"{described[half]['samples']} {half}" for half in SPLITS]
     return [" + ".join(counts) + " samples", f"most frequent class / rarest {described['imbalance']:.3g}"]
 
 
 def _key(x: float, y: float) -> str:
     marks = []
-    for half, colour in HALVES.items():
+    for half, colour in SPLITS.items():
         marks += [line(x, y - 4, x + 24, y - 4, colour, 5), text(x + 32, y, half)]
         x += 60 + 8 * len(half)
     return "".join(marks)
@@ -108,7 +108,7 @@ def _by_class(
     for place, name in enumerate(names):
         y = top + HEAD + ROW * (place + 0.5)
         parts.append(text(LEFT - 12, y + 4, name, "end"))
-        for shift, (half, colour) in zip((-4, 4), HALVES.items(), strict=True):
+        for shift, (half, colour) in zip((-4, 4), SPLITS.items(), strict=True):
             parts += _mark(scale, found[half, name], y + shift, colour)
     return parts, HEAD + ROW * len(names) + FOOT
 
@@ -142,7 +142,7 @@ class _Logarithmic:
 
 def _histogram(top: float, number: int, described: Facts) -> list[str]:
     """Share of the pixels by intensity, of one channel."""
-    channels = {half: described[half]["intensity"]["channels"][number] for half in HALVES}
+    channels = {half: described[half]["intensity"]["channels"][number] for half in SPLITS}
     low = min(channel["min"] for channel in channels.values())
     high = max(max(channel["max"] for channel in channels.values()), low + 1e-12)
     base, width = top + HEAD + HISTOGRAM, WIDTH - LEFT - RIGHT
@@ -161,7 +161,7 @@ def _histogram(top: float, number: int, described: Facts) -> list[str]:
             for edge in (place, place + 1):
                 x = LEFT + width * (channel["min"] + edge * step - low) / (high - low)
                 points.append(f"{x:.1f},{y:.1f}")
-        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{HALVES[half]}" stroke-width="1.6"/>')
+        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{SPLITS[half]}" stroke-width="1.6"/>')
     return [*parts, line(LEFT, base, LEFT + width, base, INK, 1)]
 
 

@@ -11,19 +11,19 @@ from tuner.errors import NotFoundError
 from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
 from tuner.report.charts import Line as Curve
 from tuner.report.charts import Strip, draw_curves, draw_strips
-from tuner.report.collect import Chapter, Entry, Line, Material, lines_of, mean_in, rank, ranked
-from tuner.report.prediction_grid import Wall, draw_wall
+from tuner.report.collect import Entry, Line, ReportData, StudyData, lines_of, mean_in, rank, ranked
+from tuner.report.prediction_grid import PredictionGrid, draw_prediction_grid
 from tuner.report.tables import Scores, class_table, main_table, span, with_deviation
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
-MOST_CURVES = 8
-MOST_IMPORTANT = 12
+MAX_CURVES = 8
+MAX_PARAMETERS = 12
 CLEAR = 2.0
 """A lead counts when it is this many times the noise."""
 
 
 def compose(
-    material: Material, store: Store, artifacts: Artifacts, cache: Path, tests: Scores
+    material: ReportData, store: Storage, artifacts: Artifacts, cache: Path, tests: Scores
 ) -> tuple[str, list[Block]]:
     """Return title and blocks of the report."""
     tables = {model: lines_of(material, model) for model in material.models}
@@ -46,13 +46,13 @@ def compose(
     return title, blocks
 
 
-def worth_testing(material: Material) -> list[Entry]:
+def worth_testing(material: ReportData) -> list[Entry]:
     """Return the trials whose test scores the tables show: the better configuration of each loss, every repeat."""
     lines = [line for model in material.models for line in lines_of(material, model)]
     return [entry for line in lines if line.best for entry in line.best.entries]
 
 
-def winners(material: Material) -> list[Entry]:
+def winners(material: ReportData) -> list[Entry]:
     """Return the best trial of every loss, best first, whatever the model."""
     best: dict[str, Entry] = {}
     for entry in sorted(material.entries, key=lambda e: (rank(e.value, material.direction), e.number)):
@@ -60,7 +60,7 @@ def winners(material: Material) -> list[Entry]:
     return list(best.values())
 
 
-def _answer(material: Material, tables: Mapping[str, Sequence[Line]], store: Store) -> str:
+def _answer(material: ReportData, tables: Mapping[str, Sequence[Line]], store: Storage) -> str:
     sentences = []
     for model, lines in tables.items():
         best = ranked(lines, material.direction)
@@ -73,7 +73,7 @@ def _answer(material: Material, tables: Mapping[str, Sequence[Line]], store: Sto
     return " ".join(sentences)
 
 
-def _lead(material: Material, best: Sequence[Line], store: Store) -> str:
+def _lead(material: ReportData, best: Sequence[Line], store: Storage) -> str:
     if len(best) < 2:
         return "; it is the only loss with a complete trial"
     lead = abs((mean_in(best[0]) or 0) - (mean_in(best[1]) or 0))
@@ -86,14 +86,14 @@ def _lead(material: Material, best: Sequence[Line], store: Store) -> str:
     return f"{text}, {verdict} (by {estimate[1]}, a value moves by about {estimate[0]:.2g})"
 
 
-def _noise(material: Material, store: Store) -> tuple[float, str] | None:
+def _noise(material: ReportData, store: Storage) -> tuple[float, str] | None:
     leader = winners(material)[0]
     return noise(
         [row for chapter in material.chapters for row in chapter.rows], store.epochs(leader.study, leader.number)
     )
 
 
-def _about(material: Material) -> str:
+def _about(material: ReportData) -> str:
     rows = [row for chapter in material.chapters for row in chapter.rows]
     ended = sum(row["state"] in ("COMPLETE", "PRUNED", "FAIL") for row in rows)
     seconds = sum(spent.seconds for spent in material.spent.values())
@@ -106,7 +106,7 @@ def _about(material: Material) -> str:
     )
 
 
-def _strips(material: Material, lines: Sequence[Line]) -> list[Strip]:
+def _strips(material: ReportData, lines: Sequence[Line]) -> list[Strip]:
     return [
         Strip(
             loss=line.loss,
@@ -120,9 +120,9 @@ def _strips(material: Material, lines: Sequence[Line]) -> list[Strip]:
     ]
 
 
-def _curves(material: Material, store: Store) -> list[Block]:
+def _curves(material: ReportData, store: Storage) -> list[Block]:
     found = []
-    for entry in winners(material)[:MOST_CURVES]:
+    for entry in winners(material)[:MAX_CURVES]:
         epochs = store.epochs(entry.study, entry.number)
         points = [(epoch["epoch"], epoch["value"]) for epoch in epochs if epoch["value"] is not None]
         if len(points) > 1:
@@ -134,8 +134,8 @@ def _curves(material: Material, store: Store) -> list[Block]:
     return [Heading("Learning curves"), Picture(drawn, "image/svg+xml", caption, "Learning curves of the best trials")]
 
 
-def _pictures(material: Material, artifacts: Artifacts, cache: Path) -> list[Block]:
-    wall = draw_wall(material, winners(material), artifacts, cache)
+def _pictures(material: ReportData, artifacts: Artifacts, cache: Path) -> list[Block]:
+    wall = draw_prediction_grid(material, winners(material), artifacts, cache)
     if wall is None:
         text = (
             "No pictures: they need the trials' files and the prepared data, and this machine lacks one of them. "
@@ -145,16 +145,16 @@ def _pictures(material: Material, artifacts: Artifacts, cache: Path) -> list[Blo
     return [Heading("Predictions"), Picture(wall.png, "image/png", _wall_caption(wall), "Predictions side by side")]
 
 
-def _wall_caption(wall: Wall) -> str:
+def _wall_caption(wall: PredictionGrid) -> str:
     return (
         f"The {len(wall.cases)} validation cases about which the losses differ most; a column is a loss's best trial. "
         "Blue: missed. Orange: predicted where there is nothing. Purple: another class. White: the true border."
     )
 
 
-def _importance(material: Material) -> list[Block]:
+def _importance(material: ReportData) -> list[Block]:
     rows = [row for chapter in material.chapters for row in chapter.rows if row["state"] == "COMPLETE"]
-    found = importances([row["params"] for row in rows], [row["value"] for row in rows])[:MOST_IMPORTANT]
+    found = importances([row["params"] for row in rows], [row["value"] for row in rows])[:MAX_PARAMETERS]
     if not found:
         return []
     caption = "Share of the variance of the values that a parameter explains by itself, among the trials that have it."
@@ -162,7 +162,7 @@ def _importance(material: Material) -> list[Block]:
     return [Heading("What mattered"), Table(["parameter", "share", "trials"], cells, caption)]
 
 
-def _making(material: Material, store: Store) -> list[Block]:
+def _making(material: ReportData, store: Storage) -> list[Block]:
     blocks: list[Block] = [Heading("How it was made")]
     for chapter in material.chapters:
         if len(material.chapters) > 1:
@@ -177,7 +177,7 @@ def _making(material: Material, store: Store) -> list[Block]:
     return [*blocks, Paragraph("The winner, trained again and scored on the test cases:"), Code(commands, "sh")]
 
 
-def _facts(chapter: Chapter) -> list[str]:
+def _facts(chapter: StudyData) -> list[str]:
     record, spec, found = chapter.record, chapter.spec, chapter.environment
     resources = record.resources
     started = [row["started"] for row in chapter.attempts if row["started"]]
@@ -198,7 +198,7 @@ def _facts(chapter: Chapter) -> list[str]:
     return facts
 
 
-def _caveats(chapter: Chapter, store: Store) -> list[str]:
+def _caveats(chapter: StudyData, store: Storage) -> list[str]:
     direction = chapter.record.objectives[0]["direction"]
     complete = [row for row in chapter.rows if row["state"] == "COMPLETE" and row["value"] is not None]
     if not complete:

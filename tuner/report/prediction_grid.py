@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tuner.analysis.predictions import IGNORED, Labels, PredictedCases, Rgb, Truth, predicted_cases, shown
+from tuner.analysis.predictions import IGNORED, Labels, PredictedCases, Rgb, Truth, predicted_cases, render_case
 from tuner.artifacts.local import Artifacts
 from tuner.colors import CONFUSED, EXTRA, MISSED, Colour
 from tuner.errors import NotFoundError
-from tuner.report.collect import Entry, Material
+from tuner.report.collect import Entry, ReportData
 
-MOST_COLUMNS = 6
-MOST_ROWS = 5
+MAX_COLUMNS = 6
+MAX_ROWS = 5
 PANEL = 220
 GAP, HEAD = 6, 40
 INK: Colour = (28, 25, 23)
@@ -24,7 +24,7 @@ KINDS = (("missed", MISSED), ("extra", EXTRA), ("wrong class", CONFUSED))
 
 
 @dataclass(frozen=True)
-class Wall:
+class PredictionGrid:
     """The drawn figure, and what it shows."""
 
     png: bytes
@@ -41,7 +41,9 @@ class _Row:
     spread: float
 
 
-def draw_wall(material: Material, chosen: Sequence[Entry], artifacts: Artifacts, cache: Path) -> Wall | None:
+def draw_prediction_grid(
+    material: ReportData, chosen: Sequence[Entry], artifacts: Artifacts, cache: Path
+) -> PredictionGrid | None:
     """Draw the cases about which the losses differ most; None where predictions or prepared data are not here.
 
     Args:
@@ -52,16 +54,16 @@ def draw_wall(material: Material, chosen: Sequence[Entry], artifacts: Artifacts,
     """
     record = material.first.record
     truth = Truth.find(cache, record.spec, record.resources)
-    columns = [(entry, maps) for entry in chosen if (maps := _maps(artifacts, entry))][:MOST_COLUMNS]
+    columns = [(entry, maps) for entry in chosen if (maps := _maps(artifacts, entry))][:MAX_COLUMNS]
     if truth is None or not columns:
         return None
     common = [case for case in columns[0][1] if all(case in maps for _, maps in columns)]
     rows = [row for case in common if (row := _row(case, truth, [maps[case] for _, maps in columns]))]
     if not rows:
         return None
-    rows = sorted(rows, key=lambda row: (-row.spread, row.case))[:MOST_ROWS]
+    rows = sorted(rows, key=lambda row: (-row.spread, row.case))[:MAX_ROWS]
     titles = [f"{entry.loss}\n{material.metric} {entry.value:.3g}" for entry, _ in columns]
-    return Wall(
+    return PredictionGrid(
         _sheet(rows, titles, truth.background), tuple(r.case for r in rows), tuple(entry.loss for entry, _ in columns)
     )
 
@@ -112,8 +114,8 @@ def _dice(truth: Labels, predicted: Labels) -> float:
 def _sheet(rows: Sequence[_Row], titles: Sequence[str], background: bool) -> bytes:
     heads = ["image", "truth", *titles]
     panels = [
-        [shown(row.image, row.truth, row.truth, view, background=background) for view in ("image", "truth")]
-        + [shown(row.image, row.truth, p, "difference", background=background) for p in row.predicted]
+        [render_case(row.image, row.truth, row.truth, view, background=background) for view in ("image", "truth")]
+        + [render_case(row.image, row.truth, p, "difference", background=background) for p in row.predicted]
         for row in rows
     ]
     height = max(_scaled(line[0].shape)[0] for line in panels)

@@ -16,11 +16,11 @@ from tuner.data.preparation import prepare, test_cases
 from tuner.errors import ConflictError
 from tuner.metrics.catalog import METRICS
 from tuner.report.blocks import Band, Table
-from tuner.report.collect import Chapter, Entry, Group, Line, Material, classes_of, mean_of, rank
+from tuner.report.collect import Entry, Group, Line, ReportData, StudyData, classes_of, mean_of, rank
 from tuner.settings import Settings
 from tuner.training.device import resolve_device
 from tuner.training.final import score_tests
-from tuner.training.run_dir import BEST, TrialFolder
+from tuner.training.run_dir import BEST, RunDirectory
 
 FAMILY_TITLES = {
     "pixel": "Pixel level",
@@ -33,7 +33,7 @@ Scores = Mapping[tuple[str, int], Mapping[str, float | None]]
 """Test scores of trials, by study and number."""
 
 
-def main_table(material: Material, lines: Sequence[Line], tests: Scores) -> Table:
+def main_table(material: ReportData, lines: Sequence[Line], tests: Scores) -> Table:
     """Return the survey's table: loss by family, defaults against tuned, further metrics, trials, device time."""
     metric = material.metric
     further = [name for name in METRICS if name != metric and any(li.best and li.best.metric(name) for li in lines)]
@@ -65,7 +65,7 @@ def main_table(material: Material, lines: Sequence[Line], tests: Scores) -> Tabl
     return Table(columns, rows, _caption(material, lines, bool(tested)), frozenset(marked))
 
 
-def class_table(material: Material, lines: Sequence[Line]) -> Table | None:
+def class_table(material: ReportData, lines: Sequence[Line]) -> Table | None:
     """Return the first objective of every class; None when the trials say nothing about classes."""
     classes = classes_of(lines, material.metric)
     if not classes:
@@ -137,7 +137,7 @@ def _tested(group: Group | None, tests: Scores, metric: str) -> float | None:
     return mean_of(tests.get((entry.study, entry.number), {}).get(metric) for entry in entries)
 
 
-def _caption(material: Material, lines: Sequence[Line], tested: bool) -> str:
+def _caption(material: ReportData, lines: Sequence[Line], tested: bool) -> str:
     texts = [f"{material.metric} on the validation cases at each trial's best epoch ({material.direction})."]
     if any(group and group.deviation is not None for line in lines for group in (line.default, line.tuned)):
         texts.append("Mean ± standard deviation over repeats with other seeds or folds (their number).")
@@ -154,7 +154,7 @@ TEST = "test.json"
 
 
 def score_entries(
-    material: Material,
+    material: ReportData,
     entries: Sequence[Entry],
     settings: Settings,
     *,
@@ -184,14 +184,14 @@ def score_entries(
     return found
 
 
-def _scores(chapter: Chapter, entry: Entry, folder: Path, settings: Settings, device: str) -> Mapping[str, object]:
+def _scores(chapter: StudyData, entry: Entry, folder: Path, settings: Settings, device: str) -> Mapping[str, object]:
     params = next(row["params"] for row in chapter.rows if row["number"] == entry.number)
     config, seed = chapter.spec.config(params), chapter.spec.seed
     if chapter.record.resources.get("protocol") == "test":
         raise ConflictError(f"{entry.study!r} was validated on its test cases; there is nothing left to test on.")
     data = prepare(config.dataset, data_root=settings.data_root, cache=settings.cache, seed=seed)
     tests = test_cases(config.dataset, data_root=settings.data_root, cache=settings.cache, seed=seed)
-    record = TrialFolder(folder, config, device)
+    record = RunDirectory(folder, config, device)
     scores = score_tests(config, data=data, tests=tests, device=device, record=record)
     if scores is None:
         raise ConflictError(f"the data set {config.dataset['name']!r} has no test cases.", hint="Leave --test out.")

@@ -18,11 +18,11 @@ from optuna.trial import FrozenTrial, create_trial
 from tuner.errors import SpecError
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, from_unit, single, to_unit
-from tuner.search.sampler import Observation, generator, scratch_study
+from tuner.search.sampler import FinishedTrial, in_memory_study, suggestion_rng
 from tuner.search.space import SearchSpace
 from tuner.search.space_filling import combinations
 from tuner.search.tpe import Tpe
-from tuner.search.trial_table import Branches, Ledger
+from tuner.search.trial_table import Branches, TrialTable
 
 _FIRST_SIGMA = 0.2
 
@@ -39,7 +39,7 @@ class Cmaes:
         self._branches = Branches(space, directions, numeric=True)
         self._seed, self._startup, self._seen = seed, startup_trials, 0
 
-    def observe(self, trials: Iterable[Observation]) -> None:
+    def observe(self, trials: Iterable[FinishedTrial]) -> None:
         """Learn finished trials."""
         known = list(trials)
         self._tpe.observe(known)
@@ -47,17 +47,17 @@ class Cmaes:
             self._seen += 1
             self._branches.observe(trial)
 
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point; TPE's own until the startup trials are over."""
         params = self._tpe.suggest(slot, fixed, running)
         ledger = self._branches.ledger(params)
         if self._seen < self._startup or not ledger.dimensions:
             return params
-        point = self._evolve(ledger, int(generator(self._seed, slot, 3).randint(2**31 - 1)))
+        point = self._evolve(ledger, int(suggestion_rng(self._seed, slot, 3).randint(2**31 - 1)))
         drawn = {d.name: from_unit(d, share) for d, share in zip(ledger.dimensions, point, strict=True)}
         return params | {name: value for name, value in drawn.items() if name not in fixed}
 
-    def _evolve(self, ledger: Ledger, seed: int) -> list[float]:
+    def _evolve(self, ledger: TrialTable, seed: int) -> list[float]:
         """Return a point of the unit cube, drawn after the last full generation."""
         from cmaes import CMA
 
@@ -93,12 +93,12 @@ class Nsga2:
         blocks = combinations(space)
         expressed = sum(len(space.active(block)) for block in blocks) / len(blocks)
         self._mutation = min(1.0, 1.0 / max(1.0, expressed))
-        self._study = scratch_study(directions)
+        self._study = in_memory_study(directions)
         self._select = NSGAIIElitePopulationSelectionStrategy(population_size=population)
         self._individuals: dict[int, FrozenTrial] = {}
         self._parents: list[tuple[list[int], list[FrozenTrial]]] = []
 
-    def observe(self, trials: Iterable[Observation]) -> None:
+    def observe(self, trials: Iterable[FinishedTrial]) -> None:
         """Learn complete trials; the others leave no children."""
         for trial in trials:
             if trial.state == "COMPLETE" and trial.values and not self._space.problems(trial.params):
@@ -111,9 +111,9 @@ class Nsga2:
                 individual.number = trial.number
                 self._individuals[trial.number] = individual
 
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point: a child of the last full generation, at random before there is one."""
-        rng = generator(self._seed, slot)
+        rng = suggestion_rng(self._seed, slot)
         genome: dict[str, Scalar] = {}
         parents = self._last_parents()
         if parents:
@@ -147,7 +147,7 @@ class Nsga2:
         return parents
 
     def _silent(self, number: int) -> dict[str, Scalar]:
-        rng = generator(self._seed, number, 5)
+        rng = suggestion_rng(self._seed, number, 5)
         return {d.name: from_unit(d, rng.random_sample()) for d in self._space}
 
 

@@ -12,13 +12,13 @@ from optuna.trial import TrialState, create_trial
 
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, internal
-from tuner.search.sampler import Observation, generator, scratch_study
+from tuner.search.sampler import FinishedTrial, in_memory_study, suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.tpe import Tpe
-from tuner.search.trial_table import Branches, Floats, Ledger
+from tuner.search.trial_table import Branches, Floats, TrialTable
 
-_LEAST_TRIALS = 2
-_MOST_TRIALS = 300
+_MIN_TRIALS = 2
+_MAX_TRIALS = 300
 
 
 class GaussianProcess:
@@ -35,7 +35,7 @@ class GaussianProcess:
         self._branches = Branches(space, directions, numeric=False)
         self._seed, self._startup, self._seen = seed, startup_trials, 0
 
-    def observe(self, trials: Iterable[Observation]) -> None:
+    def observe(self, trials: Iterable[FinishedTrial]) -> None:
         """Learn finished trials."""
         known = list(trials)
         self._tpe.observe(known)
@@ -43,19 +43,19 @@ class GaussianProcess:
             self._seen += 1
             self._branches.observe(trial)
 
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point; TPE's own while the chosen loss has too few trials."""
         params = self._tpe.suggest(slot, fixed, running)
         ledger = self._branches.ledger(params)
         free = [d for d in ledger.dimensions if d.name not in fixed]
-        if self._seen < self._startup or len(ledger) < _LEAST_TRIALS or not free:
+        if self._seen < self._startup or len(ledger) < _MIN_TRIALS or not free:
             return params
         switches = self._branches.switches
         beside = [r for r in running if all(r.params.get(name) == params.get(name) for name in switches)]
         return params | self._draw(ledger, free, beside, slot)
 
     def _draw(
-        self, ledger: Ledger, free: Sequence[Dimension], running: Sequence[Observation], slot: int
+        self, ledger: TrialTable, free: Sequence[Dimension], running: Sequence[FinishedTrial], slot: int
     ) -> dict[str, Scalar]:
         losses, rows = self._branches.losses(ledger), ledger.columns()[1]
         places = [ledger.dimensions.index(d) for d in free]
@@ -64,7 +64,7 @@ class GaussianProcess:
         def point(row: Floats) -> dict[str, Scalar]:
             return {d.name: external(d, row[place]) for d, place in zip(free, places, strict=True)}
 
-        study = scratch_study(["minimize"] * losses.shape[1])
+        study = in_memory_study(["minimize"] * losses.shape[1])
         storage, study_id = study._storage, study._study_id
         for i in _most_telling(losses[:, 0]):
             told = create_trial(values=losses[i].tolist(), params=point(rows[i]), distributions=space)
@@ -72,7 +72,7 @@ class GaussianProcess:
         for row in ledger.running(running)[1]:
             lie = create_trial(state=TrialState.RUNNING, params=point(row), distributions=space)
             storage.create_new_trial(study_id, lie)
-        seed = int(generator(self._seed, slot, 4).randint(2**31 - 1))
+        seed = int(suggestion_rng(self._seed, slot, 4).randint(2**31 - 1))
         sampler = GPSampler(seed=seed, n_startup_trials=0, warn_independent_sampling=False)
         asked = storage.get_trial(storage.create_new_trial(study_id))
         drawn = sampler.sample_relative(study, asked, space)
@@ -81,11 +81,11 @@ class GaussianProcess:
 
 def _most_telling(losses: Floats) -> list[int]:
     """Return the places of the best third of what can be shown and of the newest others, in order."""
-    if len(losses) <= _MOST_TRIALS:
+    if len(losses) <= _MAX_TRIALS:
         return list(range(len(losses)))
-    best = set(np.argsort(losses, kind="stable")[: _MOST_TRIALS // 3].tolist())
+    best = set(np.argsort(losses, kind="stable")[: _MAX_TRIALS // 3].tolist())
     others = [i for i in range(len(losses)) if i not in best]
-    return sorted([*best, *others[len(best) - _MOST_TRIALS :]])
+    return sorted([*best, *others[len(best) - _MAX_TRIALS :]])
 
 
 def gp(space: SearchSpace, directions: Sequence[str], seed: int, options: Mapping[str, Any]) -> GaussianProcess:

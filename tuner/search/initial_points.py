@@ -11,7 +11,7 @@ FAMILY_ORDER = ("pixel", "region", "boundary", "combination")
 
 
 @dataclass(frozen=True, slots=True)
-class Competitor:
+class CandidateLoss:
     """A loss that competes. `defaults` are its published option values under their parameter names.
 
     `family` is one of the four, or anything else for a weighted sum of the user's own.
@@ -24,7 +24,7 @@ class Competitor:
 
 def queue(
     space: SearchSpace,
-    competing: Sequence[Competitor],
+    competing: Sequence[CandidateLoss],
     base: Mapping[str, Scalar],
     trials: int,
     trials_per_loss: int | None = None,
@@ -38,7 +38,7 @@ def queue(
         trials: the budget.
         trials_per_loss: trials of every competing loss, in turn, the first one its published default.
     """
-    turn = in_turn(competing)
+    turn = round_robin(competing)
     points: list[dict[str, Scalar]]
     if trials_per_loss:
         points = [default_point(space, loss, base) for loss in turn]
@@ -51,24 +51,24 @@ def queue(
 
 
 def left_out(
-    competing: Sequence[Competitor], trials: int, trials_per_loss: int | None = None
+    competing: Sequence[CandidateLoss], trials: int, trials_per_loss: int | None = None
 ) -> tuple[tuple[str, ...], int]:
     """Return the losses whose published default does not fit into the queue, and the trials that would hold all."""
     if trials_per_loss:
         return (), trials_per_loss * len(competing)
-    return tuple(loss.name for loss in in_turn(competing)[trials // 3 :]), 3 * len(competing)
+    return tuple(loss.name for loss in round_robin(competing)[trials // 3 :]), 3 * len(competing)
 
 
-def in_turn(competing: Sequence[Competitor]) -> list[Competitor]:
+def round_robin(competing: Sequence[CandidateLoss]) -> list[CandidateLoss]:
     """Order the losses by family in turn: the first pixel, region, boundary, combination and own one, the second ..."""
-    families: dict[str, list[Competitor]] = {family: [] for family in (*FAMILY_ORDER, "own")}
+    families: dict[str, list[CandidateLoss]] = {family: [] for family in (*FAMILY_ORDER, "own")}
     for loss in competing:
         families[loss.family if loss.family in FAMILY_ORDER else "own"].append(loss)
     rounds = chain.from_iterable(zip_longest(*families.values()))
     return [loss for loss in rounds if loss is not None]
 
 
-def default_point(space: SearchSpace, loss: Competitor, base: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def default_point(space: SearchSpace, loss: CandidateLoss, base: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return the complete point of a loss's published defaults, each moved to the nearest value that is searched."""
     wanted = {**base, "loss": loss.name, **loss.defaults}
     point: dict[str, Scalar] = {}

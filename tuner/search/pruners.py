@@ -40,7 +40,7 @@ class Pruner(Protocol):
     def bracket(self, slot: int) -> int:
         """Return the group of trials that are compared with each other, from the trial's place in the budget."""
 
-    def asks(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+    def should_check(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
         """Tell whether a trial of this bracket is judged after this epoch; if not, no counts are needed."""
 
     def decide(self, epoch: int, peers: Peers) -> str | None:
@@ -48,7 +48,7 @@ class Pruner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WarmupRule:
     """When a trial may be judged, and against whom."""
 
     epochs: int
@@ -72,23 +72,23 @@ class Patience:
 
 
 @dataclass(frozen=True, slots=True)
-class Percentile:
+class PercentilePruner:
     """Ends a trial when more than `share` of its peers are better at the same epoch."""
 
-    patience: Patience
+    warmup: WarmupRule
     share: float
 
     def bracket(self, slot: int) -> int:
         """Return 0: all trials are compared with each other."""
         return 0
 
-    def asks(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+    def should_check(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
         """Ask after every epoch once patience is over."""
-        return self.patience.is_over(epoch, ramp_epochs)
+        return self.warmup.is_over(epoch, ramp_epochs)
 
     def decide(self, epoch: int, peers: Peers) -> str | None:
         """Return the reason when too many peers are better."""
-        rivals = self.patience.rivals(peers)
+        rivals = self.warmup.rivals(peers)
         if rivals is None or rivals[1] <= rivals[0] * self.share:
             return None
         count, better, who = rivals
@@ -97,10 +97,10 @@ class Percentile:
 
 
 @dataclass(frozen=True, slots=True)
-class Halving:
+class SuccessiveHalvingPruner:
     """At each rung, an epoch, the best 1/factor go on; in bracket b the first b rungs are passed over."""
 
-    patience: Patience
+    warmup: WarmupRule
     factor: int
     rungs: tuple[int, ...]
     brackets: int = 1
@@ -111,13 +111,13 @@ class Halving:
         place = (slot + 1) * _GOLDEN % 1 * sum(shares)
         return min(bisect_right(list(accumulate(shares)), place), self.brackets - 1)
 
-    def asks(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+    def should_check(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
         """Ask at the rungs of the bracket only."""
-        return self.patience.is_over(epoch, ramp_epochs) and epoch in self.rungs[bracket:]
+        return self.warmup.is_over(epoch, ramp_epochs) and epoch in self.rungs[bracket:]
 
     def decide(self, epoch: int, peers: Peers) -> str | None:
         """Return the reason when the trial is not among the best 1/factor at this rung."""
-        rivals = self.patience.rivals(peers)
+        rivals = self.warmup.rivals(peers)
         if rivals is None:
             return None
         count, better, who = rivals
@@ -127,14 +127,14 @@ class Halving:
         return f"not among the best 1/{self.factor} at the rung of epoch {epoch}: {better} of {count} {who} were better"
 
 
-class Never:
+class NopPruner:
     """Ends no trial."""
 
     def bracket(self, slot: int) -> int:
         """Return 0."""
         return 0
 
-    def asks(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+    def should_check(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
         """Return False."""
         return False
 
@@ -164,39 +164,39 @@ def make_pruner(name: str, options: Mapping[str, Any], *, epochs: int, validate_
 
 def median(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
     """Make the pruner `median`."""
-    return Percentile(_patience(options, epochs), 0.5)
+    return PercentilePruner(_warmup(options, epochs), 0.5)
 
 
 def percentile(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
     """Make the pruner `percentile`."""
-    return Percentile(_patience(options, epochs), options["percentile"] / 100)
+    return PercentilePruner(_warmup(options, epochs), options["percentile"] / 100)
 
 
 def successive_halving(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
     """Make the pruner `successive_halving`."""
-    patience, factor = _patience(options, epochs), options["reduction_factor"]
-    return Halving(patience, factor, _rungs(patience, factor, validate_every))
+    patience, factor = _warmup(options, epochs), options["reduction_factor"]
+    return SuccessiveHalvingPruner(patience, factor, _rungs(patience, factor, validate_every))
 
 
 def hyperband(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
     """Make the pruner `hyperband`: one bracket more than there are rungs, so that the last one runs to the end."""
-    patience, factor = _patience(options, epochs), options["reduction_factor"]
+    patience, factor = _warmup(options, epochs), options["reduction_factor"]
     rungs = _rungs(patience, factor, validate_every)
-    return Halving(patience, factor, rungs, len(rungs) + 1)
+    return SuccessiveHalvingPruner(patience, factor, rungs, len(rungs) + 1)
 
 
 def none(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
     """Make the pruner `none`."""
-    return Never()
+    return NopPruner()
 
 
-def _patience(options: Mapping[str, Any], epochs: int) -> Patience:
+def _warmup(options: Mapping[str, Any], epochs: int) -> WarmupRule:
     given = options["min_epochs"]
     least = max(3, epochs // 3) if given is None else given
-    return Patience(epochs, least, options["min_trials"], options["min_peers"])
+    return WarmupRule(epochs, least, options["min_trials"], options["min_peers"])
 
 
-def _rungs(patience: Patience, factor: int, every: int) -> tuple[int, ...]:
+def _rungs(patience: WarmupRule, factor: int, every: int) -> tuple[int, ...]:
     """Return min_epochs * factor^k, or the next validation, as long as it lies before the last epoch."""
     found: dict[int, None] = {}
     rung = patience.min_epochs

@@ -24,7 +24,7 @@ from tuner.search.distributions import distributions
 from tuner.search.space import SearchSpace
 
 
-def generator(seed: int, slot: int, *stream: int) -> np.random.RandomState:
+def suggestion_rng(seed: int, slot: int, *stream: int) -> np.random.RandomState:
     """Return the generator for a budget slot of a study; `stream` makes further independent ones."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, slot, *stream])))
 
@@ -34,7 +34,7 @@ FEASIBLE: dict[str, float] = {"memory": -1.0, "finite": -1.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Observation:
+class FinishedTrial:
     """One trial as a sampler sees it.
 
     `values` are the final ones of a COMPLETE trial; `last` is (epoch, first objective) of the last report of a PRUNED
@@ -54,20 +54,20 @@ class Observation:
         return sum(v for v in self.feasible.values() if v > 0)
 
 
-__all__ = ["Sampler", "Searcher", "distributions"]
+__all__ = ["Sampler", "SeededSampler", "distributions"]
 
 
 class Sampler(Protocol):
     """What every row of the samplers' catalogue makes."""
 
-    def observe(self, trials: Iterable[Observation]) -> None:
+    def observe(self, trials: Iterable[FinishedTrial]) -> None:
         """Learn finished trials, each of them once, in any order."""
 
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point that keeps the fixed values."""
 
 
-class Searcher:
+class SeededSampler:
     """One study's sampler with its memory.
 
     A suggestion follows from the study's seed, the trial's place in the budget and the trials observed, and from
@@ -97,14 +97,14 @@ class Searcher:
         self._seen: set[int] = set()
         self._sampler: Sampler = load(row.fn)(space, tuple(directions), seed, {**defaults(row), **options})
 
-    def observe(self, finished: Iterable[Observation]) -> None:
+    def observe(self, finished: Iterable[FinishedTrial]) -> None:
         """Learn finished trials; those already known and those still running are passed over."""
         new = {t.number: t for t in finished if t.state != "RUNNING" and t.number not in self._seen}
         self._seen.update(new)
         self._sampler.observe([new[number] for number in sorted(new)])
 
     def suggest(
-        self, slot: int, *, fixed: Mapping[str, Scalar], running: Iterable[Observation] = ()
+        self, slot: int, *, fixed: Mapping[str, Scalar], running: Iterable[FinishedTrial] = ()
     ) -> dict[str, Scalar]:
         """Return a complete point of the space, in the space's order.
 
@@ -119,7 +119,7 @@ class Searcher:
         return {d.name: params[d.name] for d in self._space.active(params)}
 
 
-def scratch_study(directions: Sequence[str]) -> optuna.Study:
+def in_memory_study(directions: Sequence[str]) -> optuna.Study:
     """Return an empty study in memory, without Optuna's announcement that it was created."""
     logger = logging.getLogger("optuna.storages._in_memory")
     level = logger.level

@@ -18,8 +18,8 @@ from typing import Any
 from tuner.errors import SpecError
 from tuner.registry import Scalar
 from tuner.search.distributions import from_unit
-from tuner.search.initial_points import Competitor, default_point, in_turn
-from tuner.search.sampler import Observation, generator
+from tuner.search.initial_points import CandidateLoss, default_point, round_robin
+from tuner.search.sampler import FinishedTrial, suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
 
 
@@ -55,10 +55,10 @@ def grid_size(space: SearchSpace) -> int:
 
 
 def grid_queue(
-    space: SearchSpace, competing: Sequence[Competitor], base: Mapping[str, Scalar], trials: int
+    space: SearchSpace, competing: Sequence[CandidateLoss], base: Mapping[str, Scalar], trials: int
 ) -> list[dict[str, Scalar]]:
     """Return the first `trials` points of the grid, each once, the nearest to published defaults first."""
-    first = [_snapped(space, default_point(space, loss, base)) for loss in in_turn(competing)]
+    first = [_snapped(space, default_point(space, loss, base)) for loss in round_robin(competing)]
     rest = (
         dict(zip(names, values, strict=True))
         for block in combinations(space)
@@ -89,14 +89,14 @@ def _snapped(space: SearchSpace, point: Mapping[str, Scalar]) -> dict[str, Scala
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-class Cover:
+class SpaceFilling:
     """A sampler without a memory."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
         self.space = space
         self.seed = seed
 
-    def observe(self, trials: Iterable[Observation]) -> None:
+    def observe(self, trials: Iterable[FinishedTrial]) -> None:
         """Learn nothing."""
 
     def own(self, combination: Mapping[str, Scalar], fixed: Mapping[str, Scalar]) -> list[Dimension]:
@@ -107,7 +107,7 @@ class Cover:
     @cached_property
     def shuffled(self) -> list[dict[str, Scalar]]:
         """All combinations of the switches, in an order of the study's own."""
-        order = generator(self.seed, 0, 1).permutation(len(self._combinations))
+        order = suggestion_rng(self.seed, 0, 1).permutation(len(self._combinations))
         return [self._combinations[i] for i in order]
 
     @cached_property
@@ -115,12 +115,12 @@ class Cover:
         return combinations(self.space)
 
 
-class Random(Cover):
+class Random(SpaceFilling):
     """Independent draws."""
 
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point."""
-        rng = generator(self.seed, slot)
+        rng = suggestion_rng(self.seed, slot)
         params = dict(fixed)
         for dimension in self.space:
             # Every dimension draws, active or not, so that a point does not shift with the choice made before it.
@@ -131,10 +131,10 @@ class Random(Cover):
         return params
 
 
-class Sobol(Cover):
+class Sobol(SpaceFilling):
     """One scrambled Sobol sequence for each combination of the switches, visited in turn."""
 
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point.
 
         Of K combinations slot s belongs to sequence s mod K, as its point number s // K: no two slots share a point,
@@ -148,7 +148,7 @@ class Sobol(Cover):
         free = self.own(chosen, fixed)
         if not free:
             return {**chosen, **fixed}
-        sequence = Sequence01(len(free), scramble=True, seed=generator(self.seed, stream, 2).randint(2**31 - 1))
+        sequence = Sequence01(len(free), scramble=True, seed=suggestion_rng(self.seed, stream, 2).randint(2**31 - 1))
         if index:
             sequence.fast_forward(index)
         shares = sequence.random(1)[0]
@@ -156,7 +156,7 @@ class Sobol(Cover):
         return {**chosen, **fixed, **drawn}
 
 
-class Grid(Cover):
+class Grid(SpaceFilling):
     """Every valid combination of grid points, once each, in an order that covers the grid evenly from the start."""
 
     def __init__(self, space: SearchSpace, seed: int) -> None:
@@ -170,7 +170,7 @@ class Grid(Cover):
                 ]
             )
 
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point: number `slot` of the grid points that have the fixed values, then from the start."""
         blocks = [({**block, **fixed}, self.own(block, fixed)) for block in combinations(self.space, fixed)]
         sizes = [math.prod(len(d.grid()) for d in free) for _, free in blocks]

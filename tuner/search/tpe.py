@@ -26,14 +26,14 @@ from optuna.study._multi_objective import _fast_non_domination_rank
 
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, from_unit, internal, single
-from tuner.search.sampler import Observation, generator
+from tuner.search.sampler import FinishedTrial, suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.trial_table import Floats, Ints, Ledger
+from tuner.search.trial_table import Floats, Ints, TrialTable
 
 _TINY = 1e-12
 
 
-def best_of_fronts(losses: Floats, count: int) -> Ints:
+def best_by_fronts(losses: Floats, count: int) -> Ints:
     """Return the places of the `count` best rows: whole Pareto fronts, the last one thinned by hypervolume.
 
     losses [n, objectives], to be minimised; 0 <= count <= n.
@@ -60,8 +60,8 @@ def best_of_fronts(losses: Floats, count: int) -> Ints:
 _PARAMETERS = _ParzenEstimatorParameters(
     prior_weight=1.0, consider_magic_clip=True, consider_endpoints=False, weights=default_weights, multivariate=True
 )
-_GOOD_SHARE, _MOST_GOOD = 0.1, 25
-_BRANCH_TRIALS, _LEAST_ALIKE = 2, 4
+_GOOD_SHARE, _MAX_GOOD = 0.1, 25
+_BRANCH_TRIALS, _MIN_ALIKE = 2, 4
 
 
 class Tpe:
@@ -77,7 +77,7 @@ class Tpe:
         self._groups = {key: Group([d for d in space if d.when == key and not single(d)], directions) for key in keys}
         self._seen = 0
 
-    def observe(self, trials: Iterable[Observation]) -> None:
+    def observe(self, trials: Iterable[FinishedTrial]) -> None:
         """Learn finished trials."""
         for trial in trials:
             self._seen += 1
@@ -85,9 +85,9 @@ class Tpe:
                 if key is None or trial.params.get(key[0]) == key[1]:
                     group.ledger.add(trial)
 
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[Observation]) -> dict[str, Scalar]:
+    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point."""
-        rng = generator(self._seed, slot)
+        rng = suggestion_rng(self._seed, slot)
         params = dict(fixed)
         for key, group in self._groups.items():
             if key is None or params.get(key[0]) == key[1]:
@@ -107,7 +107,7 @@ class Group:
     """Dimensions that a trial has all together or not at all, and what is known about them."""
 
     def __init__(self, dimensions: Sequence[Dimension], directions: Sequence[str]) -> None:
-        self.ledger = Ledger(dimensions, directions)
+        self.ledger = TrialTable(dimensions, directions)
         self._several = len(directions) > 1
         self._distributions = {d.name: distribution(d) for d in dimensions}
 
@@ -115,7 +115,7 @@ class Group:
         self,
         rng: np.random.RandomState,
         fixed: Mapping[str, Scalar],
-        running: Sequence[Observation],
+        running: Sequence[FinishedTrial],
         candidates: int,
     ) -> dict[str, Scalar]:
         """Return the candidate with the largest expected improvement; what is fixed is taken as given."""
@@ -147,7 +147,7 @@ class Group:
         """
         rows = self.ledger.columns()[1]
         alike = np.flatnonzero((rows[:, list(given)] == list(given.values())).all(axis=1))
-        return alike if len(alike) >= _LEAST_ALIKE else np.arange(len(rows))
+        return alike if len(alike) >= _MIN_ALIKE else np.arange(len(rows))
 
     def _split(self, places: Ints) -> tuple[Ints, Ints]:
         """Return the places of the good and of the bad trials among these, each in order of number."""
@@ -156,11 +156,11 @@ class Group:
         order = places[np.lexsort(ranks[places].T[::-1])]
         if self._several:
             complete = places[ranks[places, 0] == 0]
-            fronts = best_of_fronts(losses[complete], min(n_good, len(complete)))
+            fronts = best_by_fronts(losses[complete], min(n_good, len(complete)))
             chosen = complete[fronts]
             order = np.concatenate([chosen, order[~np.isin(order, chosen)]])
         else:
-            n_good = min(n_good, _MOST_GOOD)
+            n_good = min(n_good, _MAX_GOOD)
         return np.sort(order[:n_good]), np.sort(order[n_good:])
 
     def _density(

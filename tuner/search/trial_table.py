@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tuner.registry import Scalar
 from tuner.search.distributions import internal, single
-from tuner.search.sampler import Observation
+from tuner.search.sampler import FinishedTrial
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.space_filling import switches
 
@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 Row = tuple[float, ...]
 
 
-class Ledger:
+class TrialTable:
     """The finished trials that have all of some dimensions, as columns, ordered by trial number.
 
     The order does not depend on the order in which trials finished, so a worker that joins late and reads the whole
@@ -42,7 +42,7 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._numbers)
 
-    def row(self, trial: Observation) -> Row | None:
+    def row(self, trial: FinishedTrial) -> Row | None:
         """Return the trial's point in internal values, or None when it lacks a dimension or lies outside one."""
         found = []
         for dimension in self.dimensions:
@@ -52,7 +52,7 @@ class Ledger:
             found.append(internal(dimension, value))
         return tuple(found)
 
-    def add(self, trial: Observation) -> None:
+    def add(self, trial: FinishedTrial) -> None:
         """Enter a finished trial; one without all the dimensions is passed over."""
         row = self.row(trial)
         if row is None:
@@ -70,7 +70,7 @@ class Ledger:
         numbers, rows, _, _ = self._arrays()
         return numbers, rows
 
-    def running(self, trials: Iterable[Observation]) -> tuple[Ints, Floats]:
+    def running(self, trials: Iterable[FinishedTrial]) -> tuple[Ints, Floats]:
         """Return numbers [r] and internal values [r, dimensions] of those running trials that have all dimensions."""
         known = [(trial.number, row) for trial in trials if (row := self.row(trial)) is not None]
         numbers = np.array([number for number, _ in known], dtype=np.int64)
@@ -86,7 +86,7 @@ class Ledger:
         _, _, ranks, losses = self._arrays()
         return ranks, losses
 
-    def shown_losses(self, worst: float | Floats) -> Floats:
+    def clipped_losses(self, worst: float | Floats) -> Floats:
         """Return one loss [n, objectives] for every trial, for models that know nothing of pruning.
 
         A pruned trial counts with its last report; one without a report, or infeasible, with `worst`.
@@ -98,7 +98,7 @@ class Ledger:
             shown[reported, 0] = ranks[reported, 2]
         return np.where(np.isnan(shown), worst, shown)
 
-    def _rank(self, trial: Observation) -> tuple[float, float, float]:
+    def _rank(self, trial: FinishedTrial) -> tuple[float, float, float]:
         if trial.violation > 0:
             return 3.0, 0.0, trial.violation
         if trial.state == "COMPLETE" and trial.values:
@@ -131,29 +131,29 @@ class Branches:
     def __init__(self, space: SearchSpace, directions: Sequence[str], *, numeric: bool) -> None:
         self.space, self._directions, self._numeric = space, directions, numeric
         self.switches = switches(space)
-        self._ledgers: dict[Branch, Ledger] = {}
-        self._all = Ledger((), directions)
+        self._ledgers: dict[Branch, TrialTable] = {}
+        self._all = TrialTable((), directions)
 
-    def observe(self, trial: Observation) -> None:
+    def observe(self, trial: FinishedTrial) -> None:
         """Learn a finished trial."""
         self.ledger(trial.params).add(trial)
         self._all.add(trial)
 
-    def losses(self, ledger: Ledger) -> Floats:
+    def losses(self, ledger: TrialTable) -> Floats:
         """Return one loss [n, objectives] for every trial of a branch.
 
         A trial that failed for its parameters gets the worst loss of the whole study: among few trials of its own
         branch the worst may be a good one.
         """
-        known = self._all.shown_losses(np.nan)
+        known = self._all.clipped_losses(np.nan)
         known = known[~np.isnan(known[:, 0])]
-        return ledger.shown_losses(known.max(axis=0) if len(known) else 0.0)
+        return ledger.clipped_losses(known.max(axis=0) if len(known) else 0.0)
 
-    def ledger(self, params: Mapping[str, Scalar]) -> Ledger:
+    def ledger(self, params: Mapping[str, Scalar]) -> TrialTable:
         """Return the ledger of the trials that have the same switches set in the same way."""
         branch = tuple((name, params.get(name)) for name in self.switches)
         if branch not in self._ledgers:
-            self._ledgers[branch] = Ledger(self._dimensions(params), self._directions)
+            self._ledgers[branch] = TrialTable(self._dimensions(params), self._directions)
         return self._ledgers[branch]
 
     def _dimensions(self, params: Mapping[str, Scalar]) -> list[Dimension]:

@@ -54,7 +54,7 @@ def backup(url: str, file: Path) -> dict[str, Any]:
             rows = _seal(part)
             part.replace(file)
         return {
-            "storage": database.place,
+            "storage": database.display_url,
             "file": str(file),
             "bytes": file.stat().st_size,
             "schema": version,
@@ -90,7 +90,7 @@ def restore(file: Path, url: str) -> dict[str, Any]:
                 migrate.prepare(into)
                 rows = into.write(lambda connection: _fill(source, connection))
                 return {
-                    "storage": into.place,
+                    "storage": into.display_url,
                     "file": str(file),
                     "from": version,
                     "schema": migrate.HEAD,

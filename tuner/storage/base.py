@@ -19,12 +19,12 @@ from tuner.errors import ConflictError, NotFoundError, closest
 from tuner.storage import optuna_schema, schema
 from tuner.storage.engine import Database
 from tuner.storage.records import StudyRecord, read_space
-from tuner.storage.states import Wanted
+from tuner.storage.states import DesiredState
 
 T = TypeVar("T")
 
 
-class Newest(Generic[T]):
+class RevisionCache(Generic[T]):
     """What was computed for the newest revision of each study; of few studies, the least recently used forgotten.
 
     What may be newer than its revision does no harm: a later revision asks again.
@@ -62,7 +62,7 @@ own = schema.studies.c.study_id == optuna_schema.studies.c.study_id
 same_name = schema.studies.c.name == optuna_schema.studies.c.study_name
 
 
-class Room:
+class StorageBase:
     """Base of the store's parts."""
 
     _database: Database
@@ -84,17 +84,17 @@ class Room:
         if name in names:
             raise ConflictError(
                 f"study {name!r} was made with Optuna by another program: it is shown, and left alone.",
-                where=self._database.place,
+                where=self._database.display_url,
             )
         near = closest(name, names)
         raise NotFoundError(
             f"there is no study {name!r}.",
             hint=f"Did you mean {near!r}?" if near else "`tuner studies` lists them.",
-            where=self._database.place,
+            where=self._database.display_url,
         )
 
 
-def record(row: AnyRow) -> StudyRecord:
+def to_record(row: AnyRow) -> StudyRecord:
     """Make the record of a row of `tuner_studies`."""
     return StudyRecord(
         study_id=row.study_id,
@@ -109,7 +109,7 @@ def record(row: AnyRow) -> StudyRecord:
         timeout_s=row.timeout_s,
         spent_s=row.spent_s,
         resources=row.resources,
-        wanted=Wanted(row.wanted),
+        wanted=DesiredState(row.wanted),
         wanted_reason=row.wanted_reason,
         message=row.message,
         version=row.version,
@@ -117,7 +117,7 @@ def record(row: AnyRow) -> StudyRecord:
     )
 
 
-def raise_revision(connection: Connection, study_id: int, **changes: Any) -> int:
+def bump_revision(connection: Connection, study_id: int, **changes: Any) -> int:
     """Change a study's row and number the change.
 
     The row stays locked until the transaction ends, so numbers become visible in their order: a reader that has seen
@@ -134,7 +134,7 @@ def raise_revision(connection: Connection, study_id: int, **changes: Any) -> int
     return revision or 0
 
 
-def insert_new(dialect: str, table: Table) -> Any:
+def insert_or_ignore(dialect: str, table: Table) -> Any:
     """Return an INSERT that passes over rows that are there already."""
     insert = postgresql.insert if dialect == "postgresql" else sqlite.insert
     return insert(table).on_conflict_do_nothing()

@@ -19,8 +19,8 @@ from tuner.storage.base import AnyRow, own, same_name
 from tuner.storage.engine import iso, seconds_now
 from tuner.storage.records import StudyRecord
 from tuner.storage.states import State
-from tuner.storage.status import Summaries, Tally
-from tuner.storage.storage import Store
+from tuner.storage.status import StateCount, Summaries
+from tuner.storage.storage import Storage
 
 _attempts = schema.attempts
 _epochs = schema.epochs
@@ -28,10 +28,10 @@ _trials = optuna_schema.trials
 _workers = schema.workers
 
 
-class PageReading(Summaries):
+class PageQueries(Summaries):
     """Reading queries beside those of the store, on the same connections."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Storage) -> None:
         self._database = store._database
         self._lost_after_s = store._lost_after_s
         self._beat_s = store._beat_s
@@ -244,7 +244,7 @@ class Sample:
     total: int
 
 
-class FigureReading(PageReading):
+class FigureQueries(PageQueries):
     """What figures read."""
 
     def history(self, study: StudyRecord, *, most: int) -> Sample:
@@ -297,10 +297,10 @@ class FigureReading(PageReading):
 
         return self._database.read(read)
 
-    def states_by_loss(self, study: StudyRecord) -> list[Tally]:
+    def states_by_loss(self, study: StudyRecord) -> list[StateCount]:
         """Count the newest attempts by loss, state and reason."""
 
-        def read(connection: Connection) -> list[Tally]:
+        def read(connection: Connection) -> list[StateCount]:
             summary = self._summary(connection, self._find(connection, study.name))
             return [tally for tally in summary.tallies if tally.newest]
 

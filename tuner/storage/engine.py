@@ -31,16 +31,16 @@ from sqlalchemy.sql.functions import FunctionElement
 from tuner.errors import DiskFullError, StorageError, TunerError
 from tuner.storage.url import check_file, read_url, redact_url
 
-SILENT_S = 90.0
+STATEMENT_TIMEOUT_S = 90.0
 """No answer for so long, more than the server's own limit: the connection is given up, and the work done on another."""
 
 
-class BoundedConnection(psycopg.Connection[Any]):
+class TimeoutConnection(psycopg.Connection[Any]):
     """Raises OperationalError, and is closed, when a statement was not answered within SILENT_S."""
 
     def wait(self, gen: Generator[Any, Any, Any], *args: Any, **options: Any) -> Any:
         """Run one exchange with the server."""
-        return super().wait(self._within(gen, time.monotonic() + SILENT_S), *args, **options)
+        return super().wait(self._within(gen, time.monotonic() + STATEMENT_TIMEOUT_S), *args, **options)
 
     def _within(self, gen: Generator[Any, Any, Any], deadline: float) -> Generator[Any, Any, Any]:
         """Pass everything on; the waiting side looks in several times a second with nothing in its hands."""
@@ -50,7 +50,7 @@ class BoundedConnection(psycopg.Connection[Any]):
                 ready = yield state
                 if not ready and time.monotonic() > deadline:
                     self.pgconn.finish()
-                    raise psycopg.OperationalError(f"no answer within {SILENT_S:.0f} s")
+                    raise psycopg.OperationalError(f"no answer within {STATEMENT_TIMEOUT_S:.0f} s")
                 state = gen.send(ready)
         except StopIteration as end:
             return end.value
@@ -129,7 +129,7 @@ def is_transient(error: BaseException) -> bool:
     return error.connection_invalidated or type(error.orig).__name__ in ("OperationalError", "ConnectionTimeout")
 
 
-def explain(error: BaseException, place: str) -> TunerError:
+def to_storage_error(error: BaseException, place: str) -> TunerError:
     """Say it as an error of ours; `place` is the storage's URL without its password."""
     if isinstance(error, PoolTimeoutError):
         return StorageError("every connection of this process is busy", where=place)
@@ -173,13 +173,13 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PATIENCE_S = 300.0
+RETRY_TIMEOUT_S = 300.0
 """How long a transaction is repeated while the database is away, once it has answered for the first time."""
-ANSWER_S = 14.0
+OPEN_TIMEOUT_S = 14.0
 """How long a storage may take to answer when it is opened."""
-CONNECTIONS = 10
+MAX_CONNECTIONS = 10
 """The most connections of a process with a PostgreSQL server, unless it says otherwise."""
-OF_A_WORKER = 2
+WORKER_CONNECTIONS = 2
 """Those of a worker: one for the training, one for signs of life; while it is idle it needs only one of them."""
 _BUSY_S = 30.0
 _CONNECT_S = 6  # for each address of the host: localhost has two
@@ -193,12 +193,17 @@ class Database:
     """One storage. Every statement of the store goes through `write`, `single` or `read`."""
 
     def __init__(
-        self, url: URL, *, read_only: bool = False, patience_s: float = PATIENCE_S, connections: int = CONNECTIONS
+        self,
+        url: URL,
+        *,
+        read_only: bool = False,
+        retry_timeout_s: float = RETRY_TIMEOUT_S,
+        connections: int = MAX_CONNECTIONS,
     ) -> None:
         self.url = url
-        self.place = redact_url(url)
+        self.display_url = redact_url(url)
         self.dialect = url.get_backend_name()
-        self.patience_s = patience_s
+        self.retry_timeout_s = retry_timeout_s
         self._held = threading.local()
         if self.dialect == "sqlite":
             self.reader = _sqlite(url, query_only=True)
@@ -213,8 +218,8 @@ class Database:
         *,
         create: bool = False,
         read_only: bool = False,
-        patience_s: float = PATIENCE_S,
-        connections: int = CONNECTIONS,
+        retry_timeout_s: float = RETRY_TIMEOUT_S,
+        connections: int = MAX_CONNECTIONS,
     ) -> "Database":
         """Open the storage and wait until it has answered once, at most 15 s. Raises StorageError, RequestError.
 
@@ -223,7 +228,7 @@ class Database:
         parsed = read_url(url)
         if parsed.get_backend_name() == "sqlite":
             check_file(parsed, create=create)
-        database = cls(parsed, read_only=read_only, patience_s=patience_s, connections=connections)
+        database = cls(parsed, read_only=read_only, retry_timeout_s=retry_timeout_s, connections=connections)
         try:
             database._wait_for_answer()
         except BaseException:
@@ -250,7 +255,7 @@ class Database:
         return self._repeat(once)
 
     def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` on one consistent snapshot that writers do not hold up; inside `at_once`, on its one."""
+        """Run `work` on one consistent snapshot that writers do not hold up; inside `read_snapshot`, on its one."""
         held: Connection | None = getattr(self._held, "connection", None)
         if held is not None:
             return work(held)
@@ -261,7 +266,7 @@ class Database:
 
         return self._repeat(once)
 
-    def at_once(self, work: Callable[[], T]) -> T:
+    def read_snapshot(self, work: Callable[[], T]) -> T:
         """Let all that `work` reads, in this thread, come from one snapshot over one connection.
 
         It may run again from its start, and must not rely on reading what it has written.
@@ -306,12 +311,14 @@ class Database:
             except IntegrityError:
                 raise
             except (DBAPIError, PoolTimeoutError) as error:
-                deadline = deadline or time.monotonic() + self.patience_s
+                deadline = deadline or time.monotonic() + self.retry_timeout_s
                 left_s = deadline - time.monotonic()
                 if left_s <= 0 or not is_transient(error):
-                    raise explain(error, self.place) from error
+                    raise to_storage_error(error, self.display_url) from error
                 if pause_s > 1:
-                    _log.warning("%s; trying again for %.0f s", explain(error, self.place).message, left_s)
+                    _log.warning(
+                        "%s; trying again for %.0f s", to_storage_error(error, self.display_url).message, left_s
+                    )
                 time.sleep(min(left_s, pause_s * random.uniform(0.5, 1.0)))
                 pause_s = min(2 * pause_s, 5.0)
 
@@ -329,15 +336,15 @@ class Database:
         # the resolver of host names knows no time limit, so the asking thread may have to be left behind
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
-        asking.join(ANSWER_S)
+        asking.join(OPEN_TIMEOUT_S)
         if not answers:
             raise StorageError(
-                f"the storage did not answer within {ANSWER_S:.0f} s.",
+                f"the storage did not answer within {OPEN_TIMEOUT_S:.0f} s.",
                 hint="Check the address, and that the server runs and can be reached from here.",
-                where=self.place,
+                where=self.display_url,
             )
         if answers[0] is not None:
-            raise explain(answers[0], self.place) from answers[0]
+            raise to_storage_error(answers[0], self.display_url) from answers[0]
 
 
 def _sqlite(url: URL, *, query_only: bool) -> Engine:
@@ -387,6 +394,6 @@ def _postgresql(url: URL, *, read_only: bool, connections: int) -> Engine:
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, record: Any, arguments: list[Any], options: dict[str, Any]) -> Any:
 
-        return BoundedConnection.connect(*arguments, **options)
+        return TimeoutConnection.connect(*arguments, **options)
 
     return engine

@@ -25,12 +25,12 @@ from sqlalchemy import (
 )
 
 from tuner.search.pruners import Peers
-from tuner.search.sampler import Observation
+from tuner.search.sampler import FinishedTrial
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import AnyRow, Room, insert_new
+from tuner.storage.base import AnyRow, StorageBase, insert_or_ignore
 from tuner.storage.engine import seconds_now
 from tuner.storage.records import Claim, EpochRow, History, ReportAnswer, finite
-from tuner.storage.states import State, Verdict, Wanted
+from tuner.storage.states import DesiredState, State, Verdict
 from tuner.storage.trials import timed_out
 
 _attempts = schema.attempts
@@ -39,7 +39,7 @@ _studies = schema.studies
 _trials = optuna_schema.trials
 
 
-class Curves(Room):
+class Epochs(StorageBase):
     """The part of the store that writes epochs."""
 
     def report(self, claim: Claim, row: EpochRow, *, peers: bool = False, bracket: int = 0) -> ReportAnswer:
@@ -123,7 +123,7 @@ def _insert_epoch(dialect: str, maximize: bool) -> Insert:
         # shared with other reporters, but not with a reaper: a trial that was taken away gets no further epoch
         .with_for_update(read=True, of=_trials)
     )
-    statement: Insert = insert_new(dialect, _epochs).from_select(list(chosen), source)
+    statement: Insert = insert_or_ignore(dialect, _epochs).from_select(list(chosen), source)
     return statement
 
 
@@ -184,14 +184,14 @@ def _read(found: Any, claim: Claim, *, counted: bool) -> ReportAnswer:
         return ReportAnswer(Verdict.LOST)
     if found.prune_requested:
         return ReportAnswer(Verdict.PRUNE_BY_HAND)
-    if found.wanted == Wanted.STOP:
+    if found.wanted == DesiredState.STOP:
         return ReportAnswer(Verdict.STOP, found.wanted_reason)
     if found.timed_out:
         return ReportAnswer(Verdict.STOP, "timeout")
     if not counted:
-        return ReportAnswer(Verdict.GO_ON)
+        return ReportAnswer(Verdict.CONTINUE)
     return ReportAnswer(
-        Verdict.GO_ON,
+        Verdict.CONTINUE,
         peers=Peers(found.finished, found.same, found.same_better, found.every, found.every_better),
     )
 
@@ -208,7 +208,7 @@ _COLUMNS = (
 )
 
 
-class Histories(Room):
+class Histories(StorageBase):
     """The part of the store that samplers read."""
 
     def history(self, study_id: int, cursor: int = 0) -> History:
@@ -245,14 +245,14 @@ class Histories(Room):
         return self._database.single(read)
 
 
-def _observation(row: AnyRow) -> Observation:
+def _observation(row: AnyRow) -> FinishedTrial:
     feasible: dict[str, float] = row.feasible or {"memory": -1.0, "finite": -1.0}
     last = None
     blamed = any(value > 0 for value in feasible.values())
     if row.state == State.PRUNED and row.last_epoch is not None and not blamed:
         last = (row.last_epoch, row.last_value)
     values = row.objective_values if row.state == State.COMPLETE else None
-    return Observation(
+    return FinishedTrial(
         number=row.number,
         state=row.state,
         params=row.params,

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, column, inspect, select, table, text
 
 from tuner.errors import StorageError
-from tuner.storage.engine import Database, explain
+from tuner.storage.engine import Database, to_storage_error
 from tuner.storage.optuna_schema import OPTUNA_SCHEMA, optuna_storage, version_info
 
 VERSION_TABLE = "tuner_alembic_version"
@@ -51,13 +51,13 @@ def check(database: Database) -> None:
         raise StorageError(
             f"Optuna's tables have schema version {optunas}; this program needs {OPTUNA_SCHEMA}.",
             hint="An older one is upgraded by `optuna storage upgrade --storage URL`; make a backup first.",
-            where=database.place,
+            where=database.display_url,
         )
     if ours is None or optunas is None:
         raise StorageError(
             "the database holds no studies of tuner yet.",
             hint="`tuner launch` creates what it needs, `tuner db upgrade` too.",
-            where=database.place,
+            where=database.display_url,
         )
     if ours not in REVISIONS:
         raise _newer(database, ours)
@@ -65,7 +65,7 @@ def check(database: Database) -> None:
         raise StorageError(
             f"the schema has version {ours}; this program needs {HEAD}.",
             hint="`tuner db upgrade` migrates it (stop the workers first, make a backup).",
-            where=database.place,
+            where=database.display_url,
         )
 
 
@@ -88,7 +88,7 @@ def report(database: Database) -> dict[str, Any]:
     """Say which versions a storage has and which are needed: what `tuner db check` prints."""
     ours, optunas = versions(database)
     return {
-        "storage": database.place,
+        "storage": database.display_url,
         "schema": ours,
         "needed": HEAD,
         "optuna_schema": optunas,
@@ -101,7 +101,7 @@ def _newer(database: Database, found: str) -> StorageError:
     return StorageError(
         f"the schema has version {found}, made by a newer tuner; this one knows up to {HEAD}.",
         hint="Update tuner here; `tuner db upgrade` only goes forward.",
-        where=database.place,
+        where=database.display_url,
     )
 
 
@@ -114,9 +114,9 @@ def _create_optunas(database: Database) -> None:
     try:
         storage = optuna_storage(database.url.render_as_string(hide_password=False))
     except DBAPIError as error:
-        raise explain(error, database.place) from error
+        raise to_storage_error(error, database.display_url) from error
     except RuntimeError as error:
-        raise StorageError(str(error), where=database.place) from error
+        raise StorageError(str(error), where=database.display_url) from error
     storage.remove_session()
     storage.engine.dispose()
 
@@ -169,6 +169,6 @@ def _wait(database: Database, take: Callable[[], bool]) -> None:
             raise StorageError(
                 f"another process has been creating or migrating the schema for {_LOCK_S:.0f} s.",
                 hint="Wait for it, or end it, and try again.",
-                where=database.place,
+                where=database.display_url,
             )
         time.sleep(0.05)

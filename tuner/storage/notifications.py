@@ -5,33 +5,33 @@ from typing import Literal
 from sqlalchemy import Connection, func, select, update
 
 from tuner.storage import schema
-from tuner.storage.base import Room, insert_new
+from tuner.storage.base import StorageBase, insert_or_ignore
 from tuner.storage.engine import seconds_now
 
 _attempts, _notices = schema.attempts, schema.notices
 
-TAKEN_FOR_S = 120.0
+CLAIM_TIMEOUT_S = 120.0
 """Whoever has taken a notice has so long to send it, then another one may."""
 
-Taken = Literal["yours", "others", "sent"]
+ClaimedNotification = Literal["yours", "others", "sent"]
 
 
-class Notices(Room):
+class Notifications(StorageBase):
     """The part of the store that knows what was announced."""
 
-    def take_notice(self, study_id: int, event: str, subject: str) -> Taken:
+    def claim_notification(self, study_id: int, event: str, subject: str) -> ClaimedNotification:
         """Take the announcement of an event: `yours`, or `others` have it, or it was `sent` already.
 
         `subject` tells one event of a kind from the next. A compare-and-set: of all who ask at once one gets it.
         """
         mine = (_notices.c.study_id == study_id, _notices.c.event == event, _notices.c.subject == subject)
 
-        def take(connection: Connection) -> Taken:
-            new = insert_new(connection.dialect.name, _notices)
+        def take(connection: Connection) -> ClaimedNotification:
+            new = insert_or_ignore(connection.dialect.name, _notices)
             row = {"study_id": study_id, "event": event, "subject": subject, "taken_at": seconds_now()}
             if connection.execute(new.values(**row).returning(_notices.c.event)).one_or_none() is not None:
                 return "yours"
-            stale = _notices.c.taken_at < seconds_now() - TAKEN_FOR_S
+            stale = _notices.c.taken_at < seconds_now() - CLAIM_TIMEOUT_S
             again = update(_notices).where(*mine, _notices.c.sent_at.is_(None), stale).values(taken_at=seconds_now())
             if connection.execute(again).rowcount == 1:
                 return "yours"
@@ -40,7 +40,7 @@ class Notices(Room):
 
         return self._database.write(take)
 
-    def notice_sent(self, study_id: int, event: str, subject: str) -> None:
+    def notification_sent(self, study_id: int, event: str, subject: str) -> None:
         """Say that a notice was delivered (or that nobody shall try again)."""
         mine = (_notices.c.study_id == study_id, _notices.c.event == event, _notices.c.subject == subject)
         self._database.single(

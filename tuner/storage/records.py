@@ -7,9 +7,9 @@ from typing import Any
 
 from tuner.registry import Scalar
 from tuner.search.pruners import Peers
-from tuner.search.sampler import Observation
+from tuner.search.sampler import FinishedTrial
 from tuner.search.space import Dimension, SearchSpace
-from tuner.storage.states import Reason, State, Verdict, Wanted
+from tuner.storage.states import DesiredState, Reason, State, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class StudyRecord:
     timeout_s: float | None
     spent_s: float
     resources: dict[str, Any]
-    wanted: Wanted
+    wanted: DesiredState
     wanted_reason: str | None
     message: str | None
     version: str
@@ -79,11 +79,11 @@ class Claim:
     """From 1."""
     retry_of: int | None
     params: dict[str, Scalar]
-    complete: bool
+    has_params: bool
     """Whether `params` is the whole point already; else the sampler fills in the rest."""
     previous: tuple[int, ...]
     """Numbers of the earlier attempts, oldest first."""
-    alone: bool
+    exclusive_device: bool
     """Whether it must have its device for itself: with others beside it, it ran out of memory."""
     worker_id: str
     directions: tuple[str, ...]
@@ -127,7 +127,7 @@ class Outcome:
     """Epoch and first objective of the last report."""
     retry: bool = False
     """Give the place in the budget back to the queue."""
-    alone: bool = False
+    exclusive_device: bool = False
     """The next attempt must have its device for itself."""
 
 
@@ -135,8 +135,8 @@ class Outcome:
 class History:
     """What a sampler has not seen yet, and what runs beside it."""
 
-    finished: list[Observation]
-    running: list[Observation]
+    finished: list[FinishedTrial]
+    running: list[FinishedTrial]
     cursor: int
 
 

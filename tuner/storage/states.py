@@ -41,13 +41,13 @@ class Reason(StrEnum):
 class Verdict(StrEnum):
     """What the store answers to a report."""
 
-    GO_ON = "go_on"
+    CONTINUE = "go_on"
     STOP = "stop"
-    PRUNE_BY_HAND = "prune_by_hand"
+    PRUNE_BY_HAND = "prune_manually"
     LOST = "lost"
 
 
-class Wanted(StrEnum):
+class DesiredState(StrEnum):
     """What the user asked of a study."""
 
     RUN = "run"
@@ -67,7 +67,7 @@ def constraints(state: State, reason: Reason | None) -> dict[str, float]:
     }
 
 
-def shows_last_report(state: State, reason: Reason | None) -> bool:
+def keep_intermediate_value(state: State, reason: Reason | None) -> bool:
     """Tell whether a trial's last report may stand among Optuna's intermediate values.
 
     TPE ranks pruned trials by their step first, so a late divergence would beat an early pruning.
@@ -76,10 +76,10 @@ def shows_last_report(state: State, reason: Reason | None) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class StudyFacts:
     """What the phase of a study follows from."""
 
-    wanted: Wanted
+    wanted: DesiredState
     wanted_reason: str | None
     timed_out: bool
     left: int
@@ -89,15 +89,15 @@ class Facts:
     live_workers: int
 
 
-def phase(facts: Facts) -> tuple[str, str | None]:
+def phase(facts: StudyFacts) -> tuple[str, str | None]:
     """Return the phase of a study and its reason, in the contract's words."""
     if facts.left == 0:
         return "done", "budget"
-    if facts.wanted is Wanted.STOP:
+    if facts.wanted is DesiredState.STOP:
         return "stopped", facts.wanted_reason or "user"
     if facts.timed_out:
         return "stopped", "timeout"
-    if facts.wanted is Wanted.PAUSE:
+    if facts.wanted is DesiredState.PAUSE:
         return "paused", facts.wanted_reason or "user"
     if facts.live_workers:
         return "running", None

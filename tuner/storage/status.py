@@ -17,11 +17,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, select, true
 
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import AnyRow, Newest, Room, own, same_name
+from tuner.storage.base import AnyRow, RevisionCache, StorageBase, own, same_name
 from tuner.storage.engine import iso
-from tuner.storage.states import Facts, Reason, State, Wanted, phase
+from tuner.storage.states import DesiredState, Reason, State, StudyFacts, phase
 from tuner.storage.trials import timed_out
-from tuner.storage.workers import live_and_aside, live_by_study, live_workers
+from tuner.storage.workers import live_and_quarantined, live_by_study, live_workers
 
 _attempts = schema.attempts
 _trials = optuna_schema.trials
@@ -29,7 +29,7 @@ _COUNTED = {"waiting": "WAITING", "running": "RUNNING", "complete": "COMPLETE", 
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class StateCount:
     """How many attempts of a study are alike."""
 
     branch: str | None
@@ -45,7 +45,7 @@ class Tally:
     """Spent on them, those that run left out."""
 
 
-def tallies(connection: Connection, study_id: int) -> list[Tally]:
+def count_by_state(connection: Connection, study_id: int) -> list[StateCount]:
     """Count all attempts of a study: one statement, from which everything that is counted follows."""
     state = state_of().label("state")
     newest = case((_attempts.c.successor.is_(None), 1), else_=0).label("newest")
@@ -64,19 +64,19 @@ def tallies(connection: Connection, study_id: int) -> list[Tally]:
         .group_by(_attempts.c.branch, state, _attempts.c.reason, newest)
     )
     return [
-        Tally(
+        StateCount(
             row.branch, row.state, row.reason, bool(row.newest), row.many, row.claimed, row.number, row.seconds or 0.0
         )
         for row in connection.execute(query)
     ]
 
 
-def counts_of(found: Iterable[Tally]) -> dict[str, int]:
+def counts_of(found: Iterable[StateCount]) -> dict[str, int]:
     """Count the newest attempts by state, in the words of the contract: each place of the budget once."""
-    return in_words((tally.state, tally.many) for tally in found if tally.newest)
+    return counts_by_name((tally.state, tally.many) for tally in found if tally.newest)
 
 
-def in_words(states: Iterable[tuple[str, int]]) -> dict[str, int]:
+def counts_by_name(states: Iterable[tuple[str, int]]) -> dict[str, int]:
     """Add up counts by Optuna's words for states, in the words of the contract."""
     sums = dict.fromkeys(_COUNTED.values(), 0)
     for state, many in states:
@@ -100,7 +100,7 @@ def state_of() -> ColumnElement[str]:
     return found
 
 
-def front_of(connection: Connection, study: AnyRow) -> list[dict[str, Any]]:
+def best_trials(connection: Connection, study: AnyRow) -> list[dict[str, Any]]:
     """Return the complete trials that no other one beats in every objective, best in the first objective first."""
     rows = connection.execute(
         select(_attempts.c.number, _attempts.c.objective_values, _attempts.c.branch, _attempts.c.params)
@@ -117,20 +117,20 @@ def front_of(connection: Connection, study: AnyRow) -> list[dict[str, Any]]:
             "loss": rows[i].branch,
             "params": rows[i].params,
         }
-        for i in pareto(points)
+        for i in pareto_front(points)
     ]
 
 
-def pareto(points: Sequence[tuple[float, ...]]) -> list[int]:
+def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:
     """Return the indices of the points, to be minimised, that no other point beats; in the order of the points."""
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda index: (points[index], index)):
-        if not any(_beats(points[j], points[i]) for j in front):
+        if not any(_dominates(points[j], points[i]) for j in front):
             front.append(i)
     return front
 
 
-def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Tell whether `one` is nowhere worse than `other` and somewhere better."""
     return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
@@ -139,7 +139,7 @@ def _beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 class Summary:
     """A study in short; nobody may change what it holds."""
 
-    tallies: list[Tally]
+    tallies: list[StateCount]
     counts: dict[str, int]
     """The newest attempts by state, in the words of the contract."""
     started: bool
@@ -147,10 +147,10 @@ class Summary:
     """The best complete trial: `{"number", "value", "values", "loss", "params", "epoch", "trial_id"}`."""
 
 
-class Summaries(Room):
+class Summaries(StorageBase):
     """The part of the store that remembers summaries, for as long as a study's revision stays what it is."""
 
-    _summaries: Newest[Summary]
+    _summaries: RevisionCache[Summary]
 
     def _summary(self, connection: Connection, study: AnyRow) -> Summary:
         """Return the summary of a row of `tuner_studies`, which must come from the same snapshot."""
@@ -158,14 +158,14 @@ class Summaries(Room):
 
 
 def _summarise(connection: Connection, study: AnyRow) -> Summary:
-    found = tallies(connection, study.study_id)
+    found = count_by_state(connection, study.study_id)
     return Summary(found, counts_of(found), any(tally.claimed for tally in found), _best(connection, study))
 
 
 def _best(connection: Connection, study: AnyRow) -> dict[str, Any] | None:
     chosen: ColumnElement[bool]
     if len(study.objectives) > 1:
-        points = front_of(connection, study)
+        points = best_trials(connection, study)
         if not points:
             return None
         chosen = _attempts.c.number == points[0]["number"]
@@ -196,7 +196,7 @@ _epochs = schema.epochs
 _studies = schema.studies
 
 
-class Reading(Summaries):
+class StatusQueries(Summaries):
     """The part of the store that describes studies."""
 
     def status(self, name: str) -> dict[str, Any]:
@@ -204,7 +204,7 @@ class Reading(Summaries):
 
         def read(connection: Connection) -> dict[str, Any]:
             row = self._find(connection, name)
-            live, aside = live_and_aside(connection, self._lost_after_s, row.study_id)
+            live, aside = live_and_quarantined(connection, self._lost_after_s, row.study_id)
             return self._document(connection, row, live) | {"put_aside": aside}
 
         return self._database.read(read)
@@ -256,7 +256,7 @@ class Reading(Summaries):
             query = (
                 select(_studies.c.name)
                 .join(optuna_schema.studies, own & same_name)
-                .where(_studies.c.wanted == Wanted.RUN.value, ~timed_out(), waiting)
+                .where(_studies.c.wanted == DesiredState.RUN.value, ~timed_out(), waiting)
                 .order_by(_studies.c.study_id)
             )
             return list(connection.scalars(query))
@@ -302,7 +302,7 @@ class Reading(Summaries):
             document["metrics"] = epoch.metrics if epoch else {}
             document["per_class"] = epoch.per_class if epoch else {}
             if len(row.objectives) > 1:
-                document["front"] = front_of(connection, row)
+                document["front"] = best_trials(connection, row)
             return document
 
         return self._database.read(read)
@@ -341,8 +341,8 @@ class Reading(Summaries):
 
 def _phase(row: AnyRow, summary: Summary, live: int) -> tuple[str, str | None]:
     return phase(
-        Facts(
-            wanted=Wanted(row.wanted),
+        StudyFacts(
+            wanted=DesiredState(row.wanted),
             wanted_reason=row.wanted_reason,
             timed_out=row.timeout_s is not None and row.spent_s >= row.timeout_s,
             left=summary.counts["waiting"] + summary.counts["running"],
@@ -362,7 +362,7 @@ def _foreign(connection: Connection, study_id: int, name: str) -> dict[str, Any]
     found = connection.execute(
         select(_trials.c.state, func.count()).where(_trials.c.study_id == study_id).group_by(_trials.c.state)
     )
-    counts = in_words((row[0], row[1]) for row in found)
+    counts = counts_by_name((row[0], row[1]) for row in found)
     directions = optuna_schema.study_directions.c
     objectives = connection.scalars(
         select(case((directions.direction == "MAXIMIZE", "maximize"), else_="minimize"))

@@ -5,34 +5,42 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tuner.storage import migrate
-from tuner.storage.base import Newest
-from tuner.storage.engine import CONNECTIONS, PATIENCE_S, Database
-from tuner.storage.epochs import Curves, Histories
-from tuner.storage.notifications import Notices
-from tuner.storage.status import Reading
+from tuner.storage.base import RevisionCache
+from tuner.storage.engine import MAX_CONNECTIONS, RETRY_TIMEOUT_S, Database
+from tuner.storage.epochs import Epochs, Histories
+from tuner.storage.notifications import Notifications
+from tuner.storage.status import StatusQueries
 from tuner.storage.studies import Studies
-from tuner.storage.trial_queries import Listing
-from tuner.storage.trials import Arrows
-from tuner.storage.workers import Aside, Reaper, Workers
+from tuner.storage.trial_queries import TrialQueries
+from tuner.storage.trials import Trials
+from tuner.storage.workers import LostTrials, Quarantine, Workers
 
 T = TypeVar("T")
 
-LOST_AFTER_S = 60.0
+HEARTBEAT_TIMEOUT_S = 60.0
 """A worker that was silent that long is lost."""
-BEAT_S = 5.0
+HEARTBEAT_INTERVAL_S = 5.0
 """Workers give a life sign that often."""
-MOST_SUMMARIES = 2000
+MAX_CACHED_SUMMARIES = 2000
 """So many studies are listed without counting their trials again."""
 
 
-class Store(Studies, Arrows, Curves, Histories, Workers, Reaper, Reading, Notices, Listing, Aside):
+class Storage(
+    Studies, Trials, Epochs, Histories, Workers, LostTrials, StatusQueries, Notifications, TrialQueries, Quarantine
+):
     """All that is stored. May be shared by the threads of a process, never by processes: each opens its own."""
 
-    def __init__(self, database: Database, *, lost_after_s: float = LOST_AFTER_S, beat_s: float = BEAT_S) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
+        heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S,
+    ) -> None:
         self._database = database
-        self._lost_after_s = lost_after_s
-        self._beat_s = beat_s
-        self._summaries = Newest(MOST_SUMMARIES)
+        self._lost_after_s = heartbeat_timeout_s
+        self._beat_s = heartbeat_interval_s
+        self._summaries = RevisionCache(MAX_CACHED_SUMMARIES)
 
     @classmethod
     def open(
@@ -41,15 +49,15 @@ class Store(Studies, Arrows, Curves, Histories, Workers, Reaper, Reading, Notice
         *,
         create: bool = False,
         read_only: bool = False,
-        patience_s: float = PATIENCE_S,
-        lost_after_s: float = LOST_AFTER_S,
-        beat_s: float = BEAT_S,
-        connections: int = CONNECTIONS,
+        retry_timeout_s: float = RETRY_TIMEOUT_S,
+        heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
+        heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S,
+        connections: int = MAX_CONNECTIONS,
     ) -> Self:
         """Open a storage. With `create`, make what is missing and migrate what is old; else only check versions.
 
         Raises StorageError within 15 s when it does not answer, RequestError for a URL that names no storage.
-        `patience_s`: how long a transaction is repeated when the database goes away later.
+        `retry_timeout_s`: how long a transaction is repeated when the database goes away later.
         `read_only`: every write is refused; nothing is created or migrated.
         `connections`: the most that this process has with a PostgreSQL server.
         """
@@ -57,7 +65,7 @@ class Store(Studies, Arrows, Curves, Histories, Workers, Reaper, Reading, Notice
             url,
             create=create and not read_only,
             read_only=read_only,
-            patience_s=patience_s,
+            retry_timeout_s=retry_timeout_s,
             connections=connections,
         )
         try:
@@ -68,16 +76,16 @@ class Store(Studies, Arrows, Curves, Histories, Workers, Reaper, Reading, Notice
         except BaseException:
             database.close()
             raise
-        return cls(database, lost_after_s=lost_after_s, beat_s=beat_s)
+        return cls(database, heartbeat_timeout_s=heartbeat_timeout_s, heartbeat_interval_s=heartbeat_interval_s)
 
-    def at_once(self, work: Callable[[], T]) -> T:
+    def read_snapshot(self, work: Callable[[], T]) -> T:
         """Let all that `work` reads in this thread come from one snapshot over one connection; it may run again."""
-        return self._database.at_once(work)
+        return self._database.read_snapshot(work)
 
     @property
-    def place(self) -> str:
+    def display_url(self) -> str:
         """The storage's URL without its password."""
-        return self._database.place
+        return self._database.display_url
 
     def close(self) -> None:
         """Close all connections."""
@@ -97,7 +105,7 @@ def upgrade(url: str) -> dict[str, Any]:
     database = Database.open(url, create=True)
     try:
         before, after = migrate.prepare(database)
-        return {"storage": database.place, "from": before, "to": after}
+        return {"storage": database.display_url, "from": before, "to": after}
     finally:
         database.close()
 

@@ -11,18 +11,18 @@ from sqlalchemy.exc import IntegrityError
 from tuner.errors import ConflictError, SpecError
 from tuner.registry import Scalar
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import Room, insert_rows, raise_revision, record
+from tuner.storage.base import StorageBase, bump_revision, insert_rows, to_record
 from tuner.storage.engine import seconds_now
 from tuner.storage.optuna_schema import attribute_rows
 from tuner.storage.records import NewStudy, StudyRecord, read_space
-from tuner.storage.states import State, Wanted
-from tuner.storage.trials import ASKED_FOR, Ground, Place, append, is_filled, tell_fixed
+from tuner.storage.states import DesiredState, State
+from tuner.storage.trials import ENQUEUED, QueueSlot, StudyQueue, append, is_filled, store_fixed_params
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _KEEP = object()
 
 
-class Studies(Room):
+class Studies(StorageBase):
     """The part of the store that knows studies."""
 
     def create_study(self, study: NewStudy) -> StudyRecord:
@@ -36,8 +36,10 @@ class Studies(Room):
             if _is_taken(connection, study.name, identity):
                 return
             study_id = _insert_study(connection, study, identity)
-            places = [Place(slot, params, is_filled(study.space, params)) for slot, params in enumerate(study.queue)]
-            append(connection, Ground(study_id, study.space, _fixed_loss(study)), places)
+            places = [
+                QueueSlot(slot, params, is_filled(study.space, params)) for slot, params in enumerate(study.queue)
+            ]
+            append(connection, StudyQueue(study_id, study.space, _fixed_loss(study)), places)
 
         try:
             self._database.write(create)
@@ -47,14 +49,14 @@ class Studies(Room):
 
     def study(self, name: str) -> StudyRecord:
         """Return a stored study. Raises NotFoundError; ConflictError for a foreign Optuna study."""
-        return self._database.read(lambda connection: record(self._find(connection, name)))
+        return self._database.read(lambda connection: to_record(self._find(connection, name)))
 
     def delete_study(self, name: str) -> None:
         """Delete a study with all its trials. Raises ConflictError while a worker is alive for it."""
 
         def remove(connection: Connection) -> None:
             row = self._find(connection, name)
-            raise_revision(connection, row.study_id)
+            bump_revision(connection, row.study_id)
             held, workers = schema.attempts.c, schema.workers.c
             holders = select(held.worker_id).where(
                 held.study_id == row.study_id, held.claimed_at.is_not(None), held.finished_at.is_(None)
@@ -85,13 +87,13 @@ class Studies(Room):
             missing = total - row.total
             if missing <= 0:
                 return int(row.total)
-            ground = Ground(row.study_id, read_space(row.space), row.loss)
+            ground = StudyQueue(row.study_id, read_space(row.space), row.loss)
             tail = [dict(params) for params in queue][:missing]
             tail += [{} for _ in range(missing - len(tail))]
             first = _next_slot(connection, row.study_id)
-            places = [Place(first + i, params, is_filled(ground.space, params)) for i, params in enumerate(tail)]
+            places = [QueueSlot(first + i, params, is_filled(ground.space, params)) for i, params in enumerate(tail)]
             append(connection, ground, places)
-            raise_revision(connection, row.study_id, total=total)
+            bump_revision(connection, row.study_id, total=total)
             return total
 
         return self._database.write(grow)
@@ -116,28 +118,28 @@ class Studies(Room):
             )
             if known is not None:
                 return int(known)
-            place = Place(0, params, is_filled(space, params), ASKED_FOR, token)
-            ground = Ground(row.study_id, space, row.loss)
+            place = QueueSlot(0, params, is_filled(space, params), ENQUEUED, token)
+            ground = StudyQueue(row.study_id, space, row.loss)
             number = _take_empty(connection, ground, place)
             if number is None:
-                place = Place(_next_slot(connection, row.study_id), params, place.filled, ASKED_FOR, token)
+                place = QueueSlot(_next_slot(connection, row.study_id), params, place.filled, ENQUEUED, token)
                 number = append(connection, ground, [place])[0]
-                raise_revision(connection, row.study_id, total=schema.studies.c.total + 1)
+                bump_revision(connection, row.study_id, total=schema.studies.c.total + 1)
             else:
-                raise_revision(connection, row.study_id)
+                bump_revision(connection, row.study_id)
             return number
 
         return self._database.write(put)
 
     def pause(self, name: str, reason: str = "user") -> None:
         """Let running trials finish and start nothing new."""
-        self._want(name, Wanted.PAUSE, reason, None)
+        self._want(name, DesiredState.PAUSE, reason, None)
 
     def stop(self, name: str, reason: str = "user", message: str | None = None) -> None:
         """Have running trials given back to the queue. `reason`: `user` or `failures`, `message` says more."""
-        self._want(name, Wanted.STOP, reason, message)
+        self._want(name, DesiredState.STOP, reason, message)
 
-    def go_on(self, name: str, *, timeout_s: Any = _KEEP, resources: Mapping[str, Any] | None = None) -> None:
+    def resume(self, name: str, *, timeout_s: Any = _KEEP, resources: Mapping[str, Any] | None = None) -> None:
         """Take back a pause or stop.
 
         A `timeout_s` that is given (None: no limit) is a new allowance: the time spent counts from zero again.
@@ -145,7 +147,7 @@ class Studies(Room):
         changes: dict[str, Any] = {} if resources is None else {"resources": dict(resources)}
         if timeout_s is not _KEEP:
             changes |= {"timeout_s": timeout_s, "spent_s": 0.0}
-        self._want(name, Wanted.RUN, None, None, **changes)
+        self._want(name, DesiredState.RUN, None, None, **changes)
 
     def add_resources(self, study_id: int, facts: Mapping[str, Any]) -> None:
         """Store what nobody knew of a study before its first worker; what is stored already stays.
@@ -155,7 +157,7 @@ class Studies(Room):
         columns = schema.studies.c
 
         def add(connection: Connection) -> None:
-            raise_revision(connection, study_id)  # first, for it locks the row: of several workers one is the first
+            bump_revision(connection, study_id)  # first, for it locks the row: of several workers one is the first
             stored = connection.scalar(select(columns.resources).where(columns.study_id == study_id))
             known = {key: value for key, value in (stored or {}).items() if value is not None}
             connection.execute(
@@ -164,7 +166,7 @@ class Studies(Room):
 
         self._database.write(add)
 
-    def prune_by_hand(self, name: str, number: int) -> None:
+    def prune_manually(self, name: str, number: int) -> None:
         """Have a running trial ended at its next report. Raises NotFoundError, ConflictError when it does not run."""
 
         def ask(connection: Connection) -> None:
@@ -179,7 +181,7 @@ class Studies(Room):
                     + ("does not exist." if state is None else f"is {state}, not RUNNING."),
                     hint=f"`tuner trials {name}` lists them.",
                 )
-            raise_revision(connection, row.study_id)
+            bump_revision(connection, row.study_id)
             connection.execute(
                 update(attempts)
                 .where(attempts.c.study_id == row.study_id, attempts.c.number == number)
@@ -188,10 +190,10 @@ class Studies(Room):
 
         self._database.write(ask)
 
-    def _want(self, name: str, wanted: Wanted, reason: str | None, message: str | None, **changes: Any) -> None:
+    def _want(self, name: str, wanted: DesiredState, reason: str | None, message: str | None, **changes: Any) -> None:
         def want(connection: Connection) -> None:
             row = self._find(connection, name)
-            raise_revision(
+            bump_revision(
                 connection, row.study_id, wanted=wanted.value, wanted_reason=reason, message=message, **changes
             )
 
@@ -245,7 +247,7 @@ def _insert_study(connection: Connection, study: NewStudy, identity: str) -> int
             spent_s=0.0,
             spent_at=now,
             alive_since=now,
-            wanted=Wanted.RUN.value,
+            wanted=DesiredState.RUN.value,
             finished=0,
             revision=0,
             version=study.version,
@@ -278,7 +280,7 @@ def _next_slot(connection: Connection, study_id: int) -> int:
     return 0 if newest is None else newest + 1
 
 
-def _take_empty(connection: Connection, ground: Ground, place: Place) -> int | None:
+def _take_empty(connection: Connection, ground: StudyQueue, place: QueueSlot) -> int | None:
     """Give the first empty waiting trial these parameters; None when there is none."""
     attempts, trials = schema.attempts, optuna_schema.trials
     row = connection.execute(
@@ -309,7 +311,7 @@ def _take_empty(connection: Connection, ground: Ground, place: Place) -> int | N
             enqueue_token=place.enqueue_token,
         )
     )
-    tell_fixed(connection, ground.space, [(row.trial_id, place)])
+    store_fixed_params(connection, ground.space, [(row.trial_id, place)])
     return int(row.number)
 
 

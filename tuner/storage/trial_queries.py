@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 from tuner.errors import NotFoundError, UnknownNameError
 from tuner.metrics.catalog import METRICS
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import AnyRow, Room
+from tuner.storage.base import AnyRow, StorageBase
 from tuner.storage.engine import iso, seconds_now
 from tuner.storage.states import State
 
@@ -34,7 +34,7 @@ SORTS = tuple(_SORTS)
 """What trials can be sorted by."""
 
 
-class Listing(Room):
+class TrialQueries(StorageBase):
     """The part of the store that lists trials."""
 
     def trials(self, name: str, **query: Any) -> list[dict[str, Any]]:

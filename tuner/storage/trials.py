@@ -17,18 +17,18 @@ from tuner.errors import SpecError
 from tuner.registry import Scalar
 from tuner.search.space import SearchSpace
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import AnyRow, Room, insert_new, insert_rows, raise_revision
+from tuner.storage.base import AnyRow, StorageBase, bump_revision, insert_or_ignore, insert_rows
 from tuner.storage.engine import seconds_now, utc_now
 from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
 from tuner.storage.records import Claim, Outcome
-from tuner.storage.states import Reason, State, Wanted, constraints, shows_last_report
+from tuner.storage.states import DesiredState, Reason, State, constraints, keep_intermediate_value
 
-RETRIED, ASKED_FOR, PLANNED = 0, 1, 2
+RETRIED, ENQUEUED, PLANNED = 0, 1, 2
 """Urgency: attempts that were interrupted come first, then what the user asked for, then the rest, each by place."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QueueSlot:
     """A place of the budget that is to be filled."""
 
     slot: int
@@ -44,7 +44,7 @@ def is_filled(space: SearchSpace, params: Mapping[str, Scalar]) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class StudyQueue:
     """The study whose queue it is."""
 
     study_id: int
@@ -53,7 +53,7 @@ class Ground:
     """Its loss, when that is not searched."""
 
 
-def append(connection: Connection, ground: Ground, places: Sequence[Place]) -> list[int]:
+def append(connection: Connection, ground: StudyQueue, places: Sequence[QueueSlot]) -> list[int]:
     """Add a waiting trial for each place; return their numbers. The study's row must be locked by the caller."""
     if not places:
         return []
@@ -67,11 +67,11 @@ def append(connection: Connection, ground: Ground, places: Sequence[Place]) -> l
     ids = {row.number: row.trial_id for row in connection.execute(found)}
     pairs = list(zip(numbers, places, strict=True))
     insert_rows(connection, schema.attempts, [_fresh(ground, ids[number], number, place) for number, place in pairs])
-    tell_fixed(connection, ground.space, [(ids[number], place) for number, place in pairs])
+    store_fixed_params(connection, ground.space, [(ids[number], place) for number, place in pairs])
     return list(numbers)
 
 
-def tell_fixed(connection: Connection, space: SearchSpace, places: Sequence[tuple[int, Place]]) -> None:
+def store_fixed_params(connection: Connection, space: SearchSpace, places: Sequence[tuple[int, QueueSlot]]) -> None:
     """Show Optuna's tools what is fixed in waiting trials: as an attribute, and as parameters of whole points."""
     fixed = [row for trial_id, place in places for row in _fixed_rows(trial_id, place.params)]
     insert_rows(connection, optuna_schema.trial_system_attributes, fixed)
@@ -91,8 +91,8 @@ def requeue(connection: Connection, attempt: AnyRow, *, alone: bool, lost: bool)
         .values(number=number, study_id=attempt.study_id, state=State.WAITING.value)
         .returning(trials.c.trial_id)
     ).one()
-    place = Place(attempt.slot, attempt.params, attempt.filled, RETRIED)
-    row = _fresh(Ground(attempt.study_id, SearchSpace(()), attempt.branch), trial_id, number, place) | {
+    place = QueueSlot(attempt.slot, attempt.params, attempt.filled, RETRIED)
+    row = _fresh(StudyQueue(attempt.study_id, SearchSpace(()), attempt.branch), trial_id, number, place) | {
         "attempt": attempt.attempt + 1,
         "retry_of": attempt.number,
         "lost": attempt.lost + int(lost),
@@ -121,7 +121,7 @@ def _copy_params(connection: Connection, source: int, target: int) -> None:
     connection.execute(insert(params).from_select(names, old))
 
 
-def _fresh(ground: Ground, trial_id: int, number: int, place: Place) -> dict[str, Any]:
+def _fresh(ground: StudyQueue, trial_id: int, number: int, place: QueueSlot) -> dict[str, Any]:
     return {
         "trial_id": trial_id,
         "study_id": ground.study_id,
@@ -154,7 +154,7 @@ _trials = optuna_schema.trials
 _studies = schema.studies
 
 
-class Arrows(Room):
+class Trials(StorageBase):
     """The part of the store that moves trials from state to state."""
 
     def claim(self, study_id: int, worker_id: str) -> Claim | None:
@@ -176,7 +176,7 @@ class Arrows(Room):
                 .where(_trials.c.trial_id == row.trial_id)
                 .values(state=State.RUNNING.value, datetime_start=utc_now())
             )
-            raise_revision(connection, study_id)
+            bump_revision(connection, study_id)
             connection.execute(
                 update(_attempts)
                 .where(_attempts.c.trial_id == row.trial_id)
@@ -200,7 +200,7 @@ class Arrows(Room):
         rows = param_rows(claim.trial_id, space, params)
 
         def fill(connection: Connection) -> bool:
-            raise_revision(connection, claim.study_id)
+            bump_revision(connection, claim.study_id)
             changed = connection.execute(
                 update(_attempts)
                 .where(_attempts.c.trial_id == claim.trial_id, *_held_by(claim))
@@ -212,7 +212,7 @@ class Arrows(Room):
             ).rowcount
             if not changed:
                 return False
-            insert_rows(connection, insert_new(connection.dialect.name, optuna_schema.trial_params), rows)
+            insert_rows(connection, insert_or_ignore(connection.dialect.name, optuna_schema.trial_params), rows)
             return True
 
         return self._database.write(fill)
@@ -227,28 +227,28 @@ class Arrows(Room):
             if not _end(connection, claim, outcome):
                 return _ended_so(connection, claim, outcome)
             counts = outcome.state is not State.FAIL
-            revision = raise_revision(connection, claim.study_id, finished=_studies.c.finished + int(counts))
+            revision = bump_revision(connection, claim.study_id, finished=_studies.c.finished + int(counts))
             row = connection.execute(
                 update(_attempts)
                 .where(_attempts.c.trial_id == claim.trial_id)
                 .values(finished_revision=revision, **_columns(claim, outcome))
                 .returning(_attempts)
             ).one()
-            tell_optuna(connection, row, outcome, objectives=len(claim.directions))
-            once_more = outcome.retry and not (outcome.alone and row.alone)
+            sync_to_optuna(connection, row, outcome, objectives=len(claim.directions))
+            once_more = outcome.retry and not (outcome.exclusive_device and row.alone)
             if outcome.state is State.FAIL and once_more:
-                requeue(connection, row, alone=outcome.alone, lost=False)
+                requeue(connection, row, alone=outcome.exclusive_device, lost=False)
             return True
 
         return self._database.write(end)
 
 
-def tell_optuna(connection: Connection, row: AnyRow, outcome: Outcome, *, objectives: int) -> None:
+def sync_to_optuna(connection: Connection, row: AnyRow, outcome: Outcome, *, objectives: int) -> None:
     """Write what Optuna's samplers and tools see of a finished trial; `row` is its row of `tuner_attempts`."""
     state, reason = outcome.state, outcome.reason
     if state is State.COMPLETE and outcome.values is not None:
         insert_rows(connection, optuna_schema.trial_values, value_rows(row.trial_id, outcome.values))
-    if outcome.last and objectives == 1 and shows_last_report(state, reason):
+    if outcome.last and objectives == 1 and keep_intermediate_value(state, reason):
         insert_rows(connection, optuna_schema.trial_intermediate_values, [report_row(row.trial_id, *outcome.last)])
     limits = {f"constraints:{name}": value for name, value in constraints(state, reason).items()}
     insert_rows(connection, optuna_schema.trial_system_attributes, attribute_rows(row.trial_id, limits))
@@ -271,7 +271,7 @@ def _first_waiting(connection: Connection, study_id: int) -> AnyRow | None:
             _attempts.c.study_id == study_id,
             _attempts.c.claimed_at.is_(None),
             _trials.c.state == State.WAITING.value,
-            _studies.c.wanted == Wanted.RUN.value,
+            _studies.c.wanted == DesiredState.RUN.value,
             ~timed_out(),
         )
         .order_by(_attempts.c.urgency, _attempts.c.slot)
@@ -305,9 +305,9 @@ def _claim(connection: Connection, row: AnyRow, worker_id: str) -> Claim:
         attempt=row.attempt,
         retry_of=row.retry_of,
         params=row.params,
-        complete=row.filled,
+        has_params=row.filled,
         previous=tuple(previous),
-        alone=row.alone,
+        exclusive_device=row.alone,
         worker_id=worker_id,
         directions=tuple(o["direction"] for o in row.objectives),
     )

@@ -27,23 +27,23 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Text, case, cast, delete, func, insert, or_, select, update
 
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import AnyRow, Room, raise_revision
+from tuner.storage.base import AnyRow, StorageBase, bump_revision
 from tuner.storage.engine import iso, seconds_now, utc_now
 from tuner.storage.records import LostTrial, Outcome
 from tuner.storage.states import Reason, State, constraints
-from tuner.storage.trials import requeue, tell_optuna
+from tuner.storage.trials import requeue, sync_to_optuna
 
 _attempts = schema.attempts
 _trials = optuna_schema.trials
 _workers = schema.workers
 
-MARK = "put_aside"
-MOST = 64
+QUARANTINE_KEY = "put_aside"
+MAX_QUARANTINED = 64
 """Rows that are told at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class FinishedAttempt:
     """An attempt that has ended, and where."""
 
     number: int
@@ -56,14 +56,14 @@ class Ended:
     finished_at: float
 
 
-class Aside(Room):
+class Quarantine(StorageBase):
     """The part of the store that knows which devices fail."""
 
-    def recent_ends(self, name: str, limit: int) -> list[Ended]:
+    def recent_ends(self, name: str, limit: int) -> list[FinishedAttempt]:
         """Return the attempts of a study that ended last, newest first, with the devices that they ran on."""
         newest = _attempts.c.finished_revision
 
-        def read(connection: Connection) -> list[Ended]:
+        def read(connection: Connection) -> list[FinishedAttempt]:
             study_id = self._find(connection, name).study_id
             last = (
                 select(_attempts)
@@ -87,19 +87,19 @@ class Aside(Room):
                 .join(_trials, _trials.c.trial_id == last.c.trial_id)
                 .order_by(last.c.finished_revision.desc())
             )
-            return [Ended(*row) for row in rows]
+            return [FinishedAttempt(*row) for row in rows]
 
         return self._database.read(read)
 
-    def put_aside(self, worker_id: str, name: str, why: str) -> None:
+    def quarantine_device(self, worker_id: str, name: str, why: str) -> None:
         """Write down that a worker ends itself because its device fails the trials of a study."""
 
         def note(connection: Connection) -> None:
             study_id = self._find(connection, name).study_id
-            said = {MARK: {"study": name, "study_id": study_id, "why": why}}
+            said = {QUARANTINE_KEY: {"study": name, "study_id": study_id, "why": why}}
             changed = update(_workers).where(_workers.c.worker_id == worker_id)
             connection.execute(changed.values(progress=said, left_at=seconds_now()))
-            raise_revision(connection, study_id)
+            bump_revision(connection, study_id)
 
         self._database.write(note)
 
@@ -110,18 +110,20 @@ class Aside(Room):
         """
 
         def read(connection: Connection) -> list[dict[str, Any]]:
-            return devices_aside(connection, None if name is None else self._find(connection, name).study_id)
+            return quarantined_by_study(connection, None if name is None else self._find(connection, name).study_id)
 
         return self._database.read(read)
 
 
-def devices_aside(connection: Connection, study_id: int | None) -> list[dict[str, Any]]:
+def quarantined_by_study(connection: Connection, study_id: int | None) -> list[dict[str, Any]]:
     """Return what `Aside.aside` returns; one statement."""
     newest = _workers.c.left_at.desc()
-    return told(connection.execute(select(_workers).where(is_aside()).order_by(newest).limit(MOST)), study_id)
+    return quarantined_devices(
+        connection.execute(select(_workers).where(is_quarantined()).order_by(newest).limit(MAX_QUARANTINED)), study_id
+    )
 
 
-def is_aside() -> ColumnElement[bool]:
+def is_quarantined() -> ColumnElement[bool]:
     """Condition on `tuner_workers`: it has put its device aside, and nobody has started one there since."""
     later = _workers.alias()
     again = select(later.c.worker_id).where(
@@ -129,25 +131,25 @@ def is_aside() -> ColumnElement[bool]:
         later.c.device == _workers.c.device,
         later.c.started_at > _workers.c.left_at,
     )
-    marked = cast(_workers.c.progress, Text).contains(f'"{MARK}"', autoescape=True)
+    marked = cast(_workers.c.progress, Text).contains(f'"{QUARANTINE_KEY}"', autoescape=True)
     return _workers.c.left_at.is_not(None) & marked & ~again.exists()
 
 
-def told(rows: Iterable[AnyRow], study_id: int | None) -> list[dict[str, Any]]:
+def quarantined_devices(rows: Iterable[AnyRow], study_id: int | None) -> list[dict[str, Any]]:
     """Return the documents of devices that were put aside, over one study or any; each device once."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:
-        said = row.progress[MARK]
+        said = row.progress[QUARANTINE_KEY]
         if study_id in (None, said["study_id"]):
             place = {"host": row.host, "device": row.device, "study": said["study"]}
             found.setdefault(tuple(place.values()), place | {"why": said["why"], "since": iso(row.left_at)})
     return list(found.values())
 
 
-def fingerprint(pid: int) -> str:
+def process_identity(pid: int) -> str:
     """Identify a process of this machine: boot, pid namespace, start time. Empty when that cannot be known."""
     start = _start_time(pid)
-    return "" if start is None else f"{_realm()}/{start}"
+    return "" if start is None else f"{_pid_namespace()}/{start}"
 
 
 def is_gone(pid: int, known: str) -> bool:
@@ -158,10 +160,10 @@ def is_gone(pid: int, known: str) -> bool:
     if sys.platform != "linux":
         return not known and not _answers(pid)
     realm, _, start = known.rpartition("/")
-    return bool(realm) and realm == _realm() and _start_time(pid) != start
+    return bool(realm) and realm == _pid_namespace() and _start_time(pid) != start
 
 
-def _realm() -> str:
+def _pid_namespace() -> str:
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
@@ -190,12 +192,12 @@ def _answers(pid: int) -> bool:
 
 
 _studies = schema.studies
-AT_ONCE = 20
+MAX_REAPED_AT_ONCE = 20
 """Lost trials that one look requeues at most: after the death of a cluster every worker would do the same thousand."""
 _OUTCOME = Outcome(State.FAIL, Reason.WORKER_LOST, "its worker was not heard of any more")
 
 
-class Reaper(Room):
+class LostTrials(StorageBase):
     """The part of the store that looks after lost workers."""
 
     _adopted_at = -math.inf
@@ -209,13 +211,13 @@ class Reaper(Room):
         without a gap (so that an outage of the database is nobody's fault), or at once when it was a process of this
         machine that no longer exists. One statement when there is nothing to do. Of very many, some at each look.
         """
-        self._adopt()
+        self._start_grace_period()
         suspects = self._database.single(lambda connection: self._suspects(connection, study_id))
-        if len(suspects) > AT_ONCE:
-            suspects = random.sample(suspects, AT_ONCE)
+        if len(suspects) > MAX_REAPED_AT_ONCE:
+            suspects = random.sample(suspects, MAX_REAPED_AT_ONCE)
         return [lost for row in suspects if (lost := self._reap(row)) is not None]
 
-    def _adopt(self) -> None:
+    def _start_grace_period(self) -> None:
         """Start the grace time of trials that another program of Optuna's took from our queue; once in a while."""
         if time.monotonic() < self._adopted_at + self._lost_after_s:
             return
@@ -250,12 +252,12 @@ class Reaper(Room):
         return self._database.write(end)
 
 
-def _held(lost_after_s: float) -> Any:
+def _held(heartbeat_timeout_s: float) -> Any:
     """Select the claimed trials with what is known of their workers, and whether these were silent too long."""
     now = seconds_now()
     heard = func.coalesce(_workers.c.seen_at, _attempts.c.claimed_at)
-    quiet = or_(_workers.c.left_at.is_not(None), heard < now - lost_after_s)
-    settled = or_(_workers.c.left_at.is_not(None), _studies.c.alive_since < now - lost_after_s)
+    quiet = or_(_workers.c.left_at.is_not(None), heard < now - heartbeat_timeout_s)
+    settled = or_(_workers.c.left_at.is_not(None), _studies.c.alive_since < now - heartbeat_timeout_s)
     return (
         select(
             _attempts.c.trial_id,
@@ -283,7 +285,7 @@ def _fail(connection: Connection, trial_id: int) -> LostTrial:
     )
     study_id = select(_attempts.c.study_id).where(_attempts.c.trial_id == trial_id).scalar_subquery()
     study = connection.execute(select(_studies).where(_studies.c.study_id == study_id)).one()
-    revision = raise_revision(connection, study.study_id)
+    revision = bump_revision(connection, study.study_id)
     row = connection.execute(
         update(_attempts)
         .where(_attempts.c.trial_id == trial_id)
@@ -296,7 +298,7 @@ def _fail(connection: Connection, trial_id: int) -> LostTrial:
         )
         .returning(_attempts)
     ).one()
-    tell_optuna(connection, row, _OUTCOME, objectives=len(study.objectives))
+    sync_to_optuna(connection, row, _OUTCOME, objectives=len(study.objectives))
     again = requeue(connection, row, alone=False, lost=True) if row.lost < study.retries else None
     return LostTrial(row.number, row.worker_id, again)
 
@@ -304,7 +306,7 @@ def _fail(connection: Connection, trial_id: int) -> LostTrial:
 _FORGET_S = 7 * 86_400.0
 
 
-class Workers(Room):
+class Workers(StorageBase):
     """The part of the store that keeps life signs."""
 
     def register_worker(
@@ -328,7 +330,7 @@ class Workers(Room):
                     study_id=study_id,
                     host=host or socket.gethostname(),
                     pid=pid,
-                    process=fingerprint(pid),
+                    process=process_identity(pid),
                     device=device,
                     version=version,
                     started_at=now,
@@ -336,12 +338,12 @@ class Workers(Room):
                 )
             )
             _forget_old(connection)
-            self._pulse(connection, worker_id)
+            self._account_active_time(connection, worker_id)
 
         self._database.write(enter)
         return worker_id
 
-    def beat(self, worker_id: str, *, progress: Mapping[str, Any] | None = None) -> bool:
+    def heartbeat(self, worker_id: str, *, progress: Mapping[str, Any] | None = None) -> bool:
         """Say that a worker is alive; False when it is not known (any more). `progress` is shown by `workers`."""
         values: dict[str, Any] = {"seen_at": seconds_now(), "left_at": None}
         if progress is not None:
@@ -349,16 +351,16 @@ class Workers(Room):
 
         def sign(connection: Connection) -> bool:
             changed = connection.execute(update(_workers).where(_workers.c.worker_id == worker_id).values(**values))
-            self._pulse(connection, worker_id)
+            self._account_active_time(connection, worker_id)
             return changed.rowcount == 1
 
         return self._database.single(sign)
 
-    def leave(self, worker_id: str) -> None:
+    def unregister(self, worker_id: str) -> None:
         """Say that a worker has ended by itself."""
 
         def go(connection: Connection) -> None:
-            self._pulse(connection, worker_id)
+            self._account_active_time(connection, worker_id)
             connection.execute(update(_workers).where(_workers.c.worker_id == worker_id).values(left_at=seconds_now()))
 
         self._database.single(go)
@@ -372,7 +374,7 @@ class Workers(Room):
 
         return self._database.read(read)
 
-    def _pulse(self, connection: Connection, worker_id: str) -> None:
+    def _account_active_time(self, connection: Connection, worker_id: str) -> None:
         """Add the time since the last life sign to the study's account, and note gaps: nobody was alive in them.
 
         Only the first of several workers in an interval adds anything.
@@ -395,36 +397,38 @@ class Workers(Room):
         )
 
 
-def live_workers(connection: Connection, lost_after_s: float, study_id: int | None = None) -> list[dict[str, Any]]:
+def live_workers(
+    connection: Connection, heartbeat_timeout_s: float, study_id: int | None = None
+) -> list[dict[str, Any]]:
     """Return the workers that were heard of lately, with the trial that each holds; one statement.
 
     Of a study: those that are bound to it, and those that hold a trial of it.
     """
-    return [_document(row) for row in _live_rows(connection, lost_after_s, study_id)]
+    return [_document(row) for row in _live_rows(connection, heartbeat_timeout_s, study_id)]
 
 
-def live_and_aside(
-    connection: Connection, lost_after_s: float, study_id: int
+def live_and_quarantined(
+    connection: Connection, heartbeat_timeout_s: float, study_id: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return what `live_workers` returns of a study, and the devices that were put aside over it; one statement."""
-    rows = _live_rows(connection, lost_after_s, study_id, or_aside=True)
+    rows = _live_rows(connection, heartbeat_timeout_s, study_id, or_aside=True)
     gone = [row for row in rows if row.left_at is not None]
-    return [_document(row) for row in rows if row.left_at is None], told(reversed(gone), study_id)
+    return [_document(row) for row in rows if row.left_at is None], quarantined_devices(reversed(gone), study_id)
 
 
-def live_by_study(connection: Connection, lost_after_s: float) -> dict[int, list[dict[str, Any]]]:
+def live_by_study(connection: Connection, heartbeat_timeout_s: float) -> dict[int, list[dict[str, Any]]]:
     """Return what `live_workers` returns of each study that has any, by its id; one statement."""
     found: dict[int, list[dict[str, Any]]] = {}
-    for row in _live_rows(connection, lost_after_s, None):
+    for row in _live_rows(connection, heartbeat_timeout_s, None):
         for study_id in {row.study_id, row.serves} - {None}:
             found.setdefault(study_id, []).append(_document(row))
     return found
 
 
 def _live_rows(
-    connection: Connection, lost_after_s: float, study_id: int | None, *, or_aside: bool = False
+    connection: Connection, heartbeat_timeout_s: float, study_id: int | None, *, or_aside: bool = False
 ) -> list[AnyRow]:
-    live = _workers.c.left_at.is_(None) & (_workers.c.seen_at > seconds_now() - lost_after_s)
+    live = _workers.c.left_at.is_(None) & (_workers.c.seen_at > seconds_now() - heartbeat_timeout_s)
     if study_id is not None:
         live &= (_workers.c.study_id == study_id) | (_attempts.c.study_id == study_id)
     query = (
@@ -441,7 +445,7 @@ def _live_rows(
             & _attempts.c.finished_at.is_(None),
         )
         .outerjoin(_studies, _studies.c.study_id == _attempts.c.study_id)
-        .where(live | is_aside() if or_aside else live)
+        .where(live | is_quarantined() if or_aside else live)
         .order_by(_workers.c.started_at, _workers.c.worker_id)
     )
     return list(connection.execute(query))

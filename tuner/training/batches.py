@@ -16,11 +16,11 @@ from torch import Tensor
 
 from tuner.config.trial import TrainConfig
 from tuner.data.arrays import Ragged, Split
-from tuner.data.foreground import find_places
+from tuner.data.foreground import find_foreground
 from tuner.data.preparation import PreparedData
 from tuner.errors import SpecError
 from tuner.training.device import generator
-from tuner.training.sliding_window import cut
+from tuner.training.sliding_window import crop
 
 RESIDENT_SHARE = 0.4
 """A prepared set stays on the device when it takes at most this share of the memory that is free."""
@@ -101,7 +101,7 @@ class Patches:
     def __init__(self, data: PreparedData, patch: tuple[int, ...], train: TrainConfig, seed: int, device: str) -> None:
         self.data, self.patch, self.device = data, patch, device
         self._each, self._foreground, self._seed = train.patches, train.foreground, seed
-        self._places = find_places(data) if train.foreground else None
+        self._places = find_foreground(data) if train.foreground else None
         self._starts: NDArray[np.int64] = np.zeros((0, len(patch)), np.int64)
 
     def __len__(self) -> int:
@@ -118,8 +118,8 @@ class Patches:
         train, void = self.data.train, self.data.ignore_index
         numbers = index.tolist()
         places = [(number // self._each, self._starts[number].tolist()) for number in numbers]
-        images = torch.from_numpy(np.stack([cut(train.images[row], at, self.patch) for row, at in places]))
-        labels = torch.from_numpy(np.stack([cut(train.labels[row], at, self.patch, void) for row, at in places]))
+        images = torch.from_numpy(np.stack([crop(train.images[row], at, self.patch) for row, at in places]))
+        labels = torch.from_numpy(np.stack([crop(train.labels[row], at, self.patch, void) for row, at in places]))
         if self.device.startswith("cuda"):
             images, labels = images.pin_memory(), labels.pin_memory()
         return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True).long()

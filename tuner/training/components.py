@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from tuner.config.trial import TrialConfig
-from tuner.data.arrays import space_of
+from tuner.data.arrays import spatial_shape
 from tuner.data.cache import open_or_build
 from tuner.data.preparation import PreparedData
 from tuner.errors import EffectiveConfigError, SpecError
@@ -38,7 +38,7 @@ from tuner.models.features import FEATURES, FeatureTap
 from tuner.models.pretrained import find_weights, load_pretrained
 from tuner.registry import Scalar
 from tuner.training.custom import load_entry
-from tuner.training.device import resolve_precision, seed_everything, sound_precision
+from tuner.training.device import resolve_precision, seed_everything, supported_precision
 from tuner.training.optimizer import Schedule, build_optimizer, effective_train
 
 logger = logging.getLogger(__name__)
@@ -46,19 +46,19 @@ logger = logging.getLogger(__name__)
 SLICES = 512
 """Label images that the regressor learns from, evenly from all of the training half."""
 
-FEWEST = 8
+MIN_SAMPLES = 8
 """With fewer border maps than this, the regressor stays the one that was trained on drawn shapes."""
 
 _FORMAT = 1
 _FILE = "regressor.safetensors"
 
 
-def connect(loss: SegmentationLoss, model: SegmentationNet, data: PreparedData) -> FeatureTap | None:
+def attach_loss_inputs(loss: SegmentationLoss, model: SegmentationNet, data: PreparedData) -> FeatureTap | None:
     """Give a loss what it can use of the network and of the data; call it before the optimizer is built.
 
     Raises SpecError where a loss cannot do without features that the network does not have.
     """
-    tap = tap_for(loss, model, classes=data.classes)
+    tap = feature_hook(loss, model, classes=data.classes)
     for state in loss.states():
         if isinstance(state, DistanceHead) and tap is not None:
             state.adopt_features(tap.channels)
@@ -71,7 +71,7 @@ def connect(loss: SegmentationLoss, model: SegmentationNet, data: PreparedData) 
     return tap
 
 
-def tap_for(loss: SegmentationLoss, model: SegmentationNet, *, classes: int) -> FeatureTap | None:
+def feature_hook(loss: SegmentationLoss, model: SegmentationNet, *, classes: int) -> FeatureTap | None:
     """Tap the network's features where the loss asks for them; without need of its classifier it can do without."""
     if not loss.needs & FEATURES:
         return None
@@ -95,13 +95,13 @@ def regressor_weights(data: PreparedData) -> dict[str, Tensor] | None:
 
     def build(scratch: Path) -> dict[str, Any]:
         borders = _borders(data)
-        if len(borders) >= FEWEST:
+        if len(borders) >= MIN_SAMPLES:
             logger.info("training InverseForm's regressor on %d border maps", len(borders))
             save_file(train_on_borders(borders, progress=_say), scratch / _FILE)
         return {"borders": len(borders)}
 
     found = open_or_build(folder, build)["borders"]
-    if found < FEWEST:
+    if found < MIN_SAMPLES:
         logger.info("%d border maps are too few to train InverseForm's regressor on; drawn shapes do", found)
         return None
     weights: dict[str, Tensor] = load_file(folder / _FILE)
@@ -115,7 +115,7 @@ def _say(step: int, steps: int, error: float) -> None:
 def _borders(data: PreparedData) -> Tensor:
     """Return the border maps [M, 1, 64, 64] of training slices that have a border."""
     labels = data.train.labels
-    spaces = [space_of(labels, number) for number in range(len(labels))]
+    spaces = [spatial_shape(labels, number) for number in range(len(labels))]
     ends = np.cumsum([space[0] if len(space) == 3 else 1 for space in spaces])
     total = int(ends[-1]) if len(ends) else 0
     maps = []
@@ -129,7 +129,7 @@ def _borders(data: PreparedData) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
+class AllowedSources:
     """What this machine lets a network be made of.
 
     `data_root` holds files of weights that are named without their whole path, `allow_entry` are the packages from
@@ -142,11 +142,11 @@ class Sources:
     trained: bool = False
 
 
-NOTHING = Sources()
+NOTHING = AllowedSources()
 
 
 def build_network(
-    config: TrialConfig, sources: Sources, *, channels: int, classes: int, spatial_dims: int
+    config: TrialConfig, sources: AllowedSources, *, channels: int, classes: int, spatial_dims: int
 ) -> SegmentationNet:
     """Build the network that a configuration names, with its pretrained weights.
 
@@ -171,7 +171,7 @@ def build_network(
 
 
 @dataclass
-class Net:
+class PlacedModel:
     """A network on its device."""
 
     model: SegmentationNet
@@ -193,15 +193,15 @@ class Net:
             return cast(Tensor, self.model(images))
 
 
-def build_net(
+def place_model(
     config: TrialConfig,
     device: str,
     *,
     channels: int,
     classes: int,
     spatial_dims: int,
-    sources: Sources = NOTHING,
-) -> Net:
+    sources: AllowedSources = NOTHING,
+) -> PlacedModel:
     """Build the network that a configuration names and bring it to its device.
 
     Raises:
@@ -210,7 +210,7 @@ def build_net(
     model = build_network(config, sources, channels=channels, classes=classes, spatial_dims=spatial_dims)
     layout = fast_layout(model, device, spatial_dims)
     model = cast(Any, model).to(device, memory_format=layout)
-    return Net(model, device, _precision(config.train.precision, device, spatial_dims), layout)
+    return PlacedModel(model, device, _precision(config.train.precision, device, spatial_dims), layout)
 
 
 def fast_layout(model: nn.Module, device: str, dims: int) -> torch.memory_format:
@@ -226,7 +226,7 @@ def fast_layout(model: nn.Module, device: str, dims: int) -> torch.memory_format
 
 
 def _precision(wanted: str, device: str, dims: int) -> str:
-    used = resolve_precision(device, dims) if wanted == "auto" else sound_precision(wanted, device, dims)
+    used = resolve_precision(device, dims) if wanted == "auto" else supported_precision(wanted, device, dims)
     if wanted not in ("auto", used):
         logger.warning("volumes on %s are trained in %s: its gradients in %s are wrong", device, used, wanted)
     return used
@@ -237,7 +237,7 @@ CHECKED = ("model.", "loss")
 
 
 @dataclass
-class Trial(Net):
+class Components(PlacedModel):
     """Network, loss, optimiser and schedule on their device."""
 
     loss: SegmentationLoss
@@ -249,7 +249,7 @@ class Trial(Net):
     """Sides of the pieces that are trained on; None: whole samples."""
     tap: FeatureTap | None = None
 
-    def handed_over(self, sizes: tuple[int, ...]) -> dict[str, Tensor]:
+    def auxiliary_inputs(self, sizes: tuple[int, ...]) -> dict[str, Tensor]:
         """Return what the loss asks of the network beside its logits, of the last call of `logits`."""
         return {} if self.tap is None else self.tap.take(sizes)
 
@@ -262,7 +262,9 @@ class Trial(Net):
         )
 
 
-def build_trial(config: TrialConfig, data: PreparedData, device: str, sources: Sources = NOTHING) -> Trial:
+def build_components(
+    config: TrialConfig, data: PreparedData, device: str, sources: AllowedSources = NOTHING
+) -> Components:
     """Build the parts of a trial; the weights depend on `train.seed`, and on a file of pretrained ones.
 
     Raises:
@@ -272,7 +274,7 @@ def build_trial(config: TrialConfig, data: PreparedData, device: str, sources: S
     train = config.train
     seed = train.seed or 0
     seed_everything(seed, "model")
-    net = build_net(
+    net = place_model(
         config,
         device,
         channels=data.channels,
@@ -286,12 +288,12 @@ def build_trial(config: TrialConfig, data: PreparedData, device: str, sources: S
         ignore_index=data.ignore_index,
         class_frequencies=data.class_frequencies,
     )
-    tap = connect(loss, net.model, data)
+    tap = attach_loss_inputs(loss, net.model, data)
     loss = loss.to(device)
     patch = train.patch_shape(data.spatial_dims)
     samples = len(data.train.labels) * (train.patches if patch else 1)
     steps = math.ceil(samples / train.batch_size)
-    trial = Trial(
+    trial = Components(
         **vars(net),
         loss=loss,
         optimizer=build_optimizer(net.model, loss.parameter_groups(), train, device),

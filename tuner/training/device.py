@@ -50,11 +50,11 @@ def resolve_precision(device: str, spatial_dims: int = 2) -> str:
         major, _ = torch.cuda.get_device_capability(device)
         return "bfloat16" if major >= 8 else "float16" if major == 7 else "float32"
     if kind == "cpu" and cpu_multiplies_bfloat16():
-        return sound_precision("bfloat16", device, spatial_dims)
+        return supported_precision("bfloat16", device, spatial_dims)
     return "float32"
 
 
-def sound_precision(precision: str, device: str, spatial_dims: int) -> str:
+def supported_precision(precision: str, device: str, spatial_dims: int) -> str:
     """Return `precision`, or float32 where the device computes wrongly in it: half types in volumes on the CPU.
 
     oneDNN's gradient of the weights of a 3x3x3 convolution in bfloat16 is garbage when the volume is two voxels deep
@@ -105,11 +105,11 @@ def free_bytes(device: str) -> int | None:
     if device.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device)
         return int(free)
-    found = (_kernel_says("/proc/meminfo", "MemAvailable"), group_room())
+    found = (_kernel_says("/proc/meminfo", "MemAvailable"), cgroup_free_memory())
     return min((room for room in found if room is not None), default=None)
 
 
-def group_room(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+def cgroup_free_memory(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
     """Return the bytes that the container around this process may still take; None where nothing limits it."""
     try:
         limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
@@ -129,7 +129,7 @@ def peak_memory(device: str) -> int | None:
     return _kernel_says("/proc/self/status", "VmHWM")
 
 
-def growth_bytes(device: str) -> int | None:
+def memory_growth(device: str) -> int | None:
     """Return how many bytes more than now this process has held at its worst; None where nobody counts."""
     peak = peak_memory(device)
     if device.startswith("cuda"):

@@ -9,15 +9,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tuner.config.trial import TrainConfig
-from tuner.data.arrays import SampleArray, Split, between, blank_like
+from tuner.data.arrays import SampleArray, Split, stack_range, zeros_like
 from tuner.data.preparation import PreparedData
 from tuner.metrics.catalog import METRICS
 from tuner.metrics.overlap import confusion_by_case, confusion_counts
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.batches import Samples
-from tuner.training.components import Net
+from tuner.training.components import PlacedModel
 from tuner.training.run_dir import CaseScore
-from tuner.training.sliding_window import slide
+from tuner.training.sliding_window import sliding_window_inference
 
 Labels = NDArray[np.uint8]
 
@@ -61,7 +61,7 @@ class Validator:
     def __len__(self) -> int:
         return len(self.data.validation.labels)
 
-    def predict(self, net: Net, stop: Callable[[], bool]) -> Predicted | None:
+    def predict(self, net: PlacedModel, stop: Callable[[], bool]) -> Predicted | None:
         """Return what the network predicts; None when `stop` said so in the middle."""
         net.model.eval()
         if self.samples is None:
@@ -72,10 +72,10 @@ class Validator:
         labels: Labels = predicted.cpu().numpy()
         return Predicted(labels, _confusion(predicted, self.data, self.units))
 
-    def _by_windows(self, net: Net, stop: Callable[[], bool]) -> Predicted | None:
-        predicted = blank_like(self.data.validation.labels)
+    def _by_windows(self, net: PlacedModel, stop: Callable[[], bool]) -> Predicted | None:
+        predicted = zeros_like(self.data.validation.labels)
         for number, image in enumerate(self.data.validation.images):
-            labels = slide(
+            labels = sliding_window_inference(
                 net,
                 image,
                 patch=self.patch or (),
@@ -98,7 +98,7 @@ class Validator:
         return Predicted(predicted, np.stack(counts))
 
 
-def validate(net: Net, validator: Validator, *, stop: Callable[[], bool]) -> Validation | None:
+def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]) -> Validation | None:
     """Score a network on the validation half, distances in mm where the spacing of a case is known.
 
     None when `stop` said so in the middle.
@@ -137,7 +137,7 @@ def validate(net: Net, validator: Validator, *, stop: Callable[[], bool]) -> Val
 
 
 @torch.no_grad()
-def predict(net: Net, samples: Samples, *, batch_size: int, stop: Callable[[], bool]) -> Tensor | None:
+def predict(net: PlacedModel, samples: Samples, *, batch_size: int, stop: Callable[[], bool]) -> Tensor | None:
     """Return the predicted class of every sample, [N, *S] uint8 on the device; None when `stop` said so."""
     net.model.eval()
     found = []
@@ -162,7 +162,7 @@ class ScoreUnit:
 
     def of(self, array: SampleArray) -> Labels:
         """Cut the unit out of samples [N, *S]: [slices, H, W] of a stack, [*S] of a sample."""
-        return np.asarray(array[self.start]) if self.single else between(array, self.start, self.stop)
+        return np.asarray(array[self.start]) if self.single else stack_range(array, self.start, self.stop)
 
 
 def by_class(

@@ -15,9 +15,9 @@ from tuner.errors import DataError
 from tuner.metrics.catalog import METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
-from tuner.training.components import Net, Sources, build_net
+from tuner.training.components import AllowedSources, PlacedModel, place_model
 from tuner.training.evaluate import Labels, by_class
-from tuner.training.run_dir import BEST, EpochReport, TrialFolder
+from tuner.training.run_dir import BEST, EpochReport, RunDirectory
 from tuner.training.sliding_window import Geometry, predict_image
 from tuner.training.trainer import train
 
@@ -64,7 +64,7 @@ def train_final(
     )
     for report in reports:
         on_epoch(report)
-    record = TrialFolder(folder, config, device)
+    record = RunDirectory(folder, config, device)
     finished = record.resume(config.train.epochs)
     if stop() and len(finished) < config.train.epochs:
         return None
@@ -89,19 +89,19 @@ def score_tests(
     data: PreparedData,
     tests: Iterable[TestCase],
     device: str,
-    record: TrialFolder,
+    record: RunDirectory,
     allow_entry: Collection[str] = (),
 ) -> dict[str, Any] | None:
     """Score the best weights on test cases, each as a whole and at its original size."""
     if not (record.path / BEST).exists():
         return None
-    net = build_net(
+    net = place_model(
         config,
         device,
         channels=data.channels,
         classes=data.classes,
         spatial_dims=data.spatial_dims,
-        sources=Sources(allow_entry=allow_entry, trained=True),
+        sources=AllowedSources(allow_entry=allow_entry, trained=True),
     )
     net.model.load_state_dict(record.read_best())
     geometry = Geometry.of(config.train, data.sample_shape)
@@ -137,7 +137,7 @@ def score_tests(
     }
 
 
-def predict_case(net: Net, case: TestCase, data: PreparedData, geometry: Geometry) -> Labels:
+def predict_case(net: PlacedModel, case: TestCase, data: PreparedData, geometry: Geometry) -> Labels:
     """Predict a case in the size that the network was trained with, and take the labels back to its own size.
 
     Returns:

@@ -15,7 +15,7 @@ from tuner.data.preparation import PreparedData
 from tuner.data.target_maps import training_maps
 from tuner.training.batches import Batches, Patches, Samples
 from tuner.training.checkpoint import copied
-from tuner.training.components import NOTHING, Sources, build_trial
+from tuner.training.components import NOTHING, AllowedSources, build_components
 from tuner.training.device import epoch_order, free_memory, generator, seed_everything
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.optimizer import trained_parameters
@@ -26,16 +26,16 @@ logger = logging.getLogger(__name__)
 LIGHT = {"rotation": 10.0, "scale": 0.05, "translation": 0.025, "intensity": 0.25, "noise": 0.1}
 """What `train.augment: light` changes of the defaults."""
 
-LOOK_EVERY = 50
+CHECK_EVERY = 50
 """Steps after which a loss on an accelerator is looked at: each look makes the device wait."""
 
 
-class Run:
+class TrainingState:
     """Everything that one training holds in memory."""
 
-    def __init__(self, config: TrialConfig, data: PreparedData, device: str, sources: Sources = NOTHING) -> None:
+    def __init__(self, config: TrialConfig, data: PreparedData, device: str, sources: AllowedSources = NOTHING) -> None:
         self.config, self.data, self.device = config, data, device
-        self.trial = build_trial(config, data, device, sources)
+        self.trial = build_components(config, data, device, sources)
         self.samples = build_batches(config, data, self.trial.patch, device)
         self.validation = Validator(data, device, train=config.train)
         self.augment = build_augment(config, data)
@@ -73,7 +73,7 @@ class Run:
             lr = trial.schedule.set_lr(trial.optimizer, (epoch - 1) * trial.steps_per_epoch + number)
             loss = self.step(index, augmenting)
             total += loss * len(index)
-            if self.device == "cpu" or number % LOOK_EVERY == 0:
+            if self.device == "cpu" or number % CHECK_EVERY == 0:
                 _check_loss(loss, epoch, number)
         mean = total / len(self.samples)
         _check_loss(mean, epoch, trial.steps_per_epoch - 1)
@@ -90,7 +90,7 @@ class Run:
         if not self._checked:
             trial.loss.check(logits, labels)
             self._checked = True
-        inputs = self.maps_of(index) | trial.handed_over(tuple(labels.shape[1:]))
+        inputs = self.maps_of(index) | trial.auxiliary_inputs(tuple(labels.shape[1:]))
         loss: Tensor = trial.loss(logits, labels, inputs)
         torch.autograd.backward(self.scaler.scale(loss))
         if clip_norm is not None:

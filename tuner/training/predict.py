@@ -14,10 +14,10 @@ from tuner.config.yaml_reader import read_yaml
 from tuner.data.inference_inputs import NewCase, form_of, read_case
 from tuner.data.mask_writer import write_mask
 from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
-from tuner.training.components import Net, Sources, build_net
+from tuner.training.components import AllowedSources, PlacedModel, place_model
 from tuner.training.device import free_memory, is_out_of_memory
 from tuner.training.loop import configure_torch
-from tuner.training.run_dir import BEST, DataFacts, read_facts
+from tuner.training.run_dir import BEST, DataCard, read_data_card
 from tuner.training.sliding_window import Geometry, predict_image
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,8 @@ class TrainedRun:
 
     folder: Path
     config: TrialConfig
-    facts: DataFacts
-    net: Net
+    facts: DataCard
+    net: PlacedModel
     geometry: Geometry
 
 
@@ -50,7 +50,7 @@ class Prediction:
     seconds: float = 0.0
 
 
-def read_run(folder: Path) -> tuple[TrialConfig, DataFacts]:
+def read_run(folder: Path) -> tuple[TrialConfig, DataCard]:
     """Read what a folder that `train` wrote says of itself; no weights yet.
 
     Raises:
@@ -71,7 +71,7 @@ def read_run(folder: Path) -> tuple[TrialConfig, DataFacts]:
     if not (folder / BEST).is_file():
         why = "it was trained by a function of your own" if config.train.entry else "no epoch of it is finished yet"
         raise RequestError(f"the run has no {BEST}: {why}.", where=str(folder))
-    facts = read_facts(folder)
+    facts = read_data_card(folder)
     form_of(facts.reading)
     if len(facts.reading["labels"]) != len(facts.class_names):
         raise ConfigError("it has another number of labels than of classes.", where=str(folder))
@@ -100,13 +100,13 @@ def open_run(
     """
     config, facts = read_run(folder)
     configure_torch(config.train if threads is None else config.train.model_copy(update={"threads": threads}))
-    net = build_net(
+    net = place_model(
         config,
         device,
         channels=facts.channels,
         classes=len(facts.class_names),
         spatial_dims=facts.spatial_dims,
-        sources=Sources(allow_entry=allow_entry, trained=True),
+        sources=AllowedSources(allow_entry=allow_entry, trained=True),
     )
     _load_weights(net, folder / BEST)
     geometry = Geometry.of(config.train, facts.sample_shape)
@@ -146,7 +146,7 @@ def predict_cases(
             yield Prediction(case, mask, None, labels.shape, tuple(map(int, counts)), perf_counter() - began)
 
 
-def _load_weights(net: Net, path: Path) -> None:
+def _load_weights(net: PlacedModel, path: Path) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)

@@ -40,7 +40,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class DataFacts:
+class DataCard:
     """The data of a run, in words and numbers."""
 
     dataset: str
@@ -65,9 +65,9 @@ class DataFacts:
         return len(self.sample_shape) - 1
 
 
-def write_facts(folder: Path, data: PreparedData) -> None:
+def write_data_card(folder: Path, data: PreparedData) -> None:
     """Write `data.json` into the folder of a training."""
-    facts = DataFacts(
+    facts = DataCard(
         dataset=data.name,
         fingerprint=data.fingerprint,
         sample_shape=data.sample_shape,
@@ -80,7 +80,7 @@ def write_facts(folder: Path, data: PreparedData) -> None:
     write_json(folder / FACTS, {"format": _FORMAT, **asdict(facts)})
 
 
-def read_facts(folder: Path) -> DataFacts:
+def read_data_card(folder: Path) -> DataCard:
     """Read `data.json` of a run; it is data, and nothing in it is believed before it is looked at.
 
     Raises:
@@ -100,7 +100,7 @@ def read_facts(folder: Path) -> DataFacts:
     problem = _problem(found)
     if problem:
         raise ConfigError(f"is damaged, or was written by another version: {problem}.", where=str(path))
-    return DataFacts(
+    return DataCard(
         dataset=found["dataset"],
         fingerprint=found["fingerprint"],
         sample_shape=tuple(found["sample_shape"]),
@@ -228,7 +228,7 @@ LOGGER = logging.getLogger("tuner.training")
 PACKAGES = ("torch", "monai", "numpy", "scipy", "safetensors")
 
 
-class TrialFolder:
+class RunDirectory:
     """Writes the folder; entering it opens the log, leaving it closes the log."""
 
     def __init__(self, path: Path, config: TrialConfig, device: str) -> None:
@@ -239,7 +239,7 @@ class TrialFolder:
         self._handler: logging.Handler | None = None
         self._level = logging.NOTSET
 
-    def __enter__(self) -> "TrialFolder":
+    def __enter__(self) -> "RunDirectory":
         with space_needed(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         write_file(self.path / "config.yaml", dump_yaml(self.config.as_dict()).encode())

@@ -22,11 +22,11 @@ from torch import Tensor
 
 from tuner.config.trial import TrainConfig
 from tuner.data.images import resize_images, resize_labels
-from tuner.training.components import Net
+from tuner.training.components import PlacedModel
 
 SIGMA = 0.125
 """Standard deviation of the weights, as a share of the window's side."""
-LEAST = 1e-3
+MIN_WEIGHT = 1e-3
 """The smallest weight: what only a window's corner sees still counts."""
 
 
@@ -45,12 +45,12 @@ def gaussian_weights(sides: Sequence[int]) -> Tensor:
         along = torch.exp(distance**2 / (-2 * (SIGMA * side) ** 2))
         weights = weights.unsqueeze(-1) * along.view(*[1] * axis, side)
     least = float(weights[weights > 0].min())
-    return weights.clamp_(min=max(least, LEAST))
+    return weights.clamp_(min=max(least, MIN_WEIGHT))
 
 
 @torch.no_grad()
-def slide(
-    net: Net,
+def sliding_window_inference(
+    net: PlacedModel,
     image: NDArray[np.float32],
     *,
     patch: Sequence[int],
@@ -80,7 +80,9 @@ def slide(
         if stop():
             return None
         chosen = places[start : start + batch_size]
-        windows = [cut(image, [at - shift for at, shift in zip(place, before, strict=True)], patch) for place in chosen]
+        windows = [
+            crop(image, [at - shift for at, shift in zip(place, before, strict=True)], patch) for place in chosen
+        ]
         logits = net.logits(net.to_device(torch.from_numpy(np.stack(windows)))).float()
         for place, found in zip(chosen, logits, strict=True):
             sums.add(place, found)
@@ -88,7 +90,7 @@ def slide(
     return labels[tuple(slice(shift, shift + size) for shift, size in zip(before, space, strict=True))]
 
 
-def cut(array: NDArray[Any], start: Sequence[int], sides: Sequence[int], fill: int = 0) -> NDArray[Any]:
+def crop(array: NDArray[Any], start: Sequence[int], sides: Sequence[int], fill: int = 0) -> NDArray[Any]:
     """Copy the piece of the last axes that begins at `start`; what lies outside of the array is `fill`."""
     space = array.shape[array.ndim - len(sides) :]
     piece: NDArray[Any] = np.full((*array.shape[: array.ndim - len(sides)], *sides), fill, array.dtype)
@@ -169,7 +171,7 @@ class Geometry:
 
 @torch.no_grad()
 def predict_image(
-    net: Net, image: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool] = lambda: False
+    net: PlacedModel, image: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool] = lambda: False
 ) -> Labels | None:
     """Predict an image: slice by slice (2-D), in slabs of the depth of the samples, or by a sliding window.
 
@@ -209,7 +211,9 @@ def _samples(image: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float
     return np.ascontiguousarray(np.moveaxis(slabs, 1, 0))
 
 
-def _whole(net: Net, samples: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool]) -> list[Labels] | None:
+def _whole(
+    net: PlacedModel, samples: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool]
+) -> list[Labels] | None:
     found: list[Labels] = []
     for batch in torch.split(torch.from_numpy(samples), geometry.batch_size):
         if stop():
@@ -219,11 +223,11 @@ def _whole(net: Net, samples: NDArray[np.float32], geometry: Geometry, stop: Cal
 
 
 def _by_windows(
-    net: Net, samples: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool]
+    net: PlacedModel, samples: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool]
 ) -> list[Labels] | None:
     found = []
     for sample in samples:
-        labels = slide(
+        labels = sliding_window_inference(
             net,
             sample,
             patch=geometry.patch or (),

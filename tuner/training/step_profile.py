@@ -17,18 +17,18 @@ from torch import Tensor
 from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.errors import TunerError
-from tuner.training.components import Sources
+from tuner.training.components import AllowedSources
 from tuner.training.device import epoch_order, generator, is_out_of_memory, peak_memory
-from tuner.training.loop import Run, configure_torch
+from tuner.training.loop import TrainingState, configure_torch
 
 WARM_UP = 1
 """Steps that are not counted: libraries choose their algorithms in them."""
-FEWEST, MOST = 2, 50
+MIN_STEPS, MAX_STEPS = 2, 50
 """Steps that are counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class StepProfile:
     """What was measured; `problem` says in words why it could not be."""
 
     step_s: float | None = None
@@ -46,8 +46,14 @@ class Cost:
 
 
 def measure(
-    config: TrialConfig, data: PreparedData, device: str, *, seconds: float, sources: Sources, validate_s: float = 0.0
-) -> Cost:
+    config: TrialConfig,
+    data: PreparedData,
+    device: str,
+    *,
+    seconds: float,
+    sources: AllowedSources,
+    validate_s: float = 0.0,
+) -> StepProfile:
     """Take steps of a training for so long, at least three, and validate if that is asked for.
 
     Args:
@@ -61,10 +67,10 @@ def measure(
     configure_torch(config.train)
     _forget_peak(device)
     try:
-        with closing(Run(config, data, device, sources)) as run:
+        with closing(TrainingState(config, data, device, sources)) as run:
             step_s = _steps(run, device, seconds)
             validation_s = _validation(run, device, validate_s) if validate_s else None
-            return Cost(
+            return StepProfile(
                 step_s=step_s,
                 validation_s=validation_s,
                 memory=peak_memory(device),
@@ -73,10 +79,10 @@ def measure(
             )
     except (TunerError, RuntimeError, MemoryError) as error:
         words = f"{type(error).__name__}: {error}" if not isinstance(error, TunerError) else str(error)
-        return Cost(out_of_memory=is_out_of_memory(error), problem=words.splitlines()[0])
+        return StepProfile(out_of_memory=is_out_of_memory(error), problem=words.splitlines()[0])
 
 
-def _steps(run: Run, device: str, seconds: float) -> float:
+def _steps(run: TrainingState, device: str, seconds: float) -> float:
     """Return the median time of a step."""
     train, trial = run.config.train, run.trial
     trial.model.train()
@@ -88,14 +94,14 @@ def _steps(run: Run, device: str, seconds: float) -> float:
     trial.schedule.set_lr(trial.optimizer, 0)
     taken: list[float] = []
     until = perf_counter() + seconds
-    while len(taken) < WARM_UP + FEWEST or (perf_counter() < until and len(taken) < WARM_UP + MOST):
+    while len(taken) < WARM_UP + MIN_STEPS or (perf_counter() < until and len(taken) < WARM_UP + MAX_STEPS):
         began = perf_counter()
         _wait_for(device, lambda: run.step(batches[len(taken) % len(batches)], augmenting))
         taken.append(perf_counter() - began)
     return median(taken[WARM_UP:])
 
 
-def _validation(run: Run, device: str, seconds: float) -> float | None:
+def _validation(run: TrainingState, device: str, seconds: float) -> float | None:
     """Return how long a validation takes; None when it takes longer than `seconds`."""
     began = perf_counter()
     until = began + seconds

@@ -14,11 +14,11 @@ from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.errors import DiskFullError
 from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkpoint
-from tuner.training.components import Sources
+from tuner.training.components import AllowedSources
 from tuner.training.custom import load_entry, run_entry
 from tuner.training.evaluate import Validation
-from tuner.training.loop import Run, configure_torch
-from tuner.training.run_dir import EpochReport, TrialFolder, check_finite, write_facts
+from tuner.training.loop import TrainingState, configure_torch
+from tuner.training.run_dir import EpochReport, RunDirectory, check_finite, write_data_card
 from tuner.training.visualize import Pictures
 
 logger = logging.getLogger(__name__)
@@ -58,17 +58,19 @@ def train(
         DiskFullError: There is no space for a checkpoint; the last one stays.
     """
     configure_torch(config.train)
-    with TrialFolder(folder, config, device) as record:
+    with RunDirectory(folder, config, device) as record:
         if config.train.entry is not None:
             yield from _train_elsewhere(config, device, record, stop, allow_entry)
             return
-        with closing(Run(config, data, device, Sources(data_root, allow_entry))) as run:
+        with closing(TrainingState(config, data, device, AllowedSources(data_root, allow_entry))) as run:
             record.note_precision(run.trial.precision)
-            write_facts(folder, data)
+            write_data_card(folder, data)
             yield from _train(config, run, record, stop)
 
 
-def _train(config: TrialConfig, run: Run, record: TrialFolder, stop: Callable[[], bool]) -> Generator[EpochReport]:
+def _train(
+    config: TrialConfig, run: TrainingState, record: RunDirectory, stop: Callable[[], bool]
+) -> Generator[EpochReport]:
     identity = identity_of(config.parameters(), run.data.fingerprint)
     checkpoint = CheckpointWriter(record.path)
     pictures = Pictures(run, record)
@@ -116,7 +118,7 @@ def _write_late(pictures: Pictures) -> None:
         logger.warning("%s", error)
 
 
-def _resume(run: Run, record: TrialFolder, identity: str) -> list[EpochReport]:
+def _resume(run: TrainingState, record: RunDirectory, identity: str) -> list[EpochReport]:
     """Put the run into the state of the last checkpoint and return what was reported until then."""
     state = read_checkpoint(record.path, identity=identity)
     finished = record.resume(state["epoch"] if state else 0)
@@ -133,7 +135,7 @@ def _resume(run: Run, record: TrialFolder, identity: str) -> list[EpochReport]:
 
 
 def _train_elsewhere(
-    config: TrialConfig, device: str, record: TrialFolder, stop: Callable[[], bool], allowed: Collection[str]
+    config: TrialConfig, device: str, record: RunDirectory, stop: Callable[[], bool], allowed: Collection[str]
 ) -> Generator[EpochReport]:
     function = load_entry(config.train.entry or "", allowed)
     written = len(record.resume(config.train.epochs))

@@ -21,11 +21,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from tuner.atomic_io import write_file
 from tuner.colors import CLASS_COLOURS, CONFUSED, EXTRA, IGNORED, MISSED, Colour
-from tuner.data.arrays import space_of
+from tuner.data.arrays import spatial_shape
 from tuner.data.preparation import PreparedData
 from tuner.training.evaluate import Labels, ScoreUnit, Validation, score_units
-from tuner.training.loop import Run
-from tuner.training.run_dir import TrialFolder
+from tuner.training.loop import TrainingState
+from tuner.training.run_dir import RunDirectory
 
 Rgb = NDArray[np.uint8]
 PAPER: Colour = (255, 255, 255)
@@ -158,14 +158,14 @@ DRAWN_CASES = 6
 def kept_units(data: PreparedData) -> list[ScoreUnit]:
     """Return the cases whose predictions are kept: as many as fit, the first one in any case."""
     units = score_units(data.validation, stacked=data.stacked)[:KEPT_CASES]
-    sizes = [math.prod(space_of(data.validation.labels, unit.start)) * (unit.stop - unit.start) for unit in units]
+    sizes = [math.prod(spatial_shape(data.validation.labels, unit.start)) * (unit.stop - unit.start) for unit in units]
     return [unit for number, unit in enumerate(units) if not number or sum(sizes[: number + 1]) <= KEPT_BYTES]
 
 
 class Pictures:
     """Predictions and confusion matrix of the best epoch so far."""
 
-    def __init__(self, run: Run, record: TrialFolder) -> None:
+    def __init__(self, run: TrainingState, record: RunDirectory) -> None:
         self._run, self._record = run, record
         self._units = kept_units(run.data)
         self._predictions: dict[str, Labels] = {}

@@ -13,47 +13,47 @@ from collections.abc import Callable
 from tuner.artifacts.local import Artifacts
 from tuner.errors import RunError, TunerError, UnreachableError
 from tuner.storage.states import Reason, State
-from tuner.storage.storage import Store
-from tuner.storage.workers import Ended
+from tuner.storage.storage import Storage
+from tuner.storage.workers import FinishedAttempt
 
 logger = logging.getLogger(__name__)
 
-FAILURES_IN_A_ROW = 5
+MAX_CONSECUTIVE_FAILURES = 5
 """Trials that end in the same failure one after the other, before the study stops itself."""
-FAILURES_OF_A_DEVICE = 3
+MAX_DEVICE_FAILURES = 3
 """Trials that fail one after the other on one device while those of others do not, before it is put aside."""
-LOOK_BACK = 256
+RECENT_ATTEMPTS = 256
 """Attempts that ended last, among which those of the device are looked for."""
-ASIDE_S = 1800.0
+QUARANTINE_S = 1800.0
 """Seconds after which whoever keeps workers on a device that was put aside tries it again."""
-ASIDE = 69
+QUARANTINED = 69
 """Exit code of a worker whose device was put aside (EX_UNAVAILABLE)."""
 
 
-class DeviceAsideError(RunError):
+class DeviceQuarantinedError(RunError):
     """The trials of this device fail while those of others do not; the worker ends itself."""
 
     code = "device_aside"
-    exit_code = ASIDE
+    exit_code = QUARANTINED
 
 
-def stop_when_failing(store: Store, name: str) -> None:
+def stop_when_failing(store: Storage, name: str) -> None:
     """Stop a study whose trials fail for one and the same reason, instead of burning its budget.
 
     That is: the last FAILURES_IN_A_ROW trials that ended all failed, with the same reason and the same message but for
     its numbers. Bad data, a broken device or a missing package look like that; unlucky parameters do not.
     """
-    newest = store.trials(name, sort="finished", order="desc", limit=FAILURES_IN_A_ROW)
+    newest = store.trials(name, sort="finished", order="desc", limit=MAX_CONSECUTIVE_FAILURES)
     ended = [trial for trial in newest if trial["finished"]]
     kinds = {(t["state"], t["reason"], re.sub(r"[0-9.]+", "#", t["message"] or "")) for t in ended}
-    if len(ended) < FAILURES_IN_A_ROW or len(kinds) != 1 or ended[0]["state"] != State.FAIL:
+    if len(ended) < MAX_CONSECUTIVE_FAILURES or len(kinds) != 1 or ended[0]["state"] != State.FAIL:
         return
-    message = f"the last {FAILURES_IN_A_ROW} trials all failed in the same way: {ended[0]['message']}"
+    message = f"the last {MAX_CONSECUTIVE_FAILURES} trials all failed in the same way: {ended[0]['message']}"
     logger.error("stopping the study %s: %s", name, message, extra={"study": name})
     store.stop(name, "failures", message)
 
 
-def check_device(store: Store, name: str, worker_id: str, *, host: str, device: str) -> None:
+def check_device(store: Storage, name: str, worker_id: str, *, host: str, device: str) -> None:
     """Put the device aside, in the storage, when its trials fail and those of others do not.
 
     The failed trials stay what they are: an error is not tried again, here as anywhere.
@@ -61,23 +61,23 @@ def check_device(store: Store, name: str, worker_id: str, *, host: str, device: 
     Raises:
         DeviceAsideError: It was put aside.
     """
-    why = failing(store.recent_ends(name, LOOK_BACK), host=host, device=device)
+    why = failing(store.recent_ends(name, RECENT_ATTEMPTS), host=host, device=device)
     if why is not None:
-        store.put_aside(worker_id, name, why)
-        raise DeviceAsideError(
+        store.quarantine_device(worker_id, name, why)
+        raise DeviceQuarantinedError(
             f"{device} of {host} is put aside: {why}.",
             hint="See what is wrong with it; a worker that is started there afterwards takes it into service again.",
         )
 
 
-def failing(ends: list[Ended], *, host: str, device: str) -> str | None:
+def failing(ends: list[FinishedAttempt], *, host: str, device: str) -> str | None:
     """Say why a device is to be put aside, or None.
 
     Its last trials all failed with an error, and since the first of them began, others have completed trials of the
     same study. `ends`: newest first.
     """
-    here = [end for end in ends if (end.host, end.device) == (host, device)][:FAILURES_OF_A_DEVICE]
-    if len(here) < FAILURES_OF_A_DEVICE or any((e.state, e.reason) != (State.FAIL, Reason.ERROR) for e in here):
+    here = [end for end in ends if (end.host, end.device) == (host, device)][:MAX_DEVICE_FAILURES]
+    if len(here) < MAX_DEVICE_FAILURES or any((e.state, e.reason) != (State.FAIL, Reason.ERROR) for e in here):
         return None
     since = min(end.claimed_at for end in here)
     fine = [e for e in ends if (e.host, e.device) != (host, device) and e.finished_at >= since and _is_fine(e)]
@@ -85,18 +85,18 @@ def failing(ends: list[Ended], *, host: str, device: str) -> str | None:
         return None
     numbers = ", ".join(str(end.number) for end in reversed(here))
     return (
-        f"its last {FAILURES_OF_A_DEVICE} trials ({numbers}) all failed while {len(fine)} elsewhere did not; "
+        f"its last {MAX_DEVICE_FAILURES} trials ({numbers}) all failed while {len(fine)} elsewhere did not; "
         f"the newest said: {here[0].message}"
     )
 
 
-def _is_fine(end: Ended) -> bool:
+def _is_fine(end: FinishedAttempt) -> bool:
     return end.state == State.COMPLETE or (end.state == State.PRUNED and end.reason == Reason.PRUNED)
 
 
-LEAST = {"cuda": 512 * 2**20, "cpu": 256 * 2**20}
+MIN_FREE_BYTES = {"cuda": 512 * 2**20, "cpu": 256 * 2**20}
 """Bytes that a device must have free before anything is known of what trials need."""
-PATIENCE_S = 300.0
+MEMORY_WAIT_S = 300.0
 """Seconds that a worker waits for memory; then it goes on, and running out of it is dealt with."""
 
 Measure = Callable[[str], int | None]
@@ -109,12 +109,12 @@ def _free(device: str) -> int | None:
 
 
 def _growth(device: str) -> int | None:
-    from tuner.training.device import growth_bytes
+    from tuner.training.device import memory_growth
 
-    return growth_bytes(device)
+    return memory_growth(device)
 
 
-class Readiness:
+class ReadinessCheck:
     """What one worker waits for before it claims.
 
     Args:
@@ -143,7 +143,7 @@ class Readiness:
         self._cut_off = False
         self._said: str | None = None
 
-    def learn(self, error: Exception | None = None) -> None:
+    def observe(self, error: Exception | None = None) -> None:
         """Take in that a trial has ended: what it needed, and whether its files could not be published."""
         self._needed = max(self._needed, self._growth(self._device) or 0)
         self._since = None
@@ -152,7 +152,7 @@ class Readiness:
         self._tried = None
         self._cut_off |= isinstance(error, UnreachableError)
 
-    def obstacle(self) -> str | None:
+    def blocked_reason(self) -> str | None:
         """Say what is in the way of a claim, or None; what is new is logged, once."""
         words = self._lost_files() or self._lack_of_memory()
         kind = words.partition(":")[0] if words else None
@@ -175,13 +175,13 @@ class Readiness:
 
     def _lack_of_memory(self) -> str | None:
         free = self._free(self._device)
-        needed = max(self._needed, LEAST.get(self._device.partition(":")[0], 0))
+        needed = max(self._needed, MIN_FREE_BYTES.get(self._device.partition(":")[0], 0))
         if free is None or free >= needed or (self._proved is not None and free >= self._proved):
             self._since = None
             return None
         now = self._clock()
         self._since = now if self._since is None else self._since
-        if now - self._since >= PATIENCE_S:
+        if now - self._since >= MEMORY_WAIT_S:
             self._tried = free
             return None
         of_trials = "its trials have needed" if self._needed >= needed else "a trial needs at least"

@@ -16,7 +16,7 @@ COLLAPSED_AFTER = 5
 """Validations running that predict one class only, before a trial counts as collapsed."""
 
 
-class Trial:
+class TrialMonitor:
     """What a worker remembers of the trial that it trains: the best epoch, and signs of collapse."""
 
     def __init__(self, spec: StudySpec, claim: Claim, config: TrialConfig, ramp: int) -> None:
@@ -36,7 +36,7 @@ class Trial:
         self._one_class_running = 0
         self._saw_more_classes = False
 
-    def see(self, report: EpochReport) -> None:
+    def record(self, report: EpochReport) -> None:
         """Take an epoch in."""
         self.epoch = report.epoch
         values = [report.metrics.get(metric) for metric in self.metrics]
@@ -64,7 +64,7 @@ class Trial:
     def judge(self, report: EpochReport, answer: ReportAnswer) -> Outcome | None:
         """Say how the trial ends after this epoch, or None when it goes on."""
         if answer.verdict in (Verdict.LOST, Verdict.STOP):
-            return given_back()
+            return interrupted()
         if answer.verdict is Verdict.PRUNE_BY_HAND:
             return Outcome(State.PRUNED, Reason.PRUNED, "ended by hand", last=self.last)
         if self._has_collapsed(report):
@@ -97,7 +97,7 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in full)
 
 
-def blame(error: Exception, *, alone: bool) -> Outcome:
+def classify_failure(error: Exception, *, exclusive_device: bool) -> Outcome:
     """Say how a trial ended that raised: what its parameters are to blame for is PRUNED, and the sampler learns it."""
     from tuner.training.device import is_out_of_memory
 
@@ -105,17 +105,17 @@ def blame(error: Exception, *, alone: bool) -> Outcome:
     if isinstance(error, Diverged):
         return Outcome(State.PRUNED, Reason.DIVERGED, message)
     if is_out_of_memory(error):
-        if alone:
+        if exclusive_device:
             return Outcome(State.PRUNED, Reason.OUT_OF_MEMORY, "out of memory with the device for itself")
         again = "out of memory beside other trials; tried once more, alone on the device"
-        return Outcome(State.FAIL, Reason.OUT_OF_MEMORY, again, retry=True, alone=True)
+        return Outcome(State.FAIL, Reason.OUT_OF_MEMORY, again, retry=True, exclusive_device=True)
     if is_disk_full(error) or isinstance(error, UnreachableError):
         return Outcome(State.FAIL, Reason.INTERRUPTED, message, retry=True)
     name = "" if isinstance(error, TunerError) else f"{type(error).__name__}: "
     return Outcome(State.FAIL, Reason.ERROR, f"{name}{message}")
 
 
-def given_back() -> Outcome:
+def interrupted() -> Outcome:
     """Return the outcome of a trial that goes back into the queue with its checkpoint."""
     return Outcome(State.FAIL, Reason.INTERRUPTED, "stopped; it continues from its last finished epoch", retry=True)
 

@@ -11,46 +11,46 @@ from tuner.config.trial import TrialConfig
 from tuner.config.yaml_reader import YamlDocument
 from tuner.data.preparation import PreparedData, check_same_data, prepare
 from tuner.errors import StorageError, TunerError
-from tuner.search.sampler import Searcher
+from tuner.search.sampler import SeededSampler
 from tuner.settings import Settings
 from tuner.storage.records import StudyRecord
-from tuner.storage.storage import Store
+from tuner.storage.storage import Storage
 
 logger = logging.getLogger(__name__)
 
-REFUSED_S = 60.0
+REFUSED_RETRY_S = 60.0
 """A worker for any study looks again after so long at one that it could not serve."""
 
-LOOK_AGAIN_S = 15.0
+REFRESH_INTERVAL_S = 15.0
 """Whether a study is still the same is asked that often where nothing else tells."""
 
 
 @dataclass(slots=True)
-class Study:
+class ServedStudy:
     """What a worker keeps of a study while it serves it."""
 
     record: StudyRecord
     spec: StudySpec
-    searcher: Searcher
+    searcher: SeededSampler
     cursor: int = 0
 
 
-class Served:
+class StudyCache:
     """What one worker knows of studies; each is opened once, and only where its data is as the study began with it.
 
     `talking` is held while the storage is asked, and not while data is prepared: signs of life come in between.
     """
 
-    def __init__(self, store: Store, settings: Settings, talking: AbstractContextManager[object]) -> None:
+    def __init__(self, store: Storage, settings: Settings, talking: AbstractContextManager[object]) -> None:
         self._store = store
         self._settings = settings
-        self._talking = talking
-        self._studies: dict[str, Study] = {}
+        self._db_lock = talking
+        self._studies: dict[str, ServedStudy] = {}
         self._data: dict[str, PreparedData] = {}
         self._refused: dict[str, float] = {}
         self._looked: dict[str, float] = {}
 
-    def open(self, name: str) -> Study:
+    def open(self, name: str) -> ServedStudy:
         """Return a study that can be served here.
 
         Before anything is claimed, so that a machine that lacks the data costs the study no trial.
@@ -67,12 +67,12 @@ class Served:
             self._looked[name] = time.monotonic()
         return self._studies[name]
 
-    def now(self, name: str, identity: str | None = None) -> Study:
+    def refresh(self, name: str, identity: str | None = None) -> ServedStudy:
         """Return a study that was opened, anew when it was deleted and made again since.
 
         `identity` is what the storage has just told; without it the storage is asked, though not all the time.
         """
-        if identity is None and time.monotonic() < self._looked.get(name, 0.0) + LOOK_AGAIN_S:
+        if identity is None and time.monotonic() < self._looked.get(name, 0.0) + REFRESH_INTERVAL_S:
             return self.open(name)
         self._looked[name] = time.monotonic()
         known = self._studies.get(name)
@@ -80,20 +80,20 @@ class Served:
             del self._studies[name]
         return self.open(name)
 
-    def offered(self, name: str) -> Study | None:
+    def get_or_none(self, name: str) -> ServedStudy | None:
         """Return a study, or None, with a warning, for one that cannot be served here: then others may be."""
         if time.monotonic() < self._refused.get(name, 0.0):
             return None
         try:
-            return self.now(name)
+            return self.refresh(name)
         except StorageError:
             raise
         except TunerError as error:
             logger.warning("study %s is not served here: %s", name, error)
-            self._refused[name] = time.monotonic() + REFUSED_S
+            self._refused[name] = time.monotonic() + REFUSED_RETRY_S
             return None
 
-    def prepared(self, study: Study, config: TrialConfig) -> PreparedData:
+    def prepared(self, study: ServedStudy, config: TrialConfig) -> PreparedData:
         """Return the data of a trial; it stays mapped for the next ones."""
         key = json.dumps([config.dataset, study.spec.seed], sort_keys=True)
         if key not in self._data:
@@ -102,22 +102,24 @@ class Served:
         return self._data[key]
 
     def _record(self, name: str) -> StudyRecord:
-        with self._talking:
+        with self._db_lock:
             return self._store.study(name)
 
-    def _read(self, name: str) -> Study:
+    def _read(self, name: str) -> ServedStudy:
         record = self._record(name)
         spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
         sampler = dict(spec.sampler)
-        searcher = Searcher(spec.space, spec.directions, sampler=sampler.pop("name"), options=sampler, seed=spec.seed)
-        return Study(record, spec, searcher)
+        searcher = SeededSampler(
+            spec.space, spec.directions, sampler=sampler.pop("name"), options=sampler, seed=spec.seed
+        )
+        return ServedStudy(record, spec, searcher)
 
-    def _check_data(self, study: Study) -> None:
+    def _check_data(self, study: ServedStudy) -> None:
         """Compare the data of this machine with the study's; its first worker says which data that is."""
         data, record = self.prepared(study, study.spec.base), study.record
         if record.resources.get("fingerprint") is None:
             facts = {"fingerprint": data.fingerprint, "protocol": data.validation_protocol}
-            with self._talking:
+            with self._db_lock:
                 self._store.add_resources(record.study_id, facts)
             record = study.record = self._record(record.name)
         where = str(self._settings.with_stored(record.resources).data_root or self._settings.cache)

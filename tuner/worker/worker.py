@@ -19,29 +19,29 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from tuner import __version__
-from tuner.artifacts.remote import PATIENCE_S, artifacts_of
+from tuner.artifacts.remote import RETRY_TIMEOUT_S, artifacts_of
 from tuner.config.trial import TrialConfig
 from tuner.errors import TunerError, UnreachableError
-from tuner.notifications import make_announcer
+from tuner.notifications import make_notifier
 from tuner.registry import Scalar
 from tuner.settings import Settings
 from tuner.storage.records import Claim, Outcome, ReportAnswer
-from tuner.storage.states import Reason, State, Wanted
-from tuner.storage.storage import Store
+from tuner.storage.states import DesiredState, Reason, State
+from tuner.storage.storage import Storage
 from tuner.training.run_dir import EpochReport
-from tuner.worker.health import Readiness, check_device, stop_when_failing
-from tuner.worker.outcome import Trial, blame, given_back, is_disk_full, ramp_epochs
-from tuner.worker.study_cache import Served, Study
+from tuner.worker.health import ReadinessCheck, check_device, stop_when_failing
+from tuner.worker.outcome import TrialMonitor, classify_failure, interrupted, is_disk_full, ramp_epochs
+from tuner.worker.study_cache import ServedStudy, StudyCache
 
 logger = logging.getLogger(__name__)
 
-ALONE_WITHIN_S = 1800.0
+EXCLUSIVE_DEVICE_TIMEOUT_S = 1800.0
 """Seconds that a trial which needs its device for itself waits for the others to end."""
-BEAT_S = 5.0
+HEARTBEAT_INTERVAL_S = 5.0
 """Seconds between two signs of life."""
-LOOK_AT_LEAST_S = 5.0
+MAX_POLL_INTERVAL_S = 5.0
 """A worker that has long been idle looks for work that often: two hundred of them share one server."""
-HANGS_AFTER_S = 900.0
+STALL_TIMEOUT_S = 900.0
 """A training that makes no step for so long gets no more signs of life: it hangs, and is given to another worker."""
 
 
@@ -49,20 +49,20 @@ HANGS_AFTER_S = 900.0
 class Progress:
     """What the training thread has done last; the heartbeat believes this, not the mere existence of the process."""
 
-    touched: float = field(default_factory=time.monotonic)
+    last_step: float = field(default_factory=time.monotonic)
     started: float = field(default_factory=time.monotonic)
     limit_s: float | None = None
     stopping: Callable[[], bool] = lambda: False
-    overdue: bool = False
-    told: bool = False
+    timed_out: bool = False
+    stop_requested: bool = False
     """The study is to be stopped, or this worker was taken for dead: told by the answer to a sign of life."""
 
-    def tick(self) -> bool:
+    def should_stop(self) -> bool:
         """Called by the trainer at every step: note progress; True asks it to end at once."""
-        self.touched = time.monotonic()
-        if self.limit_s is not None and self.touched - self.started > self.limit_s:
-            self.overdue = True
-        return self.overdue or self.told or self.stopping()
+        self.last_step = time.monotonic()
+        if self.limit_s is not None and self.last_step - self.started > self.limit_s:
+            self.timed_out = True
+        return self.timed_out or self.stop_requested or self.stopping()
 
 
 class Worker:
@@ -80,7 +80,7 @@ class Worker:
 
     def __init__(
         self,
-        store: Store,
+        store: Storage,
         settings: Settings,
         *,
         study: str | None,
@@ -99,12 +99,12 @@ class Worker:
         self._worked = time.monotonic()
         self.progress = Progress()
         self.finished = 0
-        self._talking = threading.Lock()
-        self._served = Served(store, settings, self._talking)
-        self._artifacts = artifacts_of(settings, patience_s=PATIENCE_S)
-        self._readiness = Readiness(device, self._artifacts)
+        self._db_lock = threading.Lock()
+        self._served = StudyCache(store, settings, self._db_lock)
+        self._artifacts = artifacts_of(settings, retry_timeout_s=RETRY_TIMEOUT_S)
+        self._readiness = ReadinessCheck(device, self._artifacts)
         self._obstacle: str | None = None
-        self._announcer = make_announcer(store, settings)
+        self._announcer = make_notifier(store, settings)
         self._id = ""
         self._has_left = False
         self._serving: str | None = None
@@ -118,68 +118,70 @@ class Worker:
         with self._beating():
             try:
                 while not self.stop.is_set():
-                    if not self._turn():
+                    if not self._poll():
                         break
             finally:
-                with self._talking:
-                    self.store.leave(self._id)
+                with self._db_lock:
+                    self.store.unregister(self._id)
                     self._has_left = True
                 if self._announcer is not None:
                     self._announcer.close()
         return self.finished
 
-    def _turn(self) -> bool:
+    def _poll(self) -> bool:
         """Serve one trial, or wait a moment; False when there is nothing left to wait for."""
-        with self._talking:
+        with self._db_lock:
             if self.study is None:  # of every study: what a dead colleague held may be all that is left of one
                 self.store.requeue_lost_trials()
             names = [self.study] if self.study else self.store.studies_with_work()
-        self._obstacle = self._readiness.obstacle() if names else None
+        self._obstacle = self._readiness.blocked_reason() if names else None
         for name in names if self._obstacle is None else ():
-            study = self._served.now(name) if self.study else self._served.offered(name)
+            study = self._served.refresh(name) if self.study else self._served.get_or_none(name)
             if study is None:
                 continue
-            with self._talking:
+            with self._db_lock:
                 self.store.requeue_lost_trials(study.record.study_id)
                 claim = self.store.claim(study.record.study_id, self._id)
             if claim is not None:
                 self._serving = name
                 try:
-                    self._serve(self._served.now(name, claim.study_identity), claim)
+                    self._serve(self._served.refresh(name, claim.study_identity), claim)
                 finally:
                     self._serving = None
                     self._worked = time.monotonic()
                 return True
-        with self._talking:
+        with self._db_lock:
             if self.study and self.store.study_phase(self.study)[0] in ("done", "stopped"):
                 return False
-        self.progress.tick()
+        self.progress.should_stop()
         if self._obstacle is not None:
             self._worked = time.monotonic()
         idle_s = time.monotonic() - self._worked
-        self.stop.wait(max(self.poll_s, min(idle_s / 4, LOOK_AT_LEAST_S)) * random.uniform(0.75, 1.25))
+        self.stop.wait(max(self.poll_s, min(idle_s / 4, MAX_POLL_INTERVAL_S)) * random.uniform(0.75, 1.25))
         return self.idle_s is None or time.monotonic() - self._worked < self.idle_s
 
-    def _serve(self, study: Study, claim: Claim) -> None:
+    def _serve(self, study: ServedStudy, claim: Claim) -> None:
         """Fill in, train and end one claimed trial, whatever happens on the way."""
         self.progress = Progress(limit_s=study.spec.budget.trial_timeout, stopping=self.stop.is_set)
         name = study.record.name
         context = {"study": name, "trial": claim.number}
         logger.info("trial %d: claimed (attempt %d)", claim.number, claim.attempt, extra=context)
-        if claim.alone:
+        if claim.exclusive_device:
             self._wait_for_device(claim)
         try:
             outcome = self._train(study, claim, study.spec.config(self._params(study, claim)))
             self._publish(claim)
-            self._readiness.learn()
+            self._readiness.observe()
         except Exception as error:
-            outcome = blame(error, alone=claim.alone or self._is_alone(name))
+            outcome = classify_failure(
+                error, exclusive_device=claim.exclusive_device or self._has_device_to_itself(name)
+            )
             if outcome.reason is Reason.ERROR:
                 logger.error("%s", traceback.format_exc(), extra=context)
             if is_disk_full(error):
                 self.stop.set()
             self._publish_rest(claim, error)
-            self._readiness.learn(error)
+            self._readiness.observe(error)
         if not self.store.finish(claim, outcome):
             logger.warning("trial %d: was given to another worker meanwhile; this result is not kept", claim.number)
             self._artifacts.release(name, claim.number)
@@ -193,14 +195,14 @@ class Worker:
         if outcome.state is State.FAIL and not outcome.retry:
             stop_when_failing(self.store, name)
         if self._announcer is not None:
-            with self._talking:
+            with self._db_lock:
                 self._announcer.after_trial(name, claim.number)
         if outcome.reason is Reason.ERROR:
             self._check_device(name)
 
-    def _params(self, study: Study, claim: Claim) -> Mapping[str, Scalar]:
+    def _params(self, study: ServedStudy, claim: Claim) -> Mapping[str, Scalar]:
         """Return the trial's point; an empty or half-filled place of the queue is filled in by the sampler now."""
-        if claim.complete:
+        if claim.has_params:
             return claim.params
         history = self.store.history(study.record.study_id, study.cursor)
         study.cursor = history.cursor
@@ -210,22 +212,22 @@ class Worker:
         self.store.set_params(claim, params, study.spec.space)
         return params
 
-    def _train(self, study: Study, claim: Claim, config: TrialConfig) -> Outcome:
+    def _train(self, study: ServedStudy, claim: Claim, config: TrialConfig) -> Outcome:
         """Train a configuration, report its epochs, and say how it ended."""
         from tuner.training.trainer import train
 
         name = study.record.name
         data = self._served.prepared(study, config)
-        trial = Trial(study.spec, claim, config, ramp_epochs(config, data))
+        trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config, data))
         folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
         if config.train.entry is None and not self._artifacts.continues(name, claim.number):
-            self._say_what_is_lost(claim)
+            self._warn_lost_epochs(claim)
         reports = train(
             config,
             data=data,
             device=self.device,
             folder=folder,
-            stop=self.progress.tick,
+            stop=self.progress.should_stop,
             allow_entry=self.settings.allow_entry,
             data_root=self.settings.with_stored(study.record.resources).data_root,
         )
@@ -235,14 +237,14 @@ class Worker:
                 outcome = trial.judge(report, self._report(trial, report))
                 if outcome is not None:
                     return outcome
-        if self.progress.overdue:
+        if self.progress.timed_out:
             limit = study.spec.budget.trial_timeout or 0.0
             return Outcome(State.FAIL, Reason.TIMEOUT, f"took longer than budget.trial_timeout ({limit:g} s)")
         if trial.epoch < config.train.epochs:
-            return given_back()
+            return interrupted()
         return trial.complete()
 
-    def _say_what_is_lost(self, claim: Claim) -> None:
+    def _warn_lost_epochs(self, claim: Claim) -> None:
         before = max((len(self.store.epochs(claim.study_name, number)) for number in claim.previous), default=0)
         if before:
             logger.warning(
@@ -255,7 +257,7 @@ class Worker:
             )
 
     def _publish(self, claim: Claim) -> None:
-        self._artifacts.publish(claim.study_name, claim.number, self.progress.tick)
+        self._artifacts.publish(claim.study_name, claim.number, self.progress.should_stop)
 
     def _publish_rest(self, claim: Claim, error: Exception) -> None:
         """Publish what a trial that failed has left, where that can be done at once."""
@@ -266,25 +268,25 @@ class Worker:
         except TunerError as problem:
             logger.warning("trial %d: not all of its files are published: %s", claim.number, problem)
 
-    def _report(self, trial: "Trial", report: EpochReport) -> ReportAnswer:
-        trial.see(report)
-        asks = not report.replayed and trial.pruner.asks(report.epoch, trial.ramp_epochs, bracket=trial.bracket)
+    def _report(self, trial: "TrialMonitor", report: EpochReport) -> ReportAnswer:
+        trial.record(report)
+        asks = not report.replayed and trial.pruner.should_check(report.epoch, trial.ramp_epochs, bracket=trial.bracket)
         return self.store.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
 
     def _check_device(self, name: str) -> None:
         """End with DeviceAsideError where this device fails what others do well."""
-        with self._talking:
+        with self._db_lock:
             try:
                 check_device(self.store, name, self._id, host=socket.gethostname(), device=self.device)
             except TunerError:
                 self._has_left = True
                 raise
 
-    def _is_alone(self, name: str) -> bool:
+    def _has_device_to_itself(self, name: str) -> bool:
         """Tell whether no other worker of this host trains on the same device."""
-        return not self._beside(name)
+        return not self._trials_on_same_device(name)
 
-    def _beside(self, name: str) -> list[int]:
+    def _trials_on_same_device(self, name: str) -> list[int]:
         """Return the numbers of the trials that other workers of this host train on the same device."""
         here = (socket.gethostname(), self.device)
         others = [w for w in self.store.workers(name) if (w["host"], w["device"]) == here and w["id"] != self._id]
@@ -292,42 +294,42 @@ class Worker:
 
     def _wait_for_device(self, claim: Claim) -> None:
         """Let the older trials on this device end first: this one ran out of memory beside others."""
-        until = time.monotonic() + ALONE_WITHIN_S
-        while time.monotonic() < until and any(n < claim.number for n in self._beside(claim.study_name)):
-            if self.progress.tick() or self.stop.wait(self.poll_s):
+        until = time.monotonic() + EXCLUSIVE_DEVICE_TIMEOUT_S
+        while time.monotonic() < until and any(n < claim.number for n in self._trials_on_same_device(claim.study_name)):
+            if self.progress.should_stop() or self.stop.wait(self.poll_s):
                 return
 
     def _is_stopped(self) -> bool:
         """Tell whether the study whose trial is trained here is to be stopped: looked at between two epochs as well."""
         serving = self._serving
-        return serving is not None and self.store.study(serving).wanted is Wanted.STOP
+        return serving is not None and self.store.study(serving).wanted is DesiredState.STOP
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
         """Give signs of life as long as the training makes progress, and listen for `tuner stop`."""
         over = threading.Event()
 
-        def beat() -> None:
-            while not over.wait(BEAT_S):
-                if time.monotonic() - self.progress.touched > HANGS_AFTER_S:
+        def heartbeat() -> None:
+            while not over.wait(HEARTBEAT_INTERVAL_S):
+                if time.monotonic() - self.progress.last_step > STALL_TIMEOUT_S:
                     continue
                 try:
-                    with self._talking:  # an idle worker does with one connection
+                    with self._db_lock:  # an idle worker does with one connection
                         if self._has_left:
                             return
                         waits = {"waits": self._obstacle} if self._obstacle else {}
-                        alive = self.store.beat(self._id, progress=memory_used(self.device) | waits)
-                    self.progress.told = not alive or self._is_stopped()
+                        alive = self.store.heartbeat(self._id, progress=memory_used(self.device) | waits)
+                    self.progress.stop_requested = not alive or self._is_stopped()
                 except TunerError as error:
                     logger.warning("no sign of life could be given: %s", error)
 
-        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread = threading.Thread(target=heartbeat, name="heartbeat", daemon=True)
         thread.start()
         try:
             yield
         finally:
             over.set()
-            thread.join(timeout=2 * BEAT_S)
+            thread.join(timeout=2 * HEARTBEAT_INTERVAL_S)
 
 
 def memory_used(device: str) -> dict[str, int]:

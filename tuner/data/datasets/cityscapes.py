@@ -7,7 +7,7 @@ own, are the test cases (the labels of the official test images are not publishe
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DATASETS
 from tuner.data.datasets.image_folder import Layout, raise_defects
 from tuner.data.datasets.image_pairs import Pair, Pairs, check_pairs, deciding
@@ -49,7 +49,7 @@ def open_cityscapes(options: Mapping[str, Scalar], data_root: Path | None) -> Pa
     )
 
 
-def check_cityscapes(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
+def check_cityscapes(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> list[str]:
     """Open every image and label map and return the defects, a line each; raises DataError when nothing is there.
 
     A class that never occurs is none: small parts of the data lack some. One that trains and is never tested, or the

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DATASETS
-from tuner.data.datasets.image_pairs import Pair, Pairs, check_pairs, deciding, mask_values, pictures_below
+from tuner.data.datasets.image_pairs import Pair, Pairs, check_pairs, deciding, images_below, mask_values
 from tuner.data.images import SUFFIXES, channels_of
 from tuner.data.label_map import ClassCodes, codes_from, given_codes, parse_classes, parse_ignored
 from tuner.data.source import find_below
@@ -95,7 +95,7 @@ def _by_stem(folder: Path, defects: list[str]) -> dict[str, Path]:
     if not folder.is_dir():
         defects.append(f"{folder}: the folder is not there")
         return found
-    for path in pictures_below(folder):
+    for path in images_below(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name in found:
             defects.append(f"{path}: {found[name].name} has the same name")
@@ -186,7 +186,7 @@ def open_folder(options: Mapping[str, Scalar], data_root: Path | None) -> Pairs:
     )
 
 
-def check_folder(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
+def check_folder(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> list[str]:
     """Open every image and mask and return the defects, a line each; raises DataError when there is no such folder."""
     _, layout = _read(options, data_root)
     defects = list(layout.defects)
@@ -205,7 +205,7 @@ def check_folder(options: Mapping[str, Scalar], data_root: Path | None, memory: 
 
 
 def decide_codes(
-    options: Mapping[str, Scalar], pairs: Sequence[Pair], memory: FileMemory, *, skip_broken: bool = False
+    options: Mapping[str, Scalar], pairs: Sequence[Pair], memory: FileHashCache, *, skip_broken: bool = False
 ) -> ClassCodes:
     """Return what the masks' codes mean: as the options say, else from the masks themselves."""
     classes, ignored = parse_classes(str(options["classes"])), parse_ignored(str(options["ignore"]))

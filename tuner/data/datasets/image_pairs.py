@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.checks import lacking
 from tuner.data.images import SUFFIXES, read_codes, read_image, resize_images, resize_labels, size_of
 from tuner.data.label_map import ClassCodes, listed
@@ -48,7 +48,7 @@ class Pairs:
     tests: Mapping[str, Pair]
     options: Mapping[str, Any]
     """Whatever of the options decides what the samples are."""
-    decide: Callable[[Sequence[Pair], FileMemory], ClassCodes]
+    decide: Callable[[Sequence[Pair], FileHashCache], ClassCodes]
     """Returns the meaning of the codes, given all pairs."""
     background: bool
     uneven: bool = False
@@ -74,7 +74,7 @@ class Pairs:
         """Test images."""
         return tuple(self.tests)
 
-    def class_names(self, memory: FileMemory) -> tuple[str, ...]:
+    def class_names(self, memory: FileHashCache) -> tuple[str, ...]:
         """Names of the classes."""
         return self._codes(memory).names
 
@@ -104,7 +104,7 @@ class Pairs:
         """[H, W] of every image, from the heads of the masks."""
         return [size_of(pair.mask) for pair in self._of(case)]
 
-    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+    def reading(self, memory: FileHashCache) -> Mapping[str, Any]:
         """Channels, and the code of each class in a mask."""
         return {"form": "pictures", "channels": self.channels, "labels": self._codes(memory).of_classes()}
 
@@ -121,11 +121,11 @@ class Pairs:
         if image.shape[1:] != codes.shape:
             raise DataError(f"the image is {image.shape[1:]}, its mask {codes.shape}.", where=str(pair.image))
         try:
-            return image, self._codes(FileMemory(None)).apply(codes)
+            return image, self._codes(FileHashCache(None)).apply(codes)
         except DataError as error:
             raise DataError(error.message, hint=error.hint, where=error.where or str(pair.mask)) from None
 
-    def _codes(self, memory: FileMemory) -> ClassCodes:
+    def _codes(self, memory: FileHashCache) -> ClassCodes:
         # Read once: a scan of all masks may take minutes.
         known: ClassCodes | None = self.__dict__.get("_known")
         if known is None:
@@ -140,16 +140,16 @@ def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in passed_over}
 
 
-def mask_values(mask: Path, memory: FileMemory) -> list[int]:
+def mask_values(mask: Path, memory: FileHashCache) -> list[int]:
     """Return the codes that a mask holds, from the memory where the file is unchanged; raises DataError."""
-    known = memory.recall(mask, VALUES) if mask.is_file() else None
+    known = memory.get(mask, VALUES) if mask.is_file() else None
     if known is None:
         known = np.unique(read_codes(mask)).tolist()[: 1 << 8]
-        memory.remember(mask, VALUES, known)
+        memory.put(mask, VALUES, known)
     return [int(value) for value in known]
 
 
-def pictures_below(folder: Path) -> Iterable[Path]:
+def images_below(folder: Path) -> Iterable[Path]:
     """Every picture below a folder, hidden ones aside, in order of their names."""
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
@@ -164,7 +164,7 @@ def check_pairs(
     training: Sequence[Pair],
     tests: Sequence[Pair],
     codes: ClassCodes | None,
-    memory: FileMemory,
+    memory: FileHashCache,
     *,
     grey_only: bool = False,
     every_class: bool = True,
@@ -195,15 +195,15 @@ def check_pairs(
     return defects + list(lacking(codes.names if codes else (), present, what, anywhere=every_class))
 
 
-def _finding(path: Path, topic: str, memory: FileMemory) -> dict[str, Any]:
+def _finding(path: Path, topic: str, memory: FileHashCache) -> dict[str, Any]:
     try:
-        known = memory.recall(path, topic) if path.is_file() else None
+        known = memory.get(path, topic) if path.is_file() else None
         if known is not None:
             return dict(known)
         finding = _look_at_image(path) if topic == _IMAGE else _look_at_mask(path)
     except DataError as error:
         return {"defect": str(error).rstrip(".")}
-    memory.remember(path, topic, finding)
+    memory.put(path, topic, finding)
     return finding
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DATASETS
 from tuner.data.datasets.image_folder import raise_defects
 from tuner.data.datasets.volume_set import Recording, Volumes, VolumeSet, check_volumes
@@ -38,7 +38,7 @@ def open_nnunet(options: Mapping[str, Scalar], data_root: Path | None) -> Volume
     return Volumes(found, options)
 
 
-def check_nnunet(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
+def check_nnunet(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> list[str]:
     """Open every file and return the defects, a line each; raises DataError when there is no description."""
     defects: list[str] = []
     found = read_nnunet(find_below(data_root, str(options["path"]), DATASETS["nnunet"]), defects)
@@ -183,7 +183,7 @@ def open_msd(options: Mapping[str, Scalar], data_root: Path | None) -> Volumes:
     return Volumes(found, options)
 
 
-def check_msd(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
+def check_msd(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> list[str]:
     """Open every file and return the defects, a line each; raises DataError when there is no description."""
     defects: list[str] = []
     found = read_msd(find_below(data_root, str(options["path"]), DATASETS["msd"]), defects)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import ORGANS
 from tuner.data.datasets.phantom_anatomy import Canvas, Waves, paint_patient
 from tuner.data.source import Image, Label, TestCase
@@ -80,7 +80,7 @@ class Phantom:
         pixel, slices = FIELD_MM / self._whole("size"), self._whole("slices")
         return ((HIGHEST_MM - LOWEST_MM) / slices, pixel, pixel)
 
-    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+    def reading(self, memory: FileHashCache) -> Mapping[str, Any]:
         """Its intensities are those of CT in a window; a label is the number of its class."""
         low, high = WINDOW
         return {"form": "ct", "channels": 1, "low": low, "high": high, "labels": list(range(len(ORGANS)))}

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DATASETS
 from tuner.data.images import resize_images, resize_labels
 from tuner.data.source import Image, Label, TestCase
@@ -346,7 +346,7 @@ class Synapse:
         for image, label in pairs:
             yield resize_images(image[None], target), resize_labels(label, target)
 
-    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+    def reading(self, memory: FileHashCache) -> Mapping[str, Any]:
         """CT in the window of the data set; a label is the number of its class."""
         return {"form": "ct", "channels": 1, "low": WINDOW[0], "high": WINDOW[1], "labels": list(range(CLASSES))}
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import ORGANS
-from tuner.data.checks import Flaw, lacking
+from tuner.data.checks import DataWarning, lacking
 from tuner.data.datasets.synapse import (
     LISTS,
     SLICES,
@@ -29,7 +29,7 @@ from tuner.registry import Scalar
 _TOPIC = "synapse check 2"
 
 
-def check_files(options: Mapping[str, Scalar], data_root: Path | None, memory: FileMemory) -> list[str]:
+def check_files(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> list[str]:
     """Open every file that the lists name and return the defects, a line each; no option matters.
 
     A file that was found good is opened again only when its size or its time has changed.
@@ -66,7 +66,7 @@ def check_files(options: Mapping[str, Scalar], data_root: Path | None, memory: F
     for case, found in sizes.items():
         if len(found) > 1:
             shown = ", ".join(f"{size} ({name})" for size, name in found.items())
-            defects.append(Flaw(f"{folder / SLICES}: slices of {case} differ in size: {shown}"))
+            defects.append(DataWarning(f"{folder / SLICES}: slices of {case} differ in size: {shown}"))
     places = {"training": "training slice", "test": "test volume"}
     return defects + list(lacking(ORGANS, present, places, anywhere=True))
 
@@ -78,11 +78,11 @@ def _files(folder: Path, train: list[str], test: list[str]) -> Iterator[tuple[st
         yield case, volume_path(folder, case), True
 
 
-def _finding(path: Path, is_volume: bool, memory: FileMemory) -> Mapping[str, Any]:
+def _finding(path: Path, is_volume: bool, memory: FileHashCache) -> Mapping[str, Any]:
     """What is known of a file: its defect, or the digests of its images."""
     if not path.is_file():
         return {"defect": "named by a list, and not there"}
-    known = memory.recall(path, _TOPIC)
+    known = memory.get(path, _TOPIC)
     if known is not None:
         return dict(known)
     try:
@@ -94,7 +94,7 @@ def _finding(path: Path, is_volume: bool, memory: FileMemory) -> Mapping[str, An
         "size": " x ".join(map(str, image.shape[-2:])),
         "values": np.flatnonzero(np.bincount(label.ravel(), minlength=256)).tolist(),
     }
-    memory.remember(path, _TOPIC, finding)
+    memory.put(path, _TOPIC, finding)
     return finding
 
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.atomic_io import explained, write_atomically
-from tuner.data.cache import FileMemory
+from tuner.atomic_io import explain_os_error, write_atomically
+from tuner.data.cache import FileHashCache
 from tuner.data.catalog import ORGANS
 from tuner.data.datasets.synapse import (
     LISTS,
@@ -80,7 +80,7 @@ def prepare_raw(
     cases = find_cases(raw)
     roles = _roles(cases, test)
     _check_headers(cases)
-    with explained(out, purpose="the converted data set", hint="name another folder with --data-root DIR."):
+    with explain_os_error(out, purpose="the converted data set", hint="name another folder with --data-root DIR."):
         done = _begin(out)
         for number, case in enumerate(cases, 1):
             state = case.state(roles[case.name])
@@ -272,4 +272,4 @@ def check_raw(raw: Path) -> list[str]:
         halves[case.name in OFFICIAL_TEST][case.name] = Recording(case.name, (case.image,), case.label)
     codes = ClassCodes(ORGANS, {raw_id: RAW_TO_SYNAPSE.get(raw_id, 0) for raw_id in range(RAW_LABELS)})
     found = VolumeSet(folder, halves[False], halves[True], ("CT",), codes)
-    return defects + check_volumes(found, FileMemory(None), channels=1)
+    return defects + check_volumes(found, FileHashCache(None), channels=1)

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from tuner.data.cache import FileMemory
+from tuner.data.cache import FileHashCache
 from tuner.data.checks import lacking
 from tuner.data.images import resize_images, resize_labels
 from tuner.data.label_map import ClassCodes, listed
@@ -103,7 +103,7 @@ class Volumes:
         """Test cases that have labels."""
         return tuple(self.found.tests)
 
-    def class_names(self, memory: FileMemory) -> tuple[str, ...]:
+    def class_names(self, memory: FileHashCache) -> tuple[str, ...]:
         """Names of the classes, from the description."""
         return self.found.codes.names
 
@@ -135,7 +135,7 @@ class Volumes:
             raise DataError(f"the case {case!r} does not fit the pattern {pattern!r}.", where="dataset.group")
         return found
 
-    def reading(self, memory: FileMemory) -> Mapping[str, Any]:
+    def reading(self, memory: FileHashCache) -> Mapping[str, Any]:
         """Channels and their kinds, the window, and the label of each class."""
         first = next(iter(self.found.cases.values()))
         return {
@@ -251,7 +251,7 @@ Seen = dict[str, tuple[str, Path]]
 """Digest of a slice -> the case that had it first, and its file."""
 
 
-def check_volumes(found: VolumeSet, memory: FileMemory, *, channels: int | None = None) -> list[str]:
+def check_volumes(found: VolumeSet, memory: FileHashCache, *, channels: int | None = None) -> list[str]:
     """Open every file of every case and return the defects, a line each; saves what was good in `memory`.
 
     Args:
@@ -286,10 +286,10 @@ def check_volumes(found: VolumeSet, memory: FileMemory, *, channels: int | None 
     return defects + list(lacking(found.codes.names, present, what, anywhere=True))
 
 
-def _finding(path: Path, is_label: bool, memory: FileMemory) -> dict[str, Any]:
+def _finding(path: Path, is_label: bool, memory: FileHashCache) -> dict[str, Any]:
     topic = _TRUTH if is_label else _IMAGE
     try:
-        known = memory.recall(path, topic) if path.is_file() else None
+        known = memory.get(path, topic) if path.is_file() else None
         if known is not None:
             return dict(known)
         finding = _grid_facts(read_grid(path), path)
@@ -299,7 +299,7 @@ def _finding(path: Path, is_label: bool, memory: FileMemory) -> dict[str, Any]:
             finding["digests"] = _digests(path)
     except DataError as error:
         return {"defect": str(error).rstrip(".")}
-    memory.remember(path, topic, finding)
+    memory.put(path, topic, finding)
     return finding
 
 

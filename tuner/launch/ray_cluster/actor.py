@@ -93,11 +93,11 @@ class WorkerActor:
 
     def _keep_working(self) -> None:
         from tuner.launch.local import LocalLauncher, last_lines
-        from tuner.launch.supervisor import Patience, manner
-        from tuner.worker.health import ASIDE
+        from tuner.launch.supervisor import RestartBackoff, describe_exit
+        from tuner.worker.health import QUARANTINED
 
         order = local_order(self._order)
-        patience = Patience()
+        patience = RestartBackoff()
         while True:
             began = time.monotonic()
             self._worker = LocalLauncher().launch(order)
@@ -107,15 +107,15 @@ class WorkerActor:
             while self._worker.exit_code() is None:
                 time.sleep(_TICK_S)
             code = self._worker.exit_code()
-            pause = patience.take(time.monotonic() - began)
-            over = patience.is_over(code)
-            if code in (0, ASIDE) or self._drained or over:
+            pause = patience.next_delay(time.monotonic() - began)
+            over = patience.exhausted(code)
+            if code in (0, QUARANTINED) or self._drained or over:
                 times = f", {patience.early} times running and at once" if over else ""
-                self._change(code=code, words=manner(code) + times, tail=last_lines(order.log), gave_up=over)
+                self._change(code=code, words=describe_exit(code) + times, tail=last_lines(order.log), gave_up=over)
                 return
             time.sleep(pause)
             if self._drained:
-                self._change(code=code, words=manner(code))
+                self._change(code=code, words=describe_exit(code))
                 return
 
     def _change(self, **values: Any) -> None:
@@ -138,7 +138,7 @@ class WorkerActor:
 
 def local_order(order: dict[str, Any]) -> Any:
     """Return the order for a process of this node, where Ray shows a worker its own GPU only, as the first one."""
-    from tuner.launch.launcher import Order
+    from tuner.launch.launcher import WorkerSpec
     from tuner.settings import Settings
 
     places = order["settings"]
@@ -149,7 +149,7 @@ def local_order(order: dict[str, Any]) -> Any:
         cache=Path(places["cache"]),
         artifacts_url=places.get("artifacts_url"),
     )
-    return Order(
+    return WorkerSpec(
         study=order["study"],
         settings=settings,
         slot=order["slot"],
@@ -208,11 +208,11 @@ def look(places: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unwritable(address: str) -> str:
-    from tuner.artifacts.remote import Remote
+    from tuner.artifacts.remote import FsspecClient
     from tuner.errors import TunerError
 
     try:
-        Remote(address, patience_s=5.0).check()
+        FsspecClient(address, retry_timeout_s=5.0).check()
     except TunerError as error:
         return str(error)
     return ""

@@ -12,7 +12,7 @@ from typing import Any
 
 from tuner.launch.ray_cluster import actor
 from tuner.launch.ray_cluster.actor import NAMESPACE, WorkerActor, look, measure
-from tuner.launch.ray_cluster.connect import knock, reason
+from tuner.launch.ray_cluster.connect import check_cluster_auth, reason
 
 LOOK_S = 60.0
 """Seconds that all nodes have to answer."""
@@ -167,7 +167,7 @@ class Bridge:
         self.ray = ray
         tell("ready")
         try:
-            place = knock(address)
+            place = check_cluster_auth(address)
             ray.init(address=place, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
         except AuthenticationError as error:
             return tell("refused", why="token", words=reason(error))

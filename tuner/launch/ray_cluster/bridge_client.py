@@ -19,7 +19,7 @@ Event = Mapping[str, Any]
 logger = logging.getLogger(__name__)
 
 
-class Wire:
+class BridgeClient:
     """A running bridge. Its events go to `take`, in a thread of their own; the last one, `gone`, says that it ended.
 
     Nobody who holds it needs to end it: the bridge ends when its stdin does, and its workers go on.
@@ -61,7 +61,7 @@ class Wire:
             self._listener.join(seconds)
         self._log.close()
 
-    def last_words(self) -> str:
+    def exit_message(self) -> str:
         """Return the end of what Ray has written on its way, for messages about a bridge that has ended."""
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), 2000, max(0, size - 2000)).decode("utf-8", "replace")
@@ -86,12 +86,12 @@ class Wire:
             logger.exception("an event of the Ray cluster was not understood: %s", event)
 
 
-class Conversation:
+class BridgeSession:
     """Questions to a bridge, one after the other, each with its answer; for the time before any worker is started."""
 
     def __init__(self) -> None:
         self._events: queue.Queue[Event] = queue.Queue()
-        self.wire = Wire(self._events.put)
+        self.wire = BridgeClient(self._events.put)
 
     def ask(self, do: str, *, seconds: float, answers: tuple[str, ...], **values: Any) -> Event | None:
         """Return the answer; None when it did not come within the time. Raises RunError when the bridge has ended."""
@@ -106,7 +106,7 @@ class Conversation:
                 if event["event"] in answers:
                     return event
                 if event["event"] == "gone":
-                    raise RunError(f"Ray has ended the process that talked to its cluster:\n{self.wire.last_words()}")
+                    raise RunError(f"Ray has ended the process that talked to its cluster:\n{self.wire.exit_message()}")
         except queue.Empty:
             return None
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from tuner import __version__
 from tuner.errors import RequestError, RunError, SpecError
-from tuner.launch.device_probe import CORES_EACH, Answer, Question
-from tuner.launch.ray_cluster.bridge_client import Conversation, ask_without_token
+from tuner.launch.device_probe import CORES_EACH, ProbeRequest, ProbeResult
+from tuner.launch.ray_cluster.bridge_client import BridgeSession, ask_without_token
 from tuner.settings import Settings
 
 START_S = 60.0
@@ -53,7 +53,7 @@ class RayCluster:
         self.say = say
         self.plan = Plan()
         _demand_ray()
-        self._talk = Conversation()
+        self._talk = BridgeSession()
         try:
             met = self._meet(address)
             self.address = str(met["address"])
@@ -91,7 +91,7 @@ class RayCluster:
                 where=self.address,
             )
 
-    def ask(self, question: Question) -> Answer:
+    def ask(self, question: ProbeRequest) -> ProbeResult:
         """Return how many workers fit on the cluster, what each gets, and what a node says about a training step.
 
         Raises:
@@ -109,7 +109,7 @@ class RayCluster:
                 hint="Name it: --workers 8 waits until the cluster has grown.",
             )
         self.plan = Plan(gpus=math.floor(GRAIN / each) / GRAIN if gpu else 0.0)
-        return Answer(
+        return ProbeResult(
             slots=("gpu" if gpu else "cpu",) * count,
             threads=_threads(rooms, gpu=gpu, each=each, count=count),
             precision=found["precision"] if found else None,
@@ -178,7 +178,7 @@ class RayCluster:
             [f"Ray chooses the devices: write auto, cpu or cuda, not {','.join(devices)}"], where="--devices"
         )
 
-    def _measure(self, question: Question, *, gpu: bool) -> Mapping[str, Any] | None:
+    def _measure(self, question: ProbeRequest, *, gpu: bool) -> Mapping[str, Any] | None:
         if question.config is None and not question.precision and (question.per_device or not gpu):
             return None
         asked = {

@@ -5,11 +5,11 @@ import socket
 import sys
 from typing import Any
 
-KNOCK_S = 3.0
+CHECK_TIMEOUT_S = 3.0
 """Seconds within which the port of a cluster's head is open, if it is there at all."""
 
 
-def knock(address: str) -> str:
+def check_cluster_auth(address: str) -> str:
     """Return the address of a cluster that answers to this process's token.
 
     Raises:
@@ -21,7 +21,9 @@ def knock(address: str) -> str:
     raylet: Any = importlib.import_module("ray._raylet")  # its stub knows less than it has
     place = str(address if address != "auto" else canonicalize_bootstrap_address_or_die("auto"))
     host, _, port = place.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()  # Ray itself would wait for long
+    socket.create_connection(
+        (host.strip("[]"), int(port)), timeout=CHECK_TIMEOUT_S
+    ).close()  # Ray itself would wait for long
     raylet.GcsClient(address=place)
     return place
 
@@ -31,7 +33,7 @@ def is_open(address: str) -> str:
     from ray.exceptions import AuthenticationError
 
     try:
-        knock(address)
+        check_cluster_auth(address)
     except AuthenticationError:
         return "closed"
     except Exception as error:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner import __version__
-from tuner.launch.launcher import Order
-from tuner.launch.ray_cluster.bridge_client import Event, Wire
+from tuner.launch.launcher import WorkerSpec
+from tuner.launch.ray_cluster.bridge_client import BridgeClient, Event
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class RayLauncher:
         self._reminder: threading.Timer | None = None
         self._wire = self._connect()
 
-    def launch(self, order: Order) -> "RayWorker":
+    def launch(self, order: WorkerSpec) -> "RayWorker":
         """Have a worker in a slot, as soon as the cluster has room; returns at once."""
         worker = RayWorker(self, actor_name(order.study, self._place.identity, order.slot), order)
         self._workers[worker.name] = worker
@@ -98,8 +98,8 @@ class RayLauncher:
             },
         )
 
-    def _connect(self) -> Wire:
-        wire = Wire(self._take)
+    def _connect(self) -> BridgeClient:
+        wire = BridgeClient(self._take)
         wire.send("meet", address=self._place.address)
         return wire
 
@@ -159,7 +159,7 @@ class RayLauncher:
 class RayWorker:
     """An actor that owns a worker, as the bridge last told of it."""
 
-    def __init__(self, launcher: RayLauncher, name: str, order: Order) -> None:
+    def __init__(self, launcher: RayLauncher, name: str, order: WorkerSpec) -> None:
         self.order = order
         self.name = name
         self._launcher = launcher
@@ -177,7 +177,7 @@ class RayWorker:
         return bool(self._state["gave_up"])
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Device and host."""
         host = self._state.get("host")
         return f"{self._state.get('device') or self.order.device} of {host}" if host else self.order.device
@@ -198,7 +198,7 @@ class RayWorker:
         if self.exit_code() is None:
             self._launcher.send("kill", self)
 
-    def last_words(self) -> tuple[str, str]:
+    def exit_message(self) -> tuple[str, str]:
         """Return how it ended, and the end of its log, as the node has sent them."""
         return str(self._state["words"] or "ended"), str(self._state["tail"] or "(its node has sent none)")
 
@@ -216,9 +216,9 @@ class RayWorker:
         if not starts or self.waiting or self._state["code"] is not None:
             return []
         if before["waiting"] and state.get("found"):
-            return [f"worker {slot} was found at work on {self.place}"]
+            return [f"worker {slot} was found at work on {self.location}"]
         if before["waiting"] or before.get("starts") != starts:
-            return [f"worker {slot} is up{f' again (start {starts})' if starts > 1 else ''} on {self.place}"]
+            return [f"worker {slot} is up{f' again (start {starts})' if starts > 1 else ''} on {self.location}"]
         return []
 
 

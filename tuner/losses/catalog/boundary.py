@@ -1,7 +1,7 @@
 """Rows of the boundary losses."""
 
 from tuner.losses.catalog import options as shared
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Search
 
 FOREGROUND_ONLY = frozenset({"class_permutation"})
@@ -25,8 +25,8 @@ def distance_exponent() -> Option:
     )
 
 
-BOUNDARY: tuple[LossEntry, ...] = (
-    LossEntry(
+BOUNDARY: tuple[LossSpec, ...] = (
+    LossSpec(
         name="boundary",
         family="boundary",
         survey=True,
@@ -65,11 +65,11 @@ BOUNDARY: tuple[LossEntry, ...] = (
         good_for="very small objects among much background, beside a region loss; smooth borders",
         bad_for="alone (it may settle on predicting nothing); absent classes; unbounded magnitude",
         needs=("signed_distance",),
-        alone=False,
-        blend=("base", "schedule", "weight", "step"),
-        breaks=FOREGROUND_ONLY | {"zero_minimum"},
+        standalone=False,
+        mixing_options=("base", "schedule", "weight", "step"),
+        violated_properties=FOREGROUND_ONLY | {"zero_minimum"},
     ),
-    LossEntry(
+    LossSpec(
         name="hausdorff",
         family="boundary",
         survey=True,
@@ -101,11 +101,11 @@ BOUNDARY: tuple[LossEntry, ...] = (
         good_for="the Hausdorff distance itself",
         bad_for="outliers and compound shapes; a distance transform of the prediction in every step",
         needs=("own_distance", "signed_distance"),
-        alone=False,
-        blend=("base", "schedule", "weight"),
-        breaks=FOREGROUND_ONLY,
+        standalone=False,
+        mixing_options=("base", "schedule", "weight"),
+        violated_properties=FOREGROUND_ONLY,
     ),
-    LossEntry(
+    LossSpec(
         name="boundary_aware",
         family="boundary",
         survey=True,
@@ -138,13 +138,13 @@ BOUNDARY: tuple[LossEntry, ...] = (
         good_for="precise borders",
         bad_for="labels whose borders are rough; it may overfit fine borders",
         needs=("boundary_head", "features", "own_distance"),
-        alone=False,
-        blend=("base", "weight"),
-        breaks=frozenset({"class_permutation", "zero_minimum"}),
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=frozenset({"class_permutation", "zero_minimum"}),
         state="tuner.losses.boundary_aware:DistanceHead",
         state_options=("bins",),
     ),
-    LossEntry(
+    LossSpec(
         name="active_boundary",
         family="boundary",
         survey=True,
@@ -194,11 +194,11 @@ BOUNDARY: tuple[LossEntry, ...] = (
         good_for="details of borders, beside an IoU-type loss",
         bad_for="alone; borders of different objects close together conflict",
         needs=("label_border_distance",),
-        alone=False,
-        blend=("base", "weight", "start"),
-        breaks=frozenset({"zero_minimum", "stopped_gradient"}),
+        standalone=False,
+        mixing_options=("base", "weight", "start"),
+        violated_properties=frozenset({"zero_minimum", "stopped_gradient"}),
     ),
-    LossEntry(
+    LossSpec(
         name="inverse_form",
         family="boundary",
         survey=True,
@@ -229,12 +229,12 @@ BOUNDARY: tuple[LossEntry, ...] = (
         summary="how far the predicted border has to be moved, turned and stretched",
         good_for="general use beside cross-entropy; costs nothing at inference",
         bad_for="large weights: its gradients may explode; some seconds to train its regressor at the start",
-        alone=False,
-        blend=("base", "weight"),
-        breaks=frozenset({"zero_minimum"}),
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=frozenset({"zero_minimum"}),
         state="tuner.losses.inverse_form:FrozenRegressor",
     ),
-    LossEntry(
+    LossSpec(
         name="conditional_boundary",
         family="boundary",
         survey=True,
@@ -266,11 +266,11 @@ BOUNDARY: tuple[LossEntry, ...] = (
         good_for="consistency inside classes, noisy images",
         bad_for="predictions that are mostly wrong; memory",
         needs=("features", "classifier_weight", "classifier_bias", "own_distance"),
-        alone=False,
-        blend=("base", "weight"),
-        breaks=frozenset({"zero_minimum", "stopped_gradient"}),
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=frozenset({"zero_minimum", "stopped_gradient"}),
     ),
-    LossEntry(
+    LossSpec(
         name="boundary_dou",
         family="boundary",
         survey=True,
@@ -294,9 +294,9 @@ BOUNDARY: tuple[LossEntry, ...] = (
         summary="difference over union, with large objects judged mostly by their border",
         good_for="large objects",
         bad_for="small and large objects at once: their alpha differs",
-        blend=("cross_entropy_weight",),
+        mixing_options=("cross_entropy_weight",),
     ),
-    LossEntry(
+    LossSpec(
         name="region_wise",
         family="boundary",
         survey=True,
@@ -326,7 +326,7 @@ BOUNDARY: tuple[LossEntry, ...] = (
         good_for="many things: the map says what matters",
         bad_for="what its map does not say; constant pull however right the prediction is",
         needs=("own_distance", "signed_distance"),
-        blend=("base", "schedule", "weight"),
-        breaks=frozenset({"zero_minimum"}),
+        mixing_options=("base", "schedule", "weight"),
+        violated_properties=frozenset({"zero_minimum"}),
     ),
 )

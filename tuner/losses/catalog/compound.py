@@ -7,13 +7,13 @@ Rows of losses that came after the survey, or outside it.
 
 from tuner.losses.catalog import options as shared
 from tuner.losses.catalog.boundary import distance_exponent, foreground
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Search
 
 BACKGROUND_APART = frozenset({"class_permutation"})
 
-COMBINATION: tuple[LossEntry, ...] = (
-    LossEntry(
+COMBINATION: tuple[LossSpec, ...] = (
+    LossSpec(
         name="combo",
         family="combination",
         survey=True,
@@ -47,7 +47,7 @@ COMBINATION: tuple[LossEntry, ...] = (
         bad_for="two weights to tune",
         needs=("class_frequencies",),
     ),
-    LossEntry(
+    LossSpec(
         name="exponential_logarithmic",
         family="combination",
         survey=True,
@@ -82,7 +82,7 @@ COMBINATION: tuple[LossEntry, ...] = (
         bad_for="the balance of its two terms has to be found",
         needs=("class_frequencies",),
     ),
-    LossEntry(
+    LossSpec(
         name="unified_focal",
         family="combination",
         survey=True,
@@ -130,9 +130,9 @@ COMBINATION: tuple[LossEntry, ...] = (
         summary="focal and focal Tversky with shared parameters",
         good_for="strong imbalance with less suppression than focal",
         bad_for="still sensitive; trains longer",
-        breaks=BACKGROUND_APART,
+        violated_properties=BACKGROUND_APART,
     ),
-    LossEntry(
+    LossSpec(
         name="dice_cross_entropy",
         family="combination",
         survey=False,
@@ -149,7 +149,7 @@ COMBINATION: tuple[LossEntry, ...] = (
         bad_for="extreme imbalance, where neither half sees the object",
         needs=("class_frequencies",),
     ),
-    LossEntry(
+    LossSpec(
         name="dice_focal",
         family="combination",
         survey=False,
@@ -185,8 +185,8 @@ def class_weighting() -> Option:
     )
 
 
-BEYOND: tuple[LossEntry, ...] = (
-    LossEntry(
+BEYOND: tuple[LossSpec, ...] = (
+    LossSpec(
         name="poly1",
         family="pixel",
         survey=False,
@@ -208,7 +208,7 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="a cheap gain over cross-entropy",
         bad_for="nothing in particular; epsilon differs from task to task",
     ),
-    LossEntry(
+    LossSpec(
         name="logit_adjusted_ce",
         family="pixel",
         survey=False,
@@ -231,7 +231,7 @@ BEYOND: tuple[LossEntry, ...] = (
         bad_for="calibration; frequent classes lose a little",
         needs=("class_frequencies",),
     ),
-    LossEntry(
+    LossSpec(
         name="ohem_ce",
         family="pixel",
         survey=False,
@@ -262,7 +262,7 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="street scenes: many easy pixels",
         bad_for="noisy labels",
     ),
-    LossEntry(
+    LossSpec(
         name="nacl",
         family="pixel",
         survey=False,
@@ -283,9 +283,9 @@ BEYOND: tuple[LossEntry, ...] = (
         summary="cross-entropy that holds logits near what the neighbourhood says",
         good_for="calibrated probabilities",
         bad_for="networks whose logits must be large",
-        breaks=frozenset({"shift", "zero_minimum", "saturation"}),
+        violated_properties=frozenset({"shift", "zero_minimum", "saturation"}),
     ),
-    LossEntry(
+    LossSpec(
         name="generalized_dice",
         family="region",
         survey=False,
@@ -302,7 +302,7 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="very different sizes of classes",
         bad_for="absent classes, which weigh as the smallest one",
     ),
-    LossEntry(
+    LossSpec(
         name="dice_plus_plus",
         family="region",
         survey=False,
@@ -328,7 +328,7 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="Dice with calibrated probabilities",
         bad_for="sharp decisions",
     ),
-    LossEntry(
+    LossSpec(
         name="mcc",
         family="region",
         survey=False,
@@ -353,7 +353,7 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="imbalance where true negatives matter too",
         bad_for="classes that fill nearly everything or nothing",
     ),
-    LossEntry(
+    LossSpec(
         name="soft_cldice",
         family="region",
         survey=False,
@@ -378,11 +378,11 @@ BEYOND: tuple[LossEntry, ...] = (
         summary="centre lines must lie in the other's mask, both ways",
         good_for="vessels, roads, neurons: what must stay connected",
         bad_for="blobs: silent on objects wider than twice its iterations; costs many poolings",
-        alone=False,
-        blend=("base", "weight"),
-        breaks=FOREGROUND_ONLY | {"zero_minimum"},
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=FOREGROUND_ONLY | {"zero_minimum"},
     ),
-    LossEntry(
+    LossSpec(
         name="skeleton_recall",
         family="region",
         survey=False,
@@ -399,11 +399,11 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="thin structures, at little cost",
         bad_for="false alarms, which only the base sees; thick objects, whose middle is found long before their border",
         needs=("skeleton",),
-        alone=False,
-        blend=("base", "weight"),
-        breaks=FOREGROUND_ONLY,
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=FOREGROUND_ONLY,
     ),
-    LossEntry(
+    LossSpec(
         name="blob",
         family="region",
         survey=False,
@@ -419,11 +419,11 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="many lesions of different size",
         bad_for="single organs, where it is another Dice",
         needs=("objects",),
-        alone=False,
-        blend=("base", "weight"),
-        breaks=FOREGROUND_ONLY,
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=FOREGROUND_ONLY,
     ),
-    LossEntry(
+    LossSpec(
         name="log_hausdorff",
         family="boundary",
         survey=False,
@@ -440,11 +440,11 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="as hausdorff, with a weight that hardly depends on the image size",
         bad_for="a distance transform of the prediction in every step",
         needs=("own_distance", "signed_distance"),
-        alone=False,
-        blend=("base", "weight"),
-        breaks=FOREGROUND_ONLY,
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=FOREGROUND_ONLY,
     ),
-    LossEntry(
+    LossSpec(
         name="dice_topk",
         family="combination",
         survey=False,
@@ -468,7 +468,7 @@ BEYOND: tuple[LossEntry, ...] = (
         good_for="hard regions; among the steadiest in the comparison that named it",
         bad_for="noisy labels",
     ),
-    LossEntry(
+    LossSpec(
         name="generalized_dice_focal",
         family="combination",
         survey=False,

@@ -1,11 +1,11 @@
 """Rows of the pixel losses."""
 
 from tuner.losses.catalog import options as shared
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Search
 
-PIXEL: tuple[LossEntry, ...] = (
-    LossEntry(
+PIXEL: tuple[LossSpec, ...] = (
+    LossSpec(
         name="cross_entropy",
         family="pixel",
         survey=True,
@@ -36,7 +36,7 @@ PIXEL: tuple[LossEntry, ...] = (
         bad_for="small objects among much background; only the true class's probability counts, borders stay soft",
         needs=("class_frequencies",),
     ),
-    LossEntry(
+    LossSpec(
         name="topk",
         family="pixel",
         survey=True,
@@ -67,7 +67,7 @@ PIXEL: tuple[LossEntry, ...] = (
         good_for="regions that train badly; overlapping objects",
         bad_for="noisy labels (they are the hardest pixels); sensitive to k",
     ),
-    LossEntry(
+    LossSpec(
         name="focal",
         family="pixel",
         survey=True,
@@ -80,7 +80,7 @@ PIXEL: tuple[LossEntry, ...] = (
         bad_for="noisy labels; a large gamma shrinks the gradient, so the learning rate must follow",
         needs=("class_frequencies",),
     ),
-    LossEntry(
+    LossSpec(
         name="distance_map_ce",
         family="pixel",
         survey=True,

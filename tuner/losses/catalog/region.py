@@ -1,13 +1,13 @@
 """Rows of the region losses."""
 
 from tuner.losses.catalog import options as shared
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Search
 
 BACKGROUND_APART = frozenset({"class_permutation"})
 
-REGION: tuple[LossEntry, ...] = (
-    LossEntry(
+REGION: tuple[LossSpec, ...] = (
+    LossSpec(
         name="dice",
         family="region",
         survey=True,
@@ -19,7 +19,7 @@ REGION: tuple[LossEntry, ...] = (
         good_for="medical images, small or rare classes; follows the metric",
         bad_for="tiny classes per image (unstable gradient); knows no relations between classes",
     ),
-    LossEntry(
+    LossSpec(
         name="log_cosh_dice",
         family="region",
         survey=True,
@@ -31,7 +31,7 @@ REGION: tuple[LossEntry, ...] = (
         good_for="as Dice, where its gradient jumps",
         bad_for="the last percents: the gradient fades towards the optimum; ignores class relations",
     ),
-    LossEntry(
+    LossSpec(
         name="generalized_wasserstein_dice",
         family="region",
         survey=True,
@@ -61,9 +61,9 @@ REGION: tuple[LossEntry, ...] = (
         summary="Dice that knows which classes are alike",
         good_for="classes that are easily taken for each other",
         bad_for="some overhead; the distances between classes have to be thought of",
-        breaks=BACKGROUND_APART,
+        violated_properties=BACKGROUND_APART,
     ),
-    LossEntry(
+    LossSpec(
         name="jaccard",
         family="region",
         survey=True,
@@ -75,7 +75,7 @@ REGION: tuple[LossEntry, ...] = (
         good_for="sharp borders, imbalance; follows the metric",
         bad_for="little overlap at the start: its gradient vanishes there",
     ),
-    LossEntry(
+    LossSpec(
         name="lovasz_softmax",
         family="region",
         survey=True,
@@ -119,9 +119,9 @@ REGION: tuple[LossEntry, ...] = (
         summary="the convex extension of intersection over union",
         good_for="the IoU metric, imbalance, precise borders; fine-tuning",
         bad_for="speed (a sort per class); many pixels tie in saturated predictions",
-        blend=("cross_entropy_weight",),
+        mixing_options=("cross_entropy_weight",),
     ),
-    LossEntry(
+    LossSpec(
         name="tversky",
         family="region",
         survey=True,
@@ -140,7 +140,7 @@ REGION: tuple[LossEntry, ...] = (
         good_for="when a miss and a false alarm do not cost the same",
         bad_for="two more parameters; gradients as those of Jaccard",
     ),
-    LossEntry(
+    LossSpec(
         name="focal_tversky",
         family="region",
         survey=True,
@@ -168,7 +168,7 @@ REGION: tuple[LossEntry, ...] = (
         good_for="asymmetric error costs together with imbalance",
         bad_for="one more exponent to find; may be suppressed near convergence",
     ),
-    LossEntry(
+    LossSpec(
         name="sensitivity_specificity",
         family="region",
         survey=True,
@@ -194,7 +194,7 @@ REGION: tuple[LossEntry, ...] = (
         good_for="imbalance, a chosen balance of misses and false alarms",
         bad_for="confident errors: its gradient fades there; the balance has to be found",
     ),
-    LossEntry(
+    LossSpec(
         name="region_mutual_information",
         family="region",
         survey=True,
@@ -241,9 +241,9 @@ REGION: tuple[LossEntry, ...] = (
         summary="neighbourhoods of prediction and label should tell each other much",
         good_for="structure: pixels are not judged alone",
         bad_for="speed and memory; its scale depends on the image size; negative values are normal",
-        breaks=frozenset({"shift", "zero_minimum"}),
+        violated_properties=frozenset({"shift", "zero_minimum"}),
     ),
-    LossEntry(
+    LossSpec(
         name="robust_t",
         family="region",
         survey=True,
@@ -279,8 +279,8 @@ REGION: tuple[LossEntry, ...] = (
         summary="a likelihood that learns how much label noise to forgive",
         good_for="noisy labels, outliers",
         bad_for="clean labels, where others are better; more than one foreground class is our extension",
-        breaks=frozenset({"class_permutation", "zero_minimum"}),
-        state="tuner.losses.robust:Tolerance",
+        violated_properties=frozenset({"class_permutation", "zero_minimum"}),
+        state="tuner.losses.robust:DegreesOfFreedom",
         state_options=("log_degrees_of_freedom", "learning_rate"),
     ),
 )

@@ -4,12 +4,12 @@ from tuner.losses.catalog.boundary import BOUNDARY
 from tuner.losses.catalog.compound import BEYOND, COMBINATION
 from tuner.losses.catalog.pixel import PIXEL
 from tuner.losses.catalog.region import REGION
-from tuner.losses.spec import LossEntry
+from tuner.losses.spec import LossSpec
 from tuner.registry import Registry
 
 FAMILIES: tuple[str, ...] = ("pixel", "region", "boundary", "combination")
 
-LOSSES: Registry[LossEntry] = Registry("loss", PIXEL, REGION, BOUNDARY, COMBINATION, BEYOND)
+LOSSES: Registry[LossSpec] = Registry("loss", PIXEL, REGION, BOUNDARY, COMBINATION, BEYOND)
 EXPLICIT = "loss."
 """Before the name of a loss in `search.loss`: the loss is meant, and not the family that is called the same."""
 
