@@ -54,7 +54,7 @@ def unless_matches(request: Request, tag: str) -> None:
 
 def study_tag(name: StudyName, request: Request, response: Response, service: ServiceDep) -> str:
     """Return the ETag of a study as it is now, after answering 304 where nothing has changed."""
-    tag = tag_of(service.store.revision(name))
+    tag = tag_of(service.store.queries.revision(name))
     unless_matches(request, tag)
     response.headers["ETag"] = tag
     response.headers["Cache-Control"] = "no-cache"

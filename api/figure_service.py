@@ -39,7 +39,7 @@ class FigureService:
     def __init__(self, service: Service, reading: FigureQueries, name: str) -> None:
         self.service = service
         self.reading = reading
-        self.study: StudyRecord = service.store.study(name)
+        self.study: StudyRecord = service.store.studies.get(name)
         self.direction = self.study.directions[0]
         self.metric = self.study.objectives[0]["metric"]
 
@@ -113,7 +113,7 @@ class FigureService:
                 where="figure",
             )
         points, total = self._points(wish, MAX_POINTS)
-        best = self.service.store.best(self.study.name) or {}
+        best = self.service.store.queries.best(self.study.name) or {}
         front = [
             Point(row["number"], row["value"], row["loss"], row["params"], tuple(row["values"]))
             for row in best.get("front", [])

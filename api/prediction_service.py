@@ -126,7 +126,7 @@ def tail(service: Service, name: str, number: int) -> str:
 def _class_names(service: Service, name: str, count: int) -> list[str]:
     from tuner.data.catalog import DATASETS
 
-    dataset = service.store.study(name).spec.get("dataset")
+    dataset = service.store.studies.get(name).spec.get("dataset")
     known = dataset.get("name") if isinstance(dataset, Mapping) else None
     names = list(DATASETS[known].class_names) if isinstance(known, str) and known in DATASETS else []
     return names if len(names) == count else [f"class {index}" for index in range(count)]

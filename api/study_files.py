@@ -50,7 +50,7 @@ def store_study(service: Service, spec: StudySpec) -> StudyRecord:
     """Store a study with its whole budget. Raises ConflictError when the name is taken."""
     if spec.base.train.threads is None:
         spec = spec.with_train(threads=threads_each(service.config.workers or 1))
-    return service.store.create_study(
+    return service.store.studies.create(
         NewStudy(
             name=spec.name,
             spec=spec.as_dict(),

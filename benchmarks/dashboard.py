@@ -62,7 +62,7 @@ def fill(url: str, trials: int, epochs: int) -> None:
     """Write a finished study of so many trials into the tables."""
     spec = demo.spec_of(NAME, trials=1, epochs=epochs)
     with Storage.open(url, create=True) as store:
-        record = store.create_study(demo.new_study(spec))
+        record = store.studies.create(demo.new_study(spec))
     engine = create_engine(url)
     dice = random.Random(0)
     begin = datetime(2026, 1, 1)

@@ -67,19 +67,19 @@ def work(url: str, name: str, worker: str, stop: threading.Event, waits: list[fl
     """Report epochs so that this worker ends a trial every `WORKERS` seconds."""
     dice = random.Random(worker)
     with Storage.open(url) as store:
-        record = store.study(name)
+        record = store.studies.get(name)
         while not stop.is_set():
-            claim = store.claim(record.study_id, worker)
+            claim = store.trials.claim(record.study_id, worker)
             if claim is None:
                 return
             params = demo.point(record.space, claim.params, dice)
-            store.set_params(claim, params, record.space)
+            store.trials.set_params(claim, params, record.space)
             for number in range(1, EPOCHS + 1):
                 begin = time.perf_counter()
-                store.report(claim, demo.epoch_row(number, EPOCHS, params, dice))
+                store.epochs.report(claim, demo.epoch_row(number, EPOCHS, params, dice))
                 waits.append(1000 * (time.perf_counter() - begin))
                 stop.wait(WORKERS / EPOCHS)
-            store.finish(claim, completed(dice.random(), last=(EPOCHS, 0.5)))
+            store.trials.finish(claim, completed(dice.random(), last=(EPOCHS, 0.5)))
 
 
 def watch(url: str, name: str, pages: int, seconds: float, *, writing: bool) -> str:
@@ -124,7 +124,7 @@ def main() -> None:
         url = f"sqlite:///{Path(folder) / 'tuner.db'}"
         fill(url, 1000, 20)
         with Storage.open(url) as store:
-            store.create_study(demo.new_study(demo.spec_of("running", trials=400, epochs=EPOCHS)))
+            store.studies.create(demo.new_study(demo.spec_of("running", trials=400, epochs=EPOCHS)))
         lines = [watch(url, "large", words.pages, words.seconds, writing=False)]
         lines.append(watch(url, "running", words.pages, words.seconds, writing=True))
     print("| | requests | failed | median ms | slowest ms | longest wait of a worker ms | CPU of the service |")

@@ -89,8 +89,8 @@ def make_ours(url: str, space: SearchSpace, earlier: list[Earlier], trials: int)
     """Make a study of ours with earlier trials, and so many that wait."""
     queue: list[dict[str, Any]] = [{}] * (len(earlier) + trials)
     with Storage.open(url, create=True) as store:
-        study_id = store.create_study(NewStudy("bench", {}, space, OBJECTIVES, queue, retries=0)).study_id
-        fill_ours(store._database.writer, study_id, space, earlier)
+        study_id = store.studies.create(NewStudy("bench", {}, space, OBJECTIVES, queue, retries=0)).study_id
+        fill_ours(store.context.database.writer, study_id, space, earlier)
 
 
 def make_plain(url: str, space: SearchSpace, earlier: list[Earlier]) -> None:
@@ -108,36 +108,36 @@ class Ours:
     def __init__(self, url: str, space: SearchSpace) -> None:
         self.space = space
         self.store = Storage.open(url)
-        self.study_id = self.store.study("bench").study_id
-        self.worker = self.store.register_worker(pid=1, device="cpu", study="bench", version="", host="bench")
+        self.study_id = self.store.studies.get("bench").study_id
+        self.worker = self.store.workers.register(pid=1, device="cpu", study="bench", version="", host="bench")
         self.searcher = SeededSampler(space, ("maximize",), sampler="tpe", options={}, seed=0)
         self.pruner = make_pruner("median", {"min_epochs": 1}, epochs=EPOCHS + 1)
-        self.meter = Meter(self.store._database.writer, self.store._database.reader)
+        self.meter = Meter(self.store.context.database.writer, self.store.context.database.reader)
         self.cursor = 0
 
     def one_trial(self, curve: tuple[float, ...]) -> None:
         """Run one trial whose scores are given."""
         part, store = self.meter.part, self.store
         with part("claim"):
-            store.requeue_lost_trials(self.study_id)
-            claim = store.claim(self.study_id, self.worker)
+            store.workers.requeue_lost(self.study_id)
+            claim = store.trials.claim(self.study_id, self.worker)
             assert claim is not None
         with part("history"):
-            history = store.history(self.study_id, self.cursor)
+            history = store.epochs.history(self.study_id, self.cursor)
             self.cursor = history.cursor
         with part("sampler"):
             self.searcher.observe(history.finished)
             params = self.searcher.suggest(claim.slot, fixed=claim.params, running=history.running)
         with part("point"):
-            store.set_params(claim, params, self.space)
+            store.trials.set_params(claim, params, self.space)
         with part("reports"):
             for number, value in enumerate(curve, start=1):
                 row = EpochRow(number, value, {"dice": value}, {}, 1 - value, 1e-3, 1.0)
-                answer = store.report(claim, row, peers=self.pruner.should_check(number, 0), bracket=0)
+                answer = store.epochs.report(claim, row, peers=self.pruner.should_check(number, 0), bracket=0)
                 if answer.peers:
                     self.pruner.decide(number, answer.peers)
         with part("finish"):
-            assert store.finish(claim, Outcome(State.COMPLETE, values=(max(curve),), last=(EPOCHS, curve[-1])))
+            assert store.trials.finish(claim, Outcome(State.COMPLETE, values=(max(curve),), last=(EPOCHS, curve[-1])))
 
     def close(self) -> None:
         """Close the store."""

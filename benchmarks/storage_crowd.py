@@ -54,34 +54,34 @@ class Crowd:
         with self._opening:
             store = Storage.open(self.url, connections=WORKER_CONNECTIONS)
         with store:
-            event.listen(store._database.writer, "before_cursor_execute", self._count)
-            study_id = store.study("organs").study_id
-            worker = store.register_worker(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
+            event.listen(store.context.database.writer, "before_cursor_execute", self._count)
+            study_id = store.studies.get("organs").study_id
+            worker = store.workers.register(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
             beating = threading.Thread(target=self._beat, args=(store, worker))
             beating.start()
             self._train(store, study_id, worker) if self.training else self._look(store, study_id, worker)
             beating.join()
 
     def _train(self, store: Storage, study_id: int, worker: str) -> None:
-        claim = store.claim(study_id, worker)
+        claim = store.trials.claim(study_id, worker)
         assert claim is not None
-        store.set_params(claim, point(), SPACE)
+        store.trials.set_params(claim, point(), SPACE)
         number = 0
         while not self._rest(self.epoch_s):
             number += 1
-            self._timed(partial(store.report, claim, epoch(number), peers=True))
+            self._timed(partial(store.epochs.report, claim, epoch(number), peers=True))
 
     def _look(self, store: Storage, study_id: int, worker: str) -> None:
         while not self._rest(MAX_POLL_INTERVAL_S):
-            self._timed(lambda: store.requeue_lost_trials(study_id))
-            self._timed(lambda: store.claim(study_id, worker))
-            self._timed(lambda: store.study_phase("organs"))
+            self._timed(lambda: store.workers.requeue_lost(study_id))
+            self._timed(lambda: store.trials.claim(study_id, worker))
+            self._timed(lambda: store.queries.phase("organs"))
 
     def _beat(self, store: Storage, worker: str) -> None:
         while not self._rest(HEARTBEAT_INTERVAL_S):
-            self._timed(lambda: store.heartbeat(worker, progress={"rss_mib": 400}))
+            self._timed(lambda: store.workers.heartbeat(worker, progress={"rss_mib": 400}))
             if self.training:
-                self._timed(lambda: store.study("organs"))
+                self._timed(lambda: store.studies.get("organs"))
 
     def _rest(self, seconds: float) -> bool:
         return self.over.wait(seconds * random.uniform(0.75, 1.25))
@@ -115,9 +115,9 @@ def measure(server: Server, *, workers: int, training: bool, seconds: float, epo
     """Return the figures of SIZES."""
     url = server.new_database()
     with Storage.open(url, create=True) as store:
-        store.create_study(new_study(trials=workers))
+        store.studies.create(new_study(trials=workers))
         if not training:
-            store.pause("organs")
+            store.studies.pause("organs")
     context = multiprocessing.get_context("fork")
     go, over, told = context.Event(), context.Event(), context.SimpleQueue()
     arguments = {"url": url, "training": training, "epoch_s": epoch_s}

@@ -86,7 +86,7 @@ def abandon_ours(url: str, space: SearchSpace, points: Sequence[Earlier], *, sil
     trials, attempts, studies = optuna_schema.trials, schema.attempts, schema.studies
     began = time.time() - (3600 if silent else 0)
     with Storage.open(url) as store:
-        engine, study_id = store._database.writer, store.study("bench").study_id
+        engine, study_id = store.context.database.writer, store.studies.get("bench").study_id
         with engine.begin() as connection:
             waiting = select(attempts.c.trial_id).where(
                 attempts.c.study_id == study_id, attempts.c.claimed_at.is_(None)

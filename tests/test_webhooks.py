@@ -85,13 +85,13 @@ def wait_for(receiver: Receiver, count: int) -> None:
 def test_of_many_one_takes_a_notice(url: str) -> None:
     """Twenty processes see that a study is done; the chat hears it once. Who dies while sending is replaced."""
     with Storage.open(url) as store:
-        store.create_study(new_study())
-        study_id = store.study("organs").study_id
+        store.studies.create(new_study())
+        study_id = store.studies.get("organs").study_id
         answers: list[str] = []
 
         def take() -> None:
             with Storage.open(url) as own:
-                answers.append(own.claim_notification(study_id, "done", "3"))
+                answers.append(own.notifications.claim(study_id, "done", "3"))
 
         threads = [threading.Thread(target=take) for _ in range(6)]
         for thread in threads:
@@ -100,13 +100,13 @@ def test_of_many_one_takes_a_notice(url: str) -> None:
             thread.join()
 
         assert sorted(answers) == ["others"] * 5 + ["yours"]
-        assert store.claim_notification(study_id, "done", "4") == "yours"
+        assert store.notifications.claim(study_id, "done", "4") == "yours"
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(notices, "CLAIM_TIMEOUT_S", -1.0)
-            assert store.claim_notification(study_id, "done", "3") == "yours"
-            store.notification_sent(study_id, "done", "3")
-            assert store.claim_notification(study_id, "done", "3") == "sent"
-        store.delete_study("organs")
+            assert store.notifications.claim(study_id, "done", "3") == "yours"
+            store.notifications.sent(study_id, "done", "3")
+            assert store.notifications.claim(study_id, "done", "3") == "sent"
+        store.studies.delete("organs")
 
 
 def test_a_worker_announces_its_new_bests_and_the_end(tmp_path: Path, sqlite_url: str, receiver: Receiver) -> None:
@@ -121,7 +121,7 @@ def test_a_worker_announces_its_new_bests_and_the_end(tmp_path: Path, sqlite_url
     with Storage.open(sqlite_url, create=True) as store:
         create(store, tiny(entry("steady"), "budget.trials=4", "sampler=random", "pruner=none"))
         work(store, places)
-        rows = store.trials("tiny")
+        rows = store.queries.trials("tiny")
     best, records = -1.0, []
     for row in rows:
         if row["value"] > best:
@@ -173,8 +173,8 @@ def test_nobody_waits_for_a_receiver_that_hangs(
     monkeypatch.setattr(webhooks, "ANSWER_S", 0.2)
     receiver.delay_s = 1.0
     with Storage.open(sqlite_url, create=True) as store:
-        store.create_study(new_study(trials=1))
-        run_all(store, store.study("organs").study_id, [0.5])
+        store.studies.create(new_study(trials=1))
+        run_all(store, store.studies.get("organs").study_id, [0.5])
         announcer = notifications.Notifier(store, sender := webhooks.WebhookSender(receiver.url))
         begun = time.monotonic()
         announcer.after_trial("organs", 0)
@@ -190,22 +190,22 @@ def test_a_watcher_tells_what_changes_and_not_what_was_so_before(
     monkeypatch.setattr(notifications, "POLL_INTERVAL_S", 0.05)
     monkeypatch.setattr(notifications, "STALLED_AFTER_S", 0.1)
     with Storage.open(url) as store:
-        store.create_study(new_study("old", trials=1))
-        run_all(store, store.study("old").study_id, [0.9])
-        store.create_study(new_study("organs", trials=3))
-        study_id = store.study("organs").study_id
+        store.studies.create(new_study("old", trials=1))
+        run_all(store, store.studies.get("old").study_id, [0.9])
+        store.studies.create(new_study("organs", trials=3))
+        study_id = store.studies.get("organs").study_id
         with notifications.notify_while(store, told(receiver)):
             run_all(store, study_id, [0.5])  # and then nobody is there
             wait_for(receiver, 2)
             run_all(store, study_id, [0.4])
-            store.finish(claimed(store, study_id), pruned())
+            store.trials.finish(claimed(store, study_id), pruned())
             wait_for(receiver, 3)
         assert sorted(receiver.events) == ["done", "new_best", "stalled"]
         assert {json.loads(body)["study"] for _, body in receiver.got} == {"organs"}
         monkeypatch.setattr(notifications, "STALLED_AFTER_S", 1000.0)
         with notifications.notify_while(store, told(receiver)):
-            store.raise_budget("organs", 4)
-            store.finish(claimed(store, study_id), completed(0.1))
+            store.studies.raise_budget("organs", 4)
+            store.trials.finish(claimed(store, study_id), completed(0.1))
             wait_for(receiver, 4)
     assert receiver.events[3:] == ["done"]
 

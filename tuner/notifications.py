@@ -169,7 +169,7 @@ class Notifier:
         """Announce what the end of a trial has brought about. Never raises: nothing here is worth a trial."""
 
         def look() -> None:
-            document = self._store.status(name)
+            document = self._store.queries.status(name)
             found = [ending] if (ending := ending_of(document)) else []
             if document["best"] and document["best"]["number"] == number:
                 found.append("new_best")
@@ -181,10 +181,10 @@ class Notifier:
         """Have those events of a study sent that are still to be; return those that somebody else is sending."""
         self._write_down()
         held = []
-        study_id = self._store.study(document["name"]).study_id if events else 0
+        study_id = self._store.studies.get(document["name"]).study_id if events else 0
         for event in events:
             subject = self._subject(document, event, study_id)
-            taken = self._store.claim_notification(study_id, event, subject)
+            taken = self._store.notifications.claim(study_id, event, subject)
             if taken == "yours":
                 self._sender.put(Event(study_id, event, subject, message(document, event)))
             elif taken == "others":
@@ -201,12 +201,12 @@ class Notifier:
             return str(document["best"]["number"])
         if event == "done":
             return str(document["trials"]["total"])  # a raised budget ends once more
-        return f"{document['phase_reason'] or event}-{self._store.claims(study_id)}"
+        return f"{document['phase_reason'] or event}-{self._store.notifications.claims(study_id)}"
 
     def _write_down(self) -> None:
         while not self._sender.sent.empty():
             notice = self._sender.sent.get()
-            self._store.notification_sent(notice.study_id, notice.event, notice.subject)
+            self._store.notifications.sent(notice.study_id, notice.event, notice.subject)
 
     def _quietly(self, work: Callable[[], None]) -> None:
         try:
@@ -267,8 +267,8 @@ class _Watcher:
 
     def _documents(self) -> list[dict[str, Any]]:
         if self._name is not None:
-            return [self._store.status(self._name)]
-        return [document for document in self._store.studies() if not document["foreign"]]
+            return [self._store.queries.status(self._name)]
+        return [document for document in self._store.queries.studies() if not document["foreign"]]
 
     def _compare(self, document: dict[str, Any]) -> None:
         name, ending = document["name"], ending_of(document)

@@ -86,7 +86,7 @@ def show_sample(folder: str, index: int, service: ServiceDep) -> Response:
 @router.get("/workers")
 def show_workers(request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
     """Show who works, where and on what."""
-    workers, aside = service.store.workers(), service.store.aside()
+    workers, aside = service.store.workers.live(), service.store.workers.quarantined()
 
     def revision() -> str:
         return f"{figures.overview_revision()}-{'-'.join(str(worker['last_seen']) for worker in workers)}"

@@ -42,7 +42,7 @@ def show_comparison(
         words = {"by": None if chosen else by or "leaders"}
         return comparison(service, figures, name, chosen or _best_of_each(service, figures, name, by)) | words
 
-    return page(request, "compare.html", lambda: service.store.revision(name), context)
+    return page(request, "compare.html", lambda: service.store.queries.revision(name), context)
 
 
 @router.get("/studies/{name}/compare.csv")
@@ -51,8 +51,8 @@ def download_comparison(
 ) -> Response:
     """Return the curves of a comparison as CSV, a row an epoch of a trial."""
     numbers = _numbers(trials) or _best_of_each(service, figures, name, None)
-    record = service.store.study(name)
-    losses = {number: service.store.trial(name, number)["loss"] for number in numbers}
+    record = service.store.studies.get(name)
+    losses = {number: service.store.queries.trial(name, number)["loss"] for number in numbers}
     curves = figures.curves_of(record, numbers, most=MAX_EPOCHS)
     rows = [[number, losses[number], row.epoch, row.value] for number in numbers for row in curves.get(number, [])]
     return csv_answer(f"{name}-curves.csv", ["trial", "loss", "epoch", record.objectives[0]["metric"]], rows)
@@ -60,7 +60,7 @@ def download_comparison(
 
 def comparison(service: Service, figures: FigureQueries, name: str, numbers: Sequence[int]) -> dict[str, Any]:
     """Return what the template needs."""
-    record = service.store.study(name)
+    record = service.store.studies.get(name)
     columns = [column_context(service, record, number) for number in numbers]
     names = dict.fromkeys(key for column in columns for key in column["trial"]["params"])
     parameters = []

@@ -72,7 +72,7 @@ def show_studies(
     """List studies: newest first unless asked otherwise."""
 
     def context() -> dict[str, Any]:
-        everything = service.store.studies()[::-1]
+        everything = service.store.queries.studies()[::-1]
         found = [s for s in everything if search.lower() in f"{s['name']} {s['dataset']} {s['phase']}".lower()]
         by_name = {s["name"]: s for s in found}
         if sort == "name":
@@ -85,7 +85,7 @@ def show_studies(
         running = [s["name"] for s in shown if s["phase"] == "running" and not s["foreign"]]
         return {
             "studies": shown,
-            "left": {s: time_left(figures, service.store.study(s).study_id, by_name[s]) for s in running},
+            "left": {s: time_left(figures, service.store.studies.get(s).study_id, by_name[s]) for s in running},
             "total": len(found),
             "any": bool(everything),
             "search": search,

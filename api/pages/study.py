@@ -48,7 +48,7 @@ def show_study(
     def context() -> dict[str, Any]:
         view = StudyView(service, figures, name)
         chosen = order or ("desc" if sort == "value" and view.maximizes else "asc")
-        trials = service.store.page(
+        trials = service.store.queries.page(
             name, state=state or None, loss=loss or None, sort=sort, order=chosen, limit=ON_A_PAGE, offset=offset
         )
         table = {"state": state, "loss": loss, "sort": sort, "order": chosen, "offset": offset, "step": ON_A_PAGE}
@@ -57,7 +57,7 @@ def show_study(
     try:
         return page(request, "study.html", lambda: figures.pulse(name), context)
     except ConflictError:
-        found = next(s for s in service.store.studies() if s["name"] == name)
+        found = next(s for s in service.store.queries.studies() if s["name"] == name)
         body = render("foreign.html", request, study=found).encode("utf-8", "replace")
         return Response(body, media_type="text/html; charset=utf-8")
 
@@ -65,8 +65,8 @@ def show_study(
 @router.get("/studies/{name}/trials.csv")
 def download_trials(name: StudyName, service: ServiceDep, state: StateQuery = None, loss: LossQuery = None) -> Response:
     """Return the trials as CSV, one column a parameter."""
-    space = service.store.study(name).space
-    rows = service.store.trials(name, state=state or None, loss=loss or None, limit=MAX_CSV_ROWS)
+    space = service.store.studies.get(name).space
+    rows = service.store.queries.trials(name, state=state or None, loss=loss or None, limit=MAX_CSV_ROWS)
     plain = ("number", "state", "value", "loss", "reason", "epochs", "duration_s", "worker", "started", "finished")
     names = [d.name for d in space if d.name != "loss"]
     lines = ([*(row[key] for key in plain), *(row["params"].get(key) for key in names)] for row in rows)
@@ -86,7 +86,7 @@ class StudyView:
 
     def context(self) -> dict[str, Any]:
         """Return what the template needs."""
-        status = self.service.store.status(self.study.name)
+        status = self.service.store.queries.status(self.study.name)
         standing = self.service.standings.get(self.study.identity, self.study.revision, self._standing)
         return {
             "study": status,
@@ -107,7 +107,7 @@ class StudyView:
             "shared": [d.name for d in self.study.space.shared],
             "best_params": best_options(status["best"]),
             "spec": standing.spec,
-            "any_worker": any(w["study_id"] is None for w in self.service.store.workers()),
+            "any_worker": any(w["study_id"] is None for w in self.service.store.workers.live()),
             "several": len(self.study.objectives) > 1,
         }
 
@@ -116,7 +116,7 @@ class StudyView:
         return LeaderboardView(
             losses,
             self._best_options(losses),
-            self._verdict(losses, self.service.store.status(self.study.name)["best"]),
+            self._verdict(losses, self.service.store.queries.status(self.study.name)["best"]),
             self.figures.failures(self.study),
             spec_yaml(self.study),
         )

@@ -36,9 +36,9 @@ def show_picture(
     slice: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
 ) -> Response:
     """Return a PNG of one slice of one case."""
-    tag = tag_of(service.store.revision(name))
+    tag = tag_of(service.store.queries.revision(name))
     unless_matches(request, tag)
-    record = service.store.study(name)
+    record = service.store.studies.get(name)
 
     def make() -> bytes:
         return PredictionService(service, record, number).picture(case, slice, view)
@@ -55,7 +55,7 @@ def show_trial(
     return page(
         request,
         "trial.html",
-        lambda: service.store.revision(name),
+        lambda: service.store.queries.revision(name),
         lambda: trial_context(service, figures, name, number),
     )
 
@@ -63,7 +63,7 @@ def show_trial(
 @router.get("/studies/{name}/trials/{number}/curves.csv")
 def download_curves(name: StudyName, number: TrialNumber, service: ServiceDep) -> Response:
     """Return every epoch of a trial as CSV: a column a metric, and `metric class` for each class."""
-    rows = service.store.epochs(name, number)
+    rows = service.store.queries.epochs(name, number)
     metrics = list(dict.fromkeys(key for row in rows for key in row["metrics"]))
     pairs = list(dict.fromkeys((key, own) for row in rows for key, of in row["per_class"].items() for own in of or ()))
     plain = ("epoch", "value", "best", "train_loss", "lr", "seconds")
@@ -81,7 +81,7 @@ def download_curves(name: StudyName, number: TrialNumber, service: ServiceDep) -
 
 def trial_context(service: Service, figures: FigureQueries, name: str, number: int) -> dict[str, Any]:
     """Return what the template needs."""
-    record = service.store.study(name)
+    record = service.store.studies.get(name)
     shown = column_context(service, record, number)
     trial, names = shown["trial"], {file["name"] for file in shown["files"]}
     config = full_configuration(record, trial["params"])
@@ -99,8 +99,8 @@ def trial_context(service: Service, figures: FigureQueries, name: str, number: i
 def column_context(service: Service, record: StudyRecord, number: int) -> dict[str, Any]:
     """Return what a trial shows wherever it is shown: its row, epochs, files, cases and pictures."""
     name = record.name
-    trial = service.store.trial(name, number)
-    history = service.store.epochs(name, number)
+    trial = service.store.queries.trial(name, number)
+    history = service.store.queries.epochs(name, number)
     best_epoch = trial["best_epoch"] or _best_epoch(history, record.directions[0])
     files = service.artifacts.listing(name, number)
     names = {file.name for file in files}

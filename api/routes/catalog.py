@@ -78,7 +78,7 @@ def list_models() -> Response:
 @router.get("/workers", summary="List live workers", response_model=list[Worker])
 def list_workers(request: Request, service: ServiceDep) -> Response:
     """Return the workers of all studies that were heard of lately."""
-    return _json([{k: v for k, v in w.items() if k != "study_id"} for w in service.store.workers()])
+    return _json([{k: v for k, v in w.items() if k != "study_id"} for w in service.store.workers.live()])
 
 
 def _json(content: Any) -> Response:

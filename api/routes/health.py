@@ -18,7 +18,7 @@ def healthz() -> Health:
 @router.get("/readyz", summary="Can the service work?")
 def readyz(service: ServiceDep) -> Health:
     """Answer when the storage can be read; 503 else."""
-    service.store.workers()
+    service.store.workers.live()
     return Health()
 
 
@@ -26,7 +26,7 @@ def readyz(service: ServiceDep) -> Health:
 def metrics(service: ServiceDep) -> Response:
     """Return counts of trials, phases, workers and best values in Prometheus' text format."""
     lines = []
-    studies = service.store.studies()
+    studies = service.store.queries.studies()
     lines += _head("tuner_trials", "gauge", "Trials of the budget by state.")
     for study in studies:
         for state in ("waiting", "running", "complete", "pruned", "failed"):
@@ -41,7 +41,7 @@ def metrics(service: ServiceDep) -> Response:
             lines.append(_sample("tuner_best_value", labels, study["best"]["value"]))
     lines += _head("tuner_workers", "gauge", "Workers that were heard of lately, by device.")
     devices: dict[tuple[str, str], int] = {}
-    for worker in service.store.workers():
+    for worker in service.store.workers.live():
         key = (worker["host"], worker["device"])
         devices[key] = devices.get(key, 0) + 1
     lines += [_sample("tuner_workers", {"host": h, "device": d}, n) for (h, d), n in devices.items()]

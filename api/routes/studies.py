@@ -41,7 +41,7 @@ def list_studies(
     """Return the studies of the storage, newest first; `X-Total-Count` says how many there are."""
     tag = tag_of(f"{figures.overview_revision()}-{figures.live_count()}")
     unless_matches(request, tag)
-    found = service.store.studies()[::-1]
+    found = service.store.queries.studies()[::-1]
     answer = tagged(json.dumps(found[offset : offset + limit]), tag)
     answer.headers["X-Total-Count"] = str(len(found))
     return answer
@@ -53,8 +53,8 @@ def create_study(body: Annotated[StudyFile, Body()], service: ServiceDep, respon
     spec = read_posted(body.model_dump(exclude_unset=True), service.config.settings.data_root)
     record = store_study(service, spec)
     response.headers["Location"] = f"/api/v1/studies/{record.name}"
-    status = service.store.status(record.name)
-    served = any(worker["study_id"] is None for worker in service.store.workers())
+    status = service.store.queries.status(record.name)
+    served = any(worker["study_id"] is None for worker in service.store.workers.live())
     return status | {"next": None if served else f"tuner worker --study {record.name}"}
 
 
@@ -64,13 +64,13 @@ def read_study(name: StudyName, request: Request, service: ServiceDep, figures: 
     try:
         tag = tag_of(figures.pulse(name))
     except ConflictError:
-        foreign = next((s for s in service.store.studies() if s["name"] == name and s["foreign"]), None)
+        foreign = next((s for s in service.store.queries.studies() if s["name"] == name and s["foreign"]), None)
         if foreign is None:
             raise
         content = json.dumps(foreign)
         return tagged(content, tag_of(hashlib.sha256(content.encode()).hexdigest()[:32]))
     unless_matches(request, tag)
-    return tagged(json.dumps(service.store.status(name)), tag)
+    return tagged(json.dumps(service.store.queries.status(name)), tag)
 
 
 @router.delete("/studies/{name}", summary="Delete a study", status_code=204, responses=WRITE)
@@ -80,7 +80,7 @@ def delete_study(
     artifacts: Annotated[bool, Query(description="Remove the files of its trials as well.")] = False,
 ) -> None:
     """Delete a study with its trials; refused while a worker is alive for it."""
-    service.store.delete_study(name)
+    service.store.studies.delete(name)
     if artifacts:
         service.artifacts.delete(name)
 
@@ -88,39 +88,39 @@ def delete_study(
 @router.post("/studies/{name}/pause", summary="Pause a study", response_model=Study, responses=WRITE)
 def pause_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
     """Let running trials finish; nothing new starts."""
-    service.store.pause(name)
-    return service.store.status(name)
+    service.store.studies.pause(name)
+    return service.store.queries.status(name)
 
 
 @router.post("/studies/{name}/stop", summary="Stop a study", response_model=Study, responses=WRITE)
 def stop_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
     """Have running trials checkpointed and given back to the queue."""
-    service.store.stop(name)
-    return service.store.status(name)
+    service.store.studies.stop(name)
+    return service.store.queries.status(name)
 
 
 @router.post("/studies/{name}/resume", summary="Resume a study", response_model=Study, responses=WRITE)
 def resume_study(name: StudyName, service: ServiceDep, body: Annotated[Resume | None, Body()] = None) -> dict[str, Any]:
     """Take back a pause or stop; with `trials`, raise the total of the budget."""
     if body is not None and body.trials is not None:
-        total = service.store.study(name).total
+        total = service.store.studies.get(name).total
         if body.trials < total:
             raise SpecError([f"trials: {body.trials} is below the total of {total}; a budget can only be raised"])
         if body.trials - total > MAX_TRIALS:
             raise SpecError([f"trials: adds {body.trials - total}; at most {MAX_TRIALS} at a time"])
-        service.store.raise_budget(name, body.trials)
-    service.store.resume(name)
-    return service.store.status(name)
+        service.store.studies.raise_budget(name, body.trials)
+    service.store.studies.resume(name)
+    return service.store.queries.status(name)
 
 
 @router.get("/studies/{name}/best", summary="Read the best trial", response_model=BestDetail, responses=READ)
 def read_best(name: StudyName, service: ServiceDep, tag: StudyTag) -> Response:
     """Return the document of `tuner best --json`: the best complete trial and its configuration."""
-    best = service.store.best(name)
+    best = service.store.queries.best(name)
     if best is None:
         raise NotFoundError(f"study {name!r} has no complete trial yet.", hint="Wait for the first one to finish.")
     front = {"front": best.pop("front")} if "front" in best else {}
-    config = configuration(service.store.study(name), best["params"])
+    config = configuration(service.store.studies.get(name), best["params"])
     return tagged(json.dumps(best | {"config": config} | front), tag)
 
 

@@ -39,7 +39,7 @@ def list_trials(
     all: Annotated[bool, Query(description="Earlier attempts as well.")] = False,
 ) -> Response:
     """Return a page of trials, one row per trial of the budget (its newest attempt)."""
-    page = service.store.page(
+    page = service.store.queries.page(
         name,
         all_attempts=all,
         state=state,
@@ -59,7 +59,7 @@ def enqueue_trial(
     name: StudyName, body: Annotated[Enqueue, Body()], service: ServiceDep, response: Response
 ) -> dict[str, int]:
     """Put parameters at the head of the queue: they take one empty waiting trial, else the total grows by one."""
-    number = service.store.enqueue(name, body.params)
+    number = service.store.studies.enqueue(name, body.params)
     response.headers["Location"] = f"/api/v1/studies/{name}/trials/{number}"
     return {"number": number}
 
@@ -69,16 +69,16 @@ def enqueue_trial(
 )
 def prune_trial(name: StudyName, number: TrialNumber, service: ServiceDep) -> dict[str, Any]:
     """End one hopeless running trial at its next report."""
-    service.store.trial(name, number)
-    service.store.prune_manually(name, number)
-    return service.store.trial(name, number)
+    service.store.queries.trial(name, number)
+    service.store.studies.prune_manually(name, number)
+    return service.store.queries.trial(name, number)
 
 
 @router.get("/studies/{name}/trials/{number}", summary="Read a trial", response_model=TrialDetail, responses=READ)
 def read_trial(name: StudyName, number: TrialNumber, service: ServiceDep, tag: StudyTag) -> Response:
     """Return a trial with its epochs (`history`) and its files."""
-    trial = service.store.trial(name, number)
-    history = service.store.epochs(name, number)
+    trial = service.store.queries.trial(name, number)
+    history = service.store.queries.epochs(name, number)
     files = [
         {"name": f.name, "size": f.size, "url": artifact_url(name, number, f.name)}
         for f in service.artifacts.listing(name, number)
@@ -99,7 +99,7 @@ def read_artifact(
     service: ServiceDep,
 ) -> Response:
     """Return a file as it is, never as something that a browser would run."""
-    service.store.study(name)
+    service.store.studies.get(name)
     handle = service.artifacts.open(name, number, file)
     suffix = "." + file.rpartition(".")[2]
     shown = suffix == ".png"

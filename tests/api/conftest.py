@@ -68,7 +68,7 @@ def give_life_signs(folder: Path) -> None:
         workers = [row[0] for row in database.execute("SELECT worker_id FROM tuner_workers WHERE left_at IS NULL")]
     with Storage.open(f"sqlite:///{path}") as store:
         for worker in workers:
-            store.heartbeat(worker)
+            store.workers.heartbeat(worker)
 
 
 @pytest.fixture(scope="session")

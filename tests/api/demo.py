@@ -109,25 +109,25 @@ def fill(store: Storage, name: str, *, finish: int, running: int = 0, artifacts:
          data: PreparedData | None = None, seed: int = 0) -> None:  # fmt: skip
     """Run a study as workers would: complete, prune, fail, retry, and leave some trials running."""
     dice = random.Random(seed)
-    record = store.study(name)
+    record = store.studies.get(name)
     epochs = int(record.spec["train"]["epochs"])
     workers = [
-        store.register_worker(
+        store.workers.register(
             pid=os.getpid(), device=f"cuda:{i % 2}", study=name, version="demo", host=f"node{i // 2 + 1}"
         )
         for i in range(4)
     ]
     best_of: dict[int, list[float]] = {}
     for turn in range(finish + running):
-        claim = store.claim(record.study_id, workers[turn % 4])
+        claim = store.trials.claim(record.study_id, workers[turn % 4])
         if claim is None:
             return
         params = point(record.space, claim.params, dice)
-        store.set_params(claim, params, record.space)
+        store.trials.set_params(claim, params, record.space)
         rows = [epoch_row(e, epochs, params, dice) for e in range(1, epochs + 1)]
         if turn >= finish:
             for row in rows[: 3 + turn % 6]:
-                store.report(claim, row)
+                store.epochs.report(claim, row)
             continue
         _end(store, claim, rows, turn, best_of, artifacts, data, dice)
 
@@ -136,29 +136,31 @@ def _end(store: Storage, claim: Claim, rows: list[EpochRow], turn: int, best_of:
          artifacts: Artifacts | None, data: PreparedData | None, dice: random.Random) -> None:  # fmt: skip
     if turn % 17 == 11:
         for row in rows[:2]:
-            store.report(claim, row)
-        store.finish(claim, Outcome(State.FAIL, Reason.ERROR, "RuntimeError: the label 9 is no class of phantom"))
+            store.epochs.report(claim, row)
+        store.trials.finish(
+            claim, Outcome(State.FAIL, Reason.ERROR, "RuntimeError: the label 9 is no class of phantom")
+        )
         return
     if turn % 19 == 13:
-        store.finish(claim, Outcome(State.PRUNED, Reason.DIVERGED, "epoch 1: train_loss is nan"))
+        store.trials.finish(claim, Outcome(State.PRUNED, Reason.DIVERGED, "epoch 1: train_loss is nan"))
         return
     if turn % 23 == 7:
-        store.report(claim, rows[0])
-        store.finish(claim, Outcome(State.FAIL, Reason.INTERRUPTED, "stopped", retry=True))
+        store.epochs.report(claim, rows[0])
+        store.trials.finish(claim, Outcome(State.FAIL, Reason.INTERRUPTED, "stopped", retry=True))
         return
     for row in rows:
-        store.report(claim, row)
+        store.epochs.report(claim, row)
         seen = best_of.setdefault(row.epoch, [])
         seen.append(float(row.value or 0))
         if row.epoch >= 4 and len(seen) > 10 and (row.value or 0) < sorted(seen)[len(seen) // 3]:
-            store.finish(
+            store.trials.finish(
                 claim, Outcome(State.PRUNED, Reason.PRUNED, "below its peers", last=(row.epoch, float(row.value or 0)))
             )
             return
     best = max(rows, key=lambda row: float(row.value or 0))
-    metrics = [o["metric"] for o in store.study(claim.study_name).objectives]
+    metrics = [o["metric"] for o in store.studies.get(claim.study_name).objectives]
     values = tuple(float(best.metrics[m] or 0) for m in metrics)
-    store.finish(claim, Outcome(State.COMPLETE, values=values, last=(best.epoch, values[0])))
+    store.trials.finish(claim, Outcome(State.COMPLETE, values=values, last=(best.epoch, values[0])))
     if artifacts is not None and data is not None:
         write_artifacts(artifacts, claim, rows, best, data, dice)
 
@@ -230,14 +232,14 @@ def build(url: str, folder: Path) -> None:
     data = prepare(DATASET, data_root=None, cache=cache, seed=0)
     artifacts = Artifacts(folder / "artifacts")
     with Storage.open(url, create=True) as store:
-        store.create_study(new_study(spec_of("goals", trials=24, objectives=("dice", "hd95"))))
+        store.studies.create(new_study(spec_of("goals", trials=24, objectives=("dice", "hd95"))))
         fill(store, "goals", finish=30, seed=2)
-        store.create_study(new_study(spec_of("rested", trials=30)))
+        store.studies.create(new_study(spec_of("rested", trials=30)))
         fill(store, "rested", finish=9, seed=3)
-        store.pause("rested")
-        store.create_study(new_study(spec_of("fresh", trials=20)))
+        store.studies.pause("rested")
+        store.studies.create(new_study(spec_of("fresh", trials=20)))
         resources = {"fingerprint": data.fingerprint, "protocol": data.validation_protocol}
-        store.create_study(new_study(spec_of("organs", trials=60), **resources))
+        store.studies.create(new_study(spec_of("organs", trials=60), **resources))
         fill(store, "organs", finish=52, running=4, artifacts=artifacts, data=data, seed=1)
     if url.startswith("sqlite"):
         spread_times(url, "organs")

@@ -132,9 +132,9 @@ def test_a_write_changes_the_etag_and_a_heartbeat_does_not(writer: httpx.Client,
     """A page that misses a change lies; one that reloads at every heartbeat wastes the server."""
     tag = writer.get(STUDY).headers["ETag"]
     with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
-        store.heartbeat(store.workers()[0]["id"])
+        store.workers.heartbeat(store.workers.live()[0]["id"])
         assert writer.get(STUDY, headers={"If-None-Match": tag}).status_code == 304
-        store.pause("organs")
+        store.studies.pause("organs")
 
     assert writer.get(STUDY, headers={"If-None-Match": tag}).status_code == 200
 

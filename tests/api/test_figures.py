@@ -85,10 +85,10 @@ def test_options_of_other_losses_do_not_clutter(reader: httpx.Client) -> None:
 def test_history_keeps_every_record_when_it_is_thinned(store: Storage) -> None:
     """A best trial that thinning drops would be a lie in the most looked-at figure."""
     values = [float(v) for v in np.random.default_rng(0).permutation(60)]
-    record = store.create_study(new_study(trials=60))
+    record = store.studies.create(new_study(trials=60))
     run_all(store, record.study_id, values)
 
-    found = FigureQueries(store).history(store.study("organs"), most=7)
+    found = FigureQueries(store).history(store.studies.get("organs"), most=7)
 
     records = [i for i, v in enumerate(values) if v == max(values[: i + 1])]
     assert found.total == 60
@@ -120,12 +120,12 @@ def test_what_is_thinned_says_so() -> None:
 
 def test_thinning_keeps_the_best_and_spreads_the_rest(store: Storage) -> None:
     """What a leaderboard shows of a thousand trials must have their best, worst third and median."""
-    record = store.create_study(new_study(trials=50))
+    record = store.studies.create(new_study(trials=50))
     run_all(store, record.study_id, [i / 100 for i in range(50)])
     reading = FigureQueries(store)
 
-    rows = reading.values_by_loss(store.study("organs"), most=10)
-    points = reading.points(store.study("organs"), most=10)
+    rows = reading.values_by_loss(store.studies.get("organs"), most=10)
+    points = reading.points(store.studies.get("organs"), most=10)
 
     assert rows[0].value == 0.49
     assert [row.value for row in rows] == sorted((row.value for row in rows), reverse=True)
@@ -138,11 +138,11 @@ def test_thinning_keeps_the_best_and_spreads_the_rest(store: Storage) -> None:
 @pytest.mark.parametrize("most", [3, 40])
 def test_the_first_of_equals_leads(store: Storage, direction: str, most: int) -> None:
     """Between equal trials the leaderboard may not change its mind when another one ends."""
-    record = store.create_study(new_study(trials=12, objectives=[{"metric": "dice", "direction": direction}]))
+    record = store.studies.create(new_study(trials=12, objectives=[{"metric": "dice", "direction": direction}]))
     run_all(store, record.study_id, [0.5, 0.9, 0.1, 0.9, 0.1, 0.5], "focal")
     run_all(store, record.study_id, [0.2, 0.2, 0.2], "dice")
 
-    rows = FigureQueries(store).values_by_loss(store.study("organs"), most=most)
+    rows = FigureQueries(store).values_by_loss(store.studies.get("organs"), most=most)
     first: dict[str, int] = {}
     for row in rows:
         first.setdefault(row.branch, row.number)

@@ -111,8 +111,8 @@ def test_an_unchanged_study_costs_one_connection_and_few_statements(folder: Path
     statements: list[str] = []
     with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
         app = create_app(store, ServiceSettings(settings_in(folder)))
-        event.listen(store._database.reader, "before_cursor_execute", lambda *found: statements.append(found[2]))
-        event.listen(store._database.reader, "checkout", lambda *found: statements.append("connect"))
+        event.listen(store.context.database.reader, "before_cursor_execute", lambda *found: statements.append(found[2]))
+        event.listen(store.context.database.reader, "checkout", lambda *found: statements.append("connect"))
 
         async def ask(path: str) -> int:
             transport = httpx.ASGITransport(app)
@@ -130,7 +130,7 @@ def test_an_unchanged_study_costs_one_connection_and_few_statements(folder: Path
 def test_running_studies_say_how_long_they_take(writer: httpx.Client, folder: Path) -> None:
     """Whoever opens the list wants to know which study is done tonight."""
     with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
-        store.register_worker(pid=os.getpid(), device="cpu", study="organs", version="demo")
+        store.workers.register(pid=os.getpid(), device="cpu", study="organs", version="demo")
 
     assert writer.get(STUDY).json()["phase"] == "running"
     assert re.search(r"about [^<]+ left</p>", writer.get("/?search=organs", headers=HTML).text)
@@ -140,8 +140,8 @@ def test_running_studies_say_how_long_they_take(writer: httpx.Client, folder: Pa
 def test_workers_say_what_memory_they_hold(writer: httpx.Client, folder: Path) -> None:
     """A worker that grows is seen before the machine swaps."""
     with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
-        worker = store.register_worker(pid=os.getpid(), device="cuda:0", study="organs", version="demo")
-        store.heartbeat(worker, progress={"rss_mib": 1234, "cuda_mib": 5678})
+        worker = store.workers.register(pid=os.getpid(), device="cuda:0", study="organs", version="demo")
+        store.workers.heartbeat(worker, progress={"rss_mib": 1234, "cuda_mib": 5678})
 
     page = writer.get("/workers", headers=HTML).text
 
@@ -240,8 +240,8 @@ def test_the_catalogue_shows_how_every_loss_answers_to_errors(reader: httpx.Clie
 def test_a_device_that_was_put_aside_is_shown(writer: httpx.Client, folder: Path) -> None:
     """The lab sees which card is broken, on the page of workers and on that of the study."""
     with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
-        worker = store.register_worker(host="node7", pid=os.getpid(), device="cuda:3", study="goals", version="t")
-        store.quarantine_device(worker, "goals", "its last 3 trials <all> failed")
+        worker = store.workers.register(host="node7", pid=os.getpid(), device="cuda:3", study="goals", version="t")
+        store.workers.quarantine_device(worker, "goals", "its last 3 trials <all> failed")
 
     for path in ("/workers", "/studies/goals"):
         page = writer.get(path, headers=HTML).text

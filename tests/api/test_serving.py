@@ -144,7 +144,7 @@ def test_readers_hold_no_writer_up(writer: httpx.Client, folder: Path) -> None:
                 statuses.append(client.get("/api/v1/studies/busy/figures/curves").status_code)
 
     with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
-        record = store.create_study(new_study("busy", trials=4))
+        record = store.studies.create(new_study("busy", trials=4))
         readers = [threading.Thread(target=poll) for _ in range(5)]
         for reader in readers:
             reader.start()
@@ -152,12 +152,12 @@ def test_readers_hold_no_writer_up(writer: httpx.Client, folder: Path) -> None:
         for _ in range(4):
             claim = claimed(store, record.study_id)
             for number in range(1, 11):
-                store.report(claim, epoch(number))
+                store.epochs.report(claim, epoch(number))
         spent = time.monotonic() - begin
         stop.set()
         for reader in readers:
             reader.join()
-        stored = [len(store.epochs("busy", number)) for number in range(4)]
+        stored = [len(store.queries.epochs("busy", number)) for number in range(4)]
 
     assert stored == [10] * 4
     assert set(statuses) == {200}

@@ -14,7 +14,7 @@ from tuner.storage.storage import Storage
 def far(here: Path, store: Storage, monkeypatch: pytest.MonkeyPatch) -> Path:  # noqa: F811
     """The shared folder behind `file://`, with what the attempts of a study have published, and one too many."""
     monkeypatch.setenv("TUNER_ARTIFACTS", f"file://{here / 'far'}")
-    numbers = [row["number"] for row in store.trials("organs", all_attempts=True)]
+    numbers = [row["number"] for row in store.queries.trials("organs", all_attempts=True)]
     for number in (*numbers, 77):
         folder = here / "far" / "organs" / str(number)
         folder.mkdir(parents=True)
@@ -53,7 +53,7 @@ def test_logs_are_read_there(tuner: Shell, far: Path) -> None:
 
 def test_delete_names_the_address_and_takes_the_files_along(tuner: Shell, far: Path, store: Storage) -> None:  # noqa: F811
     """And says so before."""
-    store.stop("organs")
+    store.studies.stop("organs")
 
     result = tuner("delete", "organs", "--artifacts", "--yes")
 

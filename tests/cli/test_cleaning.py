@@ -19,13 +19,15 @@ from tuner.storage.storage import Storage
 def store(here: Path) -> Iterator[Storage]:
     """A storage with a study of six places: complete, pruned, failed for good, waiting again, running, waiting."""
     with Storage.open(f"sqlite:///{here / 'tuner.db'}", create=True) as store:
-        store.create_study(new_study(trials=6, resources={"fingerprint": "a" * 64}))
-        study_id = store.study("organs").study_id
-        store.finish(claimed(store, study_id), completed(0.5))
-        store.finish(claimed(store, study_id), pruned())
-        store.finish(claimed(store, study_id), failed())
-        store.finish(claimed(store, study_id), failed(Reason.INTERRUPTED, retry=True))
-        store.finish(claimed(store, study_id), failed(Reason.INTERRUPTED, retry=True))  # the retry, interrupted as well
+        store.studies.create(new_study(trials=6, resources={"fingerprint": "a" * 64}))
+        study_id = store.studies.get("organs").study_id
+        store.trials.finish(claimed(store, study_id), completed(0.5))
+        store.trials.finish(claimed(store, study_id), pruned())
+        store.trials.finish(claimed(store, study_id), failed())
+        store.trials.finish(claimed(store, study_id), failed(Reason.INTERRUPTED, retry=True))
+        store.trials.finish(
+            claimed(store, study_id), failed(Reason.INTERRUPTED, retry=True)
+        )  # the retry, interrupted as well
         claimed(store, study_id, "alive")
         yield store
 
@@ -34,7 +36,7 @@ def store(here: Path) -> Iterator[Storage]:
 def files(here: Path, store: Storage) -> Path:
     """The artifacts of that study, with a checkpoint and weights in every folder, and two attempts too many."""
     artifacts = Artifacts(here / "artifacts")
-    numbers = [row["number"] for row in store.trials("organs", all_attempts=True)]
+    numbers = [row["number"] for row in store.queries.trials("organs", all_attempts=True)]
     for number in (*numbers, 77):
         folder = artifacts.create("organs", number)
         for name in ("last.ckpt", "best.safetensors", "config.yaml", "metrics.jsonl"):
@@ -60,10 +62,10 @@ def prepared(cache: Path, name: str) -> Path:
 
 def test_only_what_nothing_continues_from_goes(tuner: Shell, store: Storage, files: Path) -> None:
     """The checkpoint of a waiting or running trial, in any of its attempts, is the work of hours."""
-    rows = {row["number"]: row for row in store.trials("organs")}
+    rows = {row["number"]: row for row in store.queries.trials("organs")}
     goes_on = {number for number, row in rows.items() if row["state"] in ("WAITING", "RUNNING")}
     for number in list(goes_on):
-        while (earlier := store.trial("organs", number)["retry_of"]) is not None:
+        while (earlier := store.queries.trial("organs", number)["retry_of"]) is not None:
             goes_on.add(number := earlier)
     everything = checkpoints(files)
 

@@ -68,7 +68,7 @@ def test_delete_is_refused_while_the_study_runs(queued: Shell, here: Path) -> No
     from tuner.storage.storage import Storage
 
     with Storage.open(f"sqlite:///{here / 'tuner.db'}") as store:
-        store.register_worker(pid=os.getpid(), device="cpu", study="tiny", version="test")
+        store.workers.register(pid=os.getpid(), device="cpu", study="tiny", version="test")
         result = queued("delete", "tiny", "--yes")
 
     assert result.code == 2

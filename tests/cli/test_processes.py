@@ -26,8 +26,8 @@ def wait_for(folder: Path, state: str, *, seconds: float = 120) -> list[int]:
         if not (folder / "tuner.db").exists():
             continue
         with suppress(TunerError), Storage.open(f"sqlite:///{folder / 'tuner.db'}", read_only=True) as store:
-            if any(row["epochs"] for row in store.trials("tiny", state=state)):
-                return [worker["pid"] for worker in store.workers("tiny")]
+            if any(row["epochs"] for row in store.queries.trials("tiny", state=state)):
+                return [worker["pid"] for worker in store.workers.live("tiny")]
     raise AssertionError(f"no trial is {state}")
 
 

@@ -151,9 +151,9 @@ def test_a_study_without_a_complete_trial_has_no_best(tuner: Shell, study_file: 
 def test_status_says_who_does_what_where(searched: Shell, here: Path) -> None:
     """With eight workers on three machines: which of them holds the trial that hangs, and how far it is."""
     with Storage.open(f"sqlite:///{here / 'tuner.db'}") as store:
-        store.raise_budget("tiny", 7, [store.trial("tiny", 0)["params"]])
-        worker = store.register_worker(pid=os.getpid(), device="cuda:3", study=None, version="test", host="node-7")
-        claim = store.claim(store.study("tiny").study_id, worker)
+        store.studies.raise_budget("tiny", 7, [store.queries.trial("tiny", 0)["params"]])
+        worker = store.workers.register(pid=os.getpid(), device="cuda:3", study=None, version="test", host="node-7")
+        claim = store.trials.claim(store.studies.get("tiny").study_id, worker)
         assert claim is not None
 
     row = next(line for line in searched("status", "tiny").out.splitlines() if line.startswith(worker))
@@ -166,11 +166,11 @@ def test_status_says_what_is_put_aside_and_what_waits(searched: Shell, here: Pat
     """A broken card, or a full one, explains why a study is slow."""
     with Storage.open(f"sqlite:///{here / 'tuner.db'}") as store:
         broken, full = (
-            store.register_worker(host=host, pid=os.getpid(), device="cuda:0", study="tiny", version="t")
+            store.workers.register(host=host, pid=os.getpid(), device="cuda:0", study="tiny", version="t")
             for host in ("node7", "node8")
         )
-        store.quarantine_device(broken, "tiny", "its last 3 trials (1, 2, 4) all failed")
-        store.heartbeat(full, progress={"rss_mib": 9, "waits": "waits for memory: cuda:0 has 1 MiB free"})
+        store.workers.quarantine_device(broken, "tiny", "its last 3 trials (1, 2, 4) all failed")
+        store.workers.heartbeat(full, progress={"rss_mib": 9, "waits": "waits for memory: cuda:0 has 1 MiB free"})
         out = searched("status", "tiny").out
 
     assert "Put aside: cuda:0 of node7, " in out

@@ -44,8 +44,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 def check(store: Storage, places: Settings, spec: StudySpec, *, again: Path, most: int = 3) -> Figures:
     """Check everything; `again` is a folder for undisturbed trainings, of which at most `most` are made."""
-    rows = store.trials(spec.name, limit=100_000)
-    every = store.trials(spec.name, all_attempts=True, limit=100_000)
+    rows = store.queries.trials(spec.name, limit=100_000)
+    every = store.queries.trials(spec.name, all_attempts=True, limit=100_000)
     places_of = _by_slot(every)
     _check_counts(store, spec.name, rows, every)
     for attempts in places_of.values():
@@ -71,10 +71,10 @@ def _by_slot(every: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
 
 
 def _check_counts(store: Storage, name: str, rows: list[dict[str, Any]], every: list[dict[str, Any]]) -> None:
-    counts = store.status(name)["trials"]
+    counts = store.queries.status(name)["trials"]
     states = [row["state"] for row in rows]
     assert counts == {
-        "total": store.study(name).total,
+        "total": store.studies.get(name).total,
         "waiting": 0,
         "running": 0,
         "complete": states.count("COMPLETE"),
@@ -96,7 +96,7 @@ def _check_place(attempts: list[dict[str, Any]]) -> None:
 
 
 def _check_what_samplers_see(store: Storage, name: str, every: list[dict[str, Any]]) -> None:
-    history = store.history(store.study(name).study_id)
+    history = store.epochs.history(store.studies.get(name).study_id)
     ended = sorted(row["number"] for row in every if row["state"] in ("COMPLETE", "PRUNED"))
     assert sorted(trial.number for trial in history.finished) == ended
     assert history.running == []
@@ -104,7 +104,7 @@ def _check_what_samplers_see(store: Storage, name: str, every: list[dict[str, An
 
 def _check_epochs(store: Storage, places: Settings, spec: StudySpec, row: dict[str, Any], *, is_final: bool) -> None:
     """No gap, no double; what the database says of an epoch is what the artifacts say."""
-    stored = store.epochs(spec.name, row["number"])
+    stored = store.queries.epochs(spec.name, row["number"])
     lines = read_lines(_folder(places, spec, row) / "metrics.jsonl")
     assert [epoch["epoch"] for epoch in stored] == list(range(1, len(stored) + 1)), row
     assert len(lines) >= len(stored), row
@@ -124,7 +124,7 @@ def _check_best(store: Storage, places: Settings, spec: StudySpec, rows: list[di
         for row in rows
         if row["state"] == "COMPLETE"
     ]
-    assert store.status(spec.name)["best"]["value"] == max(values)
+    assert store.queries.status(spec.name)["best"]["value"] == max(values)
 
 
 def _check_continued(store: Storage, places: Settings, spec: StudySpec, attempts: list[dict[str, Any]]) -> int:
@@ -136,7 +136,7 @@ def _check_continued(store: Storage, places: Settings, spec: StudySpec, attempts
     last = attempts[-1]
     lines = read_lines(_folder(places, spec, last) / "metrics.jsonl")
     for earlier in attempts[:-1]:
-        reported = [(e["epoch"], _seconds(e)) for e in store.epochs(spec.name, earlier["number"])]
+        reported = [(e["epoch"], _seconds(e)) for e in store.queries.epochs(spec.name, earlier["number"])]
         assert [(line["epoch"], _seconds(line)) for line in lines[: len(reported)]] == reported, (earlier, last)
         kept = max(kept, len(reported))
     return kept

@@ -126,7 +126,7 @@ class Crew:
         """Wait until a study is done, with `count` workers kept alive, and until all of them have ended."""
 
         def done() -> bool:
-            if store.study_phase(study)[0] == "done":
+            if store.queries.phase(study)[0] == "done":
                 return True
             self.ensure_running(study, count)
             return False
@@ -142,4 +142,4 @@ class Crew:
 
 def holders(store: Storage, study: str) -> dict[int, int]:
     """Return the pids of the workers that hold a trial, and its number."""
-    return {w["pid"]: w["trial"] for w in store.workers(study) if w["trial"] is not None}
+    return {w["pid"]: w["trial"] for w in store.workers.live(study) if w["trial"] is not None}

@@ -32,7 +32,7 @@ def restarts(here: Ground) -> dict[str, Any]:
     away_s = 0.0
     for index, name in enumerate(how):
         time.sleep(here.chance.uniform(1.0, 4.0))
-        assert store.study_phase(spec.name)[0] == "running", "the study ended too early for so many restarts"
+        assert store.queries.phase(spec.name)[0] == "running", "the study ended too early for so many restarts"
         ends[name]()
         pause = here.scale.outage_s if index == len(how) // 2 else here.chance.uniform(0.2, 3.0)
         time.sleep(pause)
@@ -74,7 +74,7 @@ def cut_off_worker(here: Ground) -> dict[str, Any]:
         number = holders(store, spec.name)[far]
         wire.block()
         began = time.monotonic()
-        gone = lambda: store.trials(spec.name, all_attempts=True, numbers=[number])[0]["state"] == "FAIL"  # noqa: E731
+        gone = lambda: store.queries.trials(spec.name, all_attempts=True, numbers=[number])[0]["state"] == "FAIL"  # noqa: E731
         wait_until(gone, seconds=4 * HEARTBEAT_TIMEOUT_S, log=here.log)
         away_s = time.monotonic() - began
         wire.unblock()
@@ -99,7 +99,7 @@ def full_disk(here: Ground, *, database_too: bool = False) -> dict[str, Any]:
         said = here.log.read_text()
         assert "no space left" in said, said
         (disk / "ballast").unlink()
-        left = store.status(spec.name)["trials"]
+        left = store.queries.status(spec.name)["trials"]
         assert left["total"] == sum(value for key, value in left.items() if key != "total")
         crew.workers.clear()
         crew.wait_for_the_end(store, spec.name, seconds=1800, count=2)
@@ -146,4 +146,4 @@ def _fill(file: Path) -> None:
 
 
 def _reasons(store: Storage, name: str) -> list[str | None]:
-    return [row["reason"] for row in store.trials(name, all_attempts=True)]
+    return [row["reason"] for row in store.queries.trials(name, all_attempts=True)]

@@ -48,7 +48,7 @@ def kills(here: Ground, *, at_address: bool = False) -> dict[str, Any]:
     while done < here.scale.kills:
         rounds += 1
         spec = here.study(store, CHEAPEST, "train.epochs=6", name=f"kills-{rounds}")
-        while store.study_phase(spec.name)[0] != "done" and done < here.scale.kills:
+        while store.queries.phase(spec.name)[0] != "done" and done < here.scale.kills:
             crew.ensure_running(spec.name, here.scale.workers)
             time.sleep(here.chance.uniform(0.0, max(here.scale.pause_s, 3 * _epoch_s(store, spec.name))))
             busy = [pid for pid in holders(store, spec.name) if crew.lives(pid)]
@@ -80,7 +80,7 @@ def frozen(here: Ground) -> dict[str, Any]:
 
     def reaped() -> bool:
         crew.ensure_running(spec.name, 1)
-        rows = store.trials(spec.name, all_attempts=True, numbers=[number])
+        rows = store.queries.trials(spec.name, all_attempts=True, numbers=[number])
         return bool(rows[0]["state"] == "FAIL")
 
     wait_until(reaped, seconds=4 * HEARTBEAT_TIMEOUT_S, log=here.log)
@@ -103,8 +103,8 @@ def two_launchers(here: Ground) -> dict[str, Any]:
     launchers = [crew.run(*words, "--workers", "1", "--devices", "cpu") for _ in range(2)]
     codes = [crew.code(pid, seconds=1800) for pid in launchers]
     store = here.store()
-    spec = stored_spec(store.study("tiny"))
-    workers = {row["worker"] for row in store.trials("tiny")}
+    spec = stored_spec(store.studies.get("tiny"))
+    workers = {row["worker"] for row in store.queries.trials("tiny")}
     assert codes == [0, 0], here.log.read_text()
     assert not _lost(store, "tiny")
     return {"launchers": 2, "workers that trained": len(workers)} | here.check(store, spec)
@@ -116,7 +116,7 @@ def killed_launcher(here: Ground) -> dict[str, Any]:
     spec = here.study(store)
     launcher = crew.run("resume", spec.name, "--workers", "2", "--devices", "cpu")
     wait_until(lambda: _epochs(store, spec.name) > EPOCHS, seconds=600, log=here.log)
-    pids = [worker["pid"] for worker in store.workers(spec.name)]
+    pids = [worker["pid"] for worker in store.workers.live(spec.name)]
     crew.kill(launcher)
     wait_until(lambda: not any(map(crew.lives, pids)), seconds=90, log=here.log)
     again = crew.run("resume", spec.name, "--workers", "2", "--devices", "cpu")
@@ -152,7 +152,7 @@ def _freeze_one(here: Ground, store: Storage, name: str) -> tuple[int, int]:
             time.sleep(here.chance.uniform(0.0, 0.3))
             os.kill(pid, signal.SIGSTOP)
             # it may have ended that trial, or be in the middle of a transaction, which SQLite would make all wait for
-            row = store.trials(name, all_attempts=True, numbers=[held[pid]])[0]
+            row = store.queries.trials(name, all_attempts=True, numbers=[held[pid]])[0]
             if row["state"] == "RUNNING" and _can_write(store, name):
                 return pid, held[pid]
             os.kill(pid, signal.SIGCONT)
@@ -162,20 +162,20 @@ def _freeze_one(here: Ground, store: Storage, name: str) -> tuple[int, int]:
 
 def _can_write(store: Storage, name: str) -> bool:
     began = time.monotonic()
-    store.resume(name)
+    store.studies.resume(name)
     return time.monotonic() - began < 5
 
 
 def _epoch_s(store: Storage, name: str) -> float:
     """Return how long the newest epoch took: on a busy machine kills in quick succession would let none end."""
-    newest = [row["number"] for row in store.trials(name, all_attempts=True) if row["epochs"]]
-    return float(store.epochs(name, newest[-1])[-1]["seconds"]) if newest else 2.0
+    newest = [row["number"] for row in store.queries.trials(name, all_attempts=True) if row["epochs"]]
+    return float(store.queries.epochs(name, newest[-1])[-1]["seconds"]) if newest else 2.0
 
 
 def _epochs(store: Storage, name: str) -> int:
-    rows = store.trials(name, all_attempts=True)
-    return sum(len(store.epochs(name, row["number"])) for row in rows if row["state"] != "WAITING")
+    rows = store.queries.trials(name, all_attempts=True)
+    return sum(len(store.queries.epochs(name, row["number"])) for row in rows if row["state"] != "WAITING")
 
 
 def _lost(store: Storage, name: str) -> list[dict[str, Any]]:
-    return [row for row in store.trials(name, all_attempts=True) if row["reason"] == "worker_lost"]
+    return [row for row in store.queries.trials(name, all_attempts=True) if row["reason"] == "worker_lost"]

@@ -62,5 +62,5 @@ def test_resume_raises_the_budget_of_a_finished_study(tmp_path: Path, sqlite_url
             done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
             assert done.returncode == 0, done.stderr
 
-        points = [json.dumps(row["params"], sort_keys=True) for row in store.trials("tiny")]
+        points = [json.dumps(row["params"], sort_keys=True) for row in store.queries.trials("tiny")]
         assert len(points) == len(set(points)) == 5

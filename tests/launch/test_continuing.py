@@ -16,7 +16,7 @@ def record(tmp_path: Path) -> StudyRecord:
     """A stored study of four trials."""
     with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
         create(store, tiny())
-        return store.study("tiny")
+        return store.studies.get("tiny")
 
 
 def test_the_same_file_is_the_same_study(record: StudyRecord) -> None:
@@ -44,8 +44,8 @@ def test_a_file_that_was_not_touched_does_not_lower_a_raised_budget(tmp_path: Pa
     """`resume --trials 9`, then `launch FILE` again: the file still says 4, and nobody asked for less."""
     with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
         create(store, tiny())
-        store.raise_budget("tiny", 9)
-        record = store.study("tiny")
+        store.studies.raise_budget("tiny", 9)
+        record = store.studies.get("tiny")
 
     check_same(record, tiny())
     assert new_total(record, tiny()) is None

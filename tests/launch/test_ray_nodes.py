@@ -132,14 +132,14 @@ def until(condition: Callable[[], Any], site: Site, seconds: float = 240.0) -> A
 
 def running(store: Storage) -> list[dict[str, Any]]:
     """Return the trials that run and have ended at least two epochs."""
-    if not any(study["name"] == "tiny" for study in store.studies()):
+    if not any(study["name"] == "tiny" for study in store.queries.studies()):
         return []
-    return [row for row in store.trials("tiny", state="RUNNING") if row["epochs"] >= 2]
+    return [row for row in store.queries.trials("tiny", state="RUNNING") if row["epochs"] >= 2]
 
 
 def pids(store: Storage) -> set[int]:
     """Return the processes of the live workers."""
-    return {worker["pid"] for worker in store.workers("tiny")}
+    return {worker["pid"] for worker in store.workers.live("tiny")}
 
 
 def bridge_of(launcher: int) -> int:
@@ -153,7 +153,7 @@ def bridge_of(launcher: int) -> int:
 def check(store: Storage, site: Site) -> books.Figures:
     """Check the books, and that nobody stays in the cluster."""
     until(lambda: site.cluster.actors() == 0, site, 60)
-    assert [row["message"] for row in store.trials("tiny", state="FAIL")] == []
+    assert [row["message"] for row in store.queries.trials("tiny", state="FAIL")] == []
     return books.check(store, site.places, load_spec(parse_yaml(STUDY)), again=site.folder / "again", most=1)
 
 
@@ -223,7 +223,7 @@ def test_a_dead_worker_is_replaced_and_no_log_and_no_process_list_shows_a_passwo
             assert PASSWORD.encode() not in path.read_bytes()
         except OSError:
             continue
-    store.stop("tiny", "user")
+    store.studies.stop("tiny", "user")
     until(lambda: site.cluster.actors() == 0, site, 90)
 
 
@@ -245,10 +245,10 @@ def test_ctrl_c_gives_the_trials_back_unless_another_launcher_watches(site: Site
     assert first.wait(120) == 130, site.said()
 
     until(lambda: site.cluster.actors() == 0, site, 60)
-    counts = store.status("tiny")["trials"]
+    counts = store.queries.status("tiny")["trials"]
     assert counts["running"] == 0
     assert counts["waiting"] + counts["complete"] == 5
-    assert store.workers("tiny") == []
+    assert store.workers.live("tiny") == []
 
 
 def test_an_open_cluster_and_one_file_for_many_machines_are_refused(tmp_path: Path, site: Site) -> None:
@@ -273,7 +273,7 @@ def test_two_launchers_wait_for_a_cluster_that_grows_and_share_its_workers(site:
     """An autoscaler starts nodes when somebody waits for them; two who type the same command help each other."""
     both = [site.launch("--devices", "cuda", "--workers", "2") for _ in range(2)]
     until(lambda: site.said().count("2 wait for room in the cluster") == 2, site)
-    assert store.status("tiny")["phase"] == "queued"
+    assert store.queries.status("tiny")["phase"] == "queued"
 
     site.cluster.add(cpus=2, gpus=2)
     until(lambda: len(running(store)) == 2, site)

@@ -59,17 +59,17 @@ def value_of(params: Mapping[str, Any], turn: int) -> float:
 
 def run(store: Storage, spec: StudySpec) -> None:
     """Complete every trial; each has the classes liver (the value) and aorta (half of it)."""
-    record = store.study(spec.name)
+    record = store.studies.get(spec.name)
     turn = 0
-    while (claim := store.claim(record.study_id, "worker")) is not None:
+    while (claim := store.trials.claim(record.study_id, "worker")) is not None:
         params = {**claim.params}
         for dimension in spec.space.active(params):
             params.setdefault(dimension.name, dimension.nearest(0.02 if dimension.name == "train.lr" else 3.0))
-        assert store.set_params(claim, params, spec.space)
+        assert store.trials.set_params(claim, params, spec.space)
         value = value_of(params, turn)
         classes = {"dice": {"liver": value, "aorta": value / 2}}
-        store.report(claim, EpochRow(1, value, {"dice": value, "hd95": 20 * value}, classes, 1.0, 1e-3, 1.0))
-        store.finish(claim, Outcome(State.COMPLETE, values=(value,), last=(1, value)))
+        store.epochs.report(claim, EpochRow(1, value, {"dice": value, "hd95": 20 * value}, classes, 1.0, 1e-3, 1.0))
+        store.trials.finish(claim, Outcome(State.COMPLETE, values=(value,), last=(1, value)))
         turn += 1
 
 
@@ -83,7 +83,7 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
             (TUNED | {"name": "other"}, {"fingerprint": "cd" * 32}),
         ):
             spec = load_spec(YamlDocument(content, {}, None))
-            store.create_study(new_study(spec, **resources))
+            store.studies.create(new_study(spec, **resources))
             run(store, spec)
         yield store
 
@@ -154,10 +154,10 @@ def test_other_data_is_refused(storage: Storage, tmp_path: Path) -> None:
 
 def test_a_study_without_a_value_has_no_report(storage: Storage, tmp_path: Path) -> None:
     """It says so, and how to see where the study stands."""
-    storage.create_study(new_study(load_spec(YamlDocument(TUNED | {"name": "young"}, {}, None))))
-    claim = storage.claim(storage.study("young").study_id, "worker")
+    storage.studies.create(new_study(load_spec(YamlDocument(TUNED | {"name": "young"}, {}, None))))
+    claim = storage.trials.claim(storage.studies.get("young").study_id, "worker")
     assert claim is not None
-    storage.finish(claim, Outcome(State.FAIL, Reason.ERROR, "broken"))
+    storage.trials.finish(claim, Outcome(State.FAIL, Reason.ERROR, "broken"))
     with pytest.raises(ConflictError, match="no trial of 'young' is complete yet"):
         read(storage, tmp_path, "young")
 

@@ -71,10 +71,10 @@ def epoch(number: int, value: float | None = 0.5, hd95: float | None = 10.0, **c
 
 def claimed(store: Storage, study_id: int, worker: str = "w1", params: Mapping[str, Scalar] | None = None) -> Claim:
     """Claim the next trial and give it a whole point."""
-    claim = store.claim(study_id, worker)
+    claim = store.trials.claim(study_id, worker)
     assert claim is not None
     whole = claim.params if claim.has_params else dict(params or point())
-    assert store.set_params(claim, whole, SPACE)
+    assert store.trials.set_params(claim, whole, SPACE)
     return claim
 
 
@@ -98,8 +98,10 @@ def run_all(store: Storage, study_id: int, values: Sequence[float], loss: str = 
     claims = []
     for value in values:
         claim = claimed(store, study_id, params=point(loss))
-        store.report(claim, epoch(1, value / 2, 100 * value))
-        store.report(claim, epoch(2, value, 10 * value))
-        assert store.finish(claim, completed(value, *[10 * value] * (len(claim.directions) - 1), last=(2, value)))
+        store.epochs.report(claim, epoch(1, value / 2, 100 * value))
+        store.epochs.report(claim, epoch(2, value, 10 * value))
+        assert store.trials.finish(
+            claim, completed(value, *[10 * value] * (len(claim.directions) - 1), last=(2, value))
+        )
         claims.append(claim)
     return claims

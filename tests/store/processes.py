@@ -21,14 +21,14 @@ def say(number: int) -> None:
 def open_empty(url: str, index: str) -> None:
     """Create whatever is missing, then use it."""
     with Storage.open(url, create=True) as store:
-        say(len(store.studies()))
+        say(len(store.queries.studies()))
 
 
 def claim_all(url: str, index: str) -> None:
     """Claim until nothing is left, and print what was claimed."""
     with Storage.open(url) as store:
-        study = store.study("organs")
-        while claim := store.claim(study.study_id, f"w{index}"):
+        study = store.studies.get("organs")
+        while claim := store.trials.claim(study.study_id, f"w{index}"):
             say(claim.number)
 
 
@@ -36,37 +36,37 @@ def raise_and_ask(url: str, index: str) -> None:
     """Raise the budget and ask for parameters, both in competition with others."""
     with Storage.open(url) as store:
         for total in range(12, 31, 6):
-            store.raise_budget("organs", total)
-            say(store.enqueue("organs", point("dice")))
+            store.studies.raise_budget("organs", total)
+            say(store.studies.enqueue("organs", point("dice")))
 
 
 def work(url: str, index: str) -> None:
     """Be a worker: reap, claim, report five epochs, finish; until the budget is spent."""
     with Storage.open(url) as store:
-        study = store.study("organs")
-        worker = store.register_worker(pid=os.getpid(), device="cpu", study="organs", version="1")
-        while not store.budget_spent(study.study_id):
-            store.requeue_lost_trials(study.study_id)
-            claim = store.claim(study.study_id, worker)
+        study = store.studies.get("organs")
+        worker = store.workers.register(pid=os.getpid(), device="cpu", study="organs", version="1")
+        while not store.queries.budget_spent(study.study_id):
+            store.workers.requeue_lost(study.study_id)
+            claim = store.trials.claim(study.study_id, worker)
             if claim is None:
                 time.sleep(0.02)
                 continue
-            store.set_params(claim, claim.params if claim.has_params else point("focal"), SPACE)
+            store.trials.set_params(claim, claim.params if claim.has_params else point("focal"), SPACE)
             for number in range(1, 6):
                 time.sleep(random.random() * 0.02)
-                if store.report(claim, epoch(number, claim.slot / 100), peers=True).verdict is Verdict.LOST:
+                if store.epochs.report(claim, epoch(number, claim.slot / 100), peers=True).verdict is Verdict.LOST:
                     break
-            store.finish(claim, Outcome(State.COMPLETE, values=(claim.slot / 100,), last=(5, claim.slot / 100)))
+            store.trials.finish(claim, Outcome(State.COMPLETE, values=(claim.slot / 100,), last=(5, claim.slot / 100)))
 
 
 def claim_and_die(url: str, index: str) -> None:
     """Die by SIGKILL with a trial in the hands: before, or after, its parameters were stored."""
     with Storage.open(url) as store:
-        study = store.study("organs")
-        worker = store.register_worker(pid=os.getpid(), device="cpu", study="organs", version="1")
-        claim = store.claim(study.study_id, worker)
+        study = store.studies.get("organs")
+        worker = store.workers.register(pid=os.getpid(), device="cpu", study="organs", version="1")
+        claim = store.trials.claim(study.study_id, worker)
         if claim and int(index) % 2:
-            store.set_params(claim, point("focal"), SPACE)
+            store.trials.set_params(claim, point("focal"), SPACE)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -27,15 +27,15 @@ FEASIBLE = {"memory": -1.0, "finite": -1.0}
 )
 def test_blame_table(store: Storage, outcome: Outcome, again: bool, seen: object) -> None:
     """What the parameters are to blame for is learnt as infeasible; what the machine did is tried again."""
-    study = store.create_study(new_study(trials=1))
+    study = store.studies.create(new_study(trials=1))
     claim = claimed(store, study.study_id)
 
-    assert store.finish(claim, outcome)
+    assert store.trials.finish(claim, outcome)
 
-    counts = store.status("organs")["trials"]
+    counts = store.queries.status("organs")["trials"]
     assert counts["waiting"] == int(again)
     assert sum(counts.values()) == 2 * counts["total"] == 2
-    finished = store.history(study.study_id).finished
+    finished = store.epochs.history(study.study_id).finished
     assert len(finished) == (seen is not None)
     if isinstance(seen, str):
         assert finished[0].feasible == FEASIBLE | {seen: 1.0}
@@ -47,93 +47,93 @@ def test_blame_table(store: Storage, outcome: Outcome, again: bool, seen: object
 
 def test_out_of_memory_is_tried_alone_once(store: Storage) -> None:
     """The second time it is the parameters' fault, whoever says retry."""
-    study = store.create_study(new_study(trials=1))
+    study = store.studies.create(new_study(trials=1))
     outcome = failed(Reason.OUT_OF_MEMORY, retry=True, alone=True)
-    assert store.finish(claimed(store, study.study_id), outcome)
-    second = store.claim(study.study_id, "w1")
+    assert store.trials.finish(claimed(store, study.study_id), outcome)
+    second = store.trials.claim(study.study_id, "w1")
     assert second is not None
     assert second.exclusive_device
 
-    assert store.finish(second, outcome)
+    assert store.trials.finish(second, outcome)
 
-    assert store.claim(study.study_id, "w1") is None
-    assert store.status("organs")["trials"]["failed"] == 1
+    assert store.trials.claim(study.study_id, "w1") is None
+    assert store.queries.status("organs")["trials"]["failed"] == 1
 
 
 def test_a_result_counts_once(store: Storage) -> None:
     """The answer to a commit may be lost: telling the same again is fine, telling something else is not."""
-    study = store.create_study(new_study(trials=1))
+    study = store.studies.create(new_study(trials=1))
     claim = claimed(store, study.study_id)
 
-    assert store.finish(claim, completed(0.5))
-    assert store.finish(claim, completed(0.5))
-    assert not store.finish(claim, failed())
+    assert store.trials.finish(claim, completed(0.5))
+    assert store.trials.finish(claim, completed(0.5))
+    assert not store.trials.finish(claim, failed())
 
-    assert [o.values for o in store.history(study.study_id).finished] == [(0.5,)]
+    assert [o.values for o in store.epochs.history(study.study_id).finished] == [(0.5,)]
 
 
 def test_the_result_of_a_reaped_trial_is_refused(store: Storage) -> None:
     """Its place has gone to another attempt: two results for one place would count twice."""
-    study = store.create_study(new_study(trials=1))
+    study = store.studies.create(new_study(trials=1))
     claim = claimed(store, study.study_id, "gone")
-    worker = store.register_worker(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
-    late = store.claim(study.study_id, worker)
+    worker = store.workers.register(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
+    late = store.trials.claim(study.study_id, worker)
     assert late is None
     _lose(store, study.study_id, claim.worker_id)
 
-    assert store.report(claim, epoch(1)).verdict is Verdict.LOST
-    assert not store.set_params(claim, point("dice"), study.space)
-    assert not store.finish(claim, completed(0.9))
+    assert store.epochs.report(claim, epoch(1)).verdict is Verdict.LOST
+    assert not store.trials.set_params(claim, point("dice"), study.space)
+    assert not store.trials.finish(claim, completed(0.9))
 
     again = claimed(store, study.study_id, worker)
     assert again.params == point()
-    assert store.finish(again, completed(0.4))
-    best = store.best("organs")
+    assert store.trials.finish(again, completed(0.4))
+    best = store.queries.best("organs")
     assert best is not None
     assert (best["number"], best["value"]) == (1, 0.4)
-    assert store.epochs("organs", 0) == []
+    assert store.queries.epochs("organs", 0) == []
 
 
 def test_lost_workers_are_forgiven_as_often_as_the_budget_says(store: Storage) -> None:
     """A trial that kills its workers must not kill them for ever; interruptions do not count."""
-    study = store.create_study(new_study(trials=1, retries=2))
-    assert store.finish(claimed(store, study.study_id), failed(Reason.INTERRUPTED, retry=True))
+    study = store.studies.create(new_study(trials=1, retries=2))
+    assert store.trials.finish(claimed(store, study.study_id), failed(Reason.INTERRUPTED, retry=True))
 
     for lost in range(3):
-        claim = store.claim(study.study_id, f"w{lost}")
+        claim = store.trials.claim(study.study_id, f"w{lost}")
         assert claim is not None
         _lose(store, study.study_id, f"w{lost}")
 
-    assert store.claim(study.study_id, "w9") is None
-    row = store.trials("organs")[0]
+    assert store.trials.claim(study.study_id, "w9") is None
+    row = store.queries.trials("organs")[0]
     assert (row["state"], row["reason"], row["attempts"], row["retry_of"]) == ("FAIL", "worker_lost", 4, 2)
-    assert [r["state"] for r in store.trials("organs", all_attempts=True)] == ["FAIL"] * 4
+    assert [r["state"] for r in store.queries.trials("organs", all_attempts=True)] == ["FAIL"] * 4
 
 
 def test_the_sampler_reads_each_trial_once(store: Storage) -> None:
     """A trial read twice would weigh double, one missed would be lost to the model."""
-    study = store.create_study(new_study(trials=4))
+    study = store.studies.create(new_study(trials=4))
     first, second, third = (claimed(store, study.study_id) for _ in range(3))
-    store.finish(second, completed(0.2))
-    start = store.history(study.study_id)
-    store.finish(first, completed(0.1))
+    store.trials.finish(second, completed(0.2))
+    start = store.epochs.history(study.study_id)
+    store.trials.finish(first, completed(0.1))
 
-    after = store.history(study.study_id, start.cursor)
+    after = store.epochs.history(study.study_id, start.cursor)
 
     assert [o.number for o in start.finished] == [1]
     assert [o.number for o in start.running] == [0, 2]
     assert [o.number for o in after.finished] == [0]
     assert after.running == [FinishedTrial(number=third.number, state="RUNNING", params=point())]
-    assert store.history(study.study_id, after.cursor).finished == []
+    assert store.epochs.history(study.study_id, after.cursor).finished == []
 
 
 def test_several_objectives_show_no_report_to_the_sampler(store: Storage) -> None:
     """TPE refuses intermediate values of studies with several objectives."""
-    study = store.create_study(new_study(trials=2, objectives=DICE_AND_HD95))
-    store.finish(claimed(store, study.study_id), completed(0.5, 7.0))
-    store.finish(claimed(store, study.study_id), pruned())
+    study = store.studies.create(new_study(trials=2, objectives=DICE_AND_HD95))
+    store.trials.finish(claimed(store, study.study_id), completed(0.5, 7.0))
+    store.trials.finish(claimed(store, study.study_id), pruned())
 
-    complete, ended = store.history(study.study_id).finished
+    complete, ended = store.epochs.history(study.study_id).finished
 
     assert complete.values == (0.5, 7.0)
     assert (ended.values, ended.last) == (None, None)
@@ -141,11 +141,11 @@ def test_several_objectives_show_no_report_to_the_sampler(store: Storage) -> Non
 
 def test_any_message_can_be_stored(store: Storage) -> None:
     """A file name that is not UTF-8, in the words of an error, must not keep a trial from ending."""
-    study = store.create_study(new_study(trials=1))
+    study = store.studies.create(new_study(trials=1))
 
-    assert store.finish(claimed(store, study.study_id), Outcome(State.FAIL, Reason.ERROR, "a\0b \udcff ü"))
+    assert store.trials.finish(claimed(store, study.study_id), Outcome(State.FAIL, Reason.ERROR, "a\0b \udcff ü"))
 
-    assert store.trials("organs")[0]["message"] == "a\ufffdb ? ü"
+    assert store.queries.trials("organs")[0]["message"] == "a\ufffdb ? ü"
 
 
 @pytest.mark.parametrize(
@@ -174,6 +174,6 @@ def test_states_are_spelt_as_optuna_spells_them() -> None:
 
 def _lose(store: Storage, study_id: int, worker: str) -> None:
     """Have a worker that never registered, and so is not known to be alive, declared lost."""
-    patient, store._lost_after_s = store._lost_after_s, -1.0
-    assert [lost.worker_id for lost in store.requeue_lost_trials(study_id)] == [worker]
-    store._lost_after_s = patient
+    patient, store.context.heartbeat_timeout_s = store.context.heartbeat_timeout_s, -1.0
+    assert [lost.worker_id for lost in store.workers.requeue_lost(study_id)] == [worker]
+    store.context.heartbeat_timeout_s = patient

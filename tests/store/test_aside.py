@@ -52,45 +52,45 @@ def test_a_device_is_blamed_only_when_others_do_well(ends: list[FinishedAttempt]
 
 
 def worker(store: Storage, host: str) -> str:
-    return store.register_worker(host=host, pid=os.getpid(), device="cuda:0", study="organs", version="test")
+    return store.workers.register(host=host, pid=os.getpid(), device="cuda:0", study="organs", version="test")
 
 
 def test_a_device_is_put_aside_and_told_until_it_is_mended(store: Storage) -> None:
     """The lab has to see which card is broken, and the study has to go on without it."""
-    study = store.create_study(new_study(trials=8))
+    study = store.studies.create(new_study(trials=8))
     bad, good = worker(store, "a"), worker(store, "b")
     for number in range(3):
-        assert store.finish(claimed(store, study.study_id, bad), failed(Reason.ERROR))
-        assert store.finish(claimed(store, study.study_id, good), completed(0.5))
+        assert store.trials.finish(claimed(store, study.study_id, bad), failed(Reason.ERROR))
+        assert store.trials.finish(claimed(store, study.study_id, good), completed(0.5))
         if number < 2:
             check_device(store, "organs", bad, host="a", device="cuda:0")
     check_device(store, "organs", good, host="b", device="cuda:0")
-    before = store.study("organs").revision
+    before = store.studies.get("organs").revision
 
     with pytest.raises(DeviceQuarantinedError, match="cuda:0 of a is put aside: its last 3 trials") as raised:
         check_device(store, "organs", bad, host="a", device="cuda:0")
 
     assert raised.value.exit_code == QUARANTINED
-    (told,) = store.status("organs")["put_aside"]
+    (told,) = store.queries.status("organs")["put_aside"]
     assert (told["host"], told["device"], told["study"]) == ("a", "cuda:0", "organs")
     assert "all failed while 3 elsewhere did not" in told["why"]
-    assert store.aside() == [told]
-    assert [w["host"] for w in store.workers("organs")] == ["b"]
-    assert store.study("organs").revision > before  # pages that are remembered must show it
-    counts = store.status("organs")["trials"]
+    assert store.workers.quarantined() == [told]
+    assert [w["host"] for w in store.workers.live("organs")] == ["b"]
+    assert store.studies.get("organs").revision > before  # pages that are remembered must show it
+    counts = store.queries.status("organs")["trials"]
     assert (counts["failed"], counts["complete"], counts["waiting"]) == (3, 3, 2)
 
     worker(store, "a")
 
-    assert store.aside() == [] == store.status("organs")["put_aside"]
+    assert store.workers.quarantined() == [] == store.queries.status("organs")["put_aside"]
 
 
 def test_other_studies_are_not_told(store: Storage) -> None:
     """Each study shows its own troubles."""
     for name in ("organs", "other"):
-        store.create_study(new_study(name))
-    store.quarantine_device(worker(store, "a"), "organs", "why")
+        store.studies.create(new_study(name))
+    store.workers.quarantine_device(worker(store, "a"), "organs", "why")
 
-    assert store.status("other")["put_aside"] == []
-    assert store.aside("other") == []
-    assert len(store.aside("organs")) == 1
+    assert store.queries.status("other")["put_aside"] == []
+    assert store.workers.quarantined("other") == []
+    assert len(store.workers.quarantined("organs")) == 1

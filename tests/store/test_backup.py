@@ -23,28 +23,32 @@ RELEASED = Path(__file__).parent / "released"
 
 def fill(store: Storage) -> None:
     """Store two studies with trials in every state that there is."""
-    store.create_study(new_study(trials=7))
-    study_id = store.study("organs").study_id
+    store.studies.create(new_study(trials=7))
+    study_id = store.studies.get("organs").study_id
     run_all(store, study_id, [0.5, 0.7])
-    store.finish(claimed(store, study_id, params=point("tversky")), pruned(Reason.DIVERGED))
-    store.finish(claimed(store, study_id), failed(Reason.INTERRUPTED, retry=True))
-    store.finish(claimed(store, study_id), failed())
-    store.report(claimed(store, study_id, "w9"), epoch(1, None, per_class={"dice": {"Milz ü": None}}))
-    store.claim_notification(study_id, "new_best", "1")
-    store.create_study(new_study("front", trials=3, objectives=DICE_AND_HD95, queue=[point(), {}, {"loss": "dice"}]))
-    run_all(store, store.study("front").study_id, [0.1])
+    store.trials.finish(claimed(store, study_id, params=point("tversky")), pruned(Reason.DIVERGED))
+    store.trials.finish(claimed(store, study_id), failed(Reason.INTERRUPTED, retry=True))
+    store.trials.finish(claimed(store, study_id), failed())
+    store.epochs.report(claimed(store, study_id, "w9"), epoch(1, None, per_class={"dice": {"Milz ü": None}}))
+    store.notifications.claim(study_id, "new_best", "1")
+    store.studies.create(new_study("front", trials=3, objectives=DICE_AND_HD95, queue=[point(), {}, {"loss": "dice"}]))
+    run_all(store, store.studies.get("front").study_id, [0.1])
 
 
 def picture(store: Storage) -> dict[str, Any]:
     """Return all that reading commands show of a storage."""
-    shown: dict[str, Any] = {"studies": store.studies()}
+    shown: dict[str, Any] = {"studies": store.queries.studies()}
     for name in ("organs", "front"):
-        shown[name] = [store.status(name), store.trials(name, all_attempts=True), store.best(name)]
-        shown[f"{name} epochs"] = [store.epochs(name, row["number"]) for row in shown[name][1]]
+        shown[name] = [
+            store.queries.status(name),
+            store.queries.trials(name, all_attempts=True),
+            store.queries.best(name),
+        ]
+        shown[f"{name} epochs"] = [store.queries.epochs(name, row["number"]) for row in shown[name][1]]
         for row in shown[name][1]:
             if row["finished"] is None:
                 del row["duration_s"]  # until now
-        shown[f"{name} record"] = store.study(name)
+        shown[f"{name} record"] = store.studies.get(name)
     return shown
 
 
@@ -65,11 +69,11 @@ def test_what_is_brought_back_is_what_was_there(url: str, into: str, tmp_path: P
         assert picture(store) == before
     with Storage.open(target) as store:
         assert picture(store) == before
-        assert store.claim_notification(store.study("organs").study_id, "new_best", "1") == "others"
-        store.requeue_lost_trials()
-        run_all(store, store.study("organs").study_id, [0.9])
-        assert store.best("organs")["value"] == 0.9  # type: ignore[index]
-        store.create_study(new_study("another"))
+        assert store.notifications.claim(store.studies.get("organs").study_id, "new_best", "1") == "others"
+        store.workers.requeue_lost()
+        run_all(store, store.studies.get("organs").study_id, [0.9])
+        assert store.queries.best("organs")["value"] == 0.9  # type: ignore[index]
+        store.studies.create(new_study("another"))
     storage = optuna.storages.RDBStorage(target.replace("postgresql://", "postgresql+psycopg://"))
     trials = optuna.load_study(study_name="front", storage=storage).trials
     storage.remove_session()
@@ -81,8 +85,8 @@ def test_a_copy_is_of_one_moment_while_workers_write(url: str, tmp_path: Path) -
     """Epochs without their trial, or a count that no moment ever had, would be worse than no copy."""
     over = threading.Event()
     with Storage.open(url) as store:
-        store.create_study(new_study(trials=400))
-        study_id = store.study("organs").study_id
+        store.studies.create(new_study(trials=400))
+        study_id = store.studies.get("organs").study_id
 
         def write() -> None:
             with Storage.open(url) as own:
@@ -93,7 +97,7 @@ def test_a_copy_is_of_one_moment_while_workers_write(url: str, tmp_path: Path) -
         for writer in writers:
             writer.start()
         try:
-            while store.status("organs")["trials"]["complete"] < 5:
+            while store.queries.status("organs")["trials"]["complete"] < 5:
                 over.wait(0.01)
             for index in range(3):
                 backup(url, tmp_path / f"{index}.db")
@@ -104,8 +108,8 @@ def test_a_copy_is_of_one_moment_while_workers_write(url: str, tmp_path: Path) -
 
     for index in range(3):
         with Storage.open(f"sqlite:///{tmp_path / f'{index}.db'}") as copy:
-            counts = copy.status("organs")["trials"]
-            rows = copy.trials("organs")
+            counts = copy.queries.status("organs")["trials"]
+            rows = copy.queries.trials("organs")
         assert sum(count for word, count in counts.items() if word != "total") == 400
         assert all(row["epochs"] == 2 and row["value"] == 0.5 for row in rows if row["state"] == "COMPLETE")
     assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith("tuner.db")) == [
@@ -120,12 +124,12 @@ def test_studies_are_never_mixed(url: str, tmp_path: Path) -> None:
     with Storage.open(url) as store:
         fill(store)
         backup(url, tmp_path / "copy.db")
-        store.delete_study("front")
+        store.studies.delete("front")
 
         with pytest.raises(ConflictError, match="holds 1 study"):
             restore(tmp_path / "copy.db", url)
 
-        assert [study["name"] for study in store.studies()] == ["organs"]
+        assert [study["name"] for study in store.queries.studies()] == ["organs"]
 
 
 @pytest.mark.parametrize("kind", ["postgres"], indirect=True)
@@ -144,7 +148,7 @@ def test_a_restore_that_breaks_off_leaves_the_database_empty(url: str, tmp_path:
         restore(copy, url)
 
     with Storage.open(url) as store:
-        assert store.studies() == []
+        assert store.queries.studies() == []
 
 
 @pytest.mark.parametrize("version", migrate.REVISIONS)
@@ -161,9 +165,9 @@ def test_a_copy_of_an_older_version_is_upgraded_on_its_way_back(version: str, tm
 
     assert check(f"sqlite:///{tmp_path / 'copy.db'}")["schema"] == version
     with Storage.open(target) as store:
-        assert store.status("organs")["trials"]["complete"] == 2
-        run_all(store, store.study("organs").study_id, [0.6, 0.7])
-        assert store.status("organs")["phase"] == "done"
+        assert store.queries.status("organs")["trials"]["complete"] == 2
+        run_all(store, store.studies.get("organs").study_id, [0.6, 0.7])
+        assert store.queries.status("organs")["phase"] == "done"
 
 
 @pytest.mark.postgres
@@ -183,7 +187,7 @@ def test_a_server_of_an_older_schema_is_copied_and_upgraded(tmp_path: Path, post
     restore(tmp_path / "copy.db", f"sqlite:///{tmp_path / 'back.db'}")
     for storage in (url, f"sqlite:///{tmp_path / 'back.db'}"):
         with Storage.open(storage) as store:
-            assert [(study["name"], study["foreign"]) for study in store.studies()] == [("theirs", True)]
+            assert [(study["name"], study["foreign"]) for study in store.queries.studies()] == [("theirs", True)]
 
 
 def test_what_is_no_copy_is_refused_and_nothing_is_left(tmp_path: Path, sqlite_template: Path) -> None:

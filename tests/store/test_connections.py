@@ -38,12 +38,12 @@ def most(postgres_url: str) -> Iterator[Callable[[float], int]]:
 def test_a_process_has_no_more_connections_than_it_may(postgres_url: str, most: Callable[[float], int]) -> None:
     """Two hundred workers share one small server: threads of one of them wait for each other instead."""
     with Storage.open(postgres_url, create=True, connections=WORKER_CONNECTIONS) as store:
-        store.create_study(new_study(trials=1))
+        store.studies.create(new_study(trials=1))
         over = threading.Event()
 
         def ask() -> None:
             while not over.is_set():
-                store.status("organs")
+                store.queries.status("organs")
 
         askers = [threading.Thread(target=ask) for _ in range(6)]
         for asker in askers:
@@ -70,16 +70,16 @@ def test_a_worker_has_one_connection_while_idle_and_two_while_training(
     places, stop = settings(tmp_path, postgres_url), threading.Event()
     with Storage.open(postgres_url, create=True) as store:
         create(store, tiny(entry("endless"), "train.epochs=100", "budget.trials=1"))
-        store.pause("tiny")
+        store.studies.pause("tiny")
     with Storage.open(postgres_url, connections=WORKER_CONNECTIONS) as store:
         worker = Worker(store, places, study="tiny", device="cpu", stop=stop, poll_s=0.01)
         thread = threading.Thread(target=worker.run)
         thread.start()
         time.sleep(3)  # it reads the study and its data first
         idle = most(3.0)
-        store.resume("tiny")
+        store.studies.resume("tiny")
         until = time.monotonic() + 200
-        while not any(row["epochs"] for row in store.trials("tiny")):
+        while not any(row["epochs"] for row in store.queries.trials("tiny")):
             assert time.monotonic() < until
             time.sleep(0.2)
         training = most(3.0)

@@ -67,8 +67,8 @@ def test_every_released_schema_is_upgraded_on_postgresql(postgres_url: str, tmp_
     assert upgrade(postgres_url)["to"] == migrate.HEAD
 
     with Storage.open(postgres_url) as store:
-        document = store.status("organs")
+        document = store.queries.status("organs")
         assert (document["trials"]["complete"], document["trials"]["waiting"]) == (2, 2)
-        assert (document["best"]["value"], len(store.epochs("organs", 0))) == (0.5, 2)
-        run_all(store, store.study("organs").study_id, [0.6, 0.7])
-        assert store.status("organs")["phase"] == "done"
+        assert (document["best"]["value"], len(store.queries.epochs("organs", 0))) == (0.5, 2)
+        run_all(store, store.studies.get("organs").study_id, [0.6, 0.7])
+        assert store.queries.status("organs")["phase"] == "done"

@@ -71,7 +71,7 @@ def test_any_folder_name_will_do(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir()
 
     with Storage.open(f"sqlite:///{tmp_path / folder / 'tuner.db'}", create=True) as store:
-        assert store.studies() == []
+        assert store.queries.studies() == []
 
     assert (tmp_path / folder / "tuner.db").is_file()
 
@@ -146,7 +146,7 @@ def test_network_file_systems_are_known() -> None:
 
 def test_the_migrations_make_what_the_tables_say(empty_url: str) -> None:
     """A table that is changed without a migration works on new databases only."""
-    with Storage.open(empty_url, create=True) as store, store._database.writer.connect() as connection:
+    with Storage.open(empty_url, create=True) as store, store.context.database.writer.connect() as connection:
         context = MigrationContext.configure(
             connection,
             opts={
@@ -179,7 +179,7 @@ def test_every_released_schema_is_upgraded(tmp_path: Path, version: str) -> None
     assert upgrade(f"sqlite:///{path}")["to"] == migrate.HEAD
 
     with Storage.open(f"sqlite:///{path}") as store:
-        document = store.status("organs")
+        document = store.queries.status("organs")
         assert document["trials"] == {
             "total": 4,
             "waiting": 2,
@@ -188,9 +188,9 @@ def test_every_released_schema_is_upgraded(tmp_path: Path, version: str) -> None
             "pruned": 0,
             "failed": 0,
         }
-        assert (document["best"]["value"], len(store.epochs("organs", 0))) == (0.5, 2)
-        run_all(store, store.study("organs").study_id, [0.6, 0.7])
-        assert store.status("organs")["phase"] == "done"
+        assert (document["best"]["value"], len(store.queries.epochs("organs", 0))) == (0.5, 2)
+        run_all(store, store.studies.get("organs").study_id, [0.6, 0.7])
+        assert store.queries.status("organs")["phase"] == "done"
 
 
 def test_an_empty_database_has_to_be_made_first(empty_url: str) -> None:
@@ -218,7 +218,7 @@ def test_an_empty_database_has_to_be_made_first(empty_url: str) -> None:
 def test_another_schema_version_is_refused(empty_url: str, version: str, words: str) -> None:
     """Two versions of tuner on one storage would corrupt it in silence; both versions are named."""
     with Storage.open(empty_url, create=True) as store:
-        store._database.write(
+        store.context.database.write(
             lambda c: c.execute(text(f"UPDATE {migrate.VERSION_TABLE} SET version_num = '{version}'"))
         )
 
@@ -232,7 +232,7 @@ def test_another_schema_version_is_refused(empty_url: str, version: str, words: 
 def test_another_optuna_schema_is_refused(empty_url: str) -> None:
     """We write Optuna's tables ourselves: only the version that we know is safe."""
     with Storage.open(empty_url, create=True) as store:
-        store._database.write(lambda c: c.execute(text("UPDATE version_info SET schema_version = 13")))
+        store.context.database.write(lambda c: c.execute(text("UPDATE version_info SET schema_version = 13")))
 
     with pytest.raises(StorageError, match="schema version 13; this program needs 12"):
         Storage.open(empty_url)
@@ -241,13 +241,13 @@ def test_another_optuna_schema_is_refused(empty_url: str) -> None:
 def test_a_reading_store_cannot_write(url: str) -> None:
     """A page cannot change anything by accident."""
     with Storage.open(url, create=True) as store:
-        store.create_study(new_study())
+        store.studies.create(new_study())
 
     with Storage.open(url, read_only=True) as reader, pytest.raises(TunerError):
-        reader.pause("organs")
+        reader.studies.pause("organs")
 
     with Storage.open(url) as store:
-        assert store.study_phase("organs") == ("queued", None)
+        assert store.queries.phase("organs") == ("queued", None)
 
 
 def test_opening_prints_nothing(empty_url: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ from tuner.storage.storage import Storage
 
 @pytest.fixture
 def storage(store: Storage) -> Iterator[optuna.storages.RDBStorage]:
-    opened = optuna.storages.RDBStorage(store._database.url.render_as_string(hide_password=False))
+    opened = optuna.storages.RDBStorage(store.context.database.url.render_as_string(hide_password=False))
     yield opened
     opened.remove_session()
     opened.engine.dispose()
@@ -49,11 +49,11 @@ def test_distributions_are_written_as_optuna_writes_them(dimension: Any) -> None
 
 def test_optuna_reads_every_trial(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """`optuna.load_study` shows values, parameters, reports, constraints, reasons and what waits."""
-    study = store.create_study(new_study(queue=[point("dice"), {"loss": "focal"}, {}, {}, {}]))
+    study = store.studies.create(new_study(queue=[point("dice"), {"loss": "focal"}, {}, {}, {}]))
     run_all(store, study.study_id, [0.5], "dice")
-    store.finish(claimed(store, study.study_id, params=point("focal")), pruned(last=(7, 0.25)))
-    store.finish(claimed(store, study.study_id, params=point("tversky")), pruned(Reason.DIVERGED))
-    store.finish(claimed(store, study.study_id), failed(Reason.INTERRUPTED, retry=True))
+    store.trials.finish(claimed(store, study.study_id, params=point("focal")), pruned(last=(7, 0.25)))
+    store.trials.finish(claimed(store, study.study_id, params=point("tversky")), pruned(Reason.DIVERGED))
+    store.trials.finish(claimed(store, study.study_id), failed(Reason.INTERRUPTED, retry=True))
 
     loaded = optuna.load_study(study_name="organs", storage=storage)
     trials = loaded.trials
@@ -82,7 +82,7 @@ def test_optuna_reads_every_trial(store: Storage, storage: optuna.storages.RDBSt
 
 def test_optuna_would_have_written_the_same_rows(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """A trial of ours and one that Optuna's storage wrote are equal but for their identity."""
-    ours = store.create_study(new_study(trials=1))
+    ours = store.studies.create(new_study(trials=1))
     run_all(store, ours.study_id, [0.5], "focal")
     theirs = optuna.create_study(study_name="theirs", storage=storage, direction="maximize")
     mine = optuna.load_study(study_name="organs", storage=storage).trials[0]
@@ -99,10 +99,10 @@ def test_optuna_would_have_written_the_same_rows(store: Storage, storage: optuna
 def test_optunas_samplers_learn_from_our_trials(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """Whoever goes on in a notebook finds a study that its sampler can read, several objectives or one."""
     for name, objectives in (("one", new_study().objectives), ("two", DICE_AND_HD95)):
-        study = store.create_study(new_study(name, trials=12, objectives=objectives))
+        study = store.studies.create(new_study(name, trials=12, objectives=objectives))
         run_all(store, study.study_id, [i / 20 for i in range(10)])
-        store.finish(claimed(store, study.study_id), pruned(Reason.OUT_OF_MEMORY))
-        store.finish(claimed(store, study.study_id), pruned())
+        store.trials.finish(claimed(store, study.study_id), pruned(Reason.OUT_OF_MEMORY))
+        store.trials.finish(claimed(store, study.study_id), pruned())
         sampler = optuna.samplers.TPESampler(seed=1, n_startup_trials=5)
         loaded = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
 
@@ -115,37 +115,37 @@ def test_optunas_samplers_learn_from_our_trials(store: Storage, storage: optuna.
 
 def test_optuna_does_not_take_our_numbers(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """A trial that somebody adds with Optuna gets a number of its own, and is no trial of the budget."""
-    store.create_study(new_study(trials=2))
+    store.studies.create(new_study(trials=2))
     loaded = optuna.load_study(study_name="organs", storage=storage)
 
     loaded.add_trial(optuna.trial.create_trial(value=0.1))
 
-    assert store.raise_budget("organs", 3) == 3
+    assert store.studies.raise_budget("organs", 3) == 3
     assert [t.number for t in loaded.trials] == [0, 1, 2, 3]
-    assert [row["number"] for row in store.trials("organs")] == [0, 1, 3]
+    assert [row["number"] for row in store.queries.trials("organs")] == [0, 1, 3]
 
 
 def test_a_study_that_optuna_deleted_is_gone(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """SQLite gives its ids again: nothing of it may turn up in the next study."""
-    old = store.create_study(new_study(trials=2))
+    old = store.studies.create(new_study(trials=2))
     run_all(store, old.study_id, [0.5])
 
     optuna.delete_study(study_name="organs", storage=storage)
 
-    assert store.studies() == []
-    new = store.create_study(new_study("next", trials=2))
-    assert store.history(new.study_id).finished == []
-    assert store.epochs("next", 0) == []
-    assert store.status("next")["trials"]["waiting"] == 2
+    assert store.queries.studies() == []
+    new = store.studies.create(new_study("next", trials=2))
+    assert store.epochs.history(new.study_id).finished == []
+    assert store.queries.epochs("next", 0) == []
+    assert store.queries.status("next")["trials"]["waiting"] == 2
 
 
 def test_the_dashboard_shows_a_study(store: Storage, storage: optuna.storages.RDBStorage) -> None:
     """optuna-dashboard's own handlers answer for a study of ours."""
     dashboard = pytest.importorskip("optuna_dashboard")
-    study = store.create_study(new_study(trials=3))
+    study = store.studies.create(new_study(trials=3))
     claim = claimed(store, study.study_id)
-    store.report(claim, epoch(1))
-    store.finish(claim, completed(0.5))
+    store.epochs.report(claim, epoch(1))
+    store.trials.finish(claim, completed(0.5))
     answers: list[str] = []
     application = dashboard.wsgi(storage)
 
@@ -173,9 +173,9 @@ def test_values_without_a_place_in_optunas_tables_are_refused(store: Storage) ->
 def test_a_fixed_loss_is_every_trials_loss(store: Storage) -> None:
     """Peers are counted by loss, and lists are filtered by it, where nothing is searched too."""
     space = SearchSpace(SPACE.dimensions[1:2])
-    study = store.create_study(new_study(trials=2, space=space, spec={"loss": {"name": "dice"}}))
-    claim = store.claim(study.study_id, "w1")
+    study = store.studies.create(new_study(trials=2, space=space, spec={"loss": {"name": "dice"}}))
+    claim = store.trials.claim(study.study_id, "w1")
     assert claim is not None
-    assert store.set_params(claim, {"train.lr": 1e-3}, space)
+    assert store.trials.set_params(claim, {"train.lr": 1e-3}, space)
 
-    assert [row["loss"] for row in store.trials("organs")] == ["dice", "dice"]
+    assert [row["loss"] for row in store.queries.trials("organs")] == ["dice", "dice"]

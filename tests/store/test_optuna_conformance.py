@@ -42,7 +42,7 @@ class TestTheCore:
 def test_askers_never_share_a_waiting_trial(url: str) -> None:
     """A notebook that asks for trials of our queue must not get one that somebody else has got as well."""
     with Storage.open(url) as store:
-        store.create_study(new_study(trials=40))
+        store.studies.create(new_study(trials=40))
     numbers: list[int] = []
 
     def ask() -> None:

@@ -36,7 +36,7 @@ def outputs(processes: list[subprocess.Popen[str]]) -> list[list[int]]:
 
 def test_eight_processes_claim_three_hundred_trials(store: Storage, url: str) -> None:
     """The claim is the one place where two workers could train the same trial."""
-    store.create_study(new_study(trials=300))
+    store.studies.create(new_study(trials=300))
 
     claimed = outputs([start("claim_all", url, index) for index in range(8)])
 
@@ -67,47 +67,49 @@ def test_sixty_four_processes_and_two_launches_open_an_empty_database(postgres_u
         _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
     with Storage.open(postgres_url) as store:
-        assert store.status("tiny")["trials"]["complete"] + store.status("tiny")["trials"]["pruned"] == 4
+        assert (
+            store.queries.status("tiny")["trials"]["complete"] + store.queries.status("tiny")["trials"]["pruned"] == 4
+        )
 
 
 def test_raisers_compete(store: Storage, url: str) -> None:
     """Two launchers and a page raise and ask at once: numbers and places stay unique, the total is what is stored."""
-    store.create_study(new_study(trials=1))
+    store.studies.create(new_study(trials=1))
 
     numbers = outputs([start("raise_and_ask", url, index) for index in range(4)])
 
-    rows = store.trials("organs")
+    rows = store.queries.trials("organs")
     assert len(set(chain.from_iterable(numbers))) == 16
     assert [row["number"] for row in rows] == list(range(len(rows)))
     assert sorted(row["slot"] for row in rows) == list(range(len(rows)))
-    counts = store.status("organs")["trials"]
+    counts = store.queries.status("organs")["trials"]
     assert counts["total"] == counts["waiting"] == len(rows) >= 30
     assert sum(row["params"] != {} for row in rows) == 16
 
 
 def test_killed_claimers_leave_nothing_behind(store: Storage, url: str) -> None:
     """A worker may die before it has stored a single parameter: Optuna's own heartbeat would miss it."""
-    study = store.create_study(new_study(trials=4, retries=1))
+    study = store.studies.create(new_study(trials=4, retries=1))
     for process in [start("claim_and_die", url, index) for index in range(4)]:
         process.communicate(timeout=120)
 
-    reaped = store.requeue_lost_trials(study.study_id)
+    reaped = store.workers.requeue_lost(study.study_id)
 
     assert sorted(r.requeued_as or -1 for r in reaped) == [4, 5, 6, 7]
     assert sorted(outputs([start("claim_all", url, 9)])[0]) == [4, 5, 6, 7]
-    counts = store.status("organs")["trials"]
+    counts = store.queries.status("organs")["trials"]
     assert (counts["total"], counts["running"], counts["failed"]) == (4, 4, 0)
 
 
 @pytest.mark.parametrize("seed", [pytest.param(0, id="seed-0")])
 def test_random_kills_end_in_exactly_the_budget(store: Storage, url: str, seed: int) -> None:
     """Every place of the budget is completed once, and its curve has neither gaps nor doubles."""
-    study = store.create_study(new_study(trials=40, retries=100))
+    study = store.studies.create(new_study(trials=40, retries=100))
     chance = random.Random(seed)
     workers = [start("work", url, index) for index in range(3)]
     deadline = time.monotonic() + 200
     kills = 0
-    while not store.budget_spent(study.study_id) and time.monotonic() < deadline:
+    while not store.queries.budget_spent(study.study_id) and time.monotonic() < deadline:
         time.sleep(chance.uniform(0.2, 0.8))
         if kills < 8:
             victim = chance.randrange(3)
@@ -117,11 +119,11 @@ def test_random_kills_end_in_exactly_the_budget(store: Storage, url: str, seed: 
             kills += 1
     outputs(workers)
 
-    rows = store.trials("organs")
+    rows = store.queries.trials("organs")
     assert [row["state"] for row in rows] == ["COMPLETE"] * 40
     assert sorted(row["slot"] for row in rows) == list(range(40))
     assert all(row["value"] == row["slot"] / 100 for row in rows)
-    assert all([e["epoch"] for e in store.epochs("organs", row["number"])] == [1, 2, 3, 4, 5] for row in rows)
-    history = store.history(study.study_id)
+    assert all([e["epoch"] for e in store.queries.epochs("organs", row["number"])] == [1, 2, 3, 4, 5] for row in rows)
+    history = store.epochs.history(study.study_id)
     assert len(history.finished) == 40
     assert history.running == []

@@ -10,9 +10,9 @@ from tuner.storage.storage import Storage
 
 def test_each_trial_is_claimed_once(store: Storage) -> None:
     """No trial runs twice, none is lost."""
-    study = store.create_study(new_study(trials=3))
+    study = store.studies.create(new_study(trials=3))
 
-    claims = [store.claim(study.study_id, "w1") for _ in range(4)]
+    claims = [store.trials.claim(study.study_id, "w1") for _ in range(4)]
 
     assert [claim and (claim.number, claim.slot, claim.attempt) for claim in claims] == [
         (0, 0, 1),
@@ -24,9 +24,9 @@ def test_each_trial_is_claimed_once(store: Storage) -> None:
 
 def test_planned_parameters_arrive_with_the_claim(store: Storage) -> None:
     """Published defaults are whole points, parts stay parts, and the rest is the sampler's."""
-    study = store.create_study(new_study(queue=[point("tversky"), {"loss": "dice"}, {}]))
+    study = store.studies.create(new_study(queue=[point("tversky"), {"loss": "dice"}, {}]))
 
-    claims = [store.claim(study.study_id, "w1") for _ in range(3)]
+    claims = [store.trials.claim(study.study_id, "w1") for _ in range(3)]
 
     assert [(claim.params, claim.has_params) for claim in claims if claim] == [
         (point("tversky"), True),
@@ -37,9 +37,9 @@ def test_planned_parameters_arrive_with_the_claim(store: Storage) -> None:
 
 def test_a_study_comes_back_as_it_was_stored(store: Storage) -> None:
     """Resuming knows nothing but the storage: space, spec, seed and limits must survive it."""
-    created = store.create_study(new_study(trials=2, seed=2**40, retries=5, timeout_s=60.0, resources={"workers": 2}))
+    created = store.studies.create(new_study(trials=2, seed=2**40, retries=5, timeout_s=60.0, resources={"workers": 2}))
 
-    study = store.study("organs")
+    study = store.studies.get("organs")
 
     assert study == created
     assert study.space == SPACE
@@ -53,38 +53,38 @@ def test_a_study_comes_back_as_it_was_stored(store: Storage) -> None:
 
 def test_a_name_is_given_once(store: Storage) -> None:
     """A second study of the name would mix two experiments."""
-    store.create_study(new_study(trials=1))
+    store.studies.create(new_study(trials=1))
 
     with pytest.raises(ConflictError, match="already"):
-        store.create_study(new_study(trials=2))
+        store.studies.create(new_study(trials=2))
 
-    assert store.study("organs").total == 1
+    assert store.studies.get("organs").total == 1
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "x" * 81, "späte"], ids=["empty", "dot", "slash", "long", "ä"])
 def test_names_that_are_no_file_names_are_refused(store: Storage, name: str) -> None:
     """The name becomes a folder."""
     with pytest.raises(SpecError):
-        store.create_study(new_study(name))
+        store.studies.create(new_study(name))
 
-    assert store.studies() == []
+    assert store.queries.studies() == []
 
 
 def test_an_unknown_study_is_named_with_its_neighbour(store: Storage) -> None:
     """A typing error is answered by what was meant."""
-    store.create_study(new_study("organs"))
+    store.studies.create(new_study("organs"))
 
     with pytest.raises(NotFoundError, match="organs"):
-        store.study("organ")
+        store.studies.get("organ")
 
 
 def test_interrupted_trials_come_back_first(store: Storage) -> None:
     """A retry continues a checkpoint that is warm; it must not wait behind the whole queue."""
-    study = store.create_study(new_study(trials=3))
+    study = store.studies.create(new_study(trials=3))
     first = claimed(store, study.study_id)
-    assert store.finish(first, failed(Reason.INTERRUPTED, retry=True))
+    assert store.trials.finish(first, failed(Reason.INTERRUPTED, retry=True))
 
-    again = store.claim(study.study_id, "w2")
+    again = store.trials.claim(study.study_id, "w2")
 
     assert again is not None
     assert (again.number, again.slot, again.attempt, again.retry_of, again.previous) == (3, 0, 2, 0, (0,))
@@ -94,24 +94,24 @@ def test_interrupted_trials_come_back_first(store: Storage) -> None:
 
 def test_what_the_user_asks_for_is_tried_next(store: Storage) -> None:
     """It takes the place of an empty waiting trial, so the total stays."""
-    study = store.create_study(new_study(queue=[point("dice"), {}, {}]))
+    study = store.studies.create(new_study(queue=[point("dice"), {}, {}]))
 
-    number = store.enqueue("organs", point("tversky"))
+    number = store.studies.enqueue("organs", point("tversky"))
 
     assert number == 1
-    assert store.study("organs").total == 3
-    claim = store.claim(study.study_id, "w1")
+    assert store.studies.get("organs").total == 3
+    claim = store.trials.claim(study.study_id, "w1")
     assert claim is not None
     assert (claim.number, claim.params) == (1, point("tversky"))
 
 
 def test_the_total_grows_when_no_place_is_empty(store: Storage) -> None:
     """Nothing that was planned may be pushed out."""
-    store.create_study(new_study(queue=[point("dice")]))
+    store.studies.create(new_study(queue=[point("dice")]))
 
-    assert store.enqueue("organs", {"loss": "focal", "loss.focal.gamma": 1.0}) == 1
+    assert store.studies.enqueue("organs", {"loss": "focal", "loss.focal.gamma": 1.0}) == 1
 
-    assert store.status("organs")["trials"] == {
+    assert store.queries.status("organs")["trials"] == {
         "total": 2,
         "waiting": 2,
         "running": 0,
@@ -123,94 +123,94 @@ def test_the_total_grows_when_no_place_is_empty(store: Storage) -> None:
 
 def test_parameters_outside_the_space_are_refused(store: Storage) -> None:
     """A point that the sampler cannot place would poison its model."""
-    store.create_study(new_study(trials=1))
+    store.studies.create(new_study(trials=1))
 
     with pytest.raises(SpecError) as caught:
-        store.enqueue("organs", {"loss": "dice", "loss.focal.gamma": 1.0, "train.lr": 5.0})
+        store.studies.enqueue("organs", {"loss": "dice", "loss.focal.gamma": 1.0, "train.lr": 5.0})
 
     assert len(caught.value.problems) == 2
-    assert store.study("organs").total == 1
+    assert store.studies.get("organs").total == 1
 
 
 def test_a_point_must_be_whole(store: Storage) -> None:
     """A trial without one of its parameters could not be repeated."""
-    study = store.create_study(new_study(trials=1))
-    claim = store.claim(study.study_id, "w1")
+    study = store.studies.create(new_study(trials=1))
+    claim = store.trials.claim(study.study_id, "w1")
     assert claim is not None
 
     with pytest.raises(SpecError, match=r"loss\.focal\.gamma: is missing"):
-        store.set_params(claim, {k: v for k, v in point().items() if k != "loss.focal.gamma"}, SPACE)
+        store.trials.set_params(claim, {k: v for k, v in point().items() if k != "loss.focal.gamma"}, SPACE)
 
 
 def test_raising_the_budget_appends(store: Storage) -> None:
     """Numbers and places stay unique, and a smaller total changes nothing."""
-    study = store.create_study(new_study(trials=2))
+    study = store.studies.create(new_study(trials=2))
     run_all(store, study.study_id, [0.1, 0.2])
 
-    assert store.raise_budget("organs", 4, [point("dice")]) == 4
-    assert store.raise_budget("organs", 3) == 4
+    assert store.studies.raise_budget("organs", 4, [point("dice")]) == 4
+    assert store.studies.raise_budget("organs", 3) == 4
 
-    claims = [store.claim(study.study_id, "w1") for _ in range(3)]
+    claims = [store.trials.claim(study.study_id, "w1") for _ in range(3)]
     assert [c and (c.number, c.slot, c.has_params) for c in claims] == [(2, 2, True), (3, 3, False), None]
 
 
 def test_pause_stop_and_time_hold_the_queue(store: Storage) -> None:
     """Nothing new starts in a study that is paused, stopped or out of time."""
-    study = store.create_study(new_study(trials=3, timeout_s=0.0))
-    assert store.claim(study.study_id, "w1") is None
-    assert store.study_phase("organs") == ("stopped", "timeout")
-    store.resume("organs", timeout_s=100.0)
-    assert store.claim(study.study_id, "w1") is not None
+    study = store.studies.create(new_study(trials=3, timeout_s=0.0))
+    assert store.trials.claim(study.study_id, "w1") is None
+    assert store.queries.phase("organs") == ("stopped", "timeout")
+    store.studies.resume("organs", timeout_s=100.0)
+    assert store.trials.claim(study.study_id, "w1") is not None
 
-    store.pause("organs")
-    assert store.claim(study.study_id, "w1") is None
-    assert store.study_phase("organs") == ("paused", "user")
-    store.stop("organs", "failures", "five trials failed alike")
-    assert store.claim(study.study_id, "w1") is None
-    assert (store.status("organs")["phase_reason"], store.status("organs")["message"]) == (
+    store.studies.pause("organs")
+    assert store.trials.claim(study.study_id, "w1") is None
+    assert store.queries.phase("organs") == ("paused", "user")
+    store.studies.stop("organs", "failures", "five trials failed alike")
+    assert store.trials.claim(study.study_id, "w1") is None
+    assert (store.queries.status("organs")["phase_reason"], store.queries.status("organs")["message"]) == (
         "failures",
         "five trials failed alike",
     )
 
-    store.resume("organs")
-    assert store.claim(study.study_id, "w1") is not None
+    store.studies.resume("organs")
+    assert store.trials.claim(study.study_id, "w1") is not None
 
 
 def test_deleting_leaves_nothing(store: Storage) -> None:
     """The name is free again, and another study keeps everything."""
-    store.create_study(new_study("other", trials=1))
-    study = store.create_study(new_study(trials=2))
+    store.studies.create(new_study("other", trials=1))
+    study = store.studies.create(new_study(trials=2))
     run_all(store, study.study_id, [0.5])
 
-    store.delete_study("organs")
+    store.studies.delete("organs")
 
-    assert [document["name"] for document in store.studies()] == ["other"]
-    again = store.create_study(new_study(trials=1))
-    assert store.status("organs")["trials"]["total"] == 1
-    assert store.history(again.study_id).finished == []
+    assert [document["name"] for document in store.queries.studies()] == ["other"]
+    again = store.studies.create(new_study(trials=1))
+    assert store.queries.status("organs")["trials"]["total"] == 1
+    assert store.epochs.history(again.study_id).finished == []
 
 
 def test_a_study_with_live_workers_is_not_deleted(store: Storage) -> None:
     """Its workers would train for nothing."""
-    store.create_study(new_study(trials=1))
-    worker = store.register_worker(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
+    store.studies.create(new_study(trials=1))
+    worker = store.workers.register(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
 
     with pytest.raises(ConflictError, match="1 live worker"):
-        store.delete_study("organs")
+        store.studies.delete("organs")
 
-    store.unregister(worker)
-    store.delete_study("organs")
-    assert store.studies() == []
+    store.workers.unregister(worker)
+    store.studies.delete("organs")
+    assert store.queries.studies() == []
 
 
 def test_the_budget_is_spent_when_nothing_waits_or_runs(store: Storage) -> None:
     """Workers end when, and only when, nothing can come back any more."""
-    study = store.create_study(new_study(trials=1))
+    study = store.studies.create(new_study(trials=1))
     claim = claimed(store, study.study_id)
-    assert not store.budget_spent(study.study_id)
-    assert store.studies_with_work() == []
+    assert not store.queries.budget_spent(study.study_id)
+    assert store.queries.studies_with_work() == []
 
-    assert store.finish(claim, completed(0.5))
+    assert store.trials.finish(claim, completed(0.5))
 
-    assert store.budget_spent(study.study_id)
-    assert store.study_phase("organs") == ("done", "budget")
+    assert store.queries.budget_spent(study.study_id)
+    assert store.queries.phase("organs") == ("done", "budget")

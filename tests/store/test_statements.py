@@ -19,7 +19,7 @@ EPOCHS = 20
 def counted(store: Storage) -> Iterator[list[str]]:
     """Collect every statement, BEGIN included where it is sent as one."""
     statements: list[str] = []
-    engines = {store._database.writer, store._database.reader}
+    engines = {store.context.database.writer, store.context.database.reader}
 
     def note(connection: object, cursor: object, statement: str, *rest: object) -> None:
         statements.append(statement)
@@ -72,18 +72,18 @@ def earlier(store: Storage, study_id: int, number: int) -> None:
         )
         run(schema.studies.update().values(finished=number, revision=number + 1))
 
-    store._database.write(insert)
+    store.context.database.write(insert)
 
 
 def one_trial(store: Storage, study_id: int, space: SearchSpace, params: dict[str, Scalar]) -> int:
-    store.requeue_lost_trials(study_id)
-    claim = store.claim(study_id, "w1")
+    store.workers.requeue_lost(study_id)
+    claim = store.trials.claim(study_id, "w1")
     assert claim is not None
-    history = store.history(study_id)
-    assert store.set_params(claim, params, space)
+    history = store.epochs.history(study_id)
+    assert store.trials.set_params(claim, params, space)
     for number in range(1, EPOCHS + 1):
-        store.report(claim, epoch(number, number / 100), peers=True)
-    assert store.finish(claim, completed(0.2, last=(EPOCHS, 0.2)))
+        store.epochs.report(claim, epoch(number, number / 100), peers=True)
+    assert store.trials.finish(claim, completed(0.2, last=(EPOCHS, 0.2)))
     return len(history.finished)
 
 
@@ -91,7 +91,7 @@ def one_trial(store: Storage, study_id: int, space: SearchSpace, params: dict[st
 def test_a_trial_costs_a_bounded_number_of_statements(store: Storage, trials: int, losses: int) -> None:
     """Plain Optuna's cost grows with the history and with the number of losses; ours must not."""
     space, params = wide_space(losses)
-    study = store.create_study(new_study(trials=trials + 1, space=space))
+    study = store.studies.create(new_study(trials=trials + 1, space=space))
     if trials:
         earlier(store, study.study_id, trials)
 
@@ -103,11 +103,11 @@ def test_a_trial_costs_a_bounded_number_of_statements(store: Storage, trials: in
 
 def test_an_epoch_costs_two_statements(store: Storage) -> None:
     """Reports are most of what a study asks of its database."""
-    study = store.create_study(new_study(trials=1))
-    claim = store.claim(study.study_id, "w1")
+    study = store.studies.create(new_study(trials=1))
+    claim = store.trials.claim(study.study_id, "w1")
     assert claim is not None
 
     with counted(store) as statements:
-        store.report(claim, epoch(1), peers=True)
+        store.epochs.report(claim, epoch(1), peers=True)
 
     assert len(statements) == 2

@@ -45,7 +45,7 @@ def settings(folder: Path, url: str) -> Settings:
 
 def create(store: Storage, spec: StudySpec) -> None:
     """Store a study as `launch` does."""
-    store.create_study(
+    store.studies.create(
         NewStudy(
             name=spec.name,
             spec=spec.as_dict(),

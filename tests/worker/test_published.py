@@ -69,14 +69,17 @@ def test_an_address_that_goes_away_costs_no_trial_and_no_epoch(
         left = artifacts_of(places)
         with left.open("tiny", 0, "last.ckpt") as file:
             assert file.read(2) == b"PK"
-        assert [e["epoch"] for e in store.epochs("tiny", 0)] == [1]
-        assert store.status("tiny")["trials"] | {"total": 1, "waiting": 1} == store.status("tiny")["trials"]
+        assert [e["epoch"] for e in store.queries.epochs("tiny", 0)] == [1]
+        assert (
+            store.queries.status("tiny")["trials"] | {"total": 1, "waiting": 1}
+            == store.queries.status("tiny")["trials"]
+        )
         away.clear()
         thread.join(120)
 
-        (trial,) = store.trials("tiny")
+        (trial,) = store.queries.trials("tiny")
         assert (trial["state"], trial["attempts"], trial["epochs"]) == ("COMPLETE", 2, 3)
-        before = store.trials("tiny", all_attempts=True)[0]
+        before = store.queries.trials("tiny", all_attempts=True)[0]
         assert (before["state"], before["reason"]) == ("FAIL", "interrupted")
         assert "could not be written" in before["message"]
         files = {file.name for file in left.listing("tiny", trial["number"])}
@@ -98,26 +101,26 @@ def test_a_killed_worker_is_continued_by_another_machine(tmp_path: Path, moment:
     with Storage.open(f"sqlite:///{tmp_path / 'calm.db'}", create=True) as calm:
         create(calm, tiny(*overrides))
         work(calm, settings(tmp_path / "calm", f"sqlite:///{tmp_path / 'calm.db'}"))
-        expected = [(e["epoch"], e["train_loss"], e["metrics"]) for e in calm.epochs("tiny", 0)]
+        expected = [(e["epoch"], e["train_loss"], e["metrics"]) for e in calm.queries.epochs("tiny", 0)]
     with Storage.open(url, create=True) as store:
         create(store, tiny(*overrides))
         first = start(tmp_path, "one", url, address)
         try:
-            wait_for(lambda: len(store.epochs("tiny", 0)) >= 2, first)
+            wait_for(lambda: len(store.queries.epochs("tiny", 0)) >= 2, first)
             folder = tmp_path / "far" / "tiny" / "0"
             if moment != "between":
                 wait_for(lambda: any(folder.glob(".last.ckpt.*.part")), first, pause_s=0.0)
         finally:
             first.send_signal(signal.SIGKILL)
             first.wait()
-        known = len(store.epochs("tiny", 0))
+        known = len(store.queries.epochs("tiny", 0))
         shutil.rmtree(tmp_path / "one")
 
         assert start(tmp_path, "two", url, address).wait(240) == 0
 
-        (trial,) = store.trials("tiny")
+        (trial,) = store.queries.trials("tiny")
         assert (trial["state"], trial["attempts"]) == ("COMPLETE", 2)
-        assert [(e["epoch"], e["train_loss"], e["metrics"]) for e in store.epochs("tiny", 1)] == expected
+        assert [(e["epoch"], e["train_loss"], e["metrics"]) for e in store.queries.epochs("tiny", 1)] == expected
         log = (tmp_path / "far" / "tiny" / "1" / "log.txt").read_text()
         continued = int(log.partition("continuing after epoch ")[2].split()[0])
         assert 2 <= known <= continued < 8

@@ -24,20 +24,20 @@ def url(tmp_path: Path) -> str:
 
 
 def waiting(store: Storage, name: str) -> int:
-    return int(store.status(name)["trials"]["waiting"])
+    return int(store.queries.status(name)["trials"]["waiting"])
 
 
 def test_a_worker_with_other_data_is_refused_before_it_claims(tmp_path: Path, url: str) -> None:
     """Values found on other data cannot be compared; a wrong machine must not cost the study a single trial."""
     with Storage.open(url, create=True) as store:
         create(store, tiny(entry("steady")))
-        store.add_resources(store.study("tiny").study_id, {"fingerprint": "0123456789abcdef0"})
+        store.studies.add_resources(store.studies.get("tiny").study_id, {"fingerprint": "0123456789abcdef0"})
 
         with pytest.raises(ConflictError, match=r"is not what study 'tiny' began with.*stored 0123456789abcdef"):
             work(store, settings(tmp_path, url))
 
         assert waiting(store, "tiny") == 4
-        assert store.workers("tiny") == []
+        assert store.workers.live("tiny") == []
 
 
 def test_a_worker_without_the_data_is_refused_before_it_claims(tmp_path: Path, url: str) -> None:
@@ -60,18 +60,18 @@ def test_a_worker_for_any_study_passes_by_what_it_cannot_serve(
     with Storage.open(url, create=True) as store, caplog.at_level(logging.WARNING):
         for name in ("foreign", "mine"):
             create(store, tiny(entry("steady"), f"name={name}", "budget.trials=2"))
-        store.add_resources(store.study("foreign").study_id, {"fingerprint": "another"})
+        store.studies.add_resources(store.studies.get("foreign").study_id, {"fingerprint": "another"})
         worker = Worker(store, places, study=None, device="cpu", stop=stop, poll_s=0.05)
         thread = threading.Thread(target=worker.run)
         thread.start()
         for _ in range(600):
-            if store.study_phase("mine")[0] == "done":
+            if store.queries.phase("mine")[0] == "done":
                 break
             stop.wait(0.05)
         stop.set()
         thread.join(60)
 
-        assert store.status("mine")["trials"]["complete"] == 2
+        assert store.queries.status("mine")["trials"]["complete"] == 2
         assert waiting(store, "foreign") == 2
         assert len([r for r in caplog.records if "study foreign is not served here" in r.getMessage()]) == 1
 
@@ -83,9 +83,9 @@ def test_a_study_that_was_made_anew_is_read_anew(tmp_path: Path, url: str) -> No
         create(store, tiny(entry("steady"), "train.epochs=3"))
         served = StudyCache(store, places, nullcontext())
         before = served.open("tiny")
-        store.delete_study("tiny")
+        store.studies.delete("tiny")
         create(store, tiny(entry("steady"), "train.epochs=7"))
-        claim = store.claim(store.study("tiny").study_id, "w1")
+        claim = store.trials.claim(store.studies.get("tiny").study_id, "w1")
         assert claim is not None
 
         after = served.refresh("tiny", claim.study_identity)
@@ -98,10 +98,10 @@ def test_a_lost_checkpoint_is_said(tmp_path: Path, url: str, caplog: pytest.LogC
     """A retry on a machine that does not see the artifacts starts over: nobody should have to guess it."""
     with Storage.open(url, create=True) as store, caplog.at_level(logging.WARNING):
         create(store, tiny("budget.trials=1", "train.epochs=1"))
-        claim = store.claim(store.study("tiny").study_id, "w1")
+        claim = store.trials.claim(store.studies.get("tiny").study_id, "w1")
         assert claim is not None
-        store.report(claim, epoch(1))
-        assert store.finish(claim, failed(Reason.INTERRUPTED, retry=True))
+        store.epochs.report(claim, epoch(1))
+        assert store.trials.finish(claim, failed(Reason.INTERRUPTED, retry=True))
 
         work(store, settings(tmp_path, url))
 
@@ -109,7 +109,7 @@ def test_a_lost_checkpoint_is_said(tmp_path: Path, url: str, caplog: pytest.LogC
         assert len(said) == 1
         assert said[0].startswith("trial 1: no checkpoint of its earlier attempts (0) can be read in ")
         assert "its first 1 epochs" in said[0]
-        assert [e["epoch"] for e in store.epochs("tiny", 1)] == [1]
+        assert [e["epoch"] for e in store.queries.epochs("tiny", 1)] == [1]
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="needs a file that opens and cannot be read")

@@ -34,8 +34,8 @@ def test_a_real_study_ends_with_its_budget_and_its_artifacts(tmp_path: Path, url
     """The main job in small: real data, real training, real files, and Optuna can read it."""
     store = run(tmp_path, url)
 
-    status = store.status("tiny")
-    trials = store.trials("tiny")
+    status = store.queries.status("tiny")
+    trials = store.queries.trials("tiny")
     folder = tmp_path / "artifacts" / "tiny" / str(status["best"]["number"])
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert status["phase"] == "done"
@@ -55,14 +55,14 @@ def test_the_value_is_the_best_epoch_and_further_objectives_are_read_there(tmp_p
     """A trial's values belong to one set of weights."""
     store = run(tmp_path, url, entry("peaking"), "objectives=[{metric: dice}, {metric: hd95}]")
 
-    assert {tuple(t["values"]) for t in store.trials("tiny")} == {(0.9, 2.0)}
+    assert {tuple(t["values"]) for t in store.queries.trials("tiny")} == {(0.9, 2.0)}
 
 
 def test_a_loss_that_is_no_number_is_pruned_as_diverged(tmp_path: Path, url: str) -> None:
     """The parameters are to blame: the sampler learns it as infeasible, and the reason is shown."""
     store = run(tmp_path, url, entry("diverging"))
 
-    trials = store.trials("tiny")
+    trials = store.queries.trials("tiny")
     assert {(t["state"], t["reason"]) for t in trials} == {("PRUNED", "diverged")}
     assert "train_loss is nan" in trials[0]["message"]
     frozen = optuna.load_study(study_name="tiny", storage=url).trials[0]
@@ -74,7 +74,7 @@ def test_one_class_only_for_several_validations_is_pruned_as_collapsed(tmp_path:
     """A network that has given up never comes back; its device is freed."""
     store = run(tmp_path, url, entry("collapsing"), "train.epochs=50", "budget.trials=1")
 
-    (trial,) = store.trials("tiny")
+    (trial,) = store.queries.trials("tiny")
     assert (trial["state"], trial["reason"], trial["epochs"]) == ("PRUNED", "collapsed", 6)
 
 
@@ -82,7 +82,7 @@ def test_a_study_whose_trials_all_fail_alike_stops_itself(tmp_path: Path, url: s
     """Bad data must not burn the budget."""
     store = run(tmp_path, url, entry("failing"), "budget.trials=40")
 
-    status = store.status("tiny")
+    status = store.queries.status("tiny")
     assert (status["phase"], status["phase_reason"]) == ("stopped", "failures")
     assert status["trials"]["failed"] == 5
     assert "broken" in status["message"]
@@ -92,7 +92,7 @@ def test_out_of_memory_alone_on_the_device_is_the_parameters_fault(tmp_path: Pat
     """Repeating it would fill the memory again; the sampler is told instead."""
     store = run(tmp_path, url, entry("memory"), "budget.trials=1")
 
-    (trial,) = store.trials("tiny")
+    (trial,) = store.queries.trials("tiny")
     frozen = optuna.load_study(study_name="tiny", storage=url).trials[0]
     assert (trial["state"], trial["reason"]) == ("PRUNED", "out_of_memory")
     assert frozen.constraints == {"memory": 1.0, "finite": -1.0}
@@ -102,7 +102,7 @@ def test_a_trial_past_its_timeout_fails_and_is_not_repeated(tmp_path: Path, url:
     """`budget.trial_timeout` bounds what one point may cost."""
     store = run(tmp_path, url, entry("endless"), "train.epochs=1000", "budget={trials: 1, trial_timeout: 0.5}")
 
-    (trial,) = store.trials("tiny")
+    (trial,) = store.queries.trials("tiny")
     assert (trial["state"], trial["reason"], trial["attempts"]) == ("FAIL", "timeout", 1)
 
 
@@ -113,15 +113,15 @@ def test_a_worker_that_is_told_to_stop_gives_its_trial_back(tmp_path: Path, url:
     stop = threading.Event()
     worker = threading.Thread(target=work, args=(store, settings(tmp_path, url)), kwargs={"stop": stop})
     worker.start()
-    while not any(t["epochs"] >= 2 for t in store.trials("tiny")):
+    while not any(t["epochs"] >= 2 for t in store.queries.trials("tiny")):
         stop.wait(0.05)
 
     stop.set()
     worker.join(30)
 
-    counts = store.status("tiny")["trials"]
+    counts = store.queries.status("tiny")["trials"]
     assert (counts["waiting"], counts["running"], counts["failed"]) == (2, 0, 0)
-    assert store.trials("tiny", all_attempts=True)[0]["reason"] == "interrupted"
+    assert store.queries.trials("tiny", all_attempts=True)[0]["reason"] == "interrupted"
 
 
 def test_a_code_that_is_not_allowed_here_fails_with_the_line_that_allows_it(tmp_path: Path, url: str) -> None:
@@ -131,7 +131,7 @@ def test_a_code_that_is_not_allowed_here_fails_with_the_line_that_allows_it(tmp_
 
     work(store, settings(tmp_path, url))
 
-    (trial,) = store.trials("tiny")
+    (trial,) = store.queries.trials("tiny")
     assert (trial["state"], trial["reason"]) == ("FAIL", "error")
     assert "TUNER_ALLOW_ENTRY=os" in trial["message"]
 
@@ -143,7 +143,7 @@ def test_the_same_study_seed_and_one_worker_give_the_same_trials(tmp_path: Path)
         store = run(
             tmp_path / name, f"sqlite:///{_made(tmp_path / name)}/tuner.db", entry("steady"), "budget.trials=15"
         )
-        points.append([(t["params"], t["value"], t["state"]) for t in store.trials("tiny")])
+        points.append([(t["params"], t["value"], t["state"]) for t in store.queries.trials("tiny")])
 
     assert points[0] == points[1]
 
@@ -152,7 +152,7 @@ def test_hopeless_trials_are_pruned_with_a_reason(tmp_path: Path, url: str) -> N
     """Most of the budget's time goes to trials that have a chance."""
     store = run(tmp_path, url, entry("steady"), "train.epochs=12", "budget.trials=30", "sampler=random")
 
-    pruned = [t for t in store.trials("tiny") if t["state"] == "PRUNED"]
+    pruned = [t for t in store.queries.trials("tiny") if t["state"] == "PRUNED"]
     assert pruned
     assert {t["reason"] for t in pruned} == {"pruned"}
     assert all("median" in t["message"] and 4 <= t["epochs"] < 12 for t in pruned)
@@ -167,14 +167,14 @@ def test_the_first_worker_stores_which_data_it_found(tmp_path: Path, url: str) -
     """A study that was posted has met no data; without its fingerprint the dashboard finds no truth to show."""
     with Storage.open(url, create=True) as store:
         create(store, tiny("train.precision=auto", "budget.trials=1"))
-        assert "fingerprint" not in store.study("tiny").resources
+        assert "fingerprint" not in store.studies.get("tiny").resources
         work(store, settings(tmp_path, url))
-        resources = store.study("tiny").resources
-        store.add_resources(store.study("tiny").study_id, {"fingerprint": "another"})
+        resources = store.studies.get("tiny").resources
+        store.studies.add_resources(store.studies.get("tiny").study_id, {"fingerprint": "another"})
 
         assert (tmp_path / "cache" / f"phantom-{resources['fingerprint'][:16]}").is_dir()
         assert resources["protocol"]
-        assert store.study("tiny").resources == resources
+        assert store.studies.get("tiny").resources == resources
         environment = json.loads((tmp_path / "artifacts" / "tiny" / "0" / "environment.json").read_text())
         assert environment["precision"] in ("float32", "bfloat16")
 
@@ -194,26 +194,28 @@ def test_a_worker_for_any_study_takes_over_what_a_dead_one_held(tmp_path: Path, 
     with Storage.open(url, create=True) as store:
         create(store, tiny(entry("steady"), "budget.trials=1"))
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as colleague:
-            dead = store.register_worker(pid=colleague.pid, device="cpu", study=None, version="test")
-            assert store.claim(store.study("tiny").study_id, dead) is not None
+            dead = store.workers.register(pid=colleague.pid, device="cpu", study=None, version="test")
+            assert store.trials.claim(store.studies.get("tiny").study_id, dead) is not None
 
         Worker(store, settings(tmp_path, url), study=None, device="cpu", poll_s=0.05, idle_s=0.5).run()
 
-        assert store.status("tiny")["trials"]["complete"] == 1
+        assert store.queries.status("tiny")["trials"]["complete"] == 1
 
 
 def test_a_worker_whose_device_was_put_aside_ends_and_says_so(tmp_path: Path, url: str) -> None:
     """Its trials fail while those of another machine do not: it must not eat the budget, and the lab must see it."""
     with Storage.open(url, create=True) as store:
         create(store, tiny(entry("failing"), "budget.trials=8"))
-        study_id = store.study("tiny").study_id
-        elsewhere = store.register_worker(host="elsewhere", pid=os.getpid(), device="cuda:0", study="tiny", version="t")
-        before = store.register_worker(pid=os.getpid(), device="cpu", study="tiny", version="t")
+        study_id = store.studies.get("tiny").study_id
+        elsewhere = store.workers.register(
+            host="elsewhere", pid=os.getpid(), device="cuda:0", study="tiny", version="t"
+        )
+        before = store.workers.register(pid=os.getpid(), device="cpu", study="tiny", version="t")
         for worker_id, outcome in ((before, failed()), (before, failed()), (elsewhere, pruned())):
-            claim = store.claim(study_id, worker_id)
+            claim = store.trials.claim(study_id, worker_id)
             assert claim is not None
-            assert store.finish(claim, outcome)
-        store.unregister(before)
+            assert store.trials.finish(claim, outcome)
+        store.workers.unregister(before)
 
         worker = Worker(store, settings(tmp_path, url), study="tiny", device="cpu", poll_s=0.05)
         with pytest.raises(
@@ -221,8 +223,8 @@ def test_a_worker_whose_device_was_put_aside_ends_and_says_so(tmp_path: Path, ur
         ):
             worker.run()
 
-        counts = store.status("tiny")["trials"]
+        counts = store.queries.status("tiny")["trials"]
         assert (counts["failed"], counts["pruned"], counts["waiting"]) == (3, 1, 4)
-        (told,) = store.aside("tiny")
+        (told,) = store.workers.quarantined("tiny")
         assert (told["host"], told["device"]) == (socket.gethostname(), "cpu")
-        assert [w["host"] for w in store.workers("tiny")] == ["elsewhere"]
+        assert [w["host"] for w in store.workers.live("tiny")] == ["elsewhere"]

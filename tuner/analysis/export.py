@@ -32,21 +32,21 @@ def export_trial(
 
     Raises NotFoundError when there is no such trial, ConflictError when it has no value.
     """
-    record = store.study(name)
+    record = store.studies.get(name)
     spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
     if number is None:
-        best = store.best(name)
+        best = store.queries.best(name)
         if best is None:
             raise NotFoundError(
                 f"no trial of {name!r} is complete yet.", hint=f"`tuner status {name}` says how the study stands."
             )
         number = int(best["number"])
-    row = store.trial(name, number)
+    row = store.queries.trial(name, number)
     if not row["params"] and row["state"] == "WAITING":
         raise ConflictError(f"trial {number} of {name!r} waits; its parameters are not chosen yet.")
-    epochs = store.epochs(name, number)
+    epochs = store.queries.epochs(name, number)
     at_best = next((epoch for epoch in epochs if epoch["epoch"] == row["best_epoch"]), None)
-    rows = store.trials(name)
+    rows = store.queries.trials(name)
     protocol = record.resources.get("protocol")
     config = spec.config(row["params"])
     provenance = {

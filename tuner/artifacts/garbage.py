@@ -70,7 +70,7 @@ def find_garbage(
         if settings.artifacts_url is not None:  # whoever reads, reads what was published
             found += _working_folders(settings, name, numbered, attempts)
     if studies or cache:
-        known = [document for document in store.studies() if not document["foreign"]]
+        known = [document for document in store.queries.studies() if not document["foreign"]]
         if studies:
             found += [
                 Garbage("study", folder, _size(folder))
@@ -111,7 +111,7 @@ class Attempts:
     @classmethod
     def of(cls, store: Storage, name: str) -> "Attempts":
         """Ask the storage."""
-        newest, every = store.trials(name), store.trials(name, all_attempts=True)
+        newest, every = store.queries.trials(name), store.queries.trials(name, all_attempts=True)
         before = {row["number"]: row["retry_of"] for row in every}
         over: set[int] = set()
         for row in newest:
@@ -156,7 +156,7 @@ def _unused(prepared: list[Path], store: Storage, known: list[dict[str, Any]]) -
     """Yield prepared data that no study names; of a data set that an unfinished study works on, everything stays."""
     fingerprints, busy = set(), set()
     for document in known:
-        fingerprint = store.study(document["name"]).resources.get("fingerprint")
+        fingerprint = store.studies.get(document["name"]).resources.get("fingerprint")
         fingerprints.add(str(fingerprint)[:CACHED_FINGERPRINT])
         if document["phase"] != "done":
             busy.add(document["dataset"])
@@ -254,7 +254,7 @@ def find_remote_garbage(store: Storage, settings: Settings, names: Iterable[str]
     found: list[Garbage] = []
     for name, tree in trees.items():
         found += _of_remote_study(remote, name, tree, Attempts.of(store, name))
-    known = {document["name"] for document in store.studies()} if strangers else set()
+    known = {document["name"] for document in store.queries.studies()} if strangers else set()
     for name in strangers:
         tree = {} if name in known else remote.tree(name)
         if any(_number(path) is not None and path.endswith("/config.yaml") for path in tree):

@@ -108,7 +108,7 @@ def probe(settings: "Settings", kind: str) -> int:
     host = socket.gethostname()
     try:
         with Storage.open(settings.storage, read_only=True, retry_timeout_s=5) as store:
-            here = [worker for worker in store.workers() if worker["host"] == host]
+            here = [worker for worker in store.workers.live() if worker["host"] == host]
     except StorageError as error:
         output.tell(str(error))
         return 0 if kind == "alive" else 1

@@ -22,8 +22,8 @@ def pause(name: NameArgument, storage: StorageOption = None, as_json: JsonOption
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
-        store.pause(name)
-        document = store.status(name)
+        store.studies.pause(name)
+        document = store.queries.status(name)
     if as_json:
         output.put_json(document)
     else:
@@ -35,8 +35,8 @@ def stop(name: NameArgument, storage: StorageOption = None, as_json: JsonOption 
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
-        store.stop(name)
-        document = store.status(name)
+        store.studies.stop(name)
+        document = store.queries.status(name)
     if as_json:
         output.put_json(document)
     else:
@@ -53,8 +53,8 @@ def prune(
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
-        store.prune_manually(name, number)
-        row = store.trial(name, number)
+        store.studies.prune_manually(name, number)
+        row = store.queries.trial(name, number)
     if as_json:
         output.put_json(row)
     else:
@@ -78,14 +78,14 @@ def delete(
     settings = settings_of(storage, artifacts_dir)
     files = artifacts_of(settings)
     with open_store(settings.storage, write=True) as store:
-        counts = store.status(name)["trials"]
+        counts = store.queries.status(name)["trials"]
         done = counts["complete"] + counts["pruned"] + counts["failed"]
         what = f"the study {name} with its {counts['total']} trials ({done} finished)"
         if with_artifacts:
             what += f" and all files in {files.place}/{name}"
         if not yes:
             _ask(what, name)
-        store.delete_study(name)
+        store.studies.delete(name)
     if with_artifacts:
         files.delete(name)
     if as_json:

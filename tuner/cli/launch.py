@@ -201,7 +201,7 @@ def resume(
     settings = settings_of(storage, artifacts, data_root, cache, webhook)
     _log_as(log_format)
     with Storage.open(settings.storage, read_only=True) as store:
-        record = store.study(name)
+        record = store.studies.get(name)
     values = values_of(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
     document = YamlDocument(record.spec, {}, f"study {name}")
     _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
@@ -395,7 +395,7 @@ def _is_used_up(request: Request) -> bool:
     if new_total(record, request.spec) is not None:
         return False
     with Storage.open(request.settings.storage, read_only=True) as store:
-        return store.study_phase(record.name)[0] == "done"
+        return store.queries.phase(record.name)[0] == "done"
 
 
 def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
@@ -452,10 +452,10 @@ def _introduction(opened: StudyHandle) -> list[str]:
 def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
     """Show how a study ended; return the exit code. Raises NoSuccessError, RunError."""
     with Storage.open(settings.storage, read_only=True) as store:
-        document = store.status(name)
+        document = store.queries.status(name)
         best = best_document(store, name)
-        rows = store.trials(name)
-        record = store.study(name)
+        rows = store.queries.trials(name)
+        record = store.studies.get(name)
     reason, message = document["phase_reason"], document.get("message")
     if document["phase"] == "stopped" and reason == "failures":
         output.tell(f"The study has stopped itself: {message}")
@@ -540,7 +540,7 @@ def _where(settings: Settings) -> str:
 
 def _put_status(settings: Settings, name: str) -> None:
     with Storage.open(settings.storage, read_only=True) as store:
-        output.put_json(store.status(name))
+        output.put_json(store.queries.status(name))
 
 
 def show_progress(what: str, done: int, total: int) -> None:

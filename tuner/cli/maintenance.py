@@ -54,8 +54,8 @@ def gc(
     settings = settings_of(storage, artifacts, None, cache)
     with open_store(settings.storage) as store:
         if name is not None:
-            store.study(name)
-        names = [name] if name is not None else [d["name"] for d in store.studies() if not d["foreign"]]
+            store.studies.get(name)
+        names = [name] if name is not None else [d["name"] for d in store.queries.studies() if not d["foreign"]]
         far = find_remote_garbage(store, settings, names, studies=unknown and name is None)
         found = far + find_garbage(store, settings, names, cache=name is None, studies=unknown and name is None)
         freed = sum(waste.size if dry_run else remove(waste) for waste in found)

@@ -76,14 +76,14 @@ class Observer:
     def __init__(self, store: Storage, name: str) -> None:
         self._store = store
         self._name = name
-        self._ended: dict[int, Row] = {row["number"]: row for row in store.trials(name) if row["finished"]}
+        self._ended: dict[int, Row] = {row["number"]: row for row in store.queries.trials(name) if row["finished"]}
         self._counted: int | None = None
 
     def look(self, workers: int) -> Snapshot:
         """Read the study as it is now; `workers` share what is left."""
-        document = self._store.status(self._name)
+        document = self._store.queries.status(self._name)
         counts = document["trials"]
-        running = self._store.trials(self._name, state="RUNNING") if counts["running"] else []
+        running = self._store.queries.trials(self._name, state="RUNNING") if counts["running"] else []
         ended = self._newly_ended(sum(counts[key] for key in _FINISHED))
         left = counts["waiting"] + counts["running"]
         left_s = remaining_seconds([*self._ended.values(), *running], left=left, workers=workers)
@@ -91,7 +91,7 @@ class Observer:
 
     def phase(self) -> str:
         """Return the study's phase now."""
-        return self._store.study_phase(self._name)[0]
+        return self._store.queries.phase(self._name)[0]
 
     def _newly_ended(self, finished: int) -> list[Row]:
         if self._counted is None:
@@ -100,7 +100,7 @@ class Observer:
         self._counted = finished
         if missing <= 0:
             return []
-        rows = self._store.trials(self._name, sort="finished", order="desc", limit=missing + 10)
+        rows = self._store.queries.trials(self._name, sort="finished", order="desc", limit=missing + 10)
         fresh = [row for row in reversed(rows) if row["finished"] and row["number"] not in self._ended]
         self._ended |= {row["number"]: row for row in fresh}
         return fresh

@@ -30,7 +30,7 @@ _FETCH_S = 5.0
 
 def show_trial_log(settings: Settings, name: str, store: Storage, number: int, *, follow: bool) -> None:
     """Print the log of one attempt; with `follow`, until the trial has ended."""
-    row = store.trial(name, number)
+    row = store.queries.trial(name, number)
     artifacts = artifacts_of(settings)
     if not any(file.name == LOG for file in artifacts.listing(name, number)) and not follow:
         words = "has not begun" if row["state"] == "WAITING" else "has no log here"
@@ -40,7 +40,7 @@ def show_trial_log(settings: Settings, name: str, store: Storage, number: int, *
     poll_s = _POLL_S if settings.artifacts_url is None else _FETCH_S
 
     def goes_on() -> bool:
-        more = follow and store.trial(name, number)["state"] in ("WAITING", "RUNNING")
+        more = follow and store.queries.trial(name, number)["state"] in ("WAITING", "RUNNING")
         artifacts.fetched(name, number, (LOG,))
         return more
 
@@ -62,7 +62,7 @@ def show_worker_logs(root: Path, name: str, store: Storage, *, lines: int, follo
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]:
             output.put(line)
     if follow:
-        still = store.study_phase
+        still = store.queries.phase
         for line in _growing(paths, lambda: still(name)[0] not in ("done", "stopped"), skip=True):
             output.put(line)
 
@@ -116,7 +116,7 @@ def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage) as store:
-        documents = store.studies()
+        documents = store.queries.studies()
     if as_json:
         output.put_json(documents)
         return
@@ -143,12 +143,12 @@ def status(name: NameArgument, storage: StorageOption = None, as_json: JsonOptio
     from tuner.cli.stored import open_store, published_defaults, stored_spec
 
     with open_store(settings_of(storage).storage) as store:
-        document = store.status(name)
+        document = store.queries.status(name)
         if as_json:
             output.put_json(document)
             return
-        rows = store.trials(name)
-        spec = stored_spec(store.study(name))
+        rows = store.queries.trials(name)
+        spec = stored_spec(store.studies.get(name))
     objective = document["objectives"][0]
     counts = document["trials"]
     left = counts["waiting"] + counts["running"]
@@ -188,8 +188,8 @@ def trials(
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage) as store:
-        rows = store.trials(name, all_attempts=every, by=by, state=state.upper() if state else None, loss=loss)
-        objectives = store.study(name).objectives
+        rows = store.queries.trials(name, all_attempts=every, by=by, state=state.upper() if state else None, loss=loss)
+        objectives = store.studies.get(name).objectives
     if as_json:
         output.put_json(rows)
     elif as_csv:
@@ -205,7 +205,7 @@ def best(name: NameArgument, storage: StorageOption = None, as_json: JsonOption 
 
     with open_store(settings_of(storage).storage) as store:
         document = best_document(store, name)
-        objectives = store.study(name).objectives
+        objectives = store.studies.get(name).objectives
     if document is None:
         raise NotFoundError(
             f"no trial of {name!r} is complete yet.", hint=f"`tuner status {name}` says how the study stands."
@@ -231,7 +231,7 @@ def logs(
 
     settings = settings_of(storage, artifacts)
     with open_store(settings.storage) as store:
-        store.study(name)
+        store.studies.get(name)
         if number is None:
             show_worker_logs(settings.artifacts, name, store, lines=lines, follow=follow)
         else:

@@ -20,10 +20,10 @@ def stored_spec(record: StudyRecord) -> StudySpec:
 
 def best_document(store: Storage, name: str) -> dict[str, Any] | None:
     """Return the contract's `best` document, with the complete configuration; None when there is none yet."""
-    best = store.best(name)
+    best = store.queries.best(name)
     if best is None:
         return None
-    config = stored_spec(store.study(name)).config(best["params"]).as_dict()
+    config = stored_spec(store.studies.get(name)).config(best["params"]).as_dict()
     front = {"front": best.pop("front")} if "front" in best else {}
     return {**best, "config": config, **front}
 

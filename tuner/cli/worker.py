@@ -158,7 +158,7 @@ def _obey_threads(store: "Storage", study: str) -> None:
     from tuner.cli.options import limit_threads
     from tuner.cli.stored import stored_spec
 
-    limit_threads(stored_spec(store.study(study)).base.train.threads)
+    limit_threads(stored_spec(store.studies.get(study)).base.train.threads)
 
 
 def _hold_on_to_launcher() -> bool:

@@ -302,7 +302,7 @@ def find_study(url: str, name: str) -> StudyRecord | None:
         database.close()
     with Storage.open(url, read_only=True) as store:
         try:
-            return store.study(name)
+            return store.studies.get(name)
         except NotFoundError:
             return None
 
@@ -461,7 +461,7 @@ def _create(
     store: Storage, spec: StudySpec, resources: Resources, data: DataFacts, settings: Settings
 ) -> tuple[StudyRecord, bool]:
     try:
-        record = store.create_study(
+        record = store.studies.create(
             NewStudy(
                 name=spec.name,
                 spec=spec.as_dict(),
@@ -476,7 +476,7 @@ def _create(
             )
         )
     except ConflictError:
-        return store.study(spec.name), False  # another launcher was a moment faster: help it
+        return store.studies.get(spec.name), False  # another launcher was a moment faster: help it
     return record, True
 
 
@@ -487,11 +487,11 @@ def _continue(
     if total is not None:
         planned = request.spec.budget.trials_per_loss or request.spec.sampler["name"] == "grid"
         tail = request.spec.queue(total)[record.total :] if planned else []
-        store.raise_budget(record.name, total, tail)
+        store.studies.raise_budget(record.name, total, tail)
     timeout = new_timeout(record, request)
     changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
-    store.resume(record.name, resources=_stored(resources, data, request.settings), **changes)
-    return store.study(record.name)
+    store.studies.resume(record.name, resources=_stored(resources, data, request.settings), **changes)
+    return store.studies.get(record.name)
 
 
 def _stored(resources: Resources, data: DataFacts, settings: Settings) -> dict[str, Any]:

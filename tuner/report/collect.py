@@ -183,14 +183,14 @@ def collect(store: Storage, names: Sequence[str], artifacts: Artifacts) -> Repor
 
 
 def _study_data(store: Storage, name: str, artifacts: Artifacts) -> StudyData:
-    record = store.study(name)
-    rows = store.trials(name)
+    record = store.studies.get(name)
+    rows = store.queries.trials(name)
     return StudyData(
         record=record,
         spec=load_spec(YamlDocument(record.spec, {}, f"study {name}")),
         rows=rows,
-        attempts=store.trials(name, all_attempts=True),
-        best_epochs=store.best_epochs(name),
+        attempts=store.queries.trials(name, all_attempts=True),
+        best_epochs=store.queries.best_epochs(name),
         environment=_environment(artifacts, name, rows),
     )
 

@@ -89,7 +89,8 @@ def _lead(material: ReportData, best: Sequence[Line], store: Storage) -> str:
 def _noise(material: ReportData, store: Storage) -> tuple[float, str] | None:
     leader = winners(material)[0]
     return noise(
-        [row for chapter in material.chapters for row in chapter.rows], store.epochs(leader.study, leader.number)
+        [row for chapter in material.chapters for row in chapter.rows],
+        store.queries.epochs(leader.study, leader.number),
     )
 
 
@@ -123,7 +124,7 @@ def _strips(material: ReportData, lines: Sequence[Line]) -> list[Strip]:
 def _curves(material: ReportData, store: Storage) -> list[Block]:
     found = []
     for entry in winners(material)[:MAX_CURVES]:
-        epochs = store.epochs(entry.study, entry.number)
+        epochs = store.queries.epochs(entry.study, entry.number)
         points = [(epoch["epoch"], epoch["value"]) for epoch in epochs if epoch["value"] is not None]
         if len(points) > 1:
             found.append(Curve(entry.loss, points))
@@ -205,7 +206,7 @@ def _caveats(chapter: StudyData, store: Storage) -> list[str]:
         return []
     best = min(complete, key=lambda row: rank(row["value"], direction))
     try:
-        epochs = store.epochs(chapter.record.name, best["number"])
+        epochs = store.queries.epochs(chapter.record.name, best["number"])
     except NotFoundError:
         epochs = []
     protocol = chapter.record.resources.get("protocol")

@@ -10,6 +10,7 @@ What every part of the store stands on: the database, and a few statements that 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Insert, Row, Table, select, update
@@ -62,12 +63,24 @@ own = schema.studies.c.study_id == optuna_schema.studies.c.study_id
 same_name = schema.studies.c.name == optuna_schema.studies.c.study_name
 
 
-class StorageBase:
-    """Base of the store's parts."""
+@dataclass(slots=True)
+class StorageContext:
+    """What the parts of a storage share."""
 
-    _database: Database
-    _lost_after_s: float
-    _beat_s: float
+    database: Database
+    summaries: "RevisionCache[Any]"
+    """Summaries of studies (`tuner.storage.status`), each true for one revision."""
+    heartbeat_timeout_s: float
+    """A worker that was silent that long is lost."""
+    heartbeat_interval_s: float
+
+
+class StorageBase:
+    """Base of the storage's parts."""
+
+    def __init__(self, context: StorageContext) -> None:
+        self._context = context
+        self._database = context.database
 
     def _find(self, connection: Connection, name: str) -> AnyRow:
         """Return the row of a study of ours; NotFoundError, or ConflictError for an Optuna study of somebody else."""

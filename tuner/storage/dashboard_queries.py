@@ -32,10 +32,7 @@ class PageQueries(Summaries):
     """Reading queries beside those of the store, on the same connections."""
 
     def __init__(self, store: Storage) -> None:
-        self._database = store._database
-        self._lost_after_s = store._lost_after_s
-        self._beat_s = store._beat_s
-        self._summaries = store._summaries
+        super().__init__(store.context)
 
     def failures(self, study: StudyRecord) -> list[dict[str, Any]]:
         """Count attempts that did not complete, by reason, the newest message of each beside.
@@ -178,7 +175,7 @@ class PageQueries(Summaries):
         studies = schema.studies
         live = select(func.count()).where(
             _workers.c.left_at.is_(None),
-            _workers.c.seen_at > seconds_now() - self._lost_after_s,
+            _workers.c.seen_at > seconds_now() - self._context.heartbeat_timeout_s,
             (_workers.c.study_id == studies.c.study_id) | _workers.c.worker_id.in_(_holders(studies.c.study_id)),
         )
         query = (
@@ -204,7 +201,7 @@ class PageQueries(Summaries):
     def live_count(self, study_id: int | None = None) -> int:
         """Count the workers that were heard of lately: the one thing in a study's document that no write changes."""
         query = select(func.count().label("many")).where(
-            _workers.c.left_at.is_(None), _workers.c.seen_at > seconds_now() - self._lost_after_s
+            _workers.c.left_at.is_(None), _workers.c.seen_at > seconds_now() - self._context.heartbeat_timeout_s
         )
         if study_id is not None:
             query = query.where((_workers.c.study_id == study_id) | _workers.c.worker_id.in_(_holders(study_id)))

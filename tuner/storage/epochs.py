@@ -59,6 +59,39 @@ class Epochs(StorageBase):
 
         return self._database.single(tell)
 
+    def history(self, study_id: int, cursor: int = 0) -> History:
+        """Return trials that finished since `cursor` (COMPLETE and PRUNED), those that run, and the next cursor.
+
+        Finished trials come in the order in which they finished; none is ever missed or seen twice.
+        """
+
+        def read(connection: Connection) -> History:
+            joined = select(*_COLUMNS).join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
+            running = connection.execute(
+                joined.where(
+                    _attempts.c.study_id == study_id,
+                    _attempts.c.claimed_at.is_not(None),
+                    _attempts.c.finished_at.is_(None),
+                    _attempts.c.filled,
+                    _trials.c.state == State.RUNNING.value,
+                ).order_by(_attempts.c.number)
+            ).all()
+            finished = connection.execute(
+                joined.where(
+                    _attempts.c.study_id == study_id,
+                    _attempts.c.finished_revision > cursor,
+                    _trials.c.state.in_([State.COMPLETE.value, State.PRUNED.value]),
+                ).order_by(_attempts.c.finished_revision)
+            ).all()
+            ended = {row.number for row in finished}
+            return History(
+                finished=[_observation(row) for row in finished],
+                running=[_observation(row) for row in running if row.number not in ended],
+                cursor=finished[-1].finished_revision if finished else cursor,
+            )
+
+        return self._database.single(read)
+
 
 def _values(claim: Claim, row: EpochRow, bracket: int) -> dict[str, Any]:
     return {
@@ -206,43 +239,6 @@ _COLUMNS = (
     _attempts.c.finished_revision,
     _trials.c.state,
 )
-
-
-class Histories(StorageBase):
-    """The part of the store that samplers read."""
-
-    def history(self, study_id: int, cursor: int = 0) -> History:
-        """Return trials that finished since `cursor` (COMPLETE and PRUNED), those that run, and the next cursor.
-
-        Finished trials come in the order in which they finished; none is ever missed or seen twice.
-        """
-
-        def read(connection: Connection) -> History:
-            joined = select(*_COLUMNS).join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
-            running = connection.execute(
-                joined.where(
-                    _attempts.c.study_id == study_id,
-                    _attempts.c.claimed_at.is_not(None),
-                    _attempts.c.finished_at.is_(None),
-                    _attempts.c.filled,
-                    _trials.c.state == State.RUNNING.value,
-                ).order_by(_attempts.c.number)
-            ).all()
-            finished = connection.execute(
-                joined.where(
-                    _attempts.c.study_id == study_id,
-                    _attempts.c.finished_revision > cursor,
-                    _trials.c.state.in_([State.COMPLETE.value, State.PRUNED.value]),
-                ).order_by(_attempts.c.finished_revision)
-            ).all()
-            ended = {row.number for row in finished}
-            return History(
-                finished=[_observation(row) for row in finished],
-                running=[_observation(row) for row in running if row.number not in ended],
-                cursor=finished[-1].finished_revision if finished else cursor,
-            )
-
-        return self._database.single(read)
 
 
 def _observation(row: AnyRow) -> FinishedTrial:

@@ -19,7 +19,7 @@ ClaimedNotification = Literal["yours", "others", "sent"]
 class Notifications(StorageBase):
     """The part of the store that knows what was announced."""
 
-    def claim_notification(self, study_id: int, event: str, subject: str) -> ClaimedNotification:
+    def claim(self, study_id: int, event: str, subject: str) -> ClaimedNotification:
         """Take the announcement of an event: `yours`, or `others` have it, or it was `sent` already.
 
         `subject` tells one event of a kind from the next. A compare-and-set: of all who ask at once one gets it.
@@ -40,7 +40,7 @@ class Notifications(StorageBase):
 
         return self._database.write(take)
 
-    def notification_sent(self, study_id: int, event: str, subject: str) -> None:
+    def sent(self, study_id: int, event: str, subject: str) -> None:
         """Say that a notice was delivered (or that nobody shall try again)."""
         mine = (_notices.c.study_id == study_id, _notices.c.event == event, _notices.c.subject == subject)
         self._database.single(

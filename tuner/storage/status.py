@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, select, true
 
 from tuner.storage import optuna_schema, schema
-from tuner.storage.base import AnyRow, RevisionCache, StorageBase, own, same_name
+from tuner.storage.base import AnyRow, StorageBase, own, same_name
 from tuner.storage.engine import iso
 from tuner.storage.states import DesiredState, Reason, State, StudyFacts, phase
 from tuner.storage.trials import timed_out
@@ -150,11 +150,12 @@ class Summary:
 class Summaries(StorageBase):
     """The part of the store that remembers summaries, for as long as a study's revision stays what it is."""
 
-    _summaries: RevisionCache[Summary]
-
     def _summary(self, connection: Connection, study: AnyRow) -> Summary:
         """Return the summary of a row of `tuner_studies`, which must come from the same snapshot."""
-        return self._summaries.get(study.identity, study.revision, lambda: _summarise(connection, study))
+        found: Summary = self._context.summaries.get(
+            study.identity, study.revision, lambda: _summarise(connection, study)
+        )
+        return found
 
 
 def _summarise(connection: Connection, study: AnyRow) -> Summary:
@@ -204,7 +205,7 @@ class StatusQueries(Summaries):
 
         def read(connection: Connection) -> dict[str, Any]:
             row = self._find(connection, name)
-            live, aside = live_and_quarantined(connection, self._lost_after_s, row.study_id)
+            live, aside = live_and_quarantined(connection, self._context.heartbeat_timeout_s, row.study_id)
             return self._document(connection, row, live) | {"put_aside": aside}
 
         return self._database.read(read)
@@ -214,7 +215,7 @@ class StatusQueries(Summaries):
 
         def read(connection: Connection) -> list[dict[str, Any]]:
             theirs = optuna_schema.studies
-            live = live_by_study(connection, self._lost_after_s)
+            live = live_by_study(connection, self._context.heartbeat_timeout_s)
             rows = connection.execute(
                 select(_studies, theirs.c.study_id.label("id"), theirs.c.study_name.label("their_name"))
                 .select_from(theirs.outerjoin(_studies, own & same_name))
@@ -229,12 +230,12 @@ class StatusQueries(Summaries):
 
         return self._database.read(read)
 
-    def study_phase(self, name: str) -> tuple[str, str | None]:
+    def phase(self, name: str) -> tuple[str, str | None]:
         """Return phase and reason only: queued, running, paused, stopped, stalled or done."""
 
         def read(connection: Connection) -> tuple[str, str | None]:
             row = self._find(connection, name)
-            workers = live_workers(connection, self._lost_after_s, row.study_id)
+            workers = live_workers(connection, self._context.heartbeat_timeout_s, row.study_id)
             return _phase(row, self._summary(connection, row), len(workers))
 
         return self._database.read(read)

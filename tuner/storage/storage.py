@@ -5,15 +5,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tuner.storage import migrate
-from tuner.storage.base import RevisionCache
+from tuner.storage.base import RevisionCache, StorageContext
 from tuner.storage.engine import MAX_CONNECTIONS, RETRY_TIMEOUT_S, Database
-from tuner.storage.epochs import Epochs, Histories
+from tuner.storage.epochs import Epochs
 from tuner.storage.notifications import Notifications
 from tuner.storage.status import StatusQueries
 from tuner.storage.studies import Studies
 from tuner.storage.trial_queries import TrialQueries
 from tuner.storage.trials import Trials
-from tuner.storage.workers import LostTrials, Quarantine, Workers
+from tuner.storage.workers import Workers
 
 T = TypeVar("T")
 
@@ -25,10 +25,17 @@ MAX_CACHED_SUMMARIES = 2000
 """So many studies are listed without counting their trials again."""
 
 
-class Storage(
-    Studies, Trials, Epochs, Histories, Workers, LostTrials, StatusQueries, Notifications, TrialQueries, Quarantine
-):
-    """All that is stored. May be shared by the threads of a process, never by processes: each opens its own."""
+class Queries(StatusQueries, TrialQueries):
+    """What people and programs read: documents of studies, and rows of trials."""
+
+
+class Storage:
+    """All that is stored. May be shared by the threads of a process, never by processes: each opens its own.
+
+    `studies` creates, changes and deletes studies; `trials` moves trials from state to state; `epochs` stores reports
+    and gives samplers and pruners what they learn from; `workers` registers them, and gives back what lost ones held;
+    `queries` reads; `notifications` says who sends which event.
+    """
 
     def __init__(
         self,
@@ -37,10 +44,14 @@ class Storage(
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
         heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S,
     ) -> None:
-        self._database = database
-        self._lost_after_s = heartbeat_timeout_s
-        self._beat_s = heartbeat_interval_s
-        self._summaries = RevisionCache(MAX_CACHED_SUMMARIES)
+        summaries = RevisionCache[Any](MAX_CACHED_SUMMARIES)
+        self.context = StorageContext(database, summaries, heartbeat_timeout_s, heartbeat_interval_s)
+        self.studies = Studies(self.context)
+        self.trials = Trials(self.context)
+        self.epochs = Epochs(self.context)
+        self.workers = Workers(self.context)
+        self.queries = Queries(self.context)
+        self.notifications = Notifications(self.context)
 
     @classmethod
     def open(
@@ -80,16 +91,16 @@ class Storage(
 
     def read_snapshot(self, work: Callable[[], T]) -> T:
         """Let all that `work` reads in this thread come from one snapshot over one connection; it may run again."""
-        return self._database.read_snapshot(work)
+        return self.context.database.read_snapshot(work)
 
     @property
     def display_url(self) -> str:
         """The storage's URL without its password."""
-        return self._database.display_url
+        return self.context.database.display_url
 
     def close(self) -> None:
         """Close all connections."""
-        self._database.close()
+        self.context.database.close()
 
     def __enter__(self) -> Self:
         return self

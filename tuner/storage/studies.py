@@ -25,7 +25,7 @@ _KEEP = object()
 class Studies(StorageBase):
     """The part of the store that knows studies."""
 
-    def create_study(self, study: NewStudy) -> StudyRecord:
+    def create(self, study: NewStudy) -> StudyRecord:
         """Store a study with its whole budget as waiting trials. Raises ConflictError when the name is taken."""
         if not NAME.fullmatch(study.name):
             raise SpecError([f"name: {study.name!r} does not match {NAME.pattern}"])
@@ -45,13 +45,13 @@ class Studies(StorageBase):
             self._database.write(create)
         except IntegrityError as error:
             raise _taken(study.name) from error
-        return self.study(study.name)
+        return self.get(study.name)
 
-    def study(self, name: str) -> StudyRecord:
+    def get(self, name: str) -> StudyRecord:
         """Return a stored study. Raises NotFoundError; ConflictError for a foreign Optuna study."""
         return self._database.read(lambda connection: to_record(self._find(connection, name)))
 
-    def delete_study(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         """Delete a study with all its trials. Raises ConflictError while a worker is alive for it."""
 
         def remove(connection: Connection) -> None:
@@ -65,7 +65,7 @@ class Studies(StorageBase):
                 select(func.count()).where(
                     (workers.study_id == row.study_id) | workers.worker_id.in_(holders),
                     workers.left_at.is_(None),
-                    workers.seen_at > seconds_now() - self._lost_after_s,
+                    workers.seen_at > seconds_now() - self._context.heartbeat_timeout_s,
                 )
             )
             if alive:

@@ -59,7 +59,7 @@ class FinishedAttempt:
 class Quarantine(StorageBase):
     """The part of the store that knows which devices fail."""
 
-    def recent_ends(self, name: str, limit: int) -> list[FinishedAttempt]:
+    def recent_attempts(self, name: str, limit: int) -> list[FinishedAttempt]:
         """Return the attempts of a study that ended last, newest first, with the devices that they ran on."""
         newest = _attempts.c.finished_revision
 
@@ -103,7 +103,7 @@ class Quarantine(StorageBase):
 
         self._database.write(note)
 
-    def aside(self, name: str | None = None) -> list[dict[str, Any]]:
+    def quarantined(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return the devices that were put aside, over one study or any: `{"host", "device", "study", "why", "since"}`.
 
         One that somebody has started a worker on since is not among them.
@@ -202,7 +202,7 @@ class LostTrials(StorageBase):
 
     _adopted_at = -math.inf
 
-    def requeue_lost_trials(self, study_id: int | None = None) -> list[LostTrial]:
+    def requeue_lost(self, study_id: int | None = None) -> list[LostTrial]:
         """Fail every running trial that no live worker holds, and requeue it while it has retries left.
 
         Of one study, or of all.
@@ -219,7 +219,7 @@ class LostTrials(StorageBase):
 
     def _start_grace_period(self) -> None:
         """Start the grace time of trials that another program of Optuna's took from our queue; once in a while."""
-        if time.monotonic() < self._adopted_at + self._lost_after_s:
+        if time.monotonic() < self._adopted_at + self._context.heartbeat_timeout_s:
             return
         self._adopted_at = time.monotonic()
         taken = select(_trials.c.trial_id).where(_trials.c.state == State.RUNNING.value)
@@ -232,7 +232,7 @@ class LostTrials(StorageBase):
         )
 
     def _suspects(self, connection: Connection, study_id: int | None) -> list[AnyRow]:
-        query = _held(self._lost_after_s)
+        query = _held(self._context.heartbeat_timeout_s)
         rows = connection.execute(query if study_id is None else query.where(_attempts.c.study_id == study_id))
         here = socket.gethostname()
         return [row for row in rows if row.silent or _gone(row, here)]
@@ -241,7 +241,7 @@ class LostTrials(StorageBase):
         def end(connection: Connection) -> LostTrial | None:
             # who is just finishing it holds its row: then it is not lost
             row = connection.execute(
-                _held(self._lost_after_s)
+                _held(self._context.heartbeat_timeout_s)
                 .where(_attempts.c.trial_id == suspect.trial_id, _trials.c.state == State.RUNNING.value)
                 .with_for_update(of=_trials, skip_locked=True)
             ).one_or_none()
@@ -306,12 +306,10 @@ def _fail(connection: Connection, trial_id: int) -> LostTrial:
 _FORGET_S = 7 * 86_400.0
 
 
-class Workers(StorageBase):
+class Workers(LostTrials, Quarantine):
     """The part of the store that keeps life signs."""
 
-    def register_worker(
-        self, *, pid: int, device: str, study: str | None, version: str, host: str | None = None
-    ) -> str:
+    def register(self, *, pid: int, device: str, study: str | None, version: str, host: str | None = None) -> str:
         """Enter a worker and return its id. `study` None: it serves whichever study has work.
 
         `host` defaults to this machine's name; `pid` must be a process of this machine.
@@ -365,12 +363,12 @@ class Workers(StorageBase):
 
         self._database.single(go)
 
-    def workers(self, name: str | None = None) -> list[dict[str, Any]]:
+    def live(self, name: str | None = None) -> list[dict[str, Any]]:
         """Return the live workers, of one study or of all, in the contract's form."""
 
         def read(connection: Connection) -> list[dict[str, Any]]:
             study_id = None if name is None else self._find(connection, name).study_id
-            return live_workers(connection, self._lost_after_s, study_id)
+            return live_workers(connection, self._context.heartbeat_timeout_s, study_id)
 
         return self._database.read(read)
 
@@ -385,10 +383,10 @@ class Workers(StorageBase):
         )
         bound = select(_workers.c.study_id).where(_workers.c.worker_id == worker_id, _workers.c.study_id.is_not(None))
         gap = now - _studies.c.spent_at
-        together = gap <= self._lost_after_s / 2
+        together = gap <= self._context.heartbeat_timeout_s / 2
         connection.execute(
             update(_studies)
-            .where(_studies.c.study_id.in_(held.union(bound)), gap >= self._beat_s)
+            .where(_studies.c.study_id.in_(held.union(bound)), gap >= self._context.heartbeat_interval_s)
             .values(
                 spent_s=_studies.c.spent_s + case((together, gap), else_=0.0),
                 alive_since=case((together, _studies.c.alive_since), else_=now),

@@ -43,14 +43,14 @@ def stop_when_failing(store: Storage, name: str) -> None:
     That is: the last FAILURES_IN_A_ROW trials that ended all failed, with the same reason and the same message but for
     its numbers. Bad data, a broken device or a missing package look like that; unlucky parameters do not.
     """
-    newest = store.trials(name, sort="finished", order="desc", limit=MAX_CONSECUTIVE_FAILURES)
+    newest = store.queries.trials(name, sort="finished", order="desc", limit=MAX_CONSECUTIVE_FAILURES)
     ended = [trial for trial in newest if trial["finished"]]
     kinds = {(t["state"], t["reason"], re.sub(r"[0-9.]+", "#", t["message"] or "")) for t in ended}
     if len(ended) < MAX_CONSECUTIVE_FAILURES or len(kinds) != 1 or ended[0]["state"] != State.FAIL:
         return
     message = f"the last {MAX_CONSECUTIVE_FAILURES} trials all failed in the same way: {ended[0]['message']}"
     logger.error("stopping the study %s: %s", name, message, extra={"study": name})
-    store.stop(name, "failures", message)
+    store.studies.stop(name, "failures", message)
 
 
 def check_device(store: Storage, name: str, worker_id: str, *, host: str, device: str) -> None:
@@ -61,9 +61,9 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
     Raises:
         DeviceAsideError: It was put aside.
     """
-    why = failing(store.recent_ends(name, RECENT_ATTEMPTS), host=host, device=device)
+    why = failing(store.workers.recent_attempts(name, RECENT_ATTEMPTS), host=host, device=device)
     if why is not None:
-        store.quarantine_device(worker_id, name, why)
+        store.workers.quarantine_device(worker_id, name, why)
         raise DeviceQuarantinedError(
             f"{device} of {host} is put aside: {why}.",
             hint="See what is wrong with it; a worker that is started there afterwards takes it into service again.",

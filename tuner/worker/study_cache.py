@@ -103,7 +103,7 @@ class StudyCache:
 
     def _record(self, name: str) -> StudyRecord:
         with self._db_lock:
-            return self._store.study(name)
+            return self._store.studies.get(name)
 
     def _read(self, name: str) -> ServedStudy:
         record = self._record(name)
@@ -120,7 +120,7 @@ class StudyCache:
         if record.resources.get("fingerprint") is None:
             facts = {"fingerprint": data.fingerprint, "protocol": data.validation_protocol}
             with self._db_lock:
-                self._store.add_resources(record.study_id, facts)
+                self._store.studies.add_resources(record.study_id, facts)
             record = study.record = self._record(record.name)
         where = str(self._settings.with_stored(record.resources).data_root or self._settings.cache)
         stored = record.resources.get("fingerprint")

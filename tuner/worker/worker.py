@@ -111,7 +111,7 @@ class Worker:
 
     def run(self) -> int:
         """Work until nothing is left, the study is stopped, or `stop` is set; return how many trials were ended."""
-        self._id = self.store.register_worker(
+        self._id = self.store.workers.register(
             host=socket.gethostname(), pid=os.getpid(), device=self.device, study=self.study, version=__version__
         )
         logger.info("worker %s on %s", self._id, self.device, extra={"worker": self._id, "device": self.device})
@@ -122,7 +122,7 @@ class Worker:
                         break
             finally:
                 with self._db_lock:
-                    self.store.unregister(self._id)
+                    self.store.workers.unregister(self._id)
                     self._has_left = True
                 if self._announcer is not None:
                     self._announcer.close()
@@ -132,16 +132,16 @@ class Worker:
         """Serve one trial, or wait a moment; False when there is nothing left to wait for."""
         with self._db_lock:
             if self.study is None:  # of every study: what a dead colleague held may be all that is left of one
-                self.store.requeue_lost_trials()
-            names = [self.study] if self.study else self.store.studies_with_work()
+                self.store.workers.requeue_lost()
+            names = [self.study] if self.study else self.store.queries.studies_with_work()
         self._obstacle = self._readiness.blocked_reason() if names else None
         for name in names if self._obstacle is None else ():
             study = self._served.refresh(name) if self.study else self._served.get_or_none(name)
             if study is None:
                 continue
             with self._db_lock:
-                self.store.requeue_lost_trials(study.record.study_id)
-                claim = self.store.claim(study.record.study_id, self._id)
+                self.store.workers.requeue_lost(study.record.study_id)
+                claim = self.store.trials.claim(study.record.study_id, self._id)
             if claim is not None:
                 self._serving = name
                 try:
@@ -151,7 +151,7 @@ class Worker:
                     self._worked = time.monotonic()
                 return True
         with self._db_lock:
-            if self.study and self.store.study_phase(self.study)[0] in ("done", "stopped"):
+            if self.study and self.store.queries.phase(self.study)[0] in ("done", "stopped"):
                 return False
         self.progress.should_stop()
         if self._obstacle is not None:
@@ -182,7 +182,7 @@ class Worker:
                 self.stop.set()
             self._publish_rest(claim, error)
             self._readiness.observe(error)
-        if not self.store.finish(claim, outcome):
+        if not self.store.trials.finish(claim, outcome):
             logger.warning("trial %d: was given to another worker meanwhile; this result is not kept", claim.number)
             self._artifacts.release(name, claim.number)
             return
@@ -204,12 +204,12 @@ class Worker:
         """Return the trial's point; an empty or half-filled place of the queue is filled in by the sampler now."""
         if claim.has_params:
             return claim.params
-        history = self.store.history(study.record.study_id, study.cursor)
+        history = self.store.epochs.history(study.record.study_id, study.cursor)
         study.cursor = history.cursor
         study.searcher.observe(history.finished)
         running = [trial for trial in history.running if trial.number != claim.number]
         params = study.searcher.suggest(claim.slot, fixed=claim.params, running=running)
-        self.store.set_params(claim, params, study.spec.space)
+        self.store.trials.set_params(claim, params, study.spec.space)
         return params
 
     def _train(self, study: ServedStudy, claim: Claim, config: TrialConfig) -> Outcome:
@@ -245,7 +245,7 @@ class Worker:
         return trial.complete()
 
     def _warn_lost_epochs(self, claim: Claim) -> None:
-        before = max((len(self.store.epochs(claim.study_name, number)) for number in claim.previous), default=0)
+        before = max((len(self.store.queries.epochs(claim.study_name, number)) for number in claim.previous), default=0)
         if before:
             logger.warning(
                 "trial %d: no checkpoint of its earlier attempts (%s) can be read in %s: it starts from the beginning, "
@@ -271,7 +271,7 @@ class Worker:
     def _report(self, trial: "TrialMonitor", report: EpochReport) -> ReportAnswer:
         trial.record(report)
         asks = not report.replayed and trial.pruner.should_check(report.epoch, trial.ramp_epochs, bracket=trial.bracket)
-        return self.store.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
+        return self.store.epochs.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
 
     def _check_device(self, name: str) -> None:
         """End with DeviceAsideError where this device fails what others do well."""
@@ -289,7 +289,7 @@ class Worker:
     def _trials_on_same_device(self, name: str) -> list[int]:
         """Return the numbers of the trials that other workers of this host train on the same device."""
         here = (socket.gethostname(), self.device)
-        others = [w for w in self.store.workers(name) if (w["host"], w["device"]) == here and w["id"] != self._id]
+        others = [w for w in self.store.workers.live(name) if (w["host"], w["device"]) == here and w["id"] != self._id]
         return [w["trial"] for w in others if w["trial"] is not None]
 
     def _wait_for_device(self, claim: Claim) -> None:
@@ -302,7 +302,7 @@ class Worker:
     def _is_stopped(self) -> bool:
         """Tell whether the study whose trial is trained here is to be stopped: looked at between two epochs as well."""
         serving = self._serving
-        return serving is not None and self.store.study(serving).wanted is DesiredState.STOP
+        return serving is not None and self.store.studies.get(serving).wanted is DesiredState.STOP
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
@@ -318,7 +318,7 @@ class Worker:
                         if self._has_left:
                             return
                         waits = {"waits": self._obstacle} if self._obstacle else {}
-                        alive = self.store.heartbeat(self._id, progress=memory_used(self.device) | waits)
+                        alive = self.store.workers.heartbeat(self._id, progress=memory_used(self.device) | waits)
                     self.progress.stop_requested = not alive or self._is_stopped()
                 except TunerError as error:
                     logger.warning("no sign of life could be given: %s", error)
