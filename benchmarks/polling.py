@@ -20,7 +20,7 @@ import httpx
 
 from benchmarks.dashboard import cpu_seconds, fill, free_port, served
 from tests.api import demo
-from tests.store.examples import completed
+from tests.storage.examples import completed
 from tuner.storage.storage import Storage
 
 EVERY_S = 5.0

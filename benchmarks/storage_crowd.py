@@ -25,7 +25,7 @@ from sqlalchemy import event
 from storage_workers import cpu_of, numbers
 
 from tests.postgres import Server, running_server
-from tests.store.examples import SPACE, epoch, new_study, point
+from tests.storage.examples import SPACE, epoch, new_study, point
 from tuner.storage.engine import WORKER_CONNECTIONS
 from tuner.storage.storage import HEARTBEAT_INTERVAL_S, Storage
 from tuner.worker.worker import MAX_POLL_INTERVAL_S

@@ -12,7 +12,7 @@ import pytest
 
 from api.leaderboard_view import judge
 from tests.api.test_contract import STUDY, V1
-from tests.store.examples import SPACE, new_study, run_all
+from tests.storage.examples import SPACE, new_study, run_all
 from tuner.analysis.importance import Importance, explained_variance, importances
 from tuner.figures.data import Axis, Curve, History, LossNumbers, Panel, Point, axis_of, busy_share, contour
 from tuner.figures.data import Bar as TimelineBar

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from tests.api.test_contract import STUDY
-from tests.store.examples import claimed, epoch, new_study
+from tests.storage.examples import claimed, epoch, new_study
 from tuner.storage.storage import Storage
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.data.broken_pictures import CITY_DEFECTS, FOLDER, FOLDER_DEFECTS, make_cityscapes, make_folder
+from tests.data.broken_images import CITY_DEFECTS, FOLDER, FOLDER_DEFECTS, make_cityscapes, make_folder
 from tests.data.broken_synapse import SYNAPSE_DEFECTS, make_synapse
 from tests.data.broken_volumes import MSD_DEFECTS, NNUNET_DEFECTS, RAW_DEFECTS, make_msd, make_nnunet, make_raw
-from tests.data.spoiling import Spoil
+from tests.data.corruption import Spoil
 from tuner.data.catalog import DATASETS
 from tuner.data.checks import check, check_download
 

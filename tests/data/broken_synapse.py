@@ -6,8 +6,8 @@ from typing import Any
 import h5py
 import numpy as np
 
+from tests.data.corruption import COUNT, Spoil, add_line, halve, seeded
 from tests.data.folders import write_lists, write_slice, write_volume
-from tests.data.spoiling import COUNT, Spoil, add_line, halve, seeded
 
 
 def make_synapse(root: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from tests.data.spoiling import COUNT, Spoil, halve, seeded
+from tests.data.corruption import COUNT, Spoil, halve, seeded
 from tuner.data.datasets.synapse import OFFICIAL_TRAIN
 
 IDS = {"challenge": (1, 2, 3, 4, 6, 7, 8, 11), "boxes": (3, 7)}

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.nursery import Nursery
-from tests.store.conftest import *  # noqa: F403 (fixtures that ask for each other)
+from tests.faults.slow_worker import Nursery
+from tests.storage.conftest import *  # noqa: F403 (fixtures that ask for each other)
 
 
 @pytest.fixture(scope="session")

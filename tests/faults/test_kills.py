@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults import of_workers
-from tests.faults.ground import Scale, ground
-from tests.faults.nursery import Nursery
+from tests.faults import worker_faults
+from tests.faults.environment import Scale, ground
+from tests.faults.slow_worker import Nursery
 from tests.worker.studies import create, settings, tiny
 from tuner.storage.storage import Storage
 
@@ -30,7 +30,7 @@ def test_workers_killed_at_random_lose_and_double_nothing(tmp_path: Path, empty_
     """The product's promise: `kill -9`, again and again, and the study ends as if nothing had happened."""
     scale = Scale(trials=3, kills=3, pause_s=1.0, repeated=1)
     with ground(tmp_path, empty_url, seed=dice(), scale=scale, nursery=nursery) as here:
-        figures = of_workers.kills(here)
+        figures = worker_faults.kills(here)
 
     assert figures["kills"] == 3
 
@@ -42,7 +42,7 @@ def test_workers_killed_with_their_machines_are_continued_from_the_address(
     """Nothing is left of a killed worker but what it has published: no epoch that the database knows is lost."""
     scale = Scale(trials=3, kills=8, pause_s=1.0, repeated=2)
     with ground(tmp_path, empty_url, seed=dice(), scale=scale, nursery=nursery) as here:
-        figures = of_workers.kills(here, at_address=True)
+        figures = worker_faults.kills(here, at_address=True)
     print(figures)  # noqa: T201
 
     assert figures["kills"] == 8

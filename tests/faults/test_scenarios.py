@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.ground import ground
-from tests.faults.long import SCENARIOS, Scenario
-from tests.faults.nursery import Nursery
+from tests.faults.environment import ground
+from tests.faults.long_run import SCENARIOS, Scenario
+from tests.faults.slow_worker import Nursery
 from tests.postgres import Server, running_server
 
 CASES = [

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import books
+from tests.faults import bookkeeping
 from tests.launch.ray_nodes import RayNodes, family, running_cluster, token
 from tests.postgres import Server, running_server
 from tests.worker.studies import TINY
@@ -150,11 +150,11 @@ def bridge_of(launcher: int) -> int:
     raise AssertionError("it has no bridge")
 
 
-def check(store: Storage, site: Site) -> books.Figures:
+def check(store: Storage, site: Site) -> bookkeeping.Figures:
     """Check the books, and that nobody stays in the cluster."""
     until(lambda: site.cluster.actors() == 0, site, 60)
     assert [row["message"] for row in store.queries.trials("tiny", state="FAIL")] == []
-    return books.check(store, site.places, load_spec(parse_yaml(STUDY)), again=site.folder / "again", most=1)
+    return bookkeeping.check(store, site.places, load_spec(parse_yaml(STUDY)), again=site.folder / "again", most=1)
 
 
 def test_a_node_that_dies_costs_no_finished_epoch(site: Site, store: Storage) -> None:

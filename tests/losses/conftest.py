@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.losses.scenes import ALL, SHAPES
+from tests.losses.images import ALL, SHAPES
 
 # small tensors: a second thread only waits for the first, and on a busy machine both wait
 torch.set_num_threads(1)

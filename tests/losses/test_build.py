@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.losses.scenes import FREQUENCIES, VOID, blobs, built, scores
+from tests.losses.images import FREQUENCIES, VOID, blobs, built, scores
 from tuner.errors import LossInputError, SpecError, UnknownNameError
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.losses.inverse_form import FrozenRegressor, trained_weights

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.losses.scenes import ALL, LIVELY, VOID, blobs, built, scores
+from tests.losses.images import ALL, LIVELY, VOID, blobs, built, scores
 from tuner.label_maps import MAPS
 from tuner.losses.batch import read_inputs
 from tuner.losses.build import SegmentationLoss

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from tests.losses.scenes import VOID, blobs
+from tests.losses.images import VOID, blobs
 from tuner.label_maps import MAPS
 from tuner.losses.distance_transform import DEVICE_MAPS, NEAR, squared_border_distances, squared_distances
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.losses.scenes import VOID, blobs, built, gradient, scores
+from tests.losses.images import VOID, blobs, built, gradient, scores
 
 
 @pytest.mark.parametrize("per_image", [False, True], ids=["batch", "per-image"])

@@ -6,7 +6,7 @@ from monai import losses as monai
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.losses.scenes import blobs, scores
+from tests.losses.images import blobs, scores
 from tests.losses.test_vector_properties import alone
 
 Shape = tuple[int, ...]

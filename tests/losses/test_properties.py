@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tests.losses.scenes import CLASSES, FREQUENCIES, VOID, bare, blobs, built, gradient, scores, truth
+from tests.losses.images import CLASSES, FREQUENCIES, VOID, bare, blobs, built, gradient, scores, truth
 from tuner.losses.batch import read_inputs
 from tuner.losses.build import EpochProgress, Term
 from tuner.losses.spec import LossSpec

@@ -8,7 +8,7 @@ import torch
 from monai import losses as monai
 from torch.nn import functional as F
 
-from tests.losses.scenes import FREQUENCIES, VOID, blobs, built, scores, truth
+from tests.losses.images import FREQUENCIES, VOID, blobs, built, scores, truth
 from tuner.losses.inverse_form import FrozenRegressor, drawn_pairs, geodesic_distance
 
 TARGET = blobs((12, 12))

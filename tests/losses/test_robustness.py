@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.losses.scenes import VOID, blobs, built, gradient, scores
+from tests.losses.images import VOID, blobs, built, gradient, scores
 from tuner.errors import LossInputError, SpecError
 from tuner.losses.build import SegmentationLoss
 from tuner.losses.spec import LossSpec

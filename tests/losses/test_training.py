@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tests.losses.scenes import built
+from tests.losses.images import built
 from tuner.losses.spec import LossSpec
 
 STEPS = 60

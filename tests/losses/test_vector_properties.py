@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.losses.scenes import VOID, blobs, built, scores, truth
+from tests.losses.images import VOID, blobs, built, scores, truth
 from tuner.losses.batch import read_inputs
 from tuner.losses.build import COMPANION
 from tuner.losses.catalog.registry import LOSSES

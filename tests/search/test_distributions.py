@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import distribution_to_json, json_to_distribution
 
-from tests.search.planted import conditional_space
+from tests.search.planted_optimum import conditional_space
 from tuner.search.distributions import distribution, distributions, external, from_unit, internal, single, to_unit
 from tuner.search.space import Dimension
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from tests.search.planted import infeasible, play, scored, searcher_for
+from tests.search.planted_optimum import infeasible, play, scored, searcher_for
 from tuner.search.gp import _MAX_TRIALS, _most_telling
 
 

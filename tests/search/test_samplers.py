@@ -5,7 +5,7 @@ from statistics import fmean, pstdev
 
 import pytest
 
-from tests.search.planted import (
+from tests.search.planted_optimum import (
     BEST_GAMMA,
     complete,
     conditional_space,

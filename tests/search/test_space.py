@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.search.planted import conditional_space
+from tests.search.planted_optimum import conditional_space
 from tuner.search.space import Dimension, SearchSpace, describe
 from tuner.search.space_filling import combinations
 

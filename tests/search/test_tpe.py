@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 
-from tests.search.planted import complete, conditional_space, planted, play, searcher_for
+from tests.search.planted_optimum import complete, conditional_space, planted, play, searcher_for
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution
 from tuner.search.sampler import FinishedTrial, in_memory_study

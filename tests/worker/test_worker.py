@@ -11,7 +11,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tests.store.examples import failed, pruned
+from tests.storage.examples import failed, pruned
 from tests.worker.studies import create, entry, settings, tiny, work
 from tuner.storage.storage import Storage
 from tuner.worker.health import DeviceQuarantinedError

@@ -1,0 +1,216 @@
+"""The budget is a queue: filled when a study is created, claimed in order, raised and jumped without losing count."""
+
+import pytest
+
+from tests.storage.examples import SPACE, claimed, completed, failed, new_study, point, run_all
+from tuner.errors import ConflictError, NotFoundError, SpecError
+from tuner.storage.states import Reason
+from tuner.storage.storage import Storage
+
+
+def test_each_trial_is_claimed_once(store: Storage) -> None:
+    """No trial runs twice, none is lost."""
+    study = store.studies.create(new_study(trials=3))
+
+    claims = [store.trials.claim(study.study_id, "w1") for _ in range(4)]
+
+    assert [claim and (claim.number, claim.slot, claim.attempt) for claim in claims] == [
+        (0, 0, 1),
+        (1, 1, 1),
+        (2, 2, 1),
+        None,
+    ]
+
+
+def test_planned_parameters_arrive_with_the_claim(store: Storage) -> None:
+    """Published defaults are whole points, parts stay parts, and the rest is the sampler's."""
+    study = store.studies.create(new_study(queue=[point("tversky"), {"loss": "dice"}, {}]))
+
+    claims = [store.trials.claim(study.study_id, "w1") for _ in range(3)]
+
+    assert [(claim.params, claim.has_params) for claim in claims if claim] == [
+        (point("tversky"), True),
+        ({"loss": "dice"}, False),
+        ({}, False),
+    ]
+
+
+def test_a_study_comes_back_as_it_was_stored(store: Storage) -> None:
+    """Resuming knows nothing but the storage: space, spec, seed and limits must survive it."""
+    created = store.studies.create(new_study(trials=2, seed=2**40, retries=5, timeout_s=60.0, resources={"workers": 2}))
+
+    study = store.studies.get("organs")
+
+    assert study == created
+    assert study.space == SPACE
+    assert (study.seed, study.retries, study.timeout_s, study.total) == (2**40, 5, 60.0, 2)
+    assert (study.spec["dataset"], study.resources, study.directions) == (
+        {"name": "phantom"},
+        {"workers": 2},
+        ("maximize",),
+    )
+
+
+def test_a_name_is_given_once(store: Storage) -> None:
+    """A second study of the name would mix two experiments."""
+    store.studies.create(new_study(trials=1))
+
+    with pytest.raises(ConflictError, match="already"):
+        store.studies.create(new_study(trials=2))
+
+    assert store.studies.get("organs").total == 1
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "x" * 81, "späte"], ids=["empty", "dot", "slash", "long", "ä"])
+def test_names_that_are_no_file_names_are_refused(store: Storage, name: str) -> None:
+    """The name becomes a folder."""
+    with pytest.raises(SpecError):
+        store.studies.create(new_study(name))
+
+    assert store.queries.studies() == []
+
+
+def test_an_unknown_study_is_named_with_its_neighbour(store: Storage) -> None:
+    """A typing error is answered by what was meant."""
+    store.studies.create(new_study("organs"))
+
+    with pytest.raises(NotFoundError, match="organs"):
+        store.studies.get("organ")
+
+
+def test_interrupted_trials_come_back_first(store: Storage) -> None:
+    """A retry continues a checkpoint that is warm; it must not wait behind the whole queue."""
+    study = store.studies.create(new_study(trials=3))
+    first = claimed(store, study.study_id)
+    assert store.trials.finish(first, failed(Reason.INTERRUPTED, retry=True))
+
+    again = store.trials.claim(study.study_id, "w2")
+
+    assert again is not None
+    assert (again.number, again.slot, again.attempt, again.retry_of, again.previous) == (3, 0, 2, 0, (0,))
+    assert again.params == point()
+    assert again.has_params
+
+
+def test_what_the_user_asks_for_is_tried_next(store: Storage) -> None:
+    """It takes the place of an empty waiting trial, so the total stays."""
+    study = store.studies.create(new_study(queue=[point("dice"), {}, {}]))
+
+    number = store.studies.enqueue("organs", point("tversky"))
+
+    assert number == 1
+    assert store.studies.get("organs").total == 3
+    claim = store.trials.claim(study.study_id, "w1")
+    assert claim is not None
+    assert (claim.number, claim.params) == (1, point("tversky"))
+
+
+def test_the_total_grows_when_no_place_is_empty(store: Storage) -> None:
+    """Nothing that was planned may be pushed out."""
+    store.studies.create(new_study(queue=[point("dice")]))
+
+    assert store.studies.enqueue("organs", {"loss": "focal", "loss.focal.gamma": 1.0}) == 1
+
+    assert store.queries.status("organs")["trials"] == {
+        "total": 2,
+        "waiting": 2,
+        "running": 0,
+        "complete": 0,
+        "pruned": 0,
+        "failed": 0,
+    }
+
+
+def test_parameters_outside_the_space_are_refused(store: Storage) -> None:
+    """A point that the sampler cannot place would poison its model."""
+    store.studies.create(new_study(trials=1))
+
+    with pytest.raises(SpecError) as caught:
+        store.studies.enqueue("organs", {"loss": "dice", "loss.focal.gamma": 1.0, "train.lr": 5.0})
+
+    assert len(caught.value.problems) == 2
+    assert store.studies.get("organs").total == 1
+
+
+def test_a_point_must_be_whole(store: Storage) -> None:
+    """A trial without one of its parameters could not be repeated."""
+    study = store.studies.create(new_study(trials=1))
+    claim = store.trials.claim(study.study_id, "w1")
+    assert claim is not None
+
+    with pytest.raises(SpecError, match=r"loss\.focal\.gamma: is missing"):
+        store.trials.set_params(claim, {k: v for k, v in point().items() if k != "loss.focal.gamma"}, SPACE)
+
+
+def test_raising_the_budget_appends(store: Storage) -> None:
+    """Numbers and places stay unique, and a smaller total changes nothing."""
+    study = store.studies.create(new_study(trials=2))
+    run_all(store, study.study_id, [0.1, 0.2])
+
+    assert store.studies.raise_budget("organs", 4, [point("dice")]) == 4
+    assert store.studies.raise_budget("organs", 3) == 4
+
+    claims = [store.trials.claim(study.study_id, "w1") for _ in range(3)]
+    assert [c and (c.number, c.slot, c.has_params) for c in claims] == [(2, 2, True), (3, 3, False), None]
+
+
+def test_pause_stop_and_time_hold_the_queue(store: Storage) -> None:
+    """Nothing new starts in a study that is paused, stopped or out of time."""
+    study = store.studies.create(new_study(trials=3, timeout_s=0.0))
+    assert store.trials.claim(study.study_id, "w1") is None
+    assert store.queries.phase("organs") == ("stopped", "timeout")
+    store.studies.resume("organs", timeout_s=100.0)
+    assert store.trials.claim(study.study_id, "w1") is not None
+
+    store.studies.pause("organs")
+    assert store.trials.claim(study.study_id, "w1") is None
+    assert store.queries.phase("organs") == ("paused", "user")
+    store.studies.stop("organs", "failures", "five trials failed alike")
+    assert store.trials.claim(study.study_id, "w1") is None
+    assert (store.queries.status("organs")["phase_reason"], store.queries.status("organs")["message"]) == (
+        "failures",
+        "five trials failed alike",
+    )
+
+    store.studies.resume("organs")
+    assert store.trials.claim(study.study_id, "w1") is not None
+
+
+def test_deleting_leaves_nothing(store: Storage) -> None:
+    """The name is free again, and another study keeps everything."""
+    store.studies.create(new_study("other", trials=1))
+    study = store.studies.create(new_study(trials=2))
+    run_all(store, study.study_id, [0.5])
+
+    store.studies.delete("organs")
+
+    assert [document["name"] for document in store.queries.studies()] == ["other"]
+    again = store.studies.create(new_study(trials=1))
+    assert store.queries.status("organs")["trials"]["total"] == 1
+    assert store.epochs.history(again.study_id).finished == []
+
+
+def test_a_study_with_live_workers_is_not_deleted(store: Storage) -> None:
+    """Its workers would train for nothing."""
+    store.studies.create(new_study(trials=1))
+    worker = store.workers.register(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
+
+    with pytest.raises(ConflictError, match="1 live worker"):
+        store.studies.delete("organs")
+
+    store.workers.unregister(worker)
+    store.studies.delete("organs")
+    assert store.queries.studies() == []
+
+
+def test_the_budget_is_spent_when_nothing_waits_or_runs(store: Storage) -> None:
+    """Workers end when, and only when, nothing can come back any more."""
+    study = store.studies.create(new_study(trials=1))
+    claim = claimed(store, study.study_id)
+    assert not store.queries.budget_spent(study.study_id)
+    assert store.queries.studies_with_work() == []
+
+    assert store.trials.finish(claim, completed(0.5))
+
+    assert store.queries.budget_spent(study.study_id)
+    assert store.queries.phase("organs") == ("done", "budget")
