@@ -66,7 +66,7 @@ def test_a_worker_has_one_connection_while_idle_and_two_while_training(
     postgres_url: str, tmp_path: Path, most: Callable[[float], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Life signs and looks for work come a hundred times as often as they do, so that they would meet if they could."""
-    monkeypatch.setattr(tuner.worker.worker, "BEAT_S", 0.01)
+    monkeypatch.setattr(tuner.worker.worker, "HEARTBEAT_INTERVAL_S", 0.01)
     places, stop = settings(tmp_path, postgres_url), threading.Event()
     with Storage.open(postgres_url, create=True) as store:
         create(store, tiny(entry("endless"), "train.epochs=100", "budget.trials=1"))

@@ -288,7 +288,7 @@ def test_reading_imports_neither_optuna_nor_torch(busy: Storage) -> None:
         "s.epochs('organs', 1); s.revision('organs'); s.history(1); s.close();"
         "print([m for m in ('optuna', 'torch', 'alembic', 'monai', 'numpy') if m in sys.modules])"
     )
-    url = busy._database.url.render_as_string(hide_password=False)
+    url = busy.context.database.url.render_as_string(hide_password=False)
     found = subprocess.run([sys.executable, "-c", program, url], cwd=REPOSITORY, capture_output=True, text=True)
 
     assert (found.stdout, found.stderr) == ("[]\n", "")

@@ -128,11 +128,11 @@ def test_a_trial_without_any_worker_comes_back(hasty: Storage) -> None:
     study = hasty.studies.create(new_study(trials=3))
     watcher = register(hasty)
     nameless = claimed(hasty, study.study_id, register(hasty))
-    hasty._database.write(
+    hasty.context.database.write(
         lambda c: c.execute(delete(schema.workers).where(schema.workers.c.worker_id == nameless.worker_id))
     )
     trials = optuna_schema.trials
-    hasty._database.write(lambda c: c.execute(update(trials).where(trials.c.number == 1).values(state="RUNNING")))
+    hasty.context.database.write(lambda c: c.execute(update(trials).where(trials.c.number == 1).values(state="RUNNING")))
 
     found: list[int] = []
     for _ in range(3):

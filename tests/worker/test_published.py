@@ -29,7 +29,7 @@ from tuner.storage.storage import Storage
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Memory is one store for the whole process; and nobody waits long here."""
     monkeypatch.setattr(remote, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(tuner.worker.worker, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(tuner.worker.worker, "RETRY_TIMEOUT_S", 0.1)
     yield
     MemoryFileSystem.store.clear()
     MemoryFileSystem.pseudo_dirs[:] = [""]
