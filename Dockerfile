@@ -9,7 +9,8 @@ COPY studies studies
 RUN python -m venv /opt/tuner \
  && /opt/tuner/bin/pip install --no-cache-dir --no-compile ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} \
       -c constraints.txt "$(grep -i '^torch==' constraints.txt)" \
- && /opt/tuner/bin/pip install --no-cache-dir --no-compile -c constraints.txt .
+ && /opt/tuner/bin/pip install --no-cache-dir --no-compile -c constraints.txt . \
+ && { /opt/tuner/bin/python -m compileall -qq -j 0 -x '/tests?/' --invalidation-mode unchecked-hash /opt/tuner/lib || true; }
 
 FROM python:3.12-slim
 RUN useradd --create-home --uid 10001 tuner && mkdir -p /data /cache /artifacts && chown tuner /cache /artifacts

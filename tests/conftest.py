@@ -1,9 +1,15 @@
 """What every test may ask for: the real samples, and nothing left over in the environment."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgres import Server, running_server
+
+# Children of the tests import torch: where no bytecode may be written, each of them compiles it again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -24,6 +30,13 @@ def test_data() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server for all tests: starting one takes longer than most of them."""
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

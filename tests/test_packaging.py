@@ -1,6 +1,9 @@
 """What a fresh clone installs: pinned, torch first, with everything that the wheel must hold."""
 
+import os
 import re
+import subprocess
+import sys
 import tomllib
 import zipfile
 from pathlib import Path
@@ -30,12 +33,25 @@ def test_the_pin_of_torch_takes_any_build() -> None:
     assert "constraints.txt" in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
 
 
+def test_what_is_installed_has_bytecode(tmp_path: Path) -> None:
+    """Each worker would compile torch anew where nothing may be written; a file of another Python stops nobody."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(sys.executable)
+    for name, code in (("sound", "x = 1"), ("broken", "def f[T](: pass"), ("tests/left_out", "x = 1")):
+        (tmp_path / "lib" / name).with_suffix(".py").parent.mkdir(exist_ok=True)
+        (tmp_path / "lib" / name).with_suffix(".py").write_text(code)
+    recipe = ["make", "-s", f"VENV={tmp_path}", "--eval=try:; $(COMPILE)", "try"]
+
+    subprocess.run(recipe, cwd=REPOSITORY, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, check=True)
+
+    assert [path.name.split(".")[0] for path in tmp_path.rglob("*.pyc")] == ["sound"]
+    steps = (REPOSITORY / "Makefile").read_text(encoding="utf-8").split("$(INSTALLED):")[1].split("@touch")[0]
+    assert steps.rindex("$(PIP)") < steps.index("$(COMPILE)")
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_study_files_and_migrations(tmp_path: Path) -> None:
     """`tuner launch --dataset phantom` must work where no repository is."""
-    import subprocess
-    import sys
-
     build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(tmp_path), str(REPOSITORY)]
     subprocess.run(build, check=True, capture_output=True)
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()

@@ -11,12 +11,51 @@ from pathlib import Path
 
 import pytest
 
+from tuner.config.study import load_spec
+from tuner.config.yaml_reader import parse_yaml
+
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [line.split("#")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line]
 
 
+TYPED = [
+    line.split(" # ")[0].split(" > ")[0].strip()
+    for _, text in BLOCKS
+    for line in text.splitlines()
+    if line.startswith("tuner ")
+]
+
+
+@pytest.mark.parametrize("command", TYPED)
+def test_every_command_of_the_readme_is_understood(command: str) -> None:
+    """A flag that was renamed, or a word too many, is found without running what takes minutes."""
+    import click
+    import typer
+
+    from tuner.cli.main import app
+
+    group = typer.main.get_command(app)
+    words = shlex.split(command)[1:]
+    context = click.Context(group, info_name="tuner")
+    while isinstance(group, click.Group):
+        found = group.get_command(context, words[0])
+        assert found is not None, words[0]
+        group, words = found, words[1:]
+
+    group.make_context("tuner", words)
+
+
+def test_the_study_file_of_the_readme_is_one() -> None:
+    """It is the first that a user copies."""
+    (text,) = (text for kind, text in BLOCKS if kind == "yaml" and text.startswith("name:"))
+
+    assert load_spec(parse_yaml(text)).name == "organs"
+
+
+@pytest.mark.slow
 @pytest.mark.realdata
+@pytest.mark.timeout(900)
 def test_every_command_of_the_readme_runs(tmp_path: Path, test_data: Path) -> None:
     """A README whose commands fail costs a user the first ten minutes, and us the user."""
     (tmp_path / "data").symlink_to(test_data)
@@ -58,6 +97,7 @@ SERVING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", SERVING)
 def test_what_the_readme_serves_answers(tmp_path: Path, command: str) -> None:
     """A dashboard that does not open is no dashboard."""

@@ -91,7 +91,7 @@ def address(demo_folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def reader(address: str) -> Iterator[httpx.Client]:
-    """A client that only reads."""
+    """A client that reads, or asks for what is refused."""
     with httpx.Client(base_url=address, timeout=60) as client:
         yield client
 

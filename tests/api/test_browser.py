@@ -65,7 +65,13 @@ def _await_answer(origin: str) -> None:
     raise AssertionError(f"{origin} does not answer")
 
 
-@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)], ids=["desk, light", "telephone, dark"])
+@pytest.mark.parametrize(
+    ("width", "dark"),
+    [
+        pytest.param(1440, False, id="desk, light", marks=pytest.mark.slow),
+        pytest.param(390, True, id="telephone, dark"),
+    ],
+)
 def test_every_page_fits_and_is_silent(address: str, width: int, dark: bool) -> None:
     """No console error, no request to elsewhere, nothing that sticks out of a telephone's screen."""
     needed_chromium()

@@ -186,14 +186,14 @@ def test_what_the_state_forbids_is_409(writer: httpx.Client) -> None:
         pytest.param("/studies/fresh/resume", {"trials": 10**30}, id="huge budget"),
     ],
 )
-def test_wrong_bodies_are_422(writer: httpx.Client, path: str, body: Any) -> None:
+def test_wrong_bodies_are_422(reader: httpx.Client, path: str, body: Any) -> None:
     """Every problem is explained before anything is stored."""
-    before = writer.get(f"{V1}/studies").json()
-    answer = writer.post(f"{V1}{path}", json=body)
+    before = reader.get(f"{V1}/studies").json()
+    answer = reader.post(f"{V1}{path}", json=body)
 
     assert answer.status_code == 422
     error_of(answer)
-    assert [s["trials"] for s in writer.get(f"{V1}/studies").json()] == [s["trials"] for s in before]
+    assert [s["trials"] for s in reader.get(f"{V1}/studies").json()] == [s["trials"] for s in before]
 
 
 def test_catalogues(reader: httpx.Client) -> None:

@@ -13,22 +13,21 @@ from tests.api import demo
 from tests.api.conftest import served
 from tests.api.test_contract import V1
 from tests.api.test_pages import PAGES
-from tests.postgres import running_server
+from tests.postgres import Server
 from tuner.settings import Settings
 
 pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServiceSettings]:
-    """The demo on a PostgreSQL server of its own."""
+def config(tmp_path_factory: pytest.TempPathFactory, postgres: Server) -> ServiceSettings:
+    """The demo on PostgreSQL."""
     folder: Path = tmp_path_factory.mktemp("postgres")
-    with running_server() as server:
-        settings = Settings.resolve(
-            {}, storage=server.new_database(), artifacts=folder / "artifacts", cache=folder / "cache"
-        )
-        demo.build(settings.storage, folder)
-        yield ServiceSettings(settings)
+    settings = Settings.resolve(
+        {}, storage=postgres.new_database(), artifacts=folder / "artifacts", cache=folder / "cache"
+    )
+    demo.build(settings.storage, folder)
+    return ServiceSettings(settings)
 
 
 @pytest.fixture(scope="module")

@@ -231,9 +231,9 @@ def test_every_error_has_the_one_shape(reader: httpx.Client, method: str, path: 
     [b"", b"{", b"[" * 100_000, b'{"a": 1e999999}', b'{"name": "\\ud800", "dataset": "phantom"}', b"\xff\xfe", b"null",
      b'{"dataset": "phantom", "seed": ' + b"9" * 5000 + b"}", b'{"dataset": "phantom", "budget": {"trials": NaN}}'],
 )  # fmt: skip
-def test_broken_bodies_are_the_clients_fault(writer: httpx.Client, content: bytes) -> None:
+def test_broken_bodies_are_the_clients_fault(reader: httpx.Client, content: bytes) -> None:
     """A 500 says that we made a mistake; these are not ours."""
-    answer = writer.post(f"{V1}/studies", content=content, headers={"Content-Type": "application/json"})
+    answer = reader.post(f"{V1}/studies", content=content, headers={"Content-Type": "application/json"})
 
     assert 400 <= answer.status_code < 500
     error_of(answer)

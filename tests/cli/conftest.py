@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ def study_file(here: Path) -> Path:
 @pytest.fixture(scope="session")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `tuner launch` has used up a budget; copy it, never change it."""
+    return search_once(tmp_path_factory)
+
+
+@cache  # each folder of tests that imports the fixture has one of its own, and would search again
+def search_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Search, and return the folder."""
     from tuner.cli.main import run
 
     folder = tmp_path_factory.mktemp("search")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.shell import STUDY, run_apart, start
+from tests.cli.shell import STUDY, Shell, run_apart, start
 from tuner.errors import TunerError
 from tuner.storage.storage import Storage
 
@@ -53,12 +53,12 @@ def test_from_launch_to_a_trained_winner(tmp_path: Path) -> None:
     """Launch → second launch → resume with more trials → export → train gives the value of the trial."""
     (tmp_path / "tiny.yaml").write_text(STUDY, encoding="utf-8")
 
-    launched = run_apart(tmp_path, "launch", "tiny.yaml", *REAL, "--workers=2")
+    launched = run_apart(tmp_path, "launch", "tiny.yaml", *REAL, "--workers=1")
     assert launched.code == 0, launched.err
     assert "Best: trial" in launched.out
     assert "tuner export tiny" in launched.out
     assert "losses get no trial with their published defaults" in launched.err
-    assert len(list((tmp_path / "artifacts" / "tiny" / "workers").glob("*.log"))) == 2
+    assert len(list((tmp_path / "artifacts" / "tiny" / "workers").glob("*.log"))) == 1
 
     again = run_apart(tmp_path, "launch", "tiny.yaml", *REAL)
     assert again.code == 0, again.err
@@ -76,7 +76,10 @@ def test_from_launch_to_a_trained_winner(tmp_path: Path) -> None:
     assert (tmp_path / "final" / "best.safetensors").is_file()
 
 
-@pytest.mark.parametrize("signals", [pytest.param(1, id="once"), pytest.param(2, id="to the process and its group")])
+@pytest.mark.parametrize(
+    "signals",
+    [pytest.param(1, id="once", marks=pytest.mark.slow), pytest.param(2, id="to the process and its group")],
+)
 def test_ctrl_c_gives_running_trials_back(tmp_path: Path, signals: int) -> None:
     """Exit code 130, nothing left running, and the command that goes on; `timeout` sends its signal twice."""
     with launched(tmp_path, str(slow_study(tmp_path))) as process:
@@ -96,7 +99,7 @@ def test_ctrl_c_gives_running_trials_back(tmp_path: Path, signals: int) -> None:
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     """The launch goes on by itself, and the trial with it."""
-    with launched(tmp_path, str(slow_study(tmp_path))) as process:
+    with launched(tmp_path, str(slow_study(tmp_path, trials=1)), "--workers=1") as process:
         for pid in wait_for(tmp_path, "RUNNING"):
             os.kill(pid, signal.SIGKILL)
         _, err = process.communicate(timeout=200)
@@ -104,7 +107,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert "was killed by signal 9; another one takes its place" in err
     document = run_apart(tmp_path, "status", "tiny", "--json").json()
-    assert document["trials"]["complete"] == document["trials"]["total"] == 2
+    assert document["trials"]["complete"] == document["trials"]["total"] == 1
 
 
 def test_workers_end_with_their_launcher(tmp_path: Path) -> None:
@@ -123,6 +126,7 @@ def test_workers_end_with_their_launcher(tmp_path: Path) -> None:
     assert run_apart(tmp_path, "status", "tiny", "--json").json()["trials"]["running"] == 0
 
 
+@pytest.mark.slow
 def test_two_launchers_help_one_study(tmp_path: Path) -> None:
     """A second one, started by mistake or on purpose, neither fails nor doubles the budget."""
     file = str(slow_study(tmp_path, epochs=30))
@@ -135,23 +139,23 @@ def test_two_launchers_help_one_study(tmp_path: Path) -> None:
     assert document["trials"]["complete"] == document["trials"]["total"] == 2
 
 
-def test_a_study_that_fails_for_one_reason_stops_and_says_so(tmp_path: Path) -> None:
+def test_a_study_that_fails_for_one_reason_stops_and_says_so(tuner: Shell, here: Path) -> None:
     """Exit code 3, the reason, and most of the budget unspent."""
     text = STUDY.replace("steady", "failing").replace("trials: 6", "trials: 20")
-    (tmp_path / "tiny.yaml").write_text(text, encoding="utf-8")
+    (here / "tiny.yaml").write_text(text, encoding="utf-8")
 
-    result = run_apart(tmp_path, "launch", "tiny.yaml", "--devices=cpu")
+    result = tuner("launch", "tiny.yaml", "--launcher", "inline", "--devices=cpu")
 
     assert result.code == 3, result.err
     assert "is broken" in result.err
-    document = run_apart(tmp_path, "status", "tiny", "--json").json()
+    document = tuner("status", "tiny", "--json").json()
     assert (document["phase"], document["phase_reason"]) == ("stopped", "failures")
     assert document["trials"]["waiting"] == 15
 
 
 def test_a_launch_serves_the_dashboard_beside_it(tmp_path: Path) -> None:
     """`--serve` shows the search while it runs, and ends with it."""
-    with launched(tmp_path, str(slow_study(tmp_path, epochs=40)), "--serve") as process:
+    with launched(tmp_path, str(slow_study(tmp_path, epochs=40)), "--serve", "--workers=1") as process:
         wait_for(tmp_path, "RUNNING")
         assert process.stderr is not None
         address = next(line for line in process.stderr if "dashboard: " in line).split("dashboard: ")[1].strip()

@@ -19,7 +19,9 @@ def holds(loss: SegmentationLoss, logits: Tensor, target: Tensor) -> bool:
     return bool(value.isfinite() and grad.isfinite().all())
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 5, 9], ids=str)
+@pytest.mark.parametrize(
+    "depth", [1, 2, 5, *(pytest.param(depth, marks=pytest.mark.slow) for depth in (3, 9))], ids=str
+)
 def test_volumes_of_few_slices(entry: LossSpec, depth: int) -> None:
     """A crop of a thin scan: poolings, windows and heads must fit what is there."""
     target = torch.arange(depth * 90).remainder(7).clamp_max(2).view(1, depth, 9, 10)

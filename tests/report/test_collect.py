@@ -1,5 +1,6 @@
 """The survey's table: means over seeds, tuned against default, per class; checked against numbers put in by hand."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,10 +74,11 @@ def run(store: Storage, spec: StudySpec) -> None:
         turn += 1
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Iterator[Storage]:
-    """Two studies on the same data, and one on other data."""
-    with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}", create=True) as store:
+@pytest.fixture(scope="module")
+def searched_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two studies on the same data, and one on other data; to be copied."""
+    path = tmp_path_factory.mktemp("numbers") / "tuner.db"
+    with Storage.open(f"sqlite:///{path}", create=True) as store:
         for content, resources in (
             (SURVEY, DATA),
             (TUNED, DATA),
@@ -85,6 +87,14 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
             spec = load_spec(YamlDocument(content, {}, None))
             store.studies.create(new_study(spec, **resources))
             run(store, spec)
+    return path
+
+
+@pytest.fixture
+def storage(searched_file: Path, tmp_path: Path) -> Iterator[Storage]:
+    """A copy that may be changed."""
+    shutil.copy(searched_file, tmp_path)
+    with Storage.open(f"sqlite:///{tmp_path / 'tuner.db'}") as store:
         yield store
 
 

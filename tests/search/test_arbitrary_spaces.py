@@ -46,7 +46,7 @@ def spaces(draw: st.DrawFn) -> SearchSpace:
 
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "gp"])
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(space=spaces(), seed=st.integers(0, 2**63 - 1), data=st.data())
 def test_every_point_is_complete_and_valid(name: str, space: SearchSpace, seed: int, data: st.DataObject) -> None:
     """A worker cannot train a point that lacks a parameter or lies outside a range."""

@@ -47,15 +47,15 @@ def test_points_are_complete_and_valid(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_one_worker_repeats_itself(name: str) -> None:
     """The same study file, seed and one worker must give the same trials."""
-    again = play(searcher_for(name), trials_of(name), judge_for(name))
+    count = trials_of(name) // 2
 
-    assert again == played(name)
+    assert play(searcher_for(name), count, judge_for(name)) == played(name)[:count]
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "grid"])
 def test_another_seed_gives_other_trials(name: str) -> None:
     """Repeating a study under another seed would be worthless if it drew the same points."""
-    assert all(a.params != b.params for a, b in zip(played(name, 1), played(name, 2), strict=True))
+    assert all(a.params != b.params for a, b in zip(played(name, 0), played(name, 1), strict=True))
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -180,7 +180,7 @@ def test_qmc_visits_every_loss_equally_often_and_evenly() -> None:
     assert len(eighths) == 8
 
 
-@pytest.mark.parametrize("name", ["tpe", "gp", "cmaes"])
+@pytest.mark.parametrize("name", ["tpe", pytest.param("gp", marks=pytest.mark.slow), "cmaes"])
 def test_an_infeasible_region_is_learned(name: str) -> None:
     """Trials that ran out of memory must teach the sampler which parameters are to blame."""
 
@@ -198,7 +198,7 @@ def test_an_infeasible_region_is_learned(name: str) -> None:
     assert share_late(name, 24 if name == "gp" else 50) < 0.75 * share_late("random", 200)
 
 
-@pytest.mark.parametrize("name", ["tpe", "gp"])
+@pytest.mark.parametrize("name", ["tpe", pytest.param("gp", marks=pytest.mark.slow)])
 def test_running_trials_repel(name: str) -> None:
     """Workers that start together would crowd around one point if running trials were not shown."""
 

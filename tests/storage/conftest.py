@@ -7,14 +7,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.postgres import Server, running_server
+from tests.postgres import Server
 from tuner.storage.storage import Storage, upgrade
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Server]:
-    with running_server() as server:
-        yield server
 
 
 @pytest.fixture

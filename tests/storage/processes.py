@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 
 from tests.storage.examples import SPACE, epoch, point
 from tuner.storage.records import Outcome
@@ -70,5 +71,9 @@ def claim_and_die(url: str, index: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-if __name__ == "__main__":
-    globals()[sys.argv[1]](*sys.argv[2:])
+def run(what: str, url: str, index: str, output: Connection) -> None:
+    """Do one of the above in a process of its own, with what it prints going to the test."""
+    for stream in (1, 2):
+        os.dup2(output.fileno(), stream)
+    output.close()
+    globals()[what](url, index)

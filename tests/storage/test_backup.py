@@ -52,7 +52,16 @@ def picture(store: Storage) -> dict[str, Any]:
     return shown
 
 
-@pytest.mark.parametrize("into", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.mark.parametrize(
+    ("kind", "into"),
+    [
+        pytest.param("sqlite", "postgres", marks=pytest.mark.postgres),
+        pytest.param("postgres", "sqlite", marks=pytest.mark.postgres),
+        pytest.param("sqlite", "sqlite", marks=pytest.mark.slow),
+        pytest.param("postgres", "postgres", marks=[pytest.mark.postgres, pytest.mark.slow]),
+    ],
+    indirect=["kind"],
+)
 def test_what_is_brought_back_is_what_was_there(url: str, into: str, tmp_path: Path, postgres: Server) -> None:
     """From either database into either: status, trials, curves; and the search goes on with new ids."""
     with Storage.open(url) as store:

@@ -33,10 +33,8 @@ class TestTheCore:
     """The same for what every program does, quick enough to be run each time."""
 
     test_delete_study = StorageTestCase.test_delete_study
-    test_set_and_get_study_directions = StorageTestCase.test_set_and_get_study_directions
     test_create_new_trial = StorageTestCase.test_create_new_trial
     test_set_trial_state_values_for_state = StorageTestCase.test_set_trial_state_values_for_state
-    test_set_trial_param = StorageTestCase.test_set_trial_param
 
 
 def test_askers_never_share_a_waiting_trial(url: str) -> None:

@@ -1,6 +1,8 @@
 """Many real processes on one storage: nothing twice, nothing lost, whatever dies."""
 
+import multiprocessing
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -9,28 +11,46 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.storage import processes
 from tests.storage.examples import new_study
 from tests.worker.studies import TINY
 from tuner.storage.storage import Storage
 
-
-def start(what: str, url: str, index: int) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.storage.processes", what, url, str(index)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+# a server that has imported what they need forks them: each is a process of its own, without a second of imports
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    ["tests.storage.processes", "alembic.command", "psycopg", "sqlalchemy.dialects.postgresql.psycopg"]
+)
 
 
-def outputs(processes: list[subprocess.Popen[str]]) -> list[list[int]]:
+class Running:
+    """A process that does something to a storage, and what it says."""
+
+    def __init__(self, what: str, url: str, index: int) -> None:
+        self._read, write = FORKS.Pipe(duplex=False)
+        self.process = FORKS.Process(target=processes.run, args=(what, url, str(index), write), daemon=True)
+        self.process.start()
+        write.close()
+
+    def end(self, *, seconds: float = 240) -> tuple[int | None, str]:
+        """Wait for its end; return its exit code and what it has said."""
+        with open(self._read.fileno(), encoding="utf-8", closefd=False) as stream, self._read:
+            said = stream.read()
+        self.process.join(seconds)
+        return self.process.exitcode, said
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.end()
+
+
+def outputs(started: list[Running], *, seconds: float = 240) -> list[list[int]]:
     results = []
-    for process in processes:
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
-        results.append([int(line) for line in out.split()])
+    for running in started:
+        code, said = running.end(seconds=seconds)
+        assert code == 0, said
+        results.append([int(line) for line in said.split()])
     return results
 
 
@@ -38,14 +58,14 @@ def test_eight_processes_claim_three_hundred_trials(store: Storage, url: str) ->
     """The claim is the one place where two workers could train the same trial."""
     store.studies.create(new_study(trials=300))
 
-    claimed = outputs([start("claim_all", url, index) for index in range(8)])
+    claimed = outputs([Running("claim_all", url, index) for index in range(8)])
 
     assert sorted(chain.from_iterable(claimed)) == list(range(300))
 
 
 def test_twenty_four_processes_open_an_empty_database(empty_url: str) -> None:
     """A cluster starts all of its workers at the same moment."""
-    assert outputs([start("open_empty", empty_url, index) for index in range(24)]) == [[0]] * 24
+    assert outputs([Running("open_empty", empty_url, index) for index in range(24)]) == [[0]] * 24
 
 
 @pytest.mark.slow
@@ -56,13 +76,11 @@ def test_sixty_four_processes_and_two_launches_open_an_empty_database(postgres_u
     (tmp_path / "study.yaml").write_text(TINY)
     places = ["--storage", postgres_url, "--artifacts", str(tmp_path / "files"), "--cache", str(tmp_path / "cache")]
     launch = [sys.executable, "-m", "tuner", "launch", str(tmp_path / "study.yaml"), "--devices", "cpu", *places]
-    openers = [start("open_empty", postgres_url, index) for index in range(64)]
+    openers = [Running("open_empty", postgres_url, index) for index in range(64)]
     launches = [subprocess.Popen(launch, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in "ab"]
 
-    for opener in openers:
-        out, err = opener.communicate(timeout=600)
-        assert opener.returncode == 0, err
-        assert int(out) in (0, 1)  # the study may have been made already
+    found = outputs(openers, seconds=600)
+    assert all(count in ([0], [1]) for count in found)  # the study may have been made already
     for process in launches:
         _, err = process.communicate(timeout=600)
         assert process.returncode == 0, err
@@ -76,7 +94,7 @@ def test_raisers_compete(store: Storage, url: str) -> None:
     """Two launchers and a page raise and ask at once: numbers and places stay unique, the total is what is stored."""
     store.studies.create(new_study(trials=1))
 
-    numbers = outputs([start("raise_and_ask", url, index) for index in range(4)])
+    numbers = outputs([Running("raise_and_ask", url, index) for index in range(4)])
 
     rows = store.queries.trials("organs")
     assert len(set(chain.from_iterable(numbers))) == 16
@@ -90,13 +108,13 @@ def test_raisers_compete(store: Storage, url: str) -> None:
 def test_killed_claimers_leave_nothing_behind(store: Storage, url: str) -> None:
     """A worker may die before it has stored a single parameter: Optuna's own heartbeat would miss it."""
     study = store.studies.create(new_study(trials=4, retries=1))
-    for process in [start("claim_and_die", url, index) for index in range(4)]:
-        process.communicate(timeout=120)
+    for process in [Running("claim_and_die", url, index) for index in range(4)]:
+        assert process.end() == (-signal.SIGKILL, "")
 
     reaped = store.workers.requeue_lost(study.study_id)
 
     assert sorted(r.requeued_as or -1 for r in reaped) == [4, 5, 6, 7]
-    assert sorted(outputs([start("claim_all", url, 9)])[0]) == [4, 5, 6, 7]
+    assert sorted(outputs([Running("claim_all", url, 9)])[0]) == [4, 5, 6, 7]
     counts = store.queries.status("organs")["trials"]
     assert (counts["total"], counts["running"], counts["failed"]) == (4, 4, 0)
 
@@ -106,7 +124,7 @@ def test_random_kills_end_in_exactly_the_budget(store: Storage, url: str, seed: 
     """Every place of the budget is completed once, and its curve has neither gaps nor doubles."""
     study = store.studies.create(new_study(trials=40, retries=100))
     chance = random.Random(seed)
-    workers = [start("work", url, index) for index in range(3)]
+    workers = [Running("work", url, index) for index in range(3)]
     deadline = time.monotonic() + 200
     kills = 0
     while not store.queries.budget_spent(study.study_id) and time.monotonic() < deadline:
@@ -114,8 +132,7 @@ def test_random_kills_end_in_exactly_the_budget(store: Storage, url: str, seed: 
         if kills < 8:
             victim = chance.randrange(3)
             workers[victim].kill()
-            workers[victim].communicate()
-            workers[victim] = start("work", url, victim)
+            workers[victim] = Running("work", url, victim)
             kills += 1
     outputs(workers)
 

@@ -87,7 +87,10 @@ def one_trial(store: Storage, study_id: int, space: SearchSpace, params: dict[st
     return len(history.finished)
 
 
-@pytest.mark.parametrize(("trials", "losses"), [(0, 3), (0, 14), (2_000, 3), (2_000, 40)])
+@pytest.mark.parametrize(
+    ("trials", "losses"),
+    [(0, 3), pytest.param(0, 14, marks=pytest.mark.slow), pytest.param(2_000, 3, marks=pytest.mark.slow), (2_000, 40)],
+)
 def test_a_trial_costs_a_bounded_number_of_statements(store: Storage, trials: int, losses: int) -> None:
     """Plain Optuna's cost grows with the history and with the number of losses; ours must not."""
     space, params = wide_space(losses)

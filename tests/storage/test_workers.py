@@ -19,6 +19,12 @@ GRACE_S = 2.4
 """Long enough that a busy machine's pauses are not taken for a death."""
 
 
+SQLITE_FIRST = pytest.mark.parametrize(
+    "kind", ["sqlite", pytest.param("postgres", marks=[pytest.mark.postgres, pytest.mark.slow])], indirect=True
+)
+"""For what waits for seconds and is the same code on both; that PostgreSQL's clock counts, one test shows each time."""
+
+
 @pytest.fixture
 def hasty(url: str) -> Iterator[Storage]:
     """A store that gives a worker up after GRACE_S, and wants a life sign every 0.05 s."""
@@ -54,6 +60,7 @@ def test_a_silent_worker_is_lost_and_a_beating_one_is_not(hasty: Storage) -> Non
     assert [worker["id"] for worker in hasty.workers.live("organs")] == [alive]
 
 
+@SQLITE_FIRST
 def test_an_outage_is_nobodys_fault(hasty: Storage) -> None:
     """When nobody could reach the database, the grace time begins anew with the first one that does."""
     study = hasty.studies.create(new_study(trials=2))
@@ -123,6 +130,7 @@ def test_the_dead_of_a_cluster_come_back_by_and_by(store: Storage) -> None:
     assert store.queries.status("organs")["trials"]["waiting"] == MAX_REAPED_AT_ONCE + 5
 
 
+@SQLITE_FIRST
 def test_a_trial_without_any_worker_comes_back(hasty: Storage) -> None:
     """Its worker's row may be gone, or another program of Optuna's took it and died."""
     study = hasty.studies.create(new_study(trials=3))
@@ -143,6 +151,7 @@ def test_a_trial_without_any_worker_comes_back(hasty: Storage) -> None:
     assert hasty.queries.status("organs")["trials"]["waiting"] == 3
 
 
+@SQLITE_FIRST
 def test_the_account_counts_time_with_somebody_alive(hasty: Storage) -> None:
     """`budget.timeout` is not spent by a night in which nobody worked, nor twice as fast by two workers."""
     hasty.studies.create(new_study(trials=1))

@@ -147,7 +147,14 @@ def test_the_regressor_is_trained_once_on_the_data(data: PreparedData, monkeypat
     assert logits.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("loss", ["robust_t", "inverse_form", "boundary_aware"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        pytest.param("robust_t", marks=pytest.mark.slow),
+        pytest.param("inverse_form", marks=pytest.mark.slow),
+        "boundary_aware",
+    ],
+)
 def test_a_stopped_training_ends_as_an_unbroken_one(
     loss: str, config: Callable[..., TrialConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
