@@ -75,22 +75,19 @@ def label_border_distance(labels: Labels, *, classes: int, void: int) -> Distanc
 
 
 def skeleton(labels: Labels, *, classes: int, void: int) -> NDArray[np.bool_]:
-    """Return [*S]: the morphological skeletons (Lantuéjoul) of all foreground objects, widened by two pixels.
+    """Return [*S]: the centre lines of the foreground, one pixel thin, dilated twice inside it (Kirchhoff et al. 2024).
 
-    The widened skeleton stays inside its object. All classes are eroded at once, since their objects are disjoint.
+    As in the authors' code: all foreground classes are thinned as one mask (Zhang and Suen 1984 in 2-D, Lee, Kashyap,
+    Chu 1994 in 3-D, topology-preserving), and a dilation adds the neighbours along the axes.
     """
-    regions = _regions(labels, classes, void).astype(np.int32)
-    left = np.where((regions >= 2) & (regions <= classes), regions, 0)
-    bones = np.zeros(labels.shape, bool)
-    while left.any():
-        eroded = _eroded(left)
-        opened = _neighbour_has(eroded, left)
-        bones |= (left > 0) & ~opened
-        left = eroded
-    thick = np.where(bones, regions, 0)
-    for _ in range(2):
-        thick = np.where(_neighbour_has(thick, regions), regions, 0)
-    return thick > 0
+    from skimage.morphology import skeletonize  # half a second to import, and few losses need it
+
+    inside = (labels >= 1) & (labels < classes) & (labels != void)
+    if not inside.any():
+        return np.zeros(labels.shape, bool)
+    lines = skeletonize(np.ascontiguousarray(inside)).astype(bool)
+    thick = ndimage.binary_dilation(lines, _cross(labels.ndim), iterations=2)
+    return np.asarray(thick & inside, dtype=bool)
 
 
 def objects(labels: Labels, *, classes: int, void: int) -> NDArray[np.int64]:
@@ -116,23 +113,6 @@ def _regions(labels: Labels, classes: int, void: int) -> NDArray[np.uint16]:
 def _edt(regions: NDArray[np.integer]) -> Distances:
     distances: Distances = edt.edt(np.ascontiguousarray(regions), black_border=False, parallel=1)
     return distances
-
-
-def _eroded(regions: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Keep pixels whose neighbours along the axes have the same label; the image's edge erodes as well."""
-    low = ndimage.minimum_filter(regions, footprint=_cross(regions.ndim), mode="constant", cval=0)
-    high = ndimage.maximum_filter(regions, footprint=_cross(regions.ndim), mode="constant", cval=0)
-    return np.where(low == high, regions, 0)
-
-
-def _neighbour_has(seeds: NDArray[np.int32], regions: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Say where one of the neighbours (diagonal ones too), or the pixel itself, is a seed of the pixel's own region."""
-    padded = np.pad(seeds, 1)
-    found = np.zeros(regions.shape, bool)
-    for offset in np.ndindex(*(3,) * regions.ndim):
-        window = tuple(slice(o, o + side) for o, side in zip(offset, regions.shape, strict=True))
-        found |= padded[window] == regions
-    return found & (regions > 0)
 
 
 def _cross(ndim: int) -> NDArray[np.bool_]:

@@ -1,16 +1,21 @@
 """From configuration to loss: names, options, sums, and what is handed back."""
 
+import inspect
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from tests.losses.images import FREQUENCIES, VOID, blobs, built, scores
+from tuner.config.trial import loss_section
 from tuner.errors import LossInputError, SpecError, UnknownNameError
-from tuner.losses.build import SegmentationLoss, build_loss
+from tuner.losses.build import SegmentationLoss, Term, build_loss
+from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.inverse_form import FrozenRegressor, trained_weights
 from tuner.losses.spec import LossSpec
+from tuner.registry import Option
 
 
 def build(config: dict[str, Any]) -> SegmentationLoss:
@@ -24,6 +29,74 @@ def test_effective_options_are_what_was_configured(entry: LossSpec) -> None:
     effective = built(entry, options).effective_options()
 
     assert effective == {"loss": entry.name, **{f"loss.{entry.name}.{k}": v for k, v in options.items()}}
+
+
+def other_values(entry: LossSpec) -> dict[str, Any]:
+    """A legal value of every option that is not its default."""
+    chosen: dict[str, Any] = {}
+    for option in entry.options:
+        if option.choices:
+            chosen[option.name] = next(c for c in option.choices if c != option.default)
+        elif option.type == "bool":
+            chosen[option.name] = not option.default
+        else:
+            chosen[option.name] = option.high if option.default != option.high else option.low
+    return chosen
+
+
+def test_effective_options_are_what_reaches_the_formula(entry: LossSpec, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A configuration that is compared with itself is always right; what the formula was called with is not."""
+    chosen = other_values(entry)
+    # nothing that leaves the loss itself out
+    chosen |= {key: value for key, value in {"start": 0.0, "cross_entropy_weight": 0.5}.items() if key in chosen}
+    loss = built(entry, {key: value for key, value in chosen.items() if key != "schedule"})
+    term = loss.terms[entry.name]
+    signature, seen = inspect.signature(term.function.formula), dict[str, Any]()
+
+    def formula(*given: Any, **named: Any) -> Any:
+        seen.update(signature.bind(*given, **named).arguments)
+        return genuine(*given, **named)
+
+    genuine = term.function.formula
+    monkeypatch.setattr(term.function, "formula", formula)
+    loss(scores(blobs((8, 8))), blobs((8, 8)))
+
+    effective = loss.effective_options()
+    for option in entry.own_options:
+        if option.name not in entry.state_options:
+            assert effective[f"loss.{entry.name}.{option.name}"] == seen[option.name]
+
+
+def test_an_option_that_no_formula_takes_is_not_effective() -> None:
+    """It would be searched in vain; handed back, it would look as if it had been used."""
+    row = replace(LOSSES["dice"], options=(*LOSSES["dice"].options, Option("sharpness", "float", 1.0, "of nothing")))
+    term = Term(row, {option.name: option.default for option in row.options}, FREQUENCIES)
+
+    assert "sharpness" not in term.effective_options()
+    assert term.effective_options().keys() == {option.name for option in LOSSES["dice"].options}
+
+
+@pytest.mark.parametrize("preset", ["nnunet_2d", "nnunet_3d"])
+def test_presets_of_dice_and_cross_entropy(preset: str) -> None:
+    """nnU-Net: cross-entropy and Dice of all foreground classes, absent ones too, by batch or by image as planned."""
+    target = blobs((8, 8))
+    target[1] = 0
+    logits, batch = scores(target), preset == "nnunet_2d"
+    p, t = torch.softmax(logits, 1)[:, 1:], torch.nn.functional.one_hot(target, 3).movedim(-1, 1).double()[:, 1:]
+    axes = (0, 2, 3) if batch else (2, 3)
+    dice = (2 * (p * t).sum(axes) + 1e-5) / ((p + t).sum(axes) + 1e-5)
+    theirs = torch.nn.functional.cross_entropy(logits, target) + 1 - dice.mean()
+
+    torch.testing.assert_close(2 * built("dice_cross_entropy", {"preset": preset})(logits, target), theirs)
+    assert loss_section({"name": "dice_cross_entropy", "preset": preset, "weight": 0.3}, [])["dice_cross_entropy"] == {
+        **LOSSES["dice_cross_entropy"].presets[preset],
+        "weight": 0.3,
+    }
+    problems: list[str] = []
+    loss_section({"name": "dice_cross_entropy", "preset": "nnunet_4d"}, problems)
+    assert len(problems) == 1
+    assert "loss.dice_cross_entropy.preset" in problems[0]
+    assert "nnunet_2d" in problems[0]
 
 
 def test_missing_options_have_their_default() -> None:
@@ -273,12 +346,12 @@ def weights_over_epochs(name: str, options: dict[str, Any], epochs: int) -> list
         pytest.param("boundary", {"weight": 0.5}, [(0.5, 1), (0.5, 1), (0.5, 1)], id="constant"),
         pytest.param(
             "boundary",
-            {"schedule": "increase", "weight": 0.01, "step": 0.02},
+            {"schedule": "increase", "weight": 0.01, "step": 0.04},
             [(0.01, 1), (0.03, 1), (0.05, 1)],
             id="increase",
         ),
         pytest.param(
-            "boundary", {"schedule": "rebalance", "step": 0.6}, [(0, 1), (0.6, 0.4), (0.99, 0.01)], id="rebalance"
+            "boundary", {"schedule": "rebalance", "step": 1.2}, [(0, 1), (0.6, 0.4), (0.99, 0.01)], id="rebalance"
         ),
         pytest.param("hausdorff", {"schedule": "ramp", "weight": 0.8}, [(0, 1), (0.4, 0.6), (0.8, 0.2)], id="ramp"),
         pytest.param("region_wise", {"schedule": "alone"}, [(1, 0), (1, 0), (1, 0)], id="alone"),
@@ -319,9 +392,12 @@ def test_features_of_the_network_are_used() -> None:
     """The conditional boundary loss works on features where the model hands them over, at their own size."""
     target = blobs((8, 8))
     features = torch.randn(2, 4, 4, 4, dtype=torch.float64, requires_grad=True)
-    inputs = {"features": features, "classifier_weight": torch.randn(3, 4), "classifier_bias": torch.zeros(3)}
+    weight = torch.randn(3, 4, requires_grad=True)
+    inputs = {"features": features, "classifier_weight": weight, "classifier_bias": torch.zeros(3)}
 
     built("conditional_boundary")(scores(target), target, inputs).backward()
 
     assert features.grad is not None
     assert features.grad.abs().max() > 0
+    # the authors detach the classifier
+    assert weight.grad is None

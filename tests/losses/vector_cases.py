@@ -188,7 +188,8 @@ def boundary(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     params.take("region")
     base = named("dice", classes="all", smooth=1e-5)(logits, target, Params())
     blend = combination_of(row, chosen)
-    weights = blend.weights(EpochProgress(params.take("epoch", default=0) + 1, 1000))
+    # the authors' 100 epochs lie behind in the 101st
+    weights = blend.weights(EpochProgress(params.take("epoch", default=0) + 1, 101))
     if schedule == "rebalance" and expected is not None and not math.isclose(weights[1], expected):
         raise ValueError(f"rebalance has come to {weights[1]}, the vector's alpha is {expected}")
     return blend.mix([bare, base], weights)

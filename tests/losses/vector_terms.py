@@ -16,7 +16,6 @@ from tuner.losses.conditional_boundary import CENTRE, CONTEXT, PULL, boundary_pa
 from tuner.losses.distance_transform import target_map
 from tuner.losses.inverse_form import coefficient_distance, euclidean_distance, geodesic_distance
 from tuner.losses.pixel import weighted_cross_entropy
-from tuner.losses.region import squared_errors
 from tuner.losses.robust import student_t
 from tuner.registry import load
 
@@ -74,8 +73,8 @@ def mutual_information_loss(logits: Tensor, target: Tensor, params: Params) -> T
 
 
 def student_t_loss(logits: Tensor, target: Tensor, params: Params) -> Tensor:
-    view = read_inputs(logits, target, ignore_index=VOID, sums=True, squares=True)
-    missed, false = squared_errors(view)
+    view = read_inputs(logits, target, ignore_index=VOID, sums=True)
+    missed, false = view.error_sums(per_image=True, power=2.0)
     nu = torch.tensor(params.take("nu", default=1.0), dtype=logits.dtype)
     pixels = view.counts.sum(1, keepdim=True)
     precision = params.take("inv_scale", default=1.0)

@@ -66,6 +66,8 @@ def losses(
             facts.append(
                 ("compete", f"{competing_name(row.name)} in search.loss; {row.name} there is the whole family")
             )
+        for preset, options in row.presets.items():
+            facts.append((f"preset {preset}", ", ".join(f"{key} {value}" for key, value in options.items())))
         if not row.standalone:
             facts.append(("alone", "never: always base + weight * this loss"))
         _put_one(f"{row.name}: {row.summary}", facts, row.options, f"loss.{row.name}")
@@ -164,6 +166,7 @@ def loss_document(row: Any) -> dict[str, Any]:
         "good_for": row.good_for,
         "bad_for": row.bad_for,
         "alone": row.standalone,
+        "presets": {name: dict(options) for name, options in row.presets.items()},
     }
 
 

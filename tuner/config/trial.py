@@ -15,9 +15,9 @@ from pydantic_core import PydanticCustomError
 
 from tuner.data.catalog import DATASETS
 from tuner.data.splits import complete_validation, validation_problem
-from tuner.errors import ConfigError, SpecError, closest
+from tuner.errors import ConfigError, SpecError, UnknownNameError, closest
 from tuner.losses.catalog.registry import LOSSES
-from tuner.losses.spec import LossSpec, term_weight
+from tuner.losses.spec import PRESET, LossSpec, term_weight, with_preset
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.custom import is_own, own_model_section
@@ -234,7 +234,17 @@ def loss_section(given: object, problems: list[str]) -> dict[str, Any]:
     nested = options.pop(name, {})
     if isinstance(nested, Mapping):
         options |= nested
+    options = _expanded(LOSSES[name], options, f"loss.{name}", problems)
     return {"name": name, name: complete(LOSSES[name].options, options, f"loss.{name}", problems)}
+
+
+def _expanded(entry: LossSpec, options: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """Replace a preset by the options that it stands for."""
+    try:
+        return with_preset(entry, options, where=where)
+    except UnknownNameError as error:
+        problems.append(unknown(error.kind, error.name, entry.presets, f"{where}.{PRESET}"))
+        return {key: value for key, value in options.items() if key != PRESET}
 
 
 def sum_section(label: str, terms: object, options: object, problems: list[str]) -> dict[str, Any]:
@@ -248,8 +258,9 @@ def sum_section(label: str, terms: object, options: object, problems: list[str])
     weight_rows = tuple(term_weight(term) for term in terms[1:])
     section = {"weight": complete(weight_rows, dict(weights), f"loss.{label}.weight", problems)}
     for term in terms:
-        own = given.pop(term, {})
-        section[term] = complete(term_options(LOSSES[term]), dict(own), f"loss.{label}.{term}", problems)
+        where = f"loss.{label}.{term}"
+        own = _expanded(LOSSES[term], dict(given.pop(term, {})), where, problems)
+        section[term] = complete(term_options(LOSSES[term]), own, where, problems)
     problems.extend(
         f"loss.{label}.{key}: neither `weight` nor a term of this sum ({', '.join(terms)})" for key in given
     )

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.errors import LossInputError
-from tuner.losses.softmax_stats import ClassSums, SoftmaxSums, on_host, true_class_indices
+from tuner.losses.softmax_stats import ClassSums, ErrorSums, SoftmaxSums, WrongSums, on_host, true_class_indices
 from tuner.registry import load
 
 T = TypeVar("T")
@@ -170,6 +170,12 @@ class LossInputs:
         return -torch.log(p_true)
 
     @CachedOnce
+    def exact_nll(self) -> Tensor:
+        """As `nll`, but with all digits where p is nearly 1: for powers below 1, which magnify what rounding leaves."""
+        wrong: Tensor = WrongSums.apply(self.probabilities, self.places)  # type: ignore[no-untyped-call]
+        return torch.where(wrong < 0.5, -torch.log1p(-wrong.clamp_max(0.5)), self.nll)
+
+    @CachedOnce
     def clean_logits(self) -> Tensor:
         """Logits [B, C, *S] with 0 on void pixels, whatever stood there; for losses that need more than sums."""
         return self.logits if self.void is None else torch.where(self.void.unsqueeze(1), 0, self.logits)
@@ -181,6 +187,18 @@ class LossInputs:
         """
         sums: Tensor = ClassSums.apply(values, self.flat_labels, self.classes)  # type: ignore[no-untyped-call]
         return sums
+
+    def error_sums(self, *, per_image: bool, power: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the sums of (1 - p_c)^power over the pixels of c, and of p_c^power over all others, each [U, C].
+
+        With power 1 they are the false negatives and the false positives. They keep their digits however small they
+        are beside the image, which 1 - Dice, P_c - TP_c and the like do not.
+        """
+        sums: Tensor = ErrorSums.apply(self.probabilities, self.flat_labels, self.places, power)  # type: ignore[no-untyped-call]
+        if not per_image and len(self.logits) > 1:
+            sums = sums.sum(1, keepdim=True)
+        missed, false = sums.unbind(0)
+        return missed, false
 
     def overlap(self, *, per_image: bool) -> Overlap:
         """Return the overlap sums, per image or over the whole batch."""

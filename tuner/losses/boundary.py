@@ -67,7 +67,7 @@ def relative_depth(view: LossInputs, distance: Tensor) -> Tensor:
     return torch.where(deepest > 0, distance / torch.where(deepest > 0, deepest, 1), 1)
 
 
-@segmentation_loss(sums=True, squares=True, logs=False)
+@segmentation_loss(sums=True, logs=False)
 def boundary_dou(view: LossInputs, *, alpha_max: float, smooth: float, classes: str) -> Tensor:
     """Boundary difference over union (Sun, Luo, Li 2023), sums over the batch.
 
@@ -78,12 +78,12 @@ def boundary_dou(view: LossInputs, *, alpha_max: float, smooth: float, classes: 
     too). alpha falls to -1 for thin objects, as in the authors' code (the paper has it in [0, 1)).
     """
     of = view.overlap(per_image=False)
-    if of.square is None:
-        raise ValueError("this view was read without squares")
+    missed, false = view.error_sums(per_image=False, power=2.0)
     rim = rim_counts(view)
     alpha = (1 - 2 * (rim + smooth) / (of.t + smooth).clamp_min(1e-12)).clamp(-1, alpha_max)
-    both = of.square + of.t
-    error = quotient(both - 2 * of.tp + smooth, both - (1 + alpha) * of.tp + smooth)
+    # A - 2 I, the squared error
+    off = missed + false + smooth
+    error = quotient(off, off + (1 - alpha) * of.tp)
     return class_mean(error, of.t, of.units, classes=classes)
 
 
@@ -130,8 +130,10 @@ def hausdorff(
     """Hausdorff distance loss (Karimi and Salcudean 2020), in two of the paper's forms.
 
     "distance": mean over images, classes and V of (p - t)^2 (d_p^alpha + d_t^alpha), d the distance to the border of
-    the prediction (p > 0.5) and of the target, 0 where there is no border; only (p - t)^2 has a gradient. Equal to
-    MONAI's `HausdorffDTLoss`. "erosion": what is left of the squared error after each of ten erosions, times the
+    the prediction (p > 0.5) and of the target; only (p - t)^2 has a gradient. Equal to MONAI's `HausdorffDTLoss` where
+    the prediction of every class has a border. Without one, d is 0 where target and prediction agree, and otherwise
+    (a class that is not found at all) the image's diagonal: 0, as there, makes finding nothing cheaper than finding
+    half. "erosion": what is left of the squared error after each of ten erosions, times the
     number of the erosion to alpha (arithmetic of the public implementations, rescaled after each erosion).
     `normalise` divides distances by the image's diagonal.
     """
@@ -153,7 +155,8 @@ def log_hausdorff(
 ) -> Tensor:
     """Logarithm of the Hausdorff loss: ln(1 + its distance form), which takes its scale away.
 
-    MONAI's form: ours equals `LogHausdorffDTLoss`, which knows no ignore_index and transforms with scipy, slowly.
+    MONAI's form: ours equals `LogHausdorffDTLoss`, except for predictions without a border (see `hausdorff`); that
+    knows no ignore_index and transforms with scipy, slowly.
     """
     truth = border_map(view, own_distance, signed_distance)
     return torch.log1p(distance_form(view, truth, alpha=alpha, include_background=include_background, scale=1.0))
@@ -180,10 +183,21 @@ def distance_form(view: LossInputs, truth: Tensor, *, alpha: float, include_back
 
 
 def guess_distances(view: LossInputs, first: int) -> Tensor:
-    """Return [B, C - first, N]: the squared distance of every pixel to the border of {p_c > 0.5}, 0 without one."""
+    """Return [B, C - first, N]: the squared distance of every pixel to the border of {p_c > 0.5}.
+
+    Without a border it is 0 where that is right, and the squared diagonal where it is not.
+    """
     guess = view.probabilities.detach()[:, first:] > 0.5
     masks = guess.reshape(-1, *view.labels.shape[1:])
-    return squared_border_distances(masks).view(guess.shape).to(view.logits.dtype)
+    distances = squared_border_distances(masks).view(guess.shape).to(view.logits.dtype)
+    return distances + _unfound(view, guess, first) * float(sum(side**2 for side in view.labels.shape[1:]))
+
+
+def _unfound(view: LossInputs, guess: Tensor, first: int) -> Tensor:
+    """Return [B, C - first, 1]: 1 where a guess [B, C - first, N] is all or nothing, and the target is not the same."""
+    found, there = guess.sum(-1, keepdim=True), view.counts[:, first:].unsqueeze(-1)
+    borderless = (found == 0) | (found == guess.shape[-1])
+    return (borderless & (found != there)).to(view.logits.dtype)
 
 
 class WeighedErrors(torch.autograd.Function):

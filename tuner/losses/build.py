@@ -9,6 +9,7 @@ From a configuration to a module: single losses, losses mixed with a base, and w
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from tuner.errors import LossInputError, SpecError, UnknownNameError
 from tuner.losses.batch import LossFunction, LossInputs, check_labels, full_precision, read_inputs
 from tuner.losses.catalog.registry import LOSSES
-from tuner.losses.spec import LossSpec, term_weight
+from tuner.losses.spec import LossSpec, term_weight, with_preset
 from tuner.registry import Option, Scalar, load, option_named
 
 
@@ -74,35 +75,49 @@ class WeightedSum:
 class ScheduledSum(WeightedSum):
     """A loss added to a base, the loss first: `base + weight * loss`, on a schedule.
 
-    constant: base + w loss, from `start` on. increase: w grows by `step` an epoch. rebalance: a base + (1 - a) loss,
-    a = max(0.01, 1 - step * epochs done). ramp: a = 1 - w * progress. gradual: a = max(0.01, 1 - progress).
-    equal: as constant. alone: the loss only. equalise: w is lowered so that w loss is never more than the base, the
-    paper's "equal means", taken in every step (and no gradient flows through it).
+    All schedules go by the share of the training that is done, `progress`, so that they do not depend on its length.
+    constant: base + w loss, from `start` on. increase: w grows by `step` over the training. rebalance: a base +
+    (1 - a) loss, a = max(0.01, 1 - step * progress). ramp: a = max(0.01, 1 - w * progress). gradual:
+    a = max(0.01, 1 - progress). equal: as constant. alone: the loss only. equalise: w is lowered so that w loss is
+    never more than the base, the paper's "equal means", taken in every step (and no gradient flows through it).
     """
 
-    def __init__(self, options: Mapping[str, Scalar]) -> None:
-        super().__init__((1.0, 1.0), options, hidden=[str(options["base"])])
-        self._schedule = str(options.get("schedule", "constant"))
+    def __init__(
+        self,
+        *,
+        base: str,
+        schedule: str | None = None,
+        weight: float = 1.0,
+        step: float | None = None,
+        start: float | None = None,
+    ) -> None:
+        super().__init__((1.0, 1.0), {}, hidden=[base])
+        self.schedule, self.weight, self.step, self.start = schedule, weight, step, start
+
+    def options(self) -> dict[str, Scalar]:
+        """Return the options that it really uses."""
+        own: dict[str, Scalar] = {"base": self.hidden[0], "schedule": self.schedule, "weight": self.weight}
+        own |= {"step": self.step, "start": self.start}
+        return {name: value for name, value in own.items() if value is not None}
 
     def weights(self, moment: EpochProgress) -> tuple[float, ...]:
         """Return the weights of loss and base."""
-        weight, step = self._number("weight", 1.0), self._number("step", 0.0)
-        done = moment.epoch - 1
-        if self._schedule == "alone":
+        progress, step = moment.progress, self.step or 0.0
+        if self.schedule == "alone":
             return 1.0, 0.0
-        if self._schedule == "increase":
-            return weight + step * done, 1.0
-        if self._schedule == "rebalance":
-            return _shares(max(MIN_SHARE, 1 - step * done))
-        if self._schedule == "ramp":
-            return _shares(1 - min(1.0, weight) * moment.progress)
-        if self._schedule == "gradual":
-            return _shares(max(MIN_SHARE, 1 - moment.progress))
-        return (weight if moment.progress >= self._number("start", 0.0) else 0.0), 1.0
+        if self.schedule == "increase":
+            return self.weight + step * progress, 1.0
+        if self.schedule == "rebalance":
+            return _shares(max(MIN_SHARE, 1 - step * progress))
+        if self.schedule == "ramp":
+            return _shares(max(MIN_SHARE, 1 - self.weight * progress))
+        if self.schedule == "gradual":
+            return _shares(max(MIN_SHARE, 1 - progress))
+        return (self.weight if progress >= (self.start or 0.0) else 0.0), 1.0
 
     def mix(self, values: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         """Return the mixture."""
-        if self._schedule == "equalise" and len(values) == 2:
+        if self.schedule == "equalise" and len(values) == 2:
             loss, base = values
             with torch.no_grad():
                 size = loss.abs()
@@ -113,18 +128,18 @@ class ScheduledSum(WeightedSum):
 
     def ramp_end(self) -> float:
         """Return when the loss has come in; schedules that go on to the end are judged all along."""
-        return self._number("start", 0.0)
-
-    def _number(self, name: str, default: float) -> float:
-        return float(cast(float, self._options.get(name, default)))
+        return self.start or 0.0
 
 
 def combination_of(entry: LossSpec, options: Mapping[str, Scalar]) -> WeightedSum:
     """Return how a loss that stands alone is mixed with its base."""
     if COMPANION in options:
         share = float(cast(float, options[COMPANION]))
-        return WeightedSum([1 - share, share], options, hidden=["cross_entropy"])
-    return ScheduledSum(options) if "base" in entry.mixing_options else WeightedSum([1.0], options)
+        return WeightedSum([1 - share, share], {COMPANION: share}, hidden=["cross_entropy"])
+    if "base" in entry.mixing_options:
+        # a TypeError for an option that no schedule takes
+        return ScheduledSum(**cast(dict[str, Any], dict(options)))
+    return WeightedSum([1.0], {})
 
 
 def _shares(base: float) -> tuple[float, float]:
@@ -142,11 +157,15 @@ class Term(nn.Module):
         self.entry = entry
         self.options = dict(options)
         self.function: LossFunction = load(entry.fn)
-        self._taken = frozenset(self.function.formula.__annotations__)
+        self._signature = signature(self.function.formula)
+        self._taken = frozenset(self._signature.parameters)
         self.state: nn.Module | None = None
+        self._learned: dict[str, Scalar] = {}
         if entry.state:
-            chosen = {name: options[name] for name in entry.state_options}
-            self.state = load(entry.state)(classes=len(class_frequencies), **chosen)
+            made, chosen = load(entry.state), {name: options[name] for name in entry.state_options}
+            bound = signature(made).bind(classes=len(class_frequencies), **chosen)
+            self.state = made(*bound.args, **bound.kwargs)
+            self._learned = {name: bound.arguments[name] for name in entry.state_options}
         frequencies = torch.tensor(tuple(class_frequencies), dtype=torch.float32)
         self.register_buffer("class_frequencies", frequencies, persistent=False)
 
@@ -154,6 +173,11 @@ class Term(nn.Module):
     def keywords(self) -> dict[str, Scalar]:
         """The options that the function takes."""
         return {name: value for name, value in self.options.items() if name in self._taken}
+
+    def effective_options(self) -> dict[str, Scalar]:
+        """Return the options that reach the formula or what the loss learns; one that neither takes is absent."""
+        bound = self._signature.bind_partial(**self.keywords).arguments
+        return {name: value for name, value in bound.items() if name in self.options} | self._learned
 
     def forward(self, view: LossInputs, inputs: Mapping[str, Tensor], moment: EpochProgress) -> Tensor:
         """Return the bare loss."""
@@ -221,7 +245,7 @@ class SegmentationLoss(nn.Module):
             prefix = f"loss.{self.name}." if key == self.name else f"loss.{self.name}.{key}."
             if key in self.mixing_options.hidden:
                 continue
-            options.update({prefix + option: value for option, value in term.options.items()})
+            options.update({prefix + option: value for option, value in term.effective_options().items()})
         return options
 
     def on_epoch(self, epoch: int, epochs: int) -> None:
@@ -340,6 +364,7 @@ def read_options(
     entry: LossSpec, options: Sequence[Option], chosen: Mapping[str, Any], *, where: str
 ) -> dict[str, Scalar]:
     """Return the value of every option, chosen or default; raise with the dotted path on what is not legal."""
+    chosen = with_preset(entry, chosen, where=where)
     names = [option.name for option in options]
     for key in chosen:
         if key not in names:

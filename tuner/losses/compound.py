@@ -17,7 +17,7 @@ from tuner.losses.autograd import (
 )
 from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.pixel import hardest_mean, weighted_cross_entropy, weighted_focal
-from tuner.losses.region import dice_error, generalized_dice_error, overlap, tversky_error
+from tuner.losses.region import dice_error, exact_tversky_error, generalized_dice_error, overlap, share_of
 
 
 @segmentation_loss(sums=True)
@@ -79,10 +79,13 @@ def exponential_logarithmic(
     occurs = shares > 0
     weights = torch.where(occurs, (shares.sum() / torch.where(occurs, shares, 1)).sqrt(), 1)
     of = overlap(view, batch=batch, include_background=True)
+    missed, false = view.error_sums(per_image=not batch)
+    # a power magnifies what rounding leaves of a Dice that is nearly 1, so there its distance from 1 is taken
+    error = share_of(missed + false, 2 * of.tp + smooth)
     index = quotient(2 * of.tp + smooth, of.p + (of.t + smooth), positive=smooth > 0)
-    depth = -torch.log(index.clamp(1e-12, 1))
+    depth = torch.where(error < 0.5, -torch.log1p(-error.clamp_max(0.5)), -torch.log(index.clamp(1e-12, 1)))
     rough = class_mean(safe_power(depth, gamma), of.t, of.units, classes=classes)
-    fine = pixel_mean(power_sum(view.nll, gamma, by_label(weights, view)), view)
+    fine = pixel_mean(power_sum(view.exact_nll if gamma < 1 else view.nll, gamma, by_label(weights, view)), view)
     return dice_weight * rough + (1 - dice_weight) * fine
 
 
@@ -102,7 +105,8 @@ def unified_focal(
     focused = common if asymmetric else None
     pixels = focal_sum(view.nll, gamma, p=view.p_true, weights=balance, focused=focused)
     of = overlap(view, batch=False, include_background=True)
-    error = tversky_error(of, alpha=1 - delta, beta=delta, smooth=smooth)
+    missed, false = view.error_sums(per_image=True)
+    error = exact_tversky_error(of, missed, false, alpha=1 - delta, beta=delta, smooth=smooth)
     sharp = safe_power(error, 1 - gamma)
     if asymmetric:
         sharp = torch.cat([error[:, :1], sharp[:, 1:]], 1)
@@ -123,9 +127,11 @@ def dice_cross_entropy(
     include_background: bool,
     classes: str,
 ) -> Tensor:
-    """Dice and cross-entropy (Isensee et al. 2021): weight * cross-entropy + (1 - weight) * Dice loss.
+    """Dice and cross-entropy: weight * cross-entropy + (1 - weight) * Dice loss.
 
-    Ours: MONAI's `DiceCELoss` is equal with lambdas 1 - weight and weight and classes="all", but knows no ignore_index.
+    The presets nnunet_2d and nnunet_3d are nnU-Net's (Isensee et al. 2021), halved: Dice of all classes but the
+    background, over the batch or per image as its plans have it. Ours: MONAI's `DiceCELoss` is equal with
+    lambdas 1 - weight and weight and classes="all", but knows no ignore_index.
     """
     weights = None
     if class_weight_exponent != 0:

@@ -64,7 +64,8 @@ def boundary_parts(
     """Return the terms for the anchors `near` [B, *S], over the neighbours in a window around each.
 
     context: mean over neighbours of (cosine of the two features - [same class])^2, anchors a window from the edge.
-    centre: cross-entropy of the classified mean of all same-class neighbours, and of the rightly predicted ones.
+    centre: cross-entropy of the classified mean of all same-class neighbours, and of the rightly predicted ones; it
+    moves the features, not the classifier.
     pull: squared distance of a rightly predicted anchor to the mean of its rightly predicted same-class neighbours
     (no gradient through the mean). The last two are averaged over the anchors of a class, then over classes. The
     released code drops class 0 from the context; ours does not. Of more than MOST_ANCHORS anchors in a batch every
@@ -79,7 +80,7 @@ def boundary_parts(
     own = rows[anchors.places]
     same_sum, right_sum = torch.zeros_like(own), torch.zeros_like(own)
     context = own.new_zeros(())
-    neighbours = anchors.neighbours()
+    neighbours = anchors.neighbours(own.dtype)
     for around in neighbours:
         other = rows[around.places]
         same_sum = same_sum + other * around.same.unsqueeze(1)
@@ -139,14 +140,13 @@ class _Anchors:
     def is_right(self) -> Tensor:
         return self.every_right[self.places]
 
-    def neighbours(self) -> "list[_Neighbour]":
+    def neighbours(self, kind: torch.dtype) -> "list[_Neighbour]":
         limits = torch.tensor(self.sizes, device=self.places.device)
         strides = torch.tensor(
             [math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))], device=self.places.device
         )
         reach = max(max(offset) for offset in self.offsets)
         central = ((self.coordinates >= reach) & (self.coordinates < limits - reach)).all(1)
-        kind = torch.get_default_dtype()
         found = []
         for offset in self.offsets:
             step = torch.tensor(offset, device=self.places.device)
@@ -163,8 +163,8 @@ class _Anchors:
 def _entropy(centres: Tensor, labels: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     if weight is None:
         return F.cross_entropy(torch.log(centres.clamp_min(TINY)), labels, reduction="none")
-    offset = None if bias is None else bias.to(centres.dtype)
-    return F.cross_entropy(F.linear(centres, weight.to(centres.dtype), offset), labels, reduction="none")
+    offset = None if bias is None else bias.detach().to(centres.dtype)
+    return F.cross_entropy(F.linear(centres, weight.detach().to(centres.dtype), offset), labels, reduction="none")
 
 
 def _mean_of_classes(values: Tensor, labels: Tensor, counts: Tensor, classes: int) -> Tensor:

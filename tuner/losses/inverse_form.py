@@ -16,6 +16,9 @@ STEPS = 300
 SHAPES_A_STEP = 48
 DATA_STEPS = 300
 CHECK_EVERY = 100
+KIND = torch.float32
+"""In which the regressor is kept and trained, whatever torch's default type is."""
+MIN_EDGE = 1e-6
 
 Progress = Callable[[int, int, float], None]
 """Called with the step, the number of steps, and the error."""
@@ -28,11 +31,11 @@ class Regressor(nn.Module):
         super().__init__()
         widths = (2, 16, 32, 32)
         self.kernels = nn.ParameterList(
-            torch.randn(after, before, 3, 3, generator=generator) * (2 / (9 * before)) ** 0.5
+            torch.randn(after, before, 3, 3, generator=generator, dtype=KIND) * (2 / (9 * before)) ** 0.5
             for before, after in pairwise(widths)
         )
-        self.hidden = nn.Parameter(torch.randn(64, 512, generator=generator) * (2 / 512) ** 0.5)
-        self.last = nn.Parameter(torch.zeros(6, 64))
+        self.hidden = nn.Parameter(torch.randn(64, 512, generator=generator, dtype=KIND) * (2 / 512) ** 0.5)
+        self.last = nn.Parameter(torch.zeros(6, 64, dtype=KIND))
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return the six coefficients as [B, 2, 3]; all zero for the identity."""
@@ -124,18 +127,18 @@ def _trained(
 
 def drawn_pairs(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Draw border maps of random shapes beside their transforms, [count, 2, 32, 32], and the coefficients."""
-    field = F.interpolate(torch.randn(count, 1, 6, 6, generator=generator), size=(64, 64), mode="bicubic")
-    return moved_pairs(local_range((field > 0.3).float()), generator)
+    field = F.interpolate(torch.randn(count, 1, 6, 6, generator=generator, dtype=KIND), size=(64, 64), mode="bicubic")
+    return moved_pairs(local_range((field > 0.3).to(KIND)), generator)
 
 
 def moved_pairs(borders: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return border maps [B, 1, 64, 64] beside random transforms of them, [B, 2, 32, 32], and the coefficients."""
     count = len(borders)
-    spread = torch.tensor([[0.2, 0.2, 0.25], [0.2, 0.2, 0.25]])
-    coefficients = (2 * torch.rand(count, 2, 3, generator=generator) - 1) * spread
+    spread = torch.tensor([[0.2, 0.2, 0.25], [0.2, 0.2, 0.25]], dtype=KIND)
+    coefficients = (2 * torch.rand(count, 2, 3, generator=generator, dtype=KIND) - 1) * spread
     # some pairs are the same map twice: nothing to move must be found too
     coefficients[: count // 8] = 0
-    theta = coefficients + torch.eye(3)[:2]
+    theta = coefficients + torch.eye(3, dtype=KIND)[:2]
     grid = F.affine_grid(theta, [count, 1, 64, 64], align_corners=False)
     moved = F.grid_sample(borders, grid, align_corners=False)
     return F.adaptive_avg_pool2d(torch.cat([moved, borders], 1), SIDE), coefficients
@@ -157,7 +160,7 @@ def inverse_form(view: LossInputs, *, state: FrozenRegressor, variant: str, edge
     constant to its regressor, which gives no gradient; ours has one. The paper trains the regressor on borders of
     photographs; ours on those of the data set in a training, else on drawn shapes.
     """
-    guess, truth = border_maps(view)
+    guess, rest, truth = border_maps(view)
     maps = F.adaptive_avg_pool2d(torch.stack([guess, truth], 1), SIDE)
     coefficients = state(maps)
     if variant == "euclidean":
@@ -169,26 +172,43 @@ def inverse_form(view: LossInputs, *, state: FrozenRegressor, variant: str, edge
     valid = view.valid.view(-1, *guess.shape[1:])
     seen = (valid.flatten(1).sum(1) > 0).to(distance.dtype)
     mean_distance = (distance * seen).sum() / seen.sum().clamp_min(1)
-    sure = guess.clamp(1e-6, 1 - 1e-6)
-    entropy = -(truth * sure.log() + (1 - truth) * (-sure).log1p()) * valid
+    entropy = -(truth * guess.clamp_min(MIN_EDGE).log() + (1 - truth) * rest.clamp_min(MIN_EDGE).log()) * valid
     return mean_distance + edge_weight * entropy.sum() / view.n_valid
 
 
-def border_maps(view: LossInputs) -> tuple[Tensor, Tensor]:
-    """Return predicted and true border maps [B', H, W] in [0, 1], a volume's slices as images."""
+def border_maps(view: LossInputs) -> tuple[Tensor, Tensor, Tensor]:
+    """Return predicted border maps, one minus them, and true ones, [B', H, W] in [0, 1], slices as images."""
     p = view.probabilities.reshape(view.logits.shape)
     with torch.no_grad():
         hot = torch.zeros_like(view.probabilities).scatter_(1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1))
         t = hot.reshape(view.logits.shape)
+    others = sum_of_others(p) if view.void is None else sum_of_others(p) + view.void.unsqueeze(1)
     if p.ndim == 5:
-        p, t = (maps.transpose(1, 2).flatten(0, 1) for maps in (p, t))
-    return local_range(p).amax(1), local_range(t).amax(1)
+        p, others, t = (maps.transpose(1, 2).flatten(0, 1) for maps in (p, others, t))
+    # 1 - (max p - min p) = min (1 - p) + min p, where nothing is subtracted
+    rest = _local_least(others) + _local_least(p)
+    return local_range(p).amax(1), rest.amin(1), local_range(t).amax(1)
+
+
+def sum_of_others(p: Tensor) -> Tensor:
+    """Return 1 - p of probabilities [B, C, *S], as the sum of the other classes': exact where p is nearly 1."""
+    nothing = torch.zeros_like(p[:, :1])
+    before = torch.cat([nothing, p[:, :-1].cumsum(1)], 1)
+    after = torch.cat([p[:, 1:].flip(1).cumsum(1).flip(1), nothing], 1)
+    return before + after
 
 
 def local_range(maps: Tensor) -> Tensor:
     """Return the maximum less the minimum over the 3 x 3 neighbourhood of maps [B, C, H, W]."""
-    inside = F.pad(maps, (1, 1, 1, 1), mode="replicate")
-    return F.max_pool2d(inside, 3, stride=1) + F.max_pool2d(-inside, 3, stride=1)
+    return F.max_pool2d(_padded(maps), 3, stride=1) - _local_least(maps)
+
+
+def _local_least(maps: Tensor) -> Tensor:
+    return -F.max_pool2d(-_padded(maps), 3, stride=1)
+
+
+def _padded(maps: Tensor) -> Tensor:
+    return F.pad(maps, (1, 1, 1, 1), mode="replicate")
 
 
 def euclidean_distance(theta: Tensor) -> Tensor:

@@ -69,8 +69,10 @@ def cross_entropy(
 ) -> Tensor:
     """Cross-entropy: mean over V of w_y (-ln p_t), with label smoothing.
 
-        L = (1 - e) sum w_y nll / D + (e / C) sum_V sum_c w_c (-ln p_c) / D,   w_c = f_c^-class_weight_exponent
+        L = sum_V w_y [(1 - e) (-ln p_t) + (e / C) sum_c (-ln p_c)] / D,   w_c = f_c^-class_weight_exponent
 
+    The smoothed term has the weight of the true class. torch weighs it by w_c, under which a pixel of a frequent class
+    is best answered with the rarest one as soon as their weights differ by more than a factor 1 + C (1 - e) / e.
     D: "weights", the sum of w_y over V, or "count", the number of valid pixels.
     logits [B, C, *S], target [B, *S]; a scalar, at least 0.
     """
@@ -84,13 +86,13 @@ def weighted_cross_entropy(
     view: LossInputs, *, weights: Tensor | None, label_smoothing: float = 0.0, normalise: str = "weights"
 ) -> Tensor:
     """Cross-entropy with given class weights [C]; see `cross_entropy`."""
-    if label_smoothing == 0:
-        nll = view.nll if weights is None else view.nll * by_label(weights, view)
-        total = nll.sum()
-    else:
-        labels = view.labels if view.void is None else view.labels.masked_fill(view.void, -100)
-        logits = view.clean_logits
-        total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=label_smoothing)
+    value = view.nll
+    if label_smoothing != 0:
+        # sum_c (-ln p_c) / C = -ln p_y + z_y - mean_c z_c
+        logits = view.clean_logits.flatten(2)
+        lead = logits.gather(1, view.flat_labels.unsqueeze(1)).squeeze(1) - logits.mean(1)
+        value = value + label_smoothing * lead
+    total = (value if weights is None else value * by_label(weights, view)).sum()
     if weights is None or normalise == "count":
         return total / view.n_valid
     mass = (view.counts * weights).sum()

@@ -95,7 +95,8 @@ def focal_tversky(
     negatives). The survey sums over classes; the mean does not depend on how many there are.
     """
     of = overlap(view, batch=batch, include_background=include_background)
-    error = tversky_error(of, alpha=alpha, beta=beta, smooth=smooth)
+    missed, false = (sums[:, -of.t.shape[1] :] for sums in view.error_sums(per_image=not batch))
+    error = exact_tversky_error(of, missed, false, alpha=alpha, beta=beta, smooth=smooth)
     return class_mean(safe_power(error, 1 / gamma), of.t, of.units, classes=classes)
 
 
@@ -128,7 +129,24 @@ def tversky_error(of: Overlap, *, alpha: float, beta: float | None, smooth: floa
     return torch.clamp_min(1 - index, 0)
 
 
-@segmentation_loss(sums=True, squares=True, logs=False)
+def exact_tversky_error(
+    of: Overlap, missed: Tensor, false: Tensor, *, alpha: float, beta: float | None, smooth: float
+) -> Tensor:
+    """Return 1 - TI as its errors over the sum, [U, C]: for powers, which magnify what rounding leaves of 1 - TI.
+
+    `missed` and `false` are `View.error_sums` of the classes of `of`.
+    """
+    errors = alpha * false + (1 - alpha if beta is None else beta) * missed
+    return share_of(errors, of.tp + smooth)
+
+
+def share_of(part: Tensor, rest: Tensor) -> Tensor:
+    """Return part / (part + rest), 0 where both are 0."""
+    whole = part + rest
+    return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1), 0)
+
+
+@segmentation_loss(sums=True, logs=False)
 def sensitivity_specificity(
     view: LossInputs, *, sensitivity_ratio: float, smooth: float, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
@@ -139,24 +157,18 @@ def sensitivity_specificity(
     r = `sensitivity_ratio`, the price of missed pixels. The survey's eq. 18 subtracts one term from one, which
     rewards errors; this is the paper's sum of both errors.
     """
-    missed, false = squared_errors(view)
+    missed, false = view.error_sums(per_image=not batch, power=2.0)
     of = view.overlap(per_image=not batch)
-    if batch:
-        missed, false = missed.sum(0, keepdim=True), false.sum(0, keepdim=True)
-    others = of.t.sum(1, keepdim=True) - of.t
-    error = sensitivity_ratio * _rate(missed, of.t + smooth) + (1 - sensitivity_ratio) * _rate(false, others + smooth)
+    rest = others(of.t)
+    error = sensitivity_ratio * _rate(missed, of.t + smooth) + (1 - sensitivity_ratio) * _rate(false, rest + smooth)
     first = 0 if include_background else 1
     return class_mean(error[:, first:], of.t[:, first:], of.units, classes=classes)
 
 
-def squared_errors(view: LossInputs) -> tuple[Tensor, Tensor]:
-    """Return the sums of (1 - p_c)^2 over the pixels of c, and of p_c^2 over all others, each [B, C]."""
-    of = view.overlap(per_image=True)
-    if of.square is None:
-        raise ValueError("this view was read without squares")
-    missed = view.class_sums(view.wrong.square())
-    # p^2 = (1 - p)^2 - 1 + 2 p: the sum over the class's own pixels needs no pass of its own
-    return missed, of.square - (missed - of.t + 2 * of.tp)
+def others(sums: Tensor) -> Tensor:
+    """Return, for sums [U, C], those of all classes but the one: [U, C], exact where the total less the one is not."""
+    apart = 1 - torch.eye(sums.shape[1], dtype=sums.dtype, device=sums.device)
+    return sums @ apart
 
 
 def _rate(errors: Tensor, pixels: Tensor) -> Tensor:
@@ -167,10 +179,12 @@ def _rate(errors: Tensor, pixels: Tensor) -> Tensor:
 def generalized_dice(
     view: LossInputs, *, class_weighting: str, smooth: float, batch: bool, include_background: bool
 ) -> Tensor:
-    """Generalized Dice loss (Sudre et al. 2017): 1 - (2 sum_c w_c TP_c + s) / (sum_c w_c (P_c + T_c) + s).
+    """Generalized Dice loss (Sudre et al. 2017): 1 - (2 sum_c w_c TP_c + w s) / (sum_c w_c (P_c + T_c) + w s).
 
     w_c = 1 / T_c^2 ("square"), 1 / T_c ("simple") or 1 ("uniform"); an absent class takes the largest weight of the
-    present ones. Ours equals MONAI's `GeneralizedDiceLoss`, which knows no ignore_index.
+    present ones. w is that largest weight, so that s counts pixels of the rarest class: MONAI's
+    `GeneralizedDiceLoss`, which is equal at s = 0 and knows no ignore_index, adds s to sums of the order of 1 / T,
+    and in a large image it outweighs them.
     """
     of = overlap(view, batch=batch, include_background=include_background)
     error = generalized_dice_error(of, class_weighting=class_weighting, smooth=smooth)
@@ -184,28 +198,36 @@ def generalized_dice_error(of: Overlap, *, class_weighting: str, smooth: float) 
     weights = torch.where(present, torch.where(present, of.t, 1).pow(-power), 0)
     largest = weights.amax(1, keepdim=True)
     weights = torch.where(present, weights, torch.where(largest > 0, largest, 1))
-    found = 2 * (weights * of.tp).sum(1) + smooth
-    return 1 - quotient(found, (weights * (of.p + of.t)).sum(1) + smooth)
+    # against weights of 1 / T^2 a constant is not small
+    constant = smooth * weights.amax(1)
+    found = 2 * (weights * of.tp).sum(1) + constant
+    return 1 - quotient(found, (weights * (of.p + of.t)).sum(1) + constant)
 
 
 @segmentation_loss(sums=True, logs=False)
 def mcc(view: LossInputs, *, smooth: float, batch: bool, include_background: bool, classes: str) -> Tensor:
     """Matthews correlation coefficient loss (Abhishek and Hamarneh 2021), each class against the rest. In [0, 2].
 
-    mean_c 1 - (TP TN - FP FN + s) / (sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) + s)
+    mean_c 1 - (TP TN - FP FN) / (sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) + s)
 
-    The four are shares of the pixels. Ours equals MONAI's `MCCLoss`, which takes counts (their product leaves float32)
-    and knows no ignore_index.
+    The four are shares of the pixels. s stands in the denominator only: in the numerator it would make a prediction
+    without any object a perfect one, as both vanish there. A class that is absent or fills the unit has no
+    correlation and costs 1, without a gradient. Equal to MONAI's `MCCLoss` without smoothing where every class is
+    present; that takes counts (their product leaves float32), adds its constant under the root, and knows no
+    ignore_index.
     """
     of = view.overlap(per_image=not batch)
-    n = of.t.sum(1, keepdim=True)
-    # shares instead of counts: the product of four counts leaves float32
-    n = n.clamp_min(1)
-    tp, p, t = of.tp / n, of.p / n, of.t / n
-    spread = (p * t * (1 - p) * (1 - t)).clamp_min(0)
+    _, false = view.error_sums(per_image=not batch)
+    n = of.t.sum(1, keepdim=True).clamp_min(1)
+    rest = others(of.t)
+    # the root of four shares: the product of four counts leaves float32
+    spread = (of.p / n) * (of.t / n) * (others(of.p) / n) * (rest / n)
     root = torch.where(spread > 0, torch.where(spread > 0, spread, 1).sqrt(), 0)
-    # TP TN - FP FN = n TP - P T, with all four as shares
-    correlation = quotient(tp - p * t + smooth, root + smooth)
+    # TP TN - FP FN = TP (T' - FP) - FP (T - TP), T' being the pixels of all others
+    found = of.tp * rest - false * of.t
+    deviation = root + smooth
+    defined = deviation > 0
+    correlation = torch.where(defined, found / n.square() / torch.where(defined, deviation, 1), 0)
     first = 0 if include_background else 1
     return class_mean((1 - correlation)[:, first:], of.t[:, first:], of.units, classes=classes)
 
@@ -219,13 +241,9 @@ def dice_plus_plus(
     FN_g = sum t (1 - p)^gamma and FP_g = sum (1 - t) p^gamma: unsure errors cost less, which calibrates. In [0, 1].
     Ours: MONAI has none.
     """
-    powers = view.probabilities.pow(gamma).sum(-1)
-    false = powers - view.class_sums(view.p_true.pow(gamma))
-    missed = view.class_sums(view.wrong.pow(gamma))
+    missed, false = view.error_sums(per_image=not batch, power=gamma)
     of = view.overlap(per_image=not batch)
-    if batch:
-        missed, false = missed.sum(0, keepdim=True), false.sum(0, keepdim=True)
-    index = quotient(2 * of.tp + smooth, 2 * of.tp + missed + false.clamp_min(0) + smooth)
+    index = quotient(2 * of.tp + smooth, 2 * of.tp + missed + false + smooth)
     first = 0 if include_background else 1
     return class_mean((1 - index)[:, first:], of.t[:, first:], of.units, classes=classes)
 

@@ -25,7 +25,7 @@ class DegreesOfFreedom(nn.Module):
         return torch.exp(self.log_nu) + MIN_DEGREES
 
 
-@segmentation_loss(sums=True, squares=True, logs=False)
+@segmentation_loss(sums=True, logs=False)
 def robust_t(view: LossInputs, *, state: DegreesOfFreedom, per_pixel: bool) -> Tensor:
     """Robust T-loss (Gonzalez-Jimenez et al. 2023), each foreground class against the rest, averaged.
 
@@ -33,10 +33,9 @@ def robust_t(view: LossInputs, *, state: DegreesOfFreedom, per_pixel: bool) -> T
     pixels, which the paper does not: the value grows with the image, and so would the gradient.
     """
     of = view.overlap(per_image=True)
-    if of.square is None:
-        raise ValueError("this view was read without squares")
+    missed, false = view.error_sums(per_image=True, power=2.0)
     # sum (t - p)^2
-    errors = of.square - 2 * of.tp + of.t
+    errors = missed + false
     pixels = view.counts.sum(1, keepdim=True)
     value = student_t(errors[:, 1:], pixels, state().to(errors.device))
     if per_pixel:

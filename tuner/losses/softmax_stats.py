@@ -255,3 +255,65 @@ class ClassSums(torch.autograd.Function):
         """Hand every pixel the gradient of its class."""
         (labels,) = ctx.saved_tensors
         return grad.gather(1, labels), None, None
+
+
+class WrongSums(torch.autograd.Function):
+    """1 - p of the true class, as the sum of the other classes' probabilities: [B, N], exact where p is nearly 1."""
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, places: Tensor) -> Tensor:
+        """Return the sum of p [B, C, N], contiguous, over all but the true classes."""
+        ctx.save_for_backward(places)
+        ctx.classes = p.shape[1]
+        off = p.clone(memory_format=torch.contiguous_format)
+        put_at(off, places, torch.zeros_like(p[:, 0]))
+        return off.sum(1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of p, which is zero for the true classes."""
+        (places,) = ctx.saved_tensors
+        slope = grad.unsqueeze(1).expand(-1, ctx.classes, -1).contiguous()
+        put_at(slope, places, torch.zeros_like(grad))
+        return slope, None
+
+
+class ErrorSums(torch.autograd.Function):
+    """Sums of (1 - p_c)^a over the pixels of class c, and of p_c^a over all others: [2, B, C].
+
+    Every sum is one of numbers that are not negative. 1 - p_c is the sum of the other classes' probabilities, and the
+    class's own pixels are left out before adding up: taken as differences (1 - p, or P_c - TP_c), errors that are small
+    beside the image have no digits left in float32. p [B, C, N] is contiguous; a >= 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, labels: Tensor, places: Tensor, power: float) -> Tensor:
+        """Return the missed and the false errors."""
+        off = p.clone(memory_format=torch.contiguous_format)
+        put_at(off, places, torch.zeros_like(labels, dtype=p.dtype))
+        wrong = off.sum(1)
+        if power == 1:
+            ctx.save_for_backward(labels, places)
+            false, missed = off.sum(-1), wrong
+        else:
+            ctx.save_for_backward(labels, places, off, wrong)
+            false, missed = off.pow(power).sum(-1), wrong.pow(power)
+        ctx.shape, ctx.power = p.shape, power
+        return torch.stack([sums_by_class(missed, labels, p.shape[1]), false])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient of p, which is zero for the true classes."""
+        labels, places, *kept = ctx.saved_tensors
+        pull = grad[0].gather(1, labels)
+        if kept:
+            off, wrong = kept
+            pull = pull * wrong.pow(ctx.power - 1)
+            slope = off.pow(ctx.power - 1) * grad[1].unsqueeze(-1) + pull.unsqueeze(1)
+            slope *= ctx.power
+        else:
+            slope = (grad[1].unsqueeze(-1) + pull.unsqueeze(1)).expand(ctx.shape).contiguous()
+        put_at(slope, places, torch.zeros_like(pull))
+        return slope, None, None, None

@@ -1,9 +1,14 @@
 """A row of the loss catalogue: everything that is said about a loss, said once, without importing torch."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from tuner.registry import Option, Search
+from tuner.errors import UnknownNameError
+from tuner.registry import Option, Scalar, Search
+
+PRESET = "preset"
+"""What names a set of options in a configuration."""
 
 Family = Literal["pixel", "region", "boundary", "combination"]
 
@@ -21,7 +26,8 @@ class LossSpec:
     "shift" (not invariant to adding a constant to all logits), "zero_minimum" (a perfect prediction is not 0),
     "stopped_gradient" (something is held fixed in the gradient that is not in the value), "saturation" (confidence is
     punished). `state` is "module:class" of what a loss learns beside the network; it is built with the
-    `state_options`.
+    `state_options`. `presets` are sets of options by name, for losses that are published with more than one set of
+    defaults.
     """
 
     name: str
@@ -40,11 +46,27 @@ class LossSpec:
     violated_properties: frozenset[str] = frozenset()
     state: str = ""
     state_options: tuple[str, ...] = ()
+    presets: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict, hash=False)
 
     @property
     def own_options(self) -> tuple[Option, ...]:
         """The options of the formula itself: those that a term of a sum has."""
         return tuple(option for option in self.options if option.name not in self.mixing_options)
+
+
+def with_preset(entry: LossSpec, chosen: Mapping[str, Any], *, where: str) -> dict[str, Any]:
+    """Return the chosen options, `preset` replaced by the options that it stands for; chosen ones win over it.
+
+    Raises UnknownNameError if the loss has no such preset.
+    """
+    options = dict(chosen)
+    if PRESET not in options:
+        return options
+    name = options.pop(PRESET)
+    if name not in entry.presets:
+        kind = f"preset of loss {entry.name!r}"
+        raise UnknownNameError(kind=kind, name=str(name), known=list(entry.presets), where=f"{where}.{PRESET}")
+    return {**entry.presets[name], **options}
 
 
 def term_weight(term: str) -> Option:

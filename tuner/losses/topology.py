@@ -108,9 +108,8 @@ def _beside(maps: Tensor, axis: int, choose: Callable[[Tensor, Tensor], Tensor])
 def skeleton_recall(view: LossInputs, *, skeleton: Tensor | None = None, smooth: float, classes: str) -> Tensor:
     """Skeleton recall loss (Kirchhoff et al. 2024): mean_{c > 0} 1 - (sum p_c s_c + s) / (sum s_c + s). In [0, 1].
 
-    s_c is the skeleton of the target's class c, widened by two pixels inside it; sums over the batch. The authors'
-    code returns minus recall and thins with a topology-preserving method; ours is the morphological skeleton.
-    MONAI has none.
+    s_c are the pixels of class c on the target's skeleton: the thin centre lines of the foreground, dilated twice, as
+    in the authors' code, which returns minus recall. Sums over the batch. MONAI has none.
     """
     bones = target_map(view, "skeleton", skeleton).flatten(1) * view.valid
     sizes = view.class_sums(bones).sum(0, keepdim=True)

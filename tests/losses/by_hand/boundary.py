@@ -39,7 +39,12 @@ def hausdorff_dt(
     kept = list(range(0 if include_background else 1, b.classes))
     value = np.zeros_like(b.p)
     for n, c in itertools.product(range(len(y)), kept):
-        d = maps.border_distance(fixed.p[n, c] > 0.5) ** alpha + maps.border_distance(y[n] == c) ** alpha
+        guess, truth = fixed.p[n, c] > 0.5, y[n] == c
+        d_guess = maps.border_distance(guess)
+        if guess.all() or not guess.any():
+            # all or nothing is as far as can be from a target that is not
+            d_guess = np.full(d_guess.shape, 0.0 if (guess == truth).all() else math.hypot(*b.sizes))
+        d = d_guess**alpha + maps.border_distance(truth) ** alpha
         value[n, c] = (b.p[n, c] - b.t[n, c]) ** 2 * d
     return _pixel_mean(b, value, kept)
 

@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
+from skimage.morphology import skeletonize
 
 from tests.losses.by_hand.reading import Array, Labels
 
@@ -77,18 +78,11 @@ def soft_skeleton(maps: Array, iterations: int) -> Array:
 
 
 def skeleton(mask: Mask) -> Mask:
-    """Lantuejoul's skeleton of one object class, the image's edge being background, widened twice inside the mask."""
-    dims = mask.ndim
-    cross, box = steps(dims, diagonal=False), steps(dims, diagonal=True)
-    left, bones = mask.copy(), np.zeros_like(mask)
-    while left.any():
-        smaller = np.logical_and.reduce([left, *(shifted(left, s, False) for s in cross)])
-        opened = np.logical_or.reduce([smaller, *(shifted(smaller, s, False) for s in box)])
-        bones |= left & ~opened
-        left = smaller
+    """The thin centre lines that the authors' library finds, widened twice along the axes inside the mask."""
+    bones = np.asarray(skeletonize(mask), bool)
     for _ in range(2):
-        bones = np.logical_or.reduce([bones, *(shifted(bones, s, False) for s in box)]) & mask
-    return bones
+        bones = np.logical_or.reduce([bones, *(shifted(bones, s, False) for s in steps(mask.ndim, diagonal=False))])
+    return bones & mask
 
 
 def objects(mask: Mask) -> list[Mask]:

@@ -18,7 +18,8 @@ def cross_entropy(
     w = np.ones(b.classes) if class_weights is None else np.array(class_weights)
     per_class = -np.moveaxis(_log_softmax(b.z), 1, -1)[b.v]
     hard = (w[b.labels] * b.nll).sum()
-    soft = (w * per_class).sum()
+    # by the weight of the true class, not of the class that the term is about
+    soft = (w[b.labels] * per_class.sum(1)).sum()
     total = (1 - label_smoothing) * hard + label_smoothing / b.classes * soft
     return float(total / (w[b.labels].sum() if normalise == "weights" else b.v.sum()))
 

@@ -176,7 +176,9 @@ def generalized_dice(
         tp, p, t = (part[first:] for part in _counts(b))
         w = np.array([1 / n**power if n > 0 else 0.0 for n in t])
         w[t == 0] = w.max() if w.max() > 0 else 1.0
-        found.append(1 - (2 * (w * tp).sum() + smooth) / ((w * (p + t)).sum() + smooth))
+        # counted in pixels of the rarest class
+        s = smooth * w.max()
+        found.append(1 - (2 * (w * tp).sum() + s) / ((w * (p + t)).sum() + s))
     return float(np.mean(found))
 
 
@@ -194,10 +196,10 @@ def mcc(
         n = b.v.sum()
         fp, fn = p - tp, t - tp
         tn = n - tp - fp - fn
-        # eps is added to shares of the pixels
+        # eps is added to a share of the pixels
         up = (tp * tn - fp * fn) / n**2
         down = np.sqrt(np.maximum((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn), 0)) / n**2
-        return 1 - ratio(up + eps, down + eps)
+        return 1 - up / np.where(down + eps > 0, down + eps, 1)
 
     return _average(z, y, error, batch=batch, include_background=include_background, classes=classes)
 

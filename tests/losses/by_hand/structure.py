@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tests.losses.by_hand import maps
-from tests.losses.by_hand.reading import Array, Labels, class_average, read
+from tests.losses.by_hand.reading import VOID, Array, Labels, class_average, read
 
 
 def rmi_parts(z: Array, y: Labels, *, radius: int, pool: str, pool_size: int) -> dict[str, float]:
@@ -76,7 +76,8 @@ def skeleton_recall(z: Array, y: Labels, *, smooth: float, classes: str) -> floa
     b = read(z, y)
     found, sizes = [], []
     for c in range(1, b.classes):
-        bones = np.stack([maps.skeleton(image == c) for image in y])
+        # the foreground is thinned as a whole
+        bones = np.stack([maps.skeleton((image > 0) & (image != VOID)) & (image == c) for image in y])
         found.append(1 - ((b.p[:, c] * bones).sum() + smooth) / (bones.sum() + smooth))
         sizes.append(bones.sum())
     return class_average(np.array(found), np.array(sizes), classes)

@@ -8,9 +8,18 @@ Rows of losses that came after the survey, or outside it.
 from tuner.losses.catalog import options as shared
 from tuner.losses.catalog.boundary import distance_exponent, foreground
 from tuner.losses.spec import LossSpec
-from tuner.registry import Option, Search
+from tuner.registry import Option, Scalar, Search
 
 BACKGROUND_APART = frozenset({"class_permutation"})
+MONAI: dict[str, Scalar] = {
+    "weight": 0.5,
+    "class_weight_exponent": 0.0,
+    "smooth": 1e-5,
+    "squared": False,
+    "include_background": True,
+    "classes": "all",
+}
+NNUNET = MONAI | {"include_background": False}
 
 COMBINATION: tuple[LossSpec, ...] = (
     LossSpec(
@@ -140,9 +149,15 @@ COMBINATION: tuple[LossSpec, ...] = (
         options=(
             shared.share("cross-entropy"),
             shared.class_weight_exponent(search=False),
-            *shared.overlap_options(search=False),
+            *shared.overlap_options(search=True),
         ),
-        paper="Isensee et al. 2021, arXiv:1904.08128",
+        paper="presets nnunet_2d, nnunet_3d: Isensee et al. 2021, arXiv:1904.08128; the defaults are ours",
+        presets={
+            # nnU-Net v2: no background in Dice, all other classes, over the batch where the plan says so
+            "nnunet_2d": {**NNUNET, "batch": True},
+            "nnunet_3d": {**NNUNET, "batch": False},
+            "monai": {**MONAI, "batch": False},
+        },
         formula="weight * CE + (1 - weight) * Dice loss",
         summary="the strongest default in medical segmentation",
         good_for="nearly everything; steady from the first step",
@@ -158,7 +173,7 @@ COMBINATION: tuple[LossSpec, ...] = (
             shared.share("the focal loss"),
             shared.focusing(2.0),
             shared.class_weight_exponent(search=False),
-            *shared.overlap_options(search=False),
+            *shared.overlap_options(search=True),
         ),
         paper="Zhu et al. 2019 (AnatomyNet), arXiv:1808.05238",
         formula="weight * focal + (1 - weight) * Dice loss",
@@ -275,7 +290,8 @@ BEYOND: tuple[LossSpec, ...] = (
                 "weight of the distance between logits and the neighbourhood's labels",
                 low=0.0,
                 high=10.0,
-                search=Search(0.01, 1.0, log=True),
+                # at 1 the optimum of two classes is a tie wherever the neighbourhood is of the other one
+                search=Search(0.01, 0.5, log=True),
             ),
         ),
         paper="Murugesan et al. 2023, arXiv:2303.06268",
@@ -297,7 +313,7 @@ BEYOND: tuple[LossSpec, ...] = (
             shared.include_background(),
         ),
         paper="Sudre et al. 2017, arXiv:1707.03237",
-        formula="1 - (2 sum_c w_c TP_c + s) / (sum_c w_c (P_c + T_c) + s)",
+        formula="1 - (2 sum_c w_c TP_c + w s) / (sum_c w_c (P_c + T_c) + w s), w the largest w_c",
         summary="one Dice over all classes, small ones weighed up",
         good_for="very different sizes of classes",
         bad_for="absent classes, which weigh as the smallest one",
@@ -338,7 +354,7 @@ BEYOND: tuple[LossSpec, ...] = (
                 "smooth",
                 "float",
                 1e-5,
-                "added to numerator and denominator, as share of the pixels",
+                "added to the denominator, as share of the pixels",
                 low=0.0,
                 high=1.0,
                 search=Search(1e-6, 1e-2, log=True),
@@ -348,10 +364,10 @@ BEYOND: tuple[LossSpec, ...] = (
             shared.classes(),
         ),
         paper="Abhishek, Hamarneh 2021, arXiv:2010.13454",
-        formula="mean_c 1 - (TP TN - FP FN) / sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN))",
+        formula="mean_c 1 - (TP TN - FP FN) / (sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) + s)",
         summary="one minus the correlation of prediction and label",
         good_for="imbalance where true negatives matter too",
-        bad_for="classes that fill nearly everything or nothing",
+        bad_for="images of one class, which have no correlation",
     ),
     LossSpec(
         name="soft_cldice",
@@ -460,7 +476,7 @@ BEYOND: tuple[LossSpec, ...] = (
                 high=100.0,
                 search=Search(1.0, 100.0, log=True),
             ),
-            *shared.overlap_options(search=False),
+            *shared.overlap_options(search=True),
         ),
         paper="Ma et al. 2021, doi:10.1016/j.media.2021.102035",
         formula="weight * TopK + (1 - weight) * Dice loss",
