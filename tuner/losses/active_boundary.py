@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.distance_transform import target_map
+from tuner.losses.softmax_stats import constant, on_host, picked_places
 
 MIN_DIVERGENCE = 1e-5
 GROWTH = 1.2
@@ -58,16 +59,22 @@ def direction_loss(
     aimed = outcome.gather(1, chosen.direction.unsqueeze(1)).squeeze(1)
     entropy = -(1 - label_smoothing) * aimed - share * (outcome.sum(1) - aimed)
     pull = distance.flatten()[chosen.pixels].clamp(max=theta) / theta
-    return (entropy * pull).mean()
+    if chosen.used is None:
+        return (entropy * pull).mean()
+    return torch.where(chosen.used, entropy * pull, 0).sum() / chosen.used.sum().clamp_min(1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """The pixels to move [K], their neighbours [K, D] (replicated at the edge), and the direction to go [K]."""
+    """The pixels to move [K], their neighbours [K, D] (replicated at the edge), and the direction to go [K].
+
+    `used` [K] says which of them are meant; None where all are. Only the host can have as many as there are.
+    """
 
     pixels: Tensor
     neighbours: Tensor
     direction: Tensor
+    used: Tensor | None
 
     @classmethod
     def of(cls, view: LossInputs, log_p: Tensor, distance: Tensor, share: float) -> "_Chosen":
@@ -75,20 +82,33 @@ class _Chosen:
         moving = _predicted_borders(view, log_p, share) & (distance >= 0)
         if view.void is not None:
             moving &= ~view.void
-        pixels = moving.flatten().nonzero().squeeze(1)
         sizes = distance.shape[1:]
+        used = None
+        if on_host(moving):
+            pixels = moving.flatten().nonzero().squeeze(1)
+        else:
+            # a border pixel moves at most itself and its neighbours
+            most = (len(steps) + 1) * len(distance) * _largest_count(share, math.prod(sizes))
+            pixels, used = picked_places(moving.flatten(), min(max(most, 1), moving.numel()))
         image = pixels // math.prod(sizes)
         places = _coordinates(pixels % math.prod(sizes), sizes)
-        offsets = torch.tensor(steps, device=pixels.device)
+        offsets = constant(steps, pixels.device)
         ahead = places.unsqueeze(1) + offsets
-        limits = torch.tensor(sizes, device=pixels.device) - 1
+        limits = constant([side - 1 for side in sizes], pixels.device)
         inside = ((ahead >= 0) & (ahead <= limits)).all(-1)
         flat = _flat_index(torch.minimum(ahead.clamp_min(0), limits), sizes) + (image * math.prod(sizes)).unsqueeze(1)
         values = distance.flatten()
         around = torch.where(inside, values[flat], FAR)
         best = torch.cat([around, values[pixels].unsqueeze(1)], 1).argmin(1)
         keep = best < len(steps)
-        return cls(pixels[keep], flat[keep], best[keep])
+        if used is not None:
+            return cls(pixels, flat, best.clamp_max(len(steps) - 1), used & keep)
+        return cls(pixels[keep], flat[keep], best[keep], None)
+
+
+def _largest_count(share: float, pixels: int) -> int:
+    """Return how many pixels of an image may be taken for predicted border."""
+    return min(int(share * pixels), pixels - 1)
 
 
 def _predicted_borders(view: LossInputs, log_p: Tensor, share: float) -> Tensor:
@@ -106,7 +126,7 @@ def _predicted_borders(view: LossInputs, log_p: Tensor, share: float) -> Tensor:
             differs = differs.masked_fill(apart, 0)
         change.narrow(axis, 0, length).add_(differs)
     flat = change.flatten(1)
-    most = min(int(share * flat.shape[1]), flat.shape[1] - 1)
+    most = _largest_count(share, flat.shape[1])
     limit = torch.topk(flat, most + 1, dim=1).values[:, -1:]
     # the smallest step of the authors' grid 1e-5 * 1.2^m that leaves at most `most` pixels
     grid = torch.log((limit / MIN_DIVERGENCE).clamp_min(1)).div(math.log(GROWTH)).sub(1e-9).ceil().clamp_min(0)

@@ -139,9 +139,9 @@ def hausdorff(
     """
     if variant == "erosion":
         return erosion_form(view, alpha=alpha, include_background=include_background)
-    truth = border_map(view, own_distance, signed_distance)
     scale = math.hypot(*view.labels.shape[1:]) if normalise else 1.0
-    return distance_form(view, truth, alpha=alpha, include_background=include_background, scale=scale)
+    weights = border_weights(view, own_distance, signed_distance, alpha=alpha, first=0 if include_background else 1)
+    return distance_form(view, weights, include_background=include_background, scale=scale**alpha)
 
 
 @segmentation_loss(logs=False)
@@ -158,8 +158,36 @@ def log_hausdorff(
     MONAI's form: ours equals `LogHausdorffDTLoss`, except for predictions without a border (see `hausdorff`); that
     knows no ignore_index and transforms with scipy, slowly.
     """
-    truth = border_map(view, own_distance, signed_distance)
-    return torch.log1p(distance_form(view, truth, alpha=alpha, include_background=include_background, scale=1.0))
+    weights = border_weights(view, own_distance, signed_distance, alpha=alpha, first=0 if include_background else 1)
+    return torch.log1p(distance_form(view, weights, include_background=include_background, scale=1.0))
+
+
+def border_weights(
+    view: LossInputs, own_distance: Tensor | None, signed_distance: Tensor | None, *, alpha: float, first: int
+) -> Tensor:
+    """Return [B, C, N]: d_p^alpha + d_t^alpha of the classes from `first` on, 0 for those before.
+
+    d_p, the distance to the border of {p_c > 0.5}, is 0 without a border where that is right, else the diagonal.
+    """
+    guess = view.probabilities.detach()[:, first:] > 0.5
+    missed = _unfound(view, guess, first) * float(sum(side**2 for side in view.labels.shape[1:]))
+    if view.logits.device.type != "cpu" and own_distance is None and signed_distance is None:
+        # one transform for both: a device counts kernels, not masks
+        truth = class_masks(view)[:, first:]
+        squares = _squared_distances(view, torch.stack([truth, guess]))
+        squares[1] += missed
+        return F.pad(_power(squares, alpha / 2).sum(0), (0, 0, first, 0))
+    weights = _power(border_map(view, own_distance, signed_distance), alpha)
+    weights[:, first:] += _power(_squared_distances(view, guess) + missed, alpha / 2)
+    weights[:, :first] = 0
+    return weights
+
+
+def class_masks(view: LossInputs) -> Tensor:
+    """Return [B, C, N] bool: which pixels are labelled with each class; void pixels with none."""
+    numbers = torch.arange(view.classes, device=view.labels.device).unsqueeze(1)
+    masks = view.flat_labels.unsqueeze(1) == numbers
+    return masks if view.flat_void is None else masks.logical_and_(~view.flat_void.unsqueeze(1))
 
 
 def border_map(view: LossInputs, own_distance: Tensor | None, signed_distance: Tensor | None) -> Tensor:
@@ -171,26 +199,16 @@ def border_map(view: LossInputs, own_distance: Tensor | None, signed_distance: T
     return distances
 
 
-def distance_form(view: LossInputs, truth: Tensor, *, alpha: float, include_background: bool, scale: float) -> Tensor:
-    """Return mean (p - t)^2 (d_p^alpha + d_t^alpha), truth [B, C, N] being d_t."""
-    first = 0 if include_background else 1
-    weights = _power(truth, alpha)
-    weights[:, first:] += _power(guess_distances(view, first), alpha / 2)
-    weights[:, :first] = 0
-    p = view.probabilities
-    weighed: Tensor = WeighedErrors.apply(p, weights, view.places, view.valid)  # type: ignore[no-untyped-call]
-    return weighed / (float(scale**alpha) * view.n_valid * (view.classes - first))
+def distance_form(view: LossInputs, weights: Tensor, *, include_background: bool, scale: float) -> Tensor:
+    """Return mean (p - t)^2 w / scale for weights [B, C, N]."""
+    weighed: Tensor = WeighedErrors.apply(view.probabilities, weights, view.places, view.valid)  # type: ignore[no-untyped-call]
+    return weighed / (float(scale) * view.n_valid * (view.classes - (0 if include_background else 1)))
 
 
-def guess_distances(view: LossInputs, first: int) -> Tensor:
-    """Return [B, C - first, N]: the squared distance of every pixel to the border of {p_c > 0.5}.
-
-    Without a border it is 0 where that is right, and the squared diagonal where it is not.
-    """
-    guess = view.probabilities.detach()[:, first:] > 0.5
-    masks = guess.reshape(-1, *view.labels.shape[1:])
-    distances = squared_border_distances(masks).view(guess.shape).to(view.logits.dtype)
-    return distances + _unfound(view, guess, first) * float(sum(side**2 for side in view.labels.shape[1:]))
+def _squared_distances(view: LossInputs, masks: Tensor) -> Tensor:
+    """Return the squared distance of every pixel to the border of masks [..., N], 0 without one, as floats."""
+    squares = squared_border_distances(masks.reshape(-1, *view.labels.shape[1:]))
+    return squares.view(masks.shape).to(view.logits.dtype)
 
 
 def _unfound(view: LossInputs, guess: Tensor, first: int) -> Tensor:

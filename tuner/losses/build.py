@@ -196,9 +196,8 @@ class SegmentationLoss(nn.Module):
 
     Autocast is off inside, half types are raised to float32. `needs` names the inputs that make it faster or that it
     cannot do without. `on_epoch` must be called at the start of every epoch. torch.compile takes a loss whose maps are
-    given as one graph, and no device is waited for; active_boundary, conditional_boundary and blob, which pick pixels
-    or count objects, break the graph there and wait, and so does hausdorff's host transform on the CPU. Gradients have
-    no second derivative.
+    given as one graph, but for hausdorff's host transform on the CPU, which breaks it. No device is waited for, but for
+    the skeletons of skeleton_recall where they are not given: the host makes them. Gradients have no second derivative.
     """
 
     def __init__(

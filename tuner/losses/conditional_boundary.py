@@ -12,10 +12,13 @@ from tuner.errors import LossInputError
 from tuner.losses.autograd import TINY
 from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.distance_transform import target_map
+from tuner.losses.softmax_stats import constant, on_host, picked_places
 
 CONTEXT, CENTRE, PULL = 1.0, 0.2, 2.0
 MIN_NORM = 1e-4
 MAX_ANCHORS = 8192
+GROUP = 2**24
+"""How many features a device gathers at once; the host, whose cache is small, takes one offset after the other."""
 
 
 @segmentation_loss()
@@ -80,14 +83,19 @@ def boundary_parts(
     own = rows[anchors.places]
     same_sum, right_sum = torch.zeros_like(own), torch.zeros_like(own)
     context = own.new_zeros(())
-    neighbours = anchors.neighbours(own.dtype)
-    for around in neighbours:
-        other = rows[around.places]
-        same_sum = same_sum + other * around.same.unsqueeze(1)
-        right_sum = right_sum + other * around.right.unsqueeze(1)
-        gap = (F.cosine_similarity(own, other, dim=1, eps=MIN_NORM) - around.same).square()
-        context = context + (gap * around.inner).sum() / around.inner.sum().clamp_min(1)
-    same, right = (torch.stack(kinds).sum(0) for kinds in zip(*((n.same, n.right) for n in neighbours), strict=True))
+    around = anchors.neighbours(own.dtype)
+    kinds = (around.places, around.same, around.right, around.inner)
+    if on_host(own):
+        parts = [kind.unbind() for kind in kinds]
+    else:
+        parts = [torch.split(kind, max(1, GROUP // own.numel())) for kind in kinds]
+    for places, same, right, inner in zip(*parts, strict=True):
+        other = rows[places]
+        same_sum = same_sum + _summed(other, same)
+        right_sum = right_sum + _summed(other, right)
+        gap = (F.cosine_similarity(own, other, dim=-1, eps=MIN_NORM) - same).square()
+        context = context + ((gap * inner).sum(-1) / inner.sum(-1).clamp_min(1)).sum()
+    same, right = around.same.sum(0), around.right.sum(0)
     every = same_sum / (same + 1e-5).unsqueeze(1)
     hit = right_sum / (right + 1e-5).unsqueeze(1)
     sure = anchors.is_right & (right > 0)
@@ -98,9 +106,15 @@ def boundary_parts(
     return BoundaryParts(context / len(anchors.offsets), centre, pull)
 
 
+def _summed(other: Tensor, kept: Tensor) -> Tensor:
+    """Return other [K, D] times kept [K], or the sum over the first axis of [G, K, D] times [G, K]."""
+    product = other * kept.unsqueeze(-1)
+    return product if product.ndim == 2 else product.sum(0)
+
+
 @dataclass(frozen=True, slots=True)
-class _Neighbour:
-    """One offset: where it leads [K], and as 0 and 1 [K]: same class, and rightly predicted, and pair counts."""
+class _Neighbours:
+    """Where each of O offsets leads, and as 0 and 1: same class, rightly predicted, pair counts; all [O, K]."""
 
     places: Tensor
     same: Tensor
@@ -110,10 +124,13 @@ class _Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class _Anchors:
-    """Anchors [K], numbered through the batch, with what is known of every pixel of the batch [B N]."""
+    """Anchors [K], numbered through the batch, with what is known of every pixel of the batch [B N].
+
+    `used` [K] says which of them there are; None where it is all. Only the host can have as many as there are.
+    """
 
     places: Tensor
-    coordinates: Tensor
+    used: Tensor | None
     sizes: tuple[int, ...]
     offsets: tuple[tuple[int, ...], ...]
     every_label: Tensor
@@ -124,13 +141,16 @@ class _Anchors:
     def of(cls, near: Tensor, labels: Tensor, guess: Tensor, valid: Tensor, window: int) -> "_Anchors":
         reach = range(-(window // 2), window // 2 + 1)
         offsets = tuple(step for step in itertools.product(reach, repeat=near.ndim - 1) if any(step))
-        where = near.nonzero()
-        sizes = tuple(near.shape[1:])
-        places = near.flatten().nonzero().squeeze(1)
-        thinning = max(1, -(-len(places) // MAX_ANCHORS))
-        where, places = where[::thinning], places[::thinning]
+        flags, used = near.flatten(), None
+        if on_host(flags):
+            places = flags.nonzero().squeeze(1)
+            places = places[:: max(1, -(-len(places) // MAX_ANCHORS))]
+        else:
+            thinning = (flags.sum() + (MAX_ANCHORS - 1)) // MAX_ANCHORS
+            places, used = picked_places(flags, min(MAX_ANCHORS, len(flags)), thinning.clamp_min(1))
         right = (guess == labels) & valid
-        return cls(places, where[:, 1:], sizes, offsets, labels.flatten(), right.flatten(), valid.flatten())
+        sizes = tuple(near.shape[1:])
+        return cls(places, used, sizes, offsets, labels.flatten(), right.flatten(), valid.flatten())
 
     @property
     def labels(self) -> Tensor:
@@ -140,24 +160,23 @@ class _Anchors:
     def is_right(self) -> Tensor:
         return self.every_right[self.places]
 
-    def neighbours(self, kind: torch.dtype) -> "list[_Neighbour]":
-        limits = torch.tensor(self.sizes, device=self.places.device)
-        strides = torch.tensor(
-            [math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))], device=self.places.device
-        )
+    def neighbours(self, kind: torch.dtype) -> _Neighbours:
+        device = self.places.device
+        limits = constant(self.sizes, device)
+        strides = constant([math.prod(self.sizes[axis + 1 :]) for axis in range(len(self.sizes))], device)
+        steps = constant(self.offsets, device)
+        coordinates = self.places.unsqueeze(1) // strides % limits
         reach = max(max(offset) for offset in self.offsets)
-        central = ((self.coordinates >= reach) & (self.coordinates < limits - reach)).all(1)
-        found = []
-        for offset in self.offsets:
-            step = torch.tensor(offset, device=self.places.device)
-            ahead = self.coordinates + step
-            inside = ((ahead >= 0) & (ahead < limits)).all(1)
-            places = torch.where(inside, self.places + (step * strides).sum(), self.places)
-            known = inside & self.every_valid[places]
-            same = known & (self.every_label[places] == self.labels)
-            right = same & self.every_right[places]
-            found.append(_Neighbour(places, same.to(kind), right.to(kind), (central & known).to(kind)))
-        return found
+        central = ((coordinates >= reach) & (coordinates < limits - reach)).all(1)
+        ahead = coordinates + steps.unsqueeze(1)
+        inside = ((ahead >= 0) & (ahead < limits)).all(-1)
+        places = torch.where(inside, self.places + (steps * strides).sum(1, keepdim=True), self.places)
+        known = inside & self.every_valid[places]
+        if self.used is not None:
+            known &= self.used
+        same = known & (self.every_label[places] == self.labels)
+        right = same & self.every_right[places]
+        return _Neighbours(places, same.to(kind), right.to(kind), (central & known).to(kind))
 
 
 def _entropy(centres: Tensor, labels: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -6,14 +6,17 @@ On the host one pass along the columns counts steps for all masks together; the 
 minimum with what lies k away plus k^2, until no pixel can gain: masks whose every pixel is near a border, as those of
 unsure predictions are, need few such steps on small integers. Others go to the linear-time transform.
 
-The distance maps of `tuner.label_maps` by torch alone, for labels on a device: nothing is copied to the host.
+On a device one scan along an axis counts steps, and the other axes take the minimum over all places at once.
 
-Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.label_maps` for every image.
+The maps of `tuner.label_maps`, all but the skeleton, by torch alone, for labels on a device: nothing goes to the host.
+
+Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.label_maps` for every image, to the bit.
 
 Target maps for losses: handed in with the batch, or made here from the target.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,6 +26,7 @@ from torch import Tensor
 from tuner.errors import LossInputError
 from tuner.label_maps import MAPS, PER_CLASS, border_distance
 from tuner.losses.batch import LossInputs
+from tuner.losses.components import connected_objects
 
 NEAR = 64
 """The largest distance that is found by steps."""
@@ -31,6 +35,9 @@ CHECK_EVERY, MAX_UNSETTLED_STEPS = 8, 24
 CAP = 160
 """Steps along a column count so far: CAP^2 + NEAR^2 is still an int16."""
 
+BLOCK = 2**27
+"""How many float32 the device's transform compares at once: half a GiB, few enough kernels for batches of images."""
+
 
 def squared_border_distances(masks: Tensor) -> Tensor:
     """Return [M, *S] in float32: the squared distance of every pixel to the other side of its mask's border.
@@ -38,28 +45,71 @@ def squared_border_distances(masks: Tensor) -> Tensor:
     masks [M, *S] bool; 0 everywhere in a mask that is empty or full. Computed where the masks are.
     """
     if masks.device.type != "cpu":
-        outside, inside = squared_distances(masks), squared_distances(~masks)
-        mixed = (masks.flatten(1).any(1) & (~masks).flatten(1).any(1)).view(-1, *(1,) * (masks.ndim - 1))
-        return torch.where(mixed, outside + inside, 0)
+        return squared_region_distances(masks)
     distances: Tensor = _of_numpy(masks)
     return distances
 
 
-def squared_distances(masks: Tensor) -> Tensor:
-    """Return [M, *S] in float32: the squared distance to the nearest True, by torch alone; inf where there is none.
+def squared_region_distances(regions: Tensor) -> Tensor:
+    """Return [M, *S] in float32: the squared distance of every pixel to the nearest pixel of another value.
 
-    Every axis costs as many passes as it has pixels, and the host waits for none of them.
+    regions [M, *S] of integers or bool, any number of values; 0 everywhere in an image of one value. By torch alone:
+    the number of kernels does not grow with M, and hardly with *S; the host waits for none of them. Exact: the
+    transform is separable (Saito and Toriwaki 1994) and its sums are integers, below 2^24 for sides up to 2 048.
     """
-    squares = torch.where(masks, 0.0, torch.inf)
-    for axis in range(masks.ndim - 1, 0, -1):
-        source = squares
-        squares = squares.clone()
-        for step in range(1, source.shape[axis]):
-            rest = source.shape[axis] - step
-            for near, far in ((0, step), (step, 0)):
-                part = squares.narrow(axis, near, rest)
-                part.copy_(torch.minimum(part, source.narrow(axis, far, rest) + float(step * step)))
-    return squares
+    axes = range(regions.ndim - 1, 0, -1)
+    rulers: dict[int, _Ruler] = {}
+    squares = None
+    for axis in axes:
+        side = regions.shape[axis]
+        if side not in rulers:
+            rulers[side] = _Ruler.of(side, regions.device)
+        along = _steps_to_change(regions, axis, rulers[side]).square_()
+        # A pixel of another value is a goal itself, but its distance so far is that to a third pixel: more than
+        # nothing, so that it never undercuts the goal, which the steps along this axis find.
+        squares = along if squares is None else torch.minimum(_spread(squares, axis, rulers[side]), along)
+    assert squares is not None
+    return squares.nan_to_num_(posinf=0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ruler:
+    """What every axis of one length asks for: places [2 side] that fall to 1, and squared distances [side, side]."""
+
+    falling: Tensor
+    squares: Tensor
+
+    @classmethod
+    def of(cls, side: int, device: torch.device) -> "_Ruler":
+        falling = torch.arange(2 * side, 0, -1, dtype=torch.float32, device=device)
+        places = falling[:side]
+        return cls(falling, (places.unsqueeze(1) - places).square_())
+
+
+def _steps_to_change(regions: Tensor, axis: int, ruler: _Ruler) -> Tensor:
+    """Return [M, *S]: the number of steps along an axis to the nearest pixel of another value; inf where none is."""
+    side = regions.shape[axis]
+    changes = regions.narrow(axis, 1, side - 1) != regions.narrow(axis, 0, side - 1)
+    edge = changes.new_zeros(*regions.shape[:axis], 1, *regions.shape[axis + 1 :])
+    # There and back again, so that one scan looks both ways. On the way back it may still see the last change of the
+    # way there, but only from farther away than that way there saw it.
+    both = torch.cat([edge, changes, edge, changes.flip(axis)], axis)
+    falling = ruler.falling.view(-1, *(1,) * (regions.ndim - 1 - axis))
+    # a place divided by False is infinite
+    steps = torch.cummin(falling / both, axis).values.sub_(falling).add_(1)
+    return torch.minimum(steps.narrow(axis, 0, side), steps.narrow(axis, side, side).flip(axis))
+
+
+def _spread(squares: Tensor, axis: int, ruler: _Ruler) -> Tensor:
+    """Return, for every place on an axis, the minimum over that axis of squares [M, *S] plus the squared way there.
+
+    In blocks of places, so that memory is bounded: by BLOCK numbers, or as many as `squares` has where these are more.
+    """
+    source = squares.unsqueeze(axis)
+    ways = ruler.squares.view(*ruler.squares.shape, *(1,) * (squares.ndim - 1 - axis))
+    blocks = torch.split(ways, max(1, BLOCK // squares.numel()))
+    nearest = [torch.amin(source + block, axis + 1) for block in blocks]
+    return nearest[0] if len(nearest) == 1 else torch.cat(nearest, axis)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -142,23 +192,16 @@ def _widened(target: NDArray[np.int16], seen: NDArray[np.int16], reach: int, *, 
 
 def own_distance(labels: Tensor, *, classes: int) -> Tensor:
     """Return [B, *S]: the distance to the nearest pixel of another class or void; 0 in an image of one class."""
-    own = torch.zeros(labels.shape, device=labels.device)
-    for c in range(-1, classes):
-        inside = labels == c
-        own = torch.where(inside, squared_distances(~inside).sqrt(), own)
-    return torch.where(own < torch.inf, own, 0)
+    return squared_region_distances(labels).sqrt_()
 
 
 def signed_distance(labels: Tensor, *, classes: int) -> Tensor:
     """Return [B, C, *S]: + outside a class, -(distance - 1) inside; 0 for a class that is absent or fills the image."""
-    own, maps = own_distance(labels, classes=classes), []
-    for c in range(classes):
-        inside = labels == c
-        flat = inside.flatten(1)
-        mixed = (flat.any(1) & ~flat.all(1)).view(-1, *(1,) * (labels.ndim - 1))
-        distance = torch.where(inside, 1 - own, squared_distances(inside).sqrt())
-        maps.append(torch.where(mixed, distance, 0))
-    return torch.stack(maps, 1)
+    numbers = torch.arange(classes, device=labels.device).view(-1, *(1,) * (labels.ndim - 1))
+    inside = labels.unsqueeze(1) == numbers
+    distance = squared_region_distances(inside.flatten(0, 1)).sqrt_().view(inside.shape)
+    # a class without a border has the distance 0 inside, and every other at least 1
+    return torch.where(inside, (1 - distance).clamp_max_(0), distance)
 
 
 def label_border_distance(labels: Tensor, *, classes: int) -> Tensor:
@@ -168,14 +211,16 @@ def label_border_distance(labels: Tensor, *, classes: int) -> Tensor:
         length = labels.shape[axis] - 1
         differs = labels.narrow(axis, 0, length) != labels.narrow(axis, 1, length)
         borders.narrow(axis, 0, length).logical_or_(differs)
+    distance = squared_region_distances(borders).sqrt_().masked_fill_(borders, 0)
     found = borders.flatten(1).any(1).view(-1, *(1,) * (labels.ndim - 1))
-    return torch.where(found, (squared_distances(borders).sqrt() - 1).clamp_min(0), -1)
+    return torch.where(found, (distance - 1).clamp_min_(0), -1)
 
 
 DEVICE_MAPS: dict[str, Callable[..., Tensor]] = {
     "own_distance": own_distance,
     "signed_distance": signed_distance,
     "label_border_distance": label_border_distance,
+    "objects": connected_objects,
 }
 
 

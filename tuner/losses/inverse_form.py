@@ -166,9 +166,9 @@ def inverse_form(view: LossInputs, *, state: FrozenRegressor, variant: str, edge
     if variant == "euclidean":
         distance = coefficient_distance(coefficients.flatten(1))
     else:
-        bottom = coefficients.new_tensor([[0.0, 0.0, 1.0]]).expand(len(coefficients), 1, 3)
-        identity = torch.eye(3, dtype=maps.dtype, device=maps.device)[:2]
-        distance = geodesic_distance(torch.cat([coefficients + identity, bottom], 1))
+        identity = torch.eye(3, dtype=maps.dtype, device=maps.device)
+        bottom = identity[2:].expand(len(coefficients), 1, 3)
+        distance = geodesic_distance(torch.cat([coefficients + identity[:2], bottom], 1))
     valid = view.valid.view(-1, *guess.shape[1:])
     seen = (valid.flatten(1).sum(1) > 0).to(distance.dtype)
     mean_distance = (distance * seen).sum() / seen.sum().clamp_min(1)

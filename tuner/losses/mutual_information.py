@@ -161,7 +161,8 @@ class HalfLogdet(torch.autograd.Function):
         scatter = vectors @ vectors.mT - vectors.shape[-1] * mean @ mean.mT
         ridge = RIDGE * torch.eye(d, dtype=scatter.dtype, device=scatter.device)
         cross = scatter[:, :d, d:]
-        fit = torch.linalg.solve(scatter[:, d:, d:] + ridge, cross.mT)
+        # not `solve`, which has the host wait to raise what the ridge excludes
+        fit = torch.linalg.solve_ex(scatter[:, d:, d:] + ridge, cross.mT).result
         left = scatter[:, :d, :d] - cross @ fit
         # symmetric in theory only: the factorisation reads one half
         factor, failed = torch.linalg.cholesky_ex((left + left.mT) / 2 + ridge)

@@ -255,7 +255,8 @@ def generalized_wasserstein_dice(view: LossInputs, *, sibling_distance: float, w
     M[l, c] is 1 between background and any other class, and `sibling_distance` between two foreground classes;
     `wasserstein_dice` takes any matrix.
     """
-    distances = torch.full((view.classes, view.classes), sibling_distance, dtype=view.logits.dtype)
+    size, like = (view.classes, view.classes), view.logits
+    distances = torch.full(size, sibling_distance, dtype=like.dtype, device=like.device)
     distances[0, :] = 1
     distances[:, 0] = 1
     distances.fill_diagonal_(0)

@@ -1,10 +1,13 @@
 """One softmax and its class sums, custom backward.
 
-Where the true class of every pixel lies in maps of all classes, and sums by class: each in the fastest way known.
+Where the true class of every pixel lies in maps of all classes, sums by class, and pixels that a loss picks.
+
+Each in the fastest way known, and on a device without making the host wait.
 
 One softmax for all: what losses sum up of the probabilities, with a backward that is one expression.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -73,6 +76,26 @@ def sums_by_class(values: Tensor, labels: Tensor, classes: int) -> Tensor:
         bins = wide.new_zeros(len(wide), LANES * classes).scatter_add_(1, labels + lanes, wide)
         sums = bins.view(-1, LANES, classes).sum(1)
     return sums.to(values.dtype)
+
+
+def constant(values: Sequence[int] | Sequence[Sequence[int]], device: torch.device) -> Tensor:
+    """Return a few numbers as a tensor on a device. From pageable memory the host would wait for the copy."""
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return torch.tensor(values, device=device)
+    return torch.tensor(values).pin_memory().to(device, non_blocking=True)
+
+
+def picked_places(flags: Tensor, most: int, step: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return where the first, the (1 + step)-th, ... True of flags [N] lie, [most], and which of them there are.
+
+    What `nonzero` finds, with a size that does not depend on values, so that the host need not know how many there are.
+    Places that there are not lead somewhere into flags. `step` is a number on the device, 1 if None.
+    """
+    counted = flags.cumsum(0)
+    wanted = torch.arange(most, device=flags.device)
+    wanted = (wanted if step is None else wanted * step) + 1
+    places = torch.searchsorted(counted, wanted).clamp_max_(len(flags) - 1)
+    return places, wanted <= counted[-1]
 
 
 class SoftmaxSums(torch.autograd.Function):

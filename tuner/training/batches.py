@@ -19,7 +19,7 @@ from tuner.data.arrays import Ragged, Split
 from tuner.data.foreground import find_foreground
 from tuner.data.preparation import PreparedData
 from tuner.errors import SpecError
-from tuner.training.device import generator
+from tuner.training.device import copy_to_device, generator
 from tuner.training.sliding_window import crop
 
 RESIDENT_SHARE = 0.4
@@ -68,13 +68,11 @@ class Samples:
         """Return images [B, C, *S] (as stored) and labels [B, *S] int64 of the samples `index` [B], on the device."""
         if self._resident is not None:
             images, labels = self._resident
-            there = index.to(self.device)
+            there = copy_to_device(index, self.device)
             return images[there], labels[there].long()
         rows = index.numpy()
         images, labels = torch.from_numpy(self._images[rows]), torch.from_numpy(self._labels[rows])
-        if self.device.startswith("cuda"):
-            images, labels = images.pin_memory(), labels.pin_memory()
-        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True).long()
+        return copy_to_device(images, self.device), copy_to_device(labels, self.device).long()
 
 
 def _fits(split: Split, device: str) -> bool:
@@ -120,9 +118,7 @@ class Patches:
         places = [(number // self._each, self._starts[number].tolist()) for number in numbers]
         images = torch.from_numpy(np.stack([crop(train.images[row], at, self.patch) for row, at in places]))
         labels = torch.from_numpy(np.stack([crop(train.labels[row], at, self.patch, void) for row, at in places]))
-        if self.device.startswith("cuda"):
-            images, labels = images.pin_memory(), labels.pin_memory()
-        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True).long()
+        return copy_to_device(images, self.device), copy_to_device(labels, self.device).long()
 
     def _start(self, sample: int, draws: NDArray[np.float64]) -> list[int]:
         """Return where a patch begins: uniformly among the places that it can have, or that hold the drawn pixel."""

@@ -91,6 +91,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return False
 
 
+def copy_to_device(tensor: Tensor, device: str) -> Tensor:
+    """Copy a tensor of the host to a device; to CUDA from pinned memory, so that the host does not wait for it."""
+    if device.startswith("cuda"):
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 def free_memory(device: str) -> None:
     """Give cached blocks back to the device, so that other processes and the next trial can have them."""
     kind = torch.device(device).type

@@ -16,7 +16,7 @@ from tuner.data.target_maps import training_maps
 from tuner.training.batches import Batches, Patches, Samples
 from tuner.training.checkpoint import copied
 from tuner.training.components import NOTHING, AllowedSources, build_components
-from tuner.training.device import epoch_order, free_memory, generator, seed_everything
+from tuner.training.device import copy_to_device, epoch_order, free_memory, generator, seed_everything
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.optimizer import trained_parameters
 from tuner.training.run_dir import Diverged
@@ -103,7 +103,7 @@ class TrainingState:
     def maps_of(self, index: Tensor) -> dict[str, Tensor]:
         """Return the cached target maps of the samples `index` [B], on the device."""
         rows = index.numpy()
-        return {name: torch.from_numpy(maps[rows]).to(self.device) for name, maps in self.maps.items()}
+        return {name: copy_to_device(torch.from_numpy(maps[rows]), self.device) for name, maps in self.maps.items()}
 
     def validate(self, stop: Callable[[], bool]) -> Validation | None:
         """Score the network on the validation half; None when `stop` said so in the middle."""

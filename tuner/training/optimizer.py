@@ -44,9 +44,12 @@ def build_optimizer(
         ratio = group.get("lr", train.lr) / train.lr
         groups.append({"weight_decay": 0.0, **group, "role": "loss", "ratio": ratio})
     filled = [group for group in groups if group["params"]]
+    kind = torch.device(device).type
     if train.optimizer == "sgd":
-        return SGD(filled, lr=train.lr, momentum=train.momentum, nesterov=train.momentum > 0)
-    fused = torch.device(device).type in ("cuda", "cpu")
+        # fused, it is told on the device whether a float16 gradient overflowed: the host need not look
+        on_device = True if kind == "cuda" else None
+        return SGD(filled, lr=train.lr, momentum=train.momentum, nesterov=train.momentum > 0, fused=on_device)
+    fused = kind in ("cuda", "cpu")
     return AdamW(filled, lr=train.lr, betas=(train.momentum, BETA2), fused=fused)
 
 
