@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.shell import Shell
+from tests.data.test_image_folder import make_folder
+from tuner.config.yaml_reader import dump_yaml
 
 SMALL = ["--set", "size=32", "--set", "cases=4", "--set", "slices=4", "--set", "validation=0.25"]
 
@@ -23,12 +25,45 @@ def test_describe_says_what_the_data_holds(tuner: Shell) -> None:
 
 def test_good_data_is_good(tuner: Shell, test_data: Path) -> None:
     """Real files, and the computed data set that has none."""
-    assert tuner("data", "check", "synapse", "--data-root", str(test_data), "--json").json() == {
-        "name": "synapse",
-        "ok": True,
-        "defects": [],
-    }
+    found = tuner("data", "check", "synapse", "--data-root", str(test_data), "--json").json()
+    assert (found["name"], found["ok"], found["defects"]) == ("synapse", True, [])
     assert tuner("data", "check", "phantom").code == 0
+
+
+def test_what_is_read_as_classes_is_said(tuner: Shell, tmp_path: Path) -> None:
+    """By check, describe and launch: value, share, objects and the smallest of them; notes are told, not counted."""
+    folder = make_folder(tmp_path)
+    (folder / "images/._x.png").write_bytes(b"x")
+    root = ["--data-root", str(tmp_path)]
+    options = ["--set", "path=own", "--set", "labels={cell: '>=5'}"]
+    wanted = "class 1 'cell' (value 5..65535): 50 % of the pixels, 5 objects, the smallest of 192 px, in 5 masks"
+
+    result = tuner("data", "check", "folder", *root, *options)
+    document = tuner("data", "check", "folder", *root, *options, "--json").json()
+
+    assert (result.code, result.out) == (0, "")
+    assert wanted in result.err
+    assert "1 file or linked folder not used" in result.err
+    assert [row["name"] for row in document["classes"]] == ["background", "cell"]
+    assert len(document["notes"]) == 1
+    assert wanted in tuner("data", "describe", "folder", *root, *options, "--set", "size=16").out
+    study = {"dataset": {"name": "folder", "path": "own", "size": 16, "labels": {"cell": ">=5"}}, "name": "own"}
+    (tmp_path / "own.yaml").write_text(dump_yaml(study))
+    launched = tuner("launch", str(tmp_path / "own.yaml"), *root, "--launcher", "none", "--devices", "cpu")
+    assert launched.code == 0, launched.err
+    assert wanted in launched.err
+    exported = tuner("status", "own", "--json").json()
+    assert exported["dataset"] == "folder"
+
+
+def test_labels_that_cannot_be(tuner: Shell, tmp_path: Path) -> None:
+    """A mapping that makes no sense is a wrong request, before anything is opened."""
+    make_folder(tmp_path)
+
+    result = tuner("data", "check", "folder", "--data-root", str(tmp_path), "--set", "labels={cell: '>='}")
+
+    assert result.code == 2
+    assert "dataset.labels: '>=' of 'cell' is none of" in result.err
 
 
 def test_the_doctor_looks_at_everything(tuner: Shell, here: Path) -> None:

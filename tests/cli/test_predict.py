@@ -175,6 +175,26 @@ def test_pictures_become_masks_like_those_of_the_data(
     assert np.array_equal(found, ids(wanted, data.reading["labels"]))
 
 
+@pytest.mark.parametrize(("exif", "shape"), [("apply", (20, 24)), ("ignore", (24, 20))])
+def test_a_picture_that_is_stored_turned(
+    exif: str, shape: tuple[int, int], made: Callable[..., Made], tuner: Shell, here: Path, tmp_path: Path
+) -> None:
+    """The mask lies as the pictures of the training did, and the command says which way that is."""
+    folder = _pictures(tmp_path, {0: 0, 1: 255})
+    run, *_ = made({"name": "folder", "size": 24, "width": 20, "validation": ["p1"], "exif": exif})
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    Image.open(folder / "images" / "p1.png").save(tmp_path / "new.png", exif=tag)
+
+    result = tuner("predict", str(run), str(tmp_path / "new.png"), "-o", "masks", "--json")
+
+    (row,) = result.json()["written"]
+    assert row["shape"] == [1, *shape]
+    assert read_codes(here / "masks" / "new.png").shape == shape
+    assert ("was applied: the mask is upright" if exif == "apply" else "was ignored, as in training") in row["note"]
+    assert "EXIF orientation 6" in result.err
+
+
 def test_colour_pictures_in_nnunets_layout(made: Callable[..., Made], tuner: Shell, here: Path, tmp_path: Path) -> None:
     """All three channels in one file, named as the first of them; the mask is a PNG of the ids of dataset.json."""
     folder = tmp_path / "Dataset007_Boxes"

@@ -86,7 +86,7 @@ FOLDER_DEFECTS: dict[str, tuple[Spoil, str]] = {
     ),
     "not finite": (_not_finite, "p07_a.tif: 120 values are not finite"),
     "colour": (_coloured, "p08_a.png: in colour, and the first image is grey"),
-    "mask of another kind": (_photograph, "masks of Pillow's mode 'F' are not read"),
+    "mask of another kind": (_photograph, "masks of floating point are not read"),
     "listed and not there": (
         lambda f: add_line(f / "train.txt", "gone\n"),
         "gone is listed, and there is no such image",

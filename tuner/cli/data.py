@@ -75,21 +75,34 @@ def check_command(
     data_root: DataRootOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Open every file and name every one that is broken or missing, a line each; exit 1 when there is one."""
+    """Open every file and name every one that is broken or missing, a line each; exit 1 when there is one.
+
+    What is read as classes, and what is no defect and yet worth knowing, is told on stderr and in the JSON.
+    """
     from tuner.data.catalog import DATASETS
-    from tuner.data.checks import check, check_download
+    from tuner.data.checks import Findings, check, check_download
 
     entry = DATASETS.find(name, where="tuner data check")
     section = _section(entry, overrides or [])
     if raw is not None:
-        defects = check_download(entry, raw)
+        defects = Findings(check_download(entry, raw))
     else:
         defects = check(section, data_root=settings_of(data_root=data_root).data_root)
     if as_json:
-        output.put_json({"name": name, "ok": not defects, "defects": defects})
+        output.put_json(
+            {
+                "name": name,
+                "ok": not defects,
+                "defects": list(defects),
+                "notes": defects.notes,
+                "classes": [found.as_dict() for found in defects.classes],
+            }
+        )
     else:
         for defect in defects:
             output.put(defect)
+        for line in (*(f"note: {note}" for note in defects.notes), *(found.text() for found in defects.classes)):
+            output.tell(line)
         output.tell(f"{name}: {len(defects)} defects" if defects else f"{name}: every file is good")
     if defects:
         raise typer.Exit(1)
@@ -110,6 +123,7 @@ def describe_command(
 ) -> None:
     """Say, and draw, what a data set holds: sizes, intensities, class frequencies, the shapes of its objects."""
     from tuner.data.catalog import DATASETS
+    from tuner.data.checks import FoundClass
     from tuner.data.describe import describe
 
     if out is not None:
@@ -127,6 +141,8 @@ def describe_command(
         return
     output.put(f"{document['name']}: {len(document['classes'])} classes, fingerprint {document['fingerprint'][:16]}")
     output.put(f"most frequent class / rarest: {document['imbalance']:.4g}")
+    for found in document["found_classes"]:
+        output.put(f"  {FoundClass(**found).text()}")
     for half in ("train", "validation"):
         _put_half(half, document[half])
     output.put()
@@ -188,11 +204,23 @@ def _put_half(name: str, half: Mapping[str, Any]) -> None:
             f"channel {number}: {channel['min']:.4g} to {channel['max']:.4g}, mean {channel['mean']:.4g} "
             f"± {channel['std']:.4g}; {places}"
         )
-    columns = ("organ", "percent", "samples", "cases", "objects", "size", "width", "thinness", "boundary / area")
+    columns = (
+        "organ",
+        "percent",
+        "samples",
+        "cases",
+        "objects",
+        "smallest",
+        "size",
+        "width",
+        "thinness",
+        "boundary / area",
+    )
     output.put_table(columns, [_row(organ, facts) for organ, facts in half["organs"].items()], right=columns[1:])
 
 
 def _row(organ: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:
     size, thinness = (facts[key] and facts[key]["median"] for key in ("object_size", "object_thinness"))
     counts = (facts[key] for key in ("percent", "samples", "cases", "objects"))
-    return (organ, *counts, size, facts["width"], thinness, facts["boundary_per_area"])
+    smallest = facts["object_size"] and facts["object_size"]["min"]
+    return (organ, *counts, smallest, size, facts["width"], thinness, facts["boundary_per_area"])

@@ -116,6 +116,8 @@ def _predict(run: "TrainedRun", cases: "Sequence[NewCase]", folder: Path, *, qui
             output.tell(f"{len(found)} of {len(cases)}: failed: {item.message}")
             continue
         output.tell(f"{len(found)} of {len(cases)}: {item.case.name}  {output.duration(item.seconds)}")
+        if item.note:
+            output.tell(f"  {item.note}")
         if not quiet:
             output.put(str(item.mask))
     return found
@@ -173,6 +175,7 @@ def _document(
                 "shape": list(item.shape),
                 "pixels": dict(zip(names, item.pixels, strict=True)),
                 "seconds": round(item.seconds, 3),
+                "note": item.note,
             }
             for item in predictions
             if item.mask is not None

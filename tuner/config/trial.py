@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from tuner.data.catalog import DATASETS
+from tuner.data.label_map import LABELS, labels_problem, labels_text
 from tuner.data.splits import complete_validation, validation_problem
 from tuner.errors import ConfigError, SpecError, UnknownNameError, closest
 from tuner.losses.catalog.registry import LOSSES
@@ -190,6 +191,12 @@ def dataset_section(given: object, problems: list[str]) -> dict[str, Any]:
         problems.append(f"dataset.validation: {problem}")
     else:
         section["validation"] = complete_validation(section["validation"])
+    if LABELS in options and any(option.name == LABELS for option in DATASETS[name].options):
+        labels = options[LABELS] = labels_text(options[LABELS])
+        wrong = labels_problem(labels)
+        if wrong:
+            problems.append(f"dataset.{LABELS}: {wrong}")
+            del options[LABELS]
     return section | complete(DATASETS[name].options, options, "dataset", problems)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuner.data.label_map import LABELS, labels_problem, labels_text
 from tuner.errors import SpecError, UnknownNameError
 from tuner.registry import Option, Registry, Scalar
 
@@ -69,6 +70,36 @@ def height_and_width(height: int, width: int | None) -> tuple[Option, ...]:
     )
 
 
+MAX_MEGAPIXELS = 178.95697
+"""From so many million pixels Pillow takes a file for a decompression bomb."""
+
+_EXIF = Option(
+    "exif",
+    "str",
+    "apply",
+    "Pictures whose EXIF says that they are turned: `apply` reads them as a viewer shows them, `ignore` as stored.",
+    choices=("apply", "ignore"),
+)
+_MEGAPIXELS = Option(
+    "max_megapixels",
+    "float",
+    MAX_MEGAPIXELS,
+    "Pictures with more million pixels are refused: a small file can unpack to any size.",
+    low=1.0,
+    high=100_000.0,
+)
+_RANGE = (
+    Option("low", "float", None, "The value of the images' files that becomes 0. null: 0.", nullable=True),
+    Option(
+        "high",
+        "float",
+        None,
+        "The value of the images' files that becomes 1, as 4095 of a 12-bit camera. null: white (255, 65535; floats "
+        "as they are).",
+        nullable=True,
+    ),
+)
+
 STREET = (
     "road",
     "sidewalk",
@@ -95,7 +126,7 @@ STREET = (
 FOLDER_LAYOUT = """\
 <data root>/<dataset.path>/
 ├── images/
-│   └── NAME.png      grey or RGB, in any format that Pillow reads; folders below are searched too
+│   └── NAME.png      grey, RGB or more bands; PNG, JPEG, TIFF, BMP, WebP, GIF, JPEG 2000, Netpbm; folders below too
 ├── masks/
 │   └── NAME.png      of the same name and size, whatever the ending: grey values, palette indices or RGB colours
 ├── train.txt         optional: names that train, one a line
@@ -119,6 +150,13 @@ _FOLDER = DatasetEntry(
             "Classes from 0 up: `background, cell` in order of the masks' values, or with their values: "
             "`background=0, cell=255`, `sky=#87ceeb`. Empty: read from the masks.",
         ),
+        Option(
+            "labels",
+            "str",
+            "",
+            "Which values, colours or ranges are which class, as a mapping: `{background: 0, cell: [1, 2]}`, "
+            "`{cell: '>=128'}`, `{road: [128, 64, 128], ignore: '#000000'}`. Empty: as `classes` says.",
+        ),
         Option("ignore", "str", "", "Value of pixels that count for nothing: `255`, `#000000`. Empty: none."),
         Option("background", "bool", True, "Whether class 0 is background, which no metric counts."),
         Option(
@@ -132,10 +170,16 @@ _FOLDER = DatasetEntry(
             "channels",
             "int",
             None,
-            "1: grey. 3: colour. null: as the first training image.",
-            choices=(1, 3),
+            "1: grey. 3: colour. Another number: images of so many bands. null: as the first training image.",
+            low=1,
+            high=64,
             nullable=True,
         ),
+        Option("image_suffix", "str", "", "What image names end with beside the name they share with their mask."),
+        Option("mask_suffix", "str", "", "What mask names end with: `_mask` of NAME_mask.png beside NAME.jpg."),
+        _EXIF,
+        *_RANGE,
+        _MEGAPIXELS,
     ),
     source="tuner.data.datasets.image_folder:open_folder",
     check="tuner.data.datasets.image_folder:check_folder",
@@ -164,6 +208,7 @@ _CITYSCAPES = DatasetEntry(
         Option("path", "str", "cityscapes", "The folder, relative to the data root."),
         *height_and_width(512, 1024),
         resize_option("images"),
+        _MEGAPIXELS,
     ),
     source="tuner.data.datasets.cityscapes:open_cityscapes",
     check="tuner.data.datasets.cityscapes:check_cityscapes",
@@ -190,14 +235,19 @@ def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str
             raise UnknownNameError(
                 kind=f"option of dataset {entry.name!r}", name=name, known=[*declared, "validation"], where="dataset"
             )
-        problem = declared[name].problem(value)
+        problem = labels_problem(value) if name == LABELS else declared[name].problem(value)
         if problem:
             problems.append(f"dataset.{name}: {problem}")
     if problems:
         raise SpecError(problems)
     chosen = {name: config.get(name, option.default) for name, option in declared.items()}
+    if LABELS in chosen:
+        chosen[LABELS] = labels_text(chosen[LABELS])
     # 0 and 0.0 are one value: they must give one fingerprint.
-    return {name: float(value) if declared[name].type == "float" else value for name, value in chosen.items()}
+    return {
+        name: float(value) if declared[name].type == "float" and value is not None else value
+        for name, value in chosen.items()
+    }
 
 
 def _options(path: str) -> tuple[Option, ...]:

@@ -1,11 +1,12 @@
 """`data check`: entry point, warnings.
 
-Looking for every defect of a data set before anything is trained on it.
-
 Defects that a data set can be trained with all the same: `data check` counts them, `launch` only tells them.
+
+Looking for every defect of a data set before anything is trained on it.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +16,59 @@ from tuner.errors import RequestError
 from tuner.registry import load
 
 
-def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | None = None) -> list[str]:
-    """Open every file of a data set, test cases too, and return its defects, a line each; empty when it is good.
-
-    Those that are a `tuner.data.checks.DataWarning` keep nobody from training.
-
-    Args:
-        config: A `dataset` section; of its options those that say where and what the files are.
-        data_root: Folder that holds one folder per data set; never written to.
-        cache: Where it is remembered which files were good, so that only files whose size or time has changed are
-            opened again; None opens all of them.
-
-    Raises:
-        UnknownNameError, SpecError: There is no such data set, or an option or value is not legal.
-        DataError: Nothing of it is below the data root.
-    """
-    entry = DATASETS.find(str(config.get("name")), where="dataset.name")
-    if entry.check is None:
-        return []
-    memory = FileHashCache(cache / f"checked-{entry.name}.json" if cache else None)
-    options = complete_options(entry, config)
-    found: list[str] = load(entry.check)(options, data_root, memory)
-    return found
-
-
-def check_download(entry: DatasetEntry, raw: Path) -> list[str]:
-    """Open every file of a raw download that `data prepare` would convert, and return its defects, a line each.
-
-    Raises:
-        RequestError: The data set is read as it is; nothing of it is converted.
-        DataError: There is no such download.
-    """
-    if entry.check_raw is None:
-        raise RequestError(
-            f"{entry.name!r} is read as it is; there is no raw download to check.",
-            hint=f"tuner data check {entry.name} checks what lies below the data root.",
-            where="--raw",
-        )
-    found: list[str] = load(entry.check_raw)(raw)
-    return found
-
-
 class DataWarning(str):
     """The line of such a defect."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundClass:
+    """What is read as a class."""
+
+    number: int
+    """255: ignored"""
+    name: str
+    values: str
+    """Its values or colours in the masks: `255`, `#ff0000`, `128..65535`"""
+    share: float
+    """Of all pixels"""
+    objects: int
+    """Connected objects (pixels that share a side) over all masks"""
+    smallest: int | None
+    """Pixels of the smallest object; None where there is none"""
+    cases: int
+    """Masks that hold it"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Return one line for people."""
+        size = "" if self.smallest is None else f", the smallest of {self.smallest} px"
+        return (
+            f"class {self.number} {self.name!r} (value {self.values}): {100 * self.share:.3g} % of the pixels, "
+            f"{self.objects} object{'s' * (self.objects != 1)}{size}, in {self.cases} "
+            f"mask{'s' * (self.cases != 1)}"
+        )
+
+
+class Findings(list[str]):
+    """The defects of a data set, a line each; with what is read as classes, and what is worth knowing beside.
+
+    Args:
+        defects: Lines; those that are a `Flaw` keep nobody from training.
+        notes: Lines that are no defects.
+        classes: What the masks are read as; empty where the data set does not say.
+    """
+
+    def __init__(
+        self, defects: Iterable[str] = (), *, notes: Iterable[str] = (), classes: Iterable[FoundClass] = ()
+    ) -> None:
+        super().__init__(defects)
+        self.notes = list(notes)
+        self.classes = list(classes)
 
 
 def lacking(
@@ -79,3 +88,46 @@ def lacking(
         for number, name in enumerate(names):
             if number not in numbers and (anywhere or number in everything):
                 yield DataWarning(f"class {name!r} occurs in no {what[half]}")
+
+
+def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | None = None) -> Findings:
+    """Open every file of a data set, test cases too, and return its defects, a line each; empty when it is good.
+
+    Notes and what is read as classes come with them.
+
+    Those that are a `tuner.data.checks.DataWarning` keep nobody from training.
+
+    Args:
+        config: A `dataset` section; of its options those that say where and what the files are.
+        data_root: Folder that holds one folder per data set; never written to.
+        cache: Where it is remembered which files were good, so that only files whose size or time has changed are
+            opened again; None opens all of them.
+
+    Raises:
+        UnknownNameError, SpecError: There is no such data set, or an option or value is not legal.
+        DataError: Nothing of it is below the data root.
+    """
+    entry = DATASETS.find(str(config.get("name")), where="dataset.name")
+    if entry.check is None:
+        return Findings()
+    memory = FileHashCache(cache / f"checked-{entry.name}.json" if cache else None)
+    options = complete_options(entry, config)
+    found = load(entry.check)(options, data_root, memory)
+    return found if isinstance(found, Findings) else Findings(found)
+
+
+def check_download(entry: DatasetEntry, raw: Path) -> list[str]:
+    """Open every file of a raw download that `data prepare` would convert, and return its defects, a line each.
+
+    Raises:
+        RequestError: The data set is read as it is; nothing of it is converted.
+        DataError: There is no such download.
+    """
+    if entry.check_raw is None:
+        raise RequestError(
+            f"{entry.name!r} is read as it is; there is no raw download to check.",
+            hint=f"tuner data check {entry.name} checks what lies below the data root.",
+            where="--raw",
+        )
+    found: list[str] = load(entry.check_raw)(raw)
+    return found

@@ -25,8 +25,9 @@ from scipy.ndimage import distance_transform_edt, find_objects, maximum_filter
 from scipy.ndimage import label as connected
 
 from tuner.data.arrays import Progress, Split
+from tuner.data.cache import FileHashCache
 from tuner.data.preparation import PreparedData, open_source, prepare
-from tuner.data.source import IGNORE_INDEX, HasSpacing, Label, Source, VariableSize
+from tuner.data.source import IGNORE_INDEX, HasSpacing, Label, ListsClasses, Source, VariableSize
 
 BINS = 64
 _FINE = 4096
@@ -215,10 +216,14 @@ def describe(
     """Describe the prepared data of a `dataset` section, as JSON; prepares it when it is not yet.
 
     Sizes and spacings are those of the files; intensities, frequencies and shapes those of the samples that are trained
-    on, at the size of the section. Raises as `prepare`.
+    on, at the size of the section; `found_classes` are those of the files. Raises as `prepare`.
     """
     data = prepare(config, data_root=data_root, cache=cache, seed=seed, progress=progress)
     _, _, source = open_source(config, data_root)
+    memory = FileHashCache(cache / f"checked-{data.name}.json")
+    cases = [*data.train.cases, *data.validation.cases]
+    found = source.found_classes(cases, memory) if isinstance(source, ListsClasses) else ()
+    memory.save()
     shares = [share for share in data.class_frequencies if share > 0]
     return {
         "name": data.name,
@@ -226,6 +231,7 @@ def describe(
         "folder": str(data.folder),
         "channels": data.channels,
         "classes": list(data.class_names),
+        "found_classes": [row.as_dict() for row in found],
         "spatial_dims": data.spatial_dims,
         "validation_protocol": data.validation_protocol,
         "class_frequencies": dict(zip(data.class_names, data.class_frequencies, strict=True)),

@@ -1,69 +1,182 @@
 """Reading pictures, resize.
 
-Reading images and masks in the formats that Pillow reads, and finding out what is wrong with them.
+Reading pictures as images [C, H, W] and as masks of codes [H, W], and how a code is spelt.
 
-Intensities: 8-bit values over 255, 16-bit values over 65535, floats as they are. The code of a mask's pixel is its
-grey value or palette index, or `COLOUR` plus red, green and blue where the mask is in colour.
+Intensities: white is 1 (8-bit values over 255, 16-bit values over 65535), floats are as they are; with `low` and `high`
+these values of the file become 0 and 1. Alpha is left out. The code of a mask's pixel is its grey value or palette
+index, or `COLOUR` plus red, green and blue where the mask is in colour.
 
 Resizing in the plane: images bilinear (areas are averaged where an image shrinks), labels to the nearest pixel.
 """
 
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
+from tuner.data.raster import MAX_PIXELS, Raster, decode, read_head
 from tuner.data.source import Image
 from tuner.errors import DataError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm", ".pbm", ".jp2")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jfif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".gif",
+    ".webp",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
+    ".jp2",
+)
 """File endings that are taken for images and masks."""
 
 COLOUR = 1 << 24
 """Codes from here on are colours."""
 
 Codes = NDArray[np.int32]
-Found = TypeVar("Found")
-
-_GREY = ("1", "L", "I;16", "I;16L", "I;16B", "I", "F", "LA")
-_COLOURED = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "RGBX")
-# Everything that Pillow raises on files that are truncated, damaged, of another kind, or absurdly large.
-_UNREADABLE = (OSError, ValueError, EOFError, SyntaxError, RuntimeError, Pillow.DecompressionBombError)
 
 
-def channels_of(path: Path) -> int:
-    """Return 1 for a grey image and 3 for one in colour, from the head of the file."""
-    return _read(path, lambda picture: 1 if picture.mode in _GREY else 3)
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How the pictures of a data set are read."""
+
+    is_upright: bool = False
+    """Whether the EXIF orientation is applied."""
+    max_pixels: int = MAX_PIXELS
+    low: float | None = None
+    """The value of the file that becomes 0; None: 0"""
+    high: float | None = None
+    """The value of the file that becomes 1; None: white"""
 
 
-def size_of(path: Path) -> tuple[int, int]:
+AS_STORED = ReadOptions()
+
+
+def channels_of(path: Path, options: ReadOptions = AS_STORED) -> int:
+    """Return the channels of an image (grey 1, colour and palettes 3, else its bands without alpha), from its head."""
+    return read_head(path, max_pixels=options.max_pixels).channels
+
+
+def size_of(path: Path, options: ReadOptions = AS_STORED) -> tuple[int, int]:
     """Return [H, W] of an image, from the head of the file."""
-    return _read(path, lambda picture: (int(picture.height), int(picture.width)))
+    return read_head(path, max_pixels=options.max_pixels).size(upright=options.is_upright)
 
 
-def read_image(path: Path, channels: int | None) -> Image:
+def read_raster(path: Path, options: ReadOptions = AS_STORED) -> Raster:
+    """Decode a picture, upright if the options say so; raises DataError."""
+    raster = decode(path, max_pixels=options.max_pixels)
+    return raster.upright() if options.is_upright else raster
+
+
+def read_image(path: Path, channels: int | None, options: ReadOptions = AS_STORED) -> Image:
     """Read an image as [C, H, W] float32.
 
     Args:
         path: The file.
         channels: 3: grey images are repeated. 1: images in colour become grey (luma). None: as in the file.
+        options: Orientation, range and limit.
 
     Raises:
-        DataError: It cannot be read, has several pages, or holds values that are not finite.
+        DataError: It cannot be read, has several pages, other bands than `channels`, no known range, or holds values
+            that are not finite.
     """
-    image = _read(path, lambda picture: _intensities(picture, channels))
-    broken = int(np.count_nonzero(~np.isfinite(image)))
-    if broken:
-        raise DataError(f"{broken} values are not finite (NaN or infinity).", where=str(path))
-    return image
+    try:
+        return intensities(read_raster(path, options), channels, options)
+    except DataError as error:
+        raise DataError(error.message, hint=error.hint, where=error.where or str(path)) from None
+
+
+def intensities(raster: Raster, channels: int | None, options: ReadOptions = AS_STORED) -> Image:
+    """Return the image [C, H, W] float32 of a picture; raises DataError as `read_image`, without the file's name."""
+    values = raster.coloured()
+    white = 255 if raster.palette is not None else raster.white
+    if values.dtype.kind == "f":
+        broken = int(np.count_nonzero(~np.isfinite(values)))
+        if broken:
+            raise DataError(f"{broken} values are not finite (NaN or infinity).")
+    elif white is None and options.high is None:
+        raise DataError(
+            f"holds {values.dtype} ({values.min()} to {values.max()}), which have no white of their own.",
+            hint=f"Name the range that becomes 0 to 1: `dataset.low: {values.min()}` and "
+            f"`dataset.high: {values.max()}` (folder), or store 8 or 16 bits, or floats.",
+        )
+    scaled = _scaled(values, white, options)
+    planes = np.moveaxis(scaled, -1, 0)
+    if channels is not None and channels != len(planes):
+        if len(planes) == 1 and channels == 3:
+            planes = np.repeat(planes, 3, axis=0)
+        elif len(planes) == 3 and channels == 1:
+            planes = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), planes, 1)[None]
+        else:
+            raise DataError(
+                f"has {len(planes)} band{'s' * (len(planes) != 1)}, not {channels}; none is dropped without a word.",
+                hint=f"`dataset.channels: {len(planes)}` takes all of them.",
+            )
+    return np.ascontiguousarray(planes, np.float32)
+
+
+def _scaled(values: NDArray[np.generic], white: int | None, options: ReadOptions) -> NDArray[np.float32]:
+    if options.low is None and options.high is None:
+        if values.dtype.kind == "f" or white == 1:
+            return values.astype(np.float32)
+        if values.dtype == np.uint8:
+            return values.astype(np.float32) / np.float32(white)
+        return (values.astype(np.float64) / (white or 1)).astype(np.float32)
+    low = options.low or 0.0
+    high = options.high if options.high is not None else float(white or 1)
+    if high <= low:
+        raise DataError(f"low ({low:g}) is not below high ({high:g}).", where="dataset.low")
+    return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
 
 def read_codes(path: Path) -> Codes:
-    """Read a mask as [H, W] codes; raises DataError as `read_image`."""
-    return _read(path, _codes)
+    """Read a mask that stands alone as [H, W] codes: one in colour whose bands are equal is grey.
+
+    Masks of a folder are read together (`tuner.data.mask_coding`). Raises DataError as `read_image`.
+    """
+    try:
+        raster = decode(path)
+        return colour_codes(raster.values) if raster.kind == "colour" and not is_grey(raster) else grey_codes(raster)
+    except DataError as error:
+        raise DataError(error.message, hint=error.hint, where=error.where or str(path)) from None
+
+
+def is_grey(raster: Raster) -> bool:
+    """Say whether a picture in colour has three equal bands."""
+    values = raster.values
+    return values.shape[-1] == 3 and bool((values == values[..., :1]).all())
+
+
+def grey_codes(raster: Raster) -> Codes:
+    """Return grey values or palette indices [H, W]; of three equal bands the first. Raises DataError."""
+    if raster.kind == "bands" or raster.values.dtype.kind == "f":
+        kind = "floating point" if raster.values.dtype.kind == "f" else f"{raster.values.shape[-1]} bands"
+        raise DataError(f"masks of {kind} are not read; whole numbers in grey, a palette or RGB would do.")
+    values = raster.values[..., 0]
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if not 0 <= low <= high < 1 << 16:
+        raise DataError(f"a mask holds {low} to {high}; 0 to 65535 would do.")
+    return values.astype(np.int32)
+
+
+def colour_codes(values: NDArray[np.generic]) -> Codes:
+    """Return the codes [H, W] of colours [H, W, 3]; raises DataError where they have more than 8 bits."""
+    if values.dtype != np.uint8:
+        if values.dtype.kind != "u" or (values.astype(np.int64) % 257).any():
+            raise DataError(f"masks in colour of {values.dtype} are not read; 8 bits a band would do.")
+        values = values.astype(np.int64) // 257
+    red, green, blue = np.moveaxis(values.astype(np.int32), -1, 0)
+    codes: Codes = COLOUR + (red << 16) + (green << 8) + blue
+    return codes
 
 
 def code_text(code: int) -> str:
@@ -79,63 +192,6 @@ def parse_code(text: str) -> int | None:
         except ValueError:
             return None
     return int(text) if text.isascii() and text.isdecimal() and int(text) < 1 << 16 else None
-
-
-def _intensities(picture: Pillow.Image, channels: int | None) -> Image:
-    mode = picture.mode
-    if mode not in (*_GREY, *_COLOURED):
-        raise DataError(f"images of Pillow's mode {mode!r} are not read.")
-    if mode in _COLOURED or mode == "LA":
-        picture = picture.convert("L" if mode == "LA" else "RGB")
-        if channels == 1:
-            picture = picture.convert("L")
-    values: NDArray[Any] = np.asarray(picture)
-    scaled: NDArray[np.float32]
-    if values.dtype == np.bool_:
-        scaled = values.astype(np.float32)
-    elif values.dtype == np.uint8:
-        scaled = values.astype(np.float32) / np.float32(255)
-    elif values.dtype.kind in "iu":
-        scaled = (values / 65535).astype(np.float32)
-    else:
-        scaled = values.astype(np.float32)
-    planes = scaled[None] if scaled.ndim == 2 else np.moveaxis(scaled, -1, 0)
-    if channels == 3 and len(planes) == 1:
-        planes = np.repeat(planes, 3, axis=0)
-    return np.ascontiguousarray(planes, np.float32)
-
-
-def _codes(picture: Pillow.Image) -> Codes:
-    mode = picture.mode
-    if mode in ("RGB", "RGBA", "RGBX", "PA"):
-        red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB")).astype(np.int32), -1, 0)
-        coloured: Codes = COLOUR + (red << 16) + (green << 8) + blue
-        return coloured
-    if mode == "LA":
-        picture = picture.getchannel(0)
-    elif mode not in ("1", "L", "P", "I;16", "I;16L", "I;16B", "I"):
-        raise DataError(f"masks of Pillow's mode {mode!r} are not read; grey, palette or RGB would do.")
-    values: Codes = np.asarray(picture).astype(np.int32)
-    if values.size and not 0 <= values.min() <= values.max() < 1 << 16:
-        raise DataError(f"a mask holds {values.min()} to {values.max()}; 0 to 65535 would do.")
-    return values
-
-
-def _read(path: Path, read: Callable[[Pillow.Image], Found]) -> Found:
-    if not path.is_file():
-        raise DataError("the file is not there.", where=str(path))
-    try:
-        with Pillow.open(path) as picture:
-            pages: Any = getattr(picture, "n_frames", 1)
-            if pages != 1:
-                raise DataError(f"holds {pages} pages; one image a file would do.")
-            return read(picture)
-    except DataError as error:
-        raise DataError(error.message, where=str(path)) from None
-    except _UNREADABLE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        size = path.stat().st_size
-        raise DataError(f"cannot be read as an image ({size} bytes; truncated?): {reason}.", where=str(path)) from error
 
 
 def resize_images(images: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from tuner.data.datasets.synapse import read_image_only
 from tuner.data.datasets.volume_set import normalise
-from tuner.data.images import COLOUR, SUFFIXES, read_image
+from tuner.data.images import AS_STORED, COLOUR, SUFFIXES, ReadOptions, read_image
+from tuner.data.raster import ORIENTATIONS, read_head
 from tuner.data.source import Image
 from tuner.data.volumes import NIFTI, read_channels, read_scan
 from tuner.errors import ConfigError, DataError, RequestError
@@ -210,7 +211,36 @@ def _read_volume(case: NewCase, reading: Mapping[str, Any]) -> Image:
 
 
 def _read_picture(case: NewCase, reading: Mapping[str, Any]) -> Image:
-    return read_image(case.paths[0], int(reading["channels"]))[:, None]
+    return read_image(case.paths[0], int(reading["channels"]), read_options_of(reading))[:, None]
+
+
+def read_options_of(reading: Mapping[str, Any]) -> ReadOptions:
+    """Return how the pictures of a run were read; runs of earlier versions read them as stored."""
+    low, high = (_number(reading.get(name)) if form_of(reading) == "pictures" else None for name in ("low", "high"))
+    limit = reading.get("max_pixels")
+    return ReadOptions(
+        is_upright=reading.get("exif") == "apply",
+        max_pixels=limit if isinstance(limit, int) and limit > 0 else AS_STORED.max_pixels,
+        low=low,
+        high=high,
+    )
+
+
+def orientation_note(case: NewCase, reading: Mapping[str, Any]) -> str | None:
+    """Say what the EXIF orientation of a picture means for its mask; None where it has none."""
+    if form_of(reading) == "volumes" or case.ending.lower() not in SUFFIXES:
+        return None
+    orientation = read_head(case.paths[0], max_pixels=read_options_of(reading).max_pixels).orientation
+    if orientation == 1:
+        return None
+    said = f"EXIF orientation {orientation} ({ORIENTATIONS[orientation]})"
+    if reading.get("exif") == "apply":
+        return f"{said} was applied: the mask is upright, as a viewer shows the picture"
+    return f"{said} was ignored, as in training: the mask lies as the picture is stored, not as a viewer shows it"
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _read_ct(case: NewCase, reading: Mapping[str, Any]) -> Image:

@@ -1,13 +1,154 @@
-"""Which code of a mask is which class: given by the user, or read from the masks."""
+"""`dataset.labels`: which values, colours or ranges of a mask are which class. Importing this reads no file.
 
-from collections.abc import Iterable, Sequence
+    labels: {background: 0, cell: [1, 2], vessel: ">=128"}      # values, several values, ranges
+    labels: {road: [128, 64, 128], sky: "#87ceeb", ignore: "#000000"}   # colours; `ignore` counts for nothing
+
+A term is a whole number, `#rrggbb`, `>=N`, `>N`, `<=N`, `<N`, `N..M`, three numbers (a colour where the masks are in
+colour, else three values) or a list of these. Kept as JSON text, so that it is a scalar like every other option.
+
+Which code of a mask is which class: given by the user, or read from the masks.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from tuner.data.images import Codes, code_text, parse_code
+from tuner.data.images import COLOUR, Codes, code_text, parse_code
 from tuner.data.source import IGNORE_INDEX, Label
 from tuner.errors import DataError
+
+LABELS = "labels"
+"""The option's name."""
+LARGEST = 65535
+IGNORED = "ignore"
+"""The name under which values count for nothing."""
+MAX_TERMS = 1024
+
+_RANGE = re.compile(r"(>=|<=|>|<)\s*([0-9]{1,5})|([0-9]{1,5})\s*(?:\.\.|-)\s*([0-9]{1,5})")
+_LEGAL = "a value (0 to 65535), #rrggbb, '>=128', '<128', '1..5', [r, g, b], or a list of these"
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One entry: a value, a colour, a range of values, or three numbers that may be either."""
+
+    low: int = 0
+    high: int = 0
+    """Of values, both included; a single value has both alike"""
+    colour: int | None = None
+    """0xrrggbb"""
+    triple: tuple[int, int, int] | None = None
+
+
+Labels = list[tuple[str, list[Term]]]
+"""Classes in order, and their terms."""
+
+
+def labels_text(value: object) -> object:
+    """Return a mapping as the text that is kept, nothing as an empty one; anything else as it is."""
+    if value is None:
+        return ""
+    if not isinstance(value, Mapping):
+        return value
+    return json.dumps({str(name): term for name, term in value.items()}, ensure_ascii=False, default=str)
+
+
+def labels_problem(value: object) -> str | None:
+    """Say what is wrong with a value of `labels` (a mapping, or its text); None when it is sound."""
+    try:
+        parse_labels(str(labels_text(value)))
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def parse_labels(text: str) -> Labels:
+    """Return the classes and their terms; empty of an empty text. Raises ValueError with the reason."""
+    if not text.strip():
+        return []
+    if len(text) > 1 << 16:
+        raise ValueError(f"{len(text)} characters are too many for labels")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not found:
+        raise ValueError(f"{text[:80]!r} is no mapping of classes, as in {{background: 0, cell: '>=128'}}")
+    labels = [(name.strip(), _terms(name, value)) for name, value in found.items()]
+    if sum(len(terms) for _, terms in labels) > MAX_TERMS:
+        raise ValueError(f"more than {MAX_TERMS} values are named")
+    names = [name for name, _ in labels]
+    if not all(names) or len(set(names)) < len(names):
+        raise ValueError(f"a name of a class is empty or stands twice: {', '.join(map(repr, names))}")
+    _refuse_overlaps(labels)
+    return labels
+
+
+def _terms(name: str, value: object) -> list[Term]:
+    if isinstance(value, list) and not _is_triple(value):
+        if not value:
+            raise ValueError(f"{name!r} names no value; {_LEGAL} would do")
+        return [_term(name, one) for one in value]
+    return [_term(name, value)]
+
+
+def _is_triple(value: object) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 3
+        and all(isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= 255 for one in value)
+    )
+
+
+def _term(name: str, value: object) -> Term:
+    if isinstance(value, list) and _is_triple(value):
+        red, green, blue = value
+        return Term(colour=(red << 16) + (green << 8) + blue, triple=(red, green, blue))
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST:
+        return Term(value, value)
+    if isinstance(value, str):
+        text = value.strip()
+        if re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+            return Term(colour=int(text[1:], 16))
+        if re.fullmatch(r"[0-9]{1,5}", text) and int(text) <= LARGEST:
+            return Term(int(text), int(text))
+        low, high = _range(text)
+        if 0 <= low <= high <= LARGEST:
+            return Term(low, high)
+    raise ValueError(f"{value!r} of {name!r} is none of: {_LEGAL}")
+
+
+def _range(text: str) -> tuple[int, int]:
+    """Return both ends, included; (1, 0) of what is no range."""
+    match = _RANGE.fullmatch(text)
+    if match is None:
+        return 1, 0
+    if match[3] is not None:
+        return int(match[3]), int(match[4])
+    limit = int(match[2])
+    return {">=": (limit, LARGEST), ">": (limit + 1, LARGEST), "<=": (0, limit), "<": (0, limit - 1)}[match[1]]
+
+
+def _refuse_overlaps(labels: Labels) -> None:
+    colours: dict[int, str] = {}
+    ranges: list[tuple[int, int, str]] = []
+    for name, terms in labels:
+        for term in terms:
+            if term.colour is not None:
+                other = colours.setdefault(term.colour, name)
+                if other != name:
+                    raise ValueError(f"#{term.colour:06x} is in {other!r} and in {name!r}")
+            else:
+                ranges.append((term.low, term.high, name))
+    ranges.sort()
+    for (_, end, one), (start, _, other) in pairwise(ranges):
+        if start <= end:
+            raise ValueError(f"{start} is in {one!r} and in {other!r}" if one != other else f"{start} is named twice")
+
 
 MAX_VALUES = 64
 """Masks with more values than this are taken for photographs, or for masks that were resized or stored as JPEG."""
@@ -22,13 +163,28 @@ class ClassCodes:
     names: tuple[str, ...]
     labels: dict[int, int]
     """Code -> class number, or 255 (ignored)"""
+    ranges: tuple[tuple[int, int, int], ...] = ()
+    """Lowest value, highest value, class number"""
+
+    def find(self, code: int) -> int | None:
+        """Return the class of a code; None when no class has it."""
+        if code in self.labels:
+            return self.labels[code]
+        return next((number for low, high, number in self.ranges if low <= code <= high), None)
 
     def foreign(self, values: Iterable[int]) -> list[int]:
         """Return the codes that no class has."""
-        return sorted(value for value in values if value not in self.labels)
+        return sorted(value for value in values if self.find(value) is None)
 
     def apply(self, codes: Codes) -> Label:
         """Turn codes [H, W] into class numbers; DataError names the codes that no class has."""
+        if self.ranges:
+            found, places = np.unique(codes, return_inverse=True)
+            whole = ClassCodes(self.names, {int(c): n for c in found.tolist() if (n := self.find(c)) is not None})
+            if len(whole.labels) == len(found):
+                return np.array([whole.labels[c] for c in found.tolist()], np.uint8)[places].reshape(codes.shape)
+            foreign = self.foreign(found.tolist())
+            raise DataError(f"holds {listed(foreign)}, which no class has ({self.legal()}).")
         known = np.array(sorted(self.labels), np.int32)
         place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
         wrong = codes[known[place] != codes]
@@ -38,13 +194,21 @@ class ClassCodes:
 
     def of_classes(self) -> list[int]:
         """Return the code of each class, by class number: what a predicted mask is written with."""
-        codes = {label: code for code, label in sorted(self.labels.items(), reverse=True)}
+        codes = {number: 0 if low == 0 else 255 if low <= 255 <= high else low for low, high, number in self.ranges}
+        codes |= {label: code for code, label in sorted(self.labels.items(), reverse=True)}
         return [codes[number] for number in range(len(self.names))]
 
     def legal(self) -> str:
         """Describe the codes for messages."""
-        shown = ", ".join(f"{code_text(code)}: {self._name(label)}" for code, label in sorted(self.labels.items())[:12])
-        return shown + (", …" if len(self.labels) > 12 else "")
+        parts = [f"{code_text(code)}: {self._name(label)}" for code, label in sorted(self.labels.items())]
+        parts += [f"{low}..{high}: {self._name(label)}" for low, high, label in sorted(self.ranges)]
+        return ", ".join(parts[:12]) + (", …" if len(parts) > 12 else "")
+
+    def value_text(self, number: int) -> str:
+        """Spell the codes of a class: `255`, `#ff0000`, `128..65535`."""
+        parts = [code_text(code) for code, label in sorted(self.labels.items()) if label == number]
+        parts += [f"{low}..{high}" for low, high, label in sorted(self.ranges) if label == number]
+        return ", ".join(parts[:8]) + (", …" if len(parts) > 8 else "")
 
     def _name(self, label: int) -> str:
         return "ignored" if label == IGNORE_INDEX else self.names[label]
@@ -87,6 +251,65 @@ def parse_ignored(text: str) -> int | None:
     return code
 
 
+def codes_of_labels(labels: Labels, ignored: int | None, *, in_colour: bool, background: bool) -> ClassCodes:
+    """Return the codes that `dataset.labels` maps.
+
+    With `background` and none named so, 0 (black) is `background`, unless it is in a class of several; where ranges are
+    named, so is every other value.
+
+    Args:
+        labels: Classes and their terms.
+        ignored: `dataset.ignore`.
+        in_colour: Whether the masks are read by colour: three numbers are one then, and three values otherwise.
+        background: Whether class 0 is to be background.
+
+    Raises:
+        DataError: There are too few classes, or a value has two of them.
+    """
+    spans = [(name, span) for name, terms in labels for term in terms for span in _spans(term, in_colour=in_colour)]
+    zero = COLOUR if in_colour else 0
+    is_taken = any(low <= zero <= high for _, (low, high) in spans)
+    names = [name for name, _ in labels if name != IGNORED]
+    is_implied = background and "background" not in names and (len(names) < 2 or not is_taken)
+    if background and (is_implied or "background" in names):
+        names = ["background", *(name for name in names if name != "background")]
+    exact: dict[int, int] = {} if ignored is None else {ignored: IGNORE_INDEX}
+    ranges: list[tuple[int, int, int]] = []
+    for name, (low, high) in spans:
+        number = IGNORE_INDEX if name == IGNORED else names.index(name)
+        if low < high:
+            ranges.append((low, high, number))
+        elif exact.setdefault(low, number) != number:
+            raise DataError(f"{code_text(low)} stands in two classes.", where="dataset.labels")
+    if is_implied:
+        if not is_taken:
+            exact.setdefault(zero, 0)
+        ranges += [(low, high, 0) for low, high in _gaps(exact, ranges)] if ranges else []
+    if not 2 <= len(names) < IGNORE_INDEX:
+        raise DataError(
+            f"{len(names)} class{'es' * (len(names) != 1)}; 2 to {IGNORE_INDEX - 1} would do.", where="dataset.labels"
+        )
+    return ClassCodes(tuple(names), exact, tuple(ranges))
+
+
+def _spans(term: Term, *, in_colour: bool) -> list[tuple[int, int]]:
+    """Return the lowest and highest code of a term; three numbers are one colour, or three values."""
+    if term.triple is not None and not in_colour:
+        return [(value, value) for value in term.triple]
+    return [(term.low, term.high) if term.colour is None else (COLOUR + term.colour, COLOUR + term.colour)]
+
+
+def _gaps(exact: dict[int, int], ranges: list[tuple[int, int, int]]) -> list[tuple[int, int]]:
+    """Return the values that nothing names, as ranges with both ends included."""
+    spans = sorted([*((low, high) for low, high, _ in ranges), *((code, code) for code in exact if code <= LARGEST)])
+    found, start = [], 0
+    for low, high in spans:
+        if start < low:
+            found.append((start, low - 1))
+        start = max(start, high + 1)
+    return [*found, (start, LARGEST)] if start <= LARGEST else found
+
+
 def given_codes(classes: Sequence[tuple[str, int | None]], ignored: int | None) -> ClassCodes | None:
     """Return the codes that were given; None when they have to be read from the masks."""
     pairs = [(name, code) for name, code in classes if code is not None]
@@ -103,7 +326,8 @@ def codes_from(values: Iterable[int], classes: Sequence[tuple[str, int | None]],
     if not 2 <= len(found) <= MAX_VALUES:
         raise DataError(
             f"the masks hold {len(found)} values ({listed(found)}); 2 to {MAX_VALUES} can be classes.",
-            hint="Name them, as in `classes: background=0, cell=255`.",
+            hint="Name them, as in `classes: background=0, cell=255`, or map ranges, as in "
+            "`labels: {background: '<128', cell: '>=128'}`.",
             where=_WHERE,
         )
     if classes and len(classes) != len(found):

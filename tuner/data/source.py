@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DatasetEntry
+from tuner.data.checks import FoundClass
 from tuner.errors import DataError
 
 
@@ -151,6 +152,14 @@ class Grouped(Protocol):
 
     def group(self, case: str) -> str:
         """The patient (recording, place) that a training case is of: a group never stands on both sides."""
+
+
+@runtime_checkable
+class ListsClasses(Protocol):
+    """What a source has beside `Source` when it can tell what its label maps are read as."""
+
+    def found_classes(self, cases: Sequence[str], memory: FileHashCache) -> Sequence[FoundClass]:
+        """Every class: its values in the files, its share, its objects at the size of the files."""
 
 
 @runtime_checkable

@@ -370,16 +370,21 @@ def check_writable(folder: Path) -> None:
 
 
 def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
-    """Open every file of the data set. Raises DataError that lists what is broken or missing; mere flaws are told."""
+    """Open every file of the data set. Raises DataError that lists what is broken or missing.
+
+    Mere flaws, notes and what is read as classes are told.
+    """
     from tuner.data.checks import DataWarning, check
 
     section = spec.base.dataset
     found = check(section, data_root=settings.data_root, cache=settings.cache)
-    flaws = [line for line in found if isinstance(line, DataWarning)]
-    for line in flaws[:DEFECTS_SHOWN]:
+    for row in found.classes:
+        say(row.text())
+    told = [*(line for line in found if isinstance(line, DataWarning)), *found.notes]
+    for line in told[:DEFECTS_SHOWN]:
         say(f"note: {line}")
-    if len(flaws) > DEFECTS_SHOWN:
-        say(f"note: and {len(flaws) - DEFECTS_SHOWN} more; tuner data check {section['name']} lists all of them")
+    if len(told) > DEFECTS_SHOWN:
+        say(f"note: and {len(told) - DEFECTS_SHOWN} more; tuner data check {section['name']} lists all of them")
     defects = [line for line in found if not isinstance(line, DataWarning)]
     if defects:
         shown = defects[:DEFECTS_SHOWN]

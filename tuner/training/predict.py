@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import read_yaml
-from tuner.data.inference_inputs import NewCase, form_of, read_case
+from tuner.data.inference_inputs import NewCase, form_of, orientation_note, read_case
 from tuner.data.mask_writer import write_mask
 from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
 from tuner.training.components import AllowedSources, PlacedModel, place_model
@@ -48,6 +48,8 @@ class Prediction:
     pixels: tuple[int, ...] = ()
     """Number of pixels by class."""
     seconds: float = 0.0
+    note: str | None = None
+    """What its user should know of the mask: an EXIF orientation, and what became of it."""
 
 
 def read_run(folder: Path) -> tuple[TrialConfig, DataCard]:
@@ -143,7 +145,8 @@ def predict_cases(
             yield Prediction(case, None, f"{case.paths[0]}: no memory left on {run.net.device} for {size} pixels")
         else:
             counts = np.bincount(labels.ravel(), minlength=len(run.facts.class_names))
-            yield Prediction(case, mask, None, labels.shape, tuple(map(int, counts)), perf_counter() - began)
+            note = orientation_note(case, run.facts.reading)
+            yield Prediction(case, mask, None, labels.shape, tuple(map(int, counts)), perf_counter() - began, note)
 
 
 def _load_weights(net: PlacedModel, path: Path) -> None:

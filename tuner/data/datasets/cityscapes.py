@@ -9,15 +9,27 @@ from pathlib import Path
 
 from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DATASETS
+from tuner.data.checks import Findings
 from tuner.data.datasets.image_folder import Layout, raise_defects
-from tuner.data.datasets.image_pairs import Pair, Pairs, check_pairs, deciding
+from tuner.data.datasets.image_pairs import (
+    Pair,
+    Pairs,
+    check_pairs,
+    deciding,
+    images_below,
+    read_options_of,
+    unused_note,
+)
 from tuner.data.label_map import ClassCodes
+from tuner.data.mask_classes import MaskClasses
 from tuner.data.source import IGNORE_INDEX, find_below
 from tuner.errors import DataError
 from tuner.registry import Scalar
 
 IMAGES, LABELS = "leftImg8bit", "gtFine"
 _IMAGE_END, _LABEL_END = "_leftImg8bit.png", "_gtFine_labelIds.png"
+_OTHER_ENDS = ("_gtFine_instanceIds.png", "_gtFine_color.png", "_gtFine_labelTrainIds.png", "_gtFine_polygons.json")
+"""Files of the download that no training needs."""
 
 EVALUATED = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """Label ids of the evaluated classes, in order of their train ids 0 to 18."""
@@ -44,21 +56,30 @@ def open_cityscapes(options: Mapping[str, Scalar], data_root: Path | None) -> Pa
         tests={pair.name: pair for pair in layout.tests},
         options=deciding(options),
         uneven=options["resize"] is False,
-        decide=lambda pairs, memory: train_ids(),
+        decide=lambda pairs, memory: MaskClasses(train_ids()),
         background=False,
+        read_options=read_options_of(options),
     )
 
 
-def check_cityscapes(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> list[str]:
+def check_cityscapes(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> Findings:
     """Open every image and label map and return the defects, a line each; raises DataError when nothing is there.
 
     A class that never occurs is none: small parts of the data lack some. One that trains and is never tested, or the
     other way round, is.
     """
     layout = _read(find_below(data_root, str(options["path"]), DATASETS["cityscapes"]))
-    found = layout.defects + check_pairs(layout.training, layout.tests, train_ids(), memory, every_class=False)
+    found = check_pairs(
+        layout.training,
+        layout.tests,
+        MaskClasses(train_ids()),
+        memory,
+        read=read_options_of(options),
+        channels=3,
+        every_class=False,
+    )
     memory.save()
-    return found
+    return Findings([*layout.defects, *found], notes=[*layout.notes, *found.notes], classes=found.classes)
 
 
 def train_ids() -> ClassCodes:
@@ -71,8 +92,8 @@ def train_ids() -> ClassCodes:
 
 def _read(folder: Path) -> Layout:
     layout = Layout()
-    layout.training = list(_pairs(folder, "train", layout.defects))
-    layout.tests = list(_pairs(folder, "val", layout.defects))
+    layout.training = list(_pairs(folder, "train", layout))
+    layout.tests = list(_pairs(folder, "val", layout))
     if not layout.training and not layout.defects:
         raise DataError(
             f"there is no CITY/*{_IMAGE_END} to train on.",
@@ -82,13 +103,13 @@ def _read(folder: Path) -> Layout:
     return layout
 
 
-def _pairs(folder: Path, half: str, defects: list[str]) -> Iterator[Pair]:
+def _pairs(folder: Path, half: str, layout: Layout) -> Iterator[Pair]:
     images, labels = folder / IMAGES / half, folder / LABELS / half
+    defects = layout.defects
     for place in (images, labels):
         if not place.is_dir() and (half == "train" or images.is_dir()):
             defects.append(f"{place}: the folder is not there")
-    found = {_name(path, _IMAGE_END): path for path in sorted(images.glob(f"*/*{_IMAGE_END}"))}
-    truths = {_name(path, _LABEL_END): path for path in sorted(labels.glob(f"*/*{_LABEL_END}"))}
+    found, truths = (_named(place, ending, layout) for place, ending in ((images, _IMAGE_END), (labels, _LABEL_END)))
     for name, path in found.items():
         if name in truths:
             city = path.parent.name
@@ -98,6 +119,22 @@ def _pairs(folder: Path, half: str, defects: list[str]) -> Iterator[Pair]:
     defects += [
         f"{path}: there is no {IMAGES}/{half}/{name}{_IMAGE_END}" for name, path in truths.items() if name not in found
     ]
+
+
+def _named(place: Path, ending: str, layout: Layout) -> dict[str, Path]:
+    """Return the pictures CITY/*ENDING by name; what else lies there is noted, but for the set's other label files."""
+    unused: list[Path] = []
+    found = {}
+    for path in images_below(place, unused) if place.is_dir() else ():
+        if path.name.endswith(ending) and path.parent.parent == place:
+            found[_name(path, ending)] = path
+            if path.is_symlink() and not path.exists():
+                layout.defects.append(f"{path}: the link leads nowhere")
+        elif not path.name.endswith(_OTHER_ENDS):
+            unused.append(path)
+    unused = [path for path in unused if not path.name.endswith(_OTHER_ENDS) or path.name.startswith(".")]
+    layout.notes += unused_note(place, unused)
+    return found
 
 
 def _name(path: Path, ending: str) -> str:

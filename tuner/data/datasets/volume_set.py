@@ -276,7 +276,8 @@ def check_volumes(found: VolumeSet, memory: FileHashCache, *, channels: int | No
             foreign = found.codes.foreign(values)
             if foreign:
                 defects.append(
-                    f"{recording.label}: holds {listed(foreign)}, which no class has ({found.codes.legal()})"
+                    f"{recording.label}: holds {listed(foreign)}, which no class has ({found.codes.legal()}): "
+                    "store the numbers that the data set's description names, or name these there"
                 )
             defects += _shared(recording, looks[0], seen)
             held.update(values)
