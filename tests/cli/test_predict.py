@@ -10,6 +10,7 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK
 from PIL import Image
 
 from tests.cli.shell import Shell
@@ -84,7 +85,7 @@ def test_nifti_keeps_its_grid(
     assert mask.get_data_dtype() == np.uint8
     assert mask.header.get_xyzt_units()[0] == "mm"
     assert mask.header.get_zooms() == source.header.get_zooms()
-    values = np.asarray(mask.dataobj).T
+    values = np.asarray(nibabel.as_closest_canonical(mask).dataobj).T
     if options.get("depth"):
         whole = np.concatenate([wanted[f"ben_1#{number}"] for number in range(3)])[:7]
     else:
@@ -109,7 +110,7 @@ def test_a_training_and_its_masks(tuner: Shell, here: Path, tmp_path: Path) -> N
         wanted = resize_labels(predictions["ben_1"], (22, 19))
     masks = sorted(path.name for path in (here / "masks").iterdir())
     assert masks == ["anna_1.nii.gz", "anna_2.nii.gz", "ben_1.nii.gz", "cleo_1.nii.gz"]
-    found = np.asarray(nibabel.load(here / "masks" / "ben_1.nii.gz").dataobj).T
+    found = np.asarray(nibabel.as_closest_canonical(nibabel.load(here / "masks" / "ben_1.nii.gz")).dataobj).T
     assert np.array_equal(found, ids(wanted, [0, 3, 7]))
 
 
@@ -127,7 +128,7 @@ def test_channels_belong_together(made: Callable[..., Made], tuner: Shell, here:
     assert "missing: anna_1_0001.nii.gz" in result.err
     assert [len(row["input"]) for row in document["written"]] == [2, 2]
     assert [row["input"] for row in document["failed"]] == [[str(images / "anna_1_0000.nii.gz")]]
-    found = np.asarray(nibabel.load(here / "masks" / "ben_1.nii.gz").dataobj).T
+    found = np.asarray(nibabel.as_closest_canonical(nibabel.load(here / "masks" / "ben_1.nii.gz")).dataobj).T
     assert np.array_equal(found, ids(resize_labels(wanted, (22, 19)), [0, 3, 7]))
 
 
@@ -391,3 +392,57 @@ def test_a_network_with_what_its_loss_learnt(tmp_path: Path) -> None:
     with_head = load_config({**config.as_dict(), "loss": "boundary_aware"})
     weights = build_components(with_head, data, "cpu").model.state_dict()
     place_model(config, "cpu", channels=1, classes=9, spatial_dims=2).model.load_state_dict(weights)
+
+
+def test_volumes_in_every_format_and_direction(
+    made: Callable[..., Made], tuner: Shell, here: Path, tmp_path: Path
+) -> None:
+    """One scan stored in three arrangements and formats has one mask, each on its own file; odd heads are said."""
+    folder = make_nnunet(tmp_path)
+    run, _, _ = made(section(resize=False), patch=16)
+    image = nibabel.load(folder / "imagesTr" / "ben_1_0000.nii.gz")
+    (here / "new").mkdir()
+    nibabel.save(image, here / "new" / "plain_0000.nii.gz")
+    turned = image.as_reoriented(np.array([[1, -1], [2, 1], [0, -1]]))
+    nibabel.save(turned, here / "new" / "turned_0000.nii")
+    turned = nibabel.load(here / "new" / "turned_0000.nii")
+    other = SimpleITK.DICOMOrient(SimpleITK.ReadImage(str(here / "new" / "plain_0000.nii.gz")), "SPR")
+    SimpleITK.WriteImage(other, str(here / "new" / "other.nrrd"))
+    lost = nibabel.Nifti1Image(np.asarray(image.dataobj), None)
+    nibabel.save(lost, here / "new" / "lost.nii.gz")
+    (here / "new" / "gone.nii.gz").symlink_to("nowhere.nii.gz")
+    (here / "new" / "._plain_0000.nii.gz").write_bytes(b"x")
+
+    result = tuner("predict", str(run), "new", "-o", "masks", "--device", "cpu", "--json")
+
+    document = result.json()
+    assert result.code == 1
+    assert [
+        "gone.nii.gz: a link to nowhere.nii.gz, which is not there" in row["message"] for row in document["failed"]
+    ] == [True]
+    assert document["passed_over"] == ["new/._plain_0000.nii.gz"]
+    notes = {Path(row["mask"]).name: row["note"] for row in document["written"]}
+    assert {name for name, note in notes.items() if note} == {"lost.nii.gz"}
+    assert "neither sform nor qform states a place" in notes["lost.nii.gz"]
+    plain, mask = (nibabel.load(here / "masks" / name) for name in ("plain.nii.gz", "turned.nii"))
+    assert len(np.unique(np.asarray(plain.dataobj))) > 1
+    assert (mask.shape, mask.affine.tolist()) == (turned.shape, turned.affine.tolist())
+    wanted = np.asarray(nibabel.as_closest_canonical(plain).dataobj)
+    assert np.array_equal(np.asarray(nibabel.as_closest_canonical(mask).dataobj), wanted)
+    nrrd = SimpleITK.ReadImage(str(here / "masks" / "other.nrrd"))
+    assert (nrrd.GetSize(), nrrd.GetOrigin()) == (other.GetSize(), other.GetOrigin())
+    assert np.array_equal(SimpleITK.GetArrayFromImage(SimpleITK.DICOMOrient(nrrd, "RAS")), wanted.T)
+
+
+def test_notes_are_told_and_are_no_defects(tuner: Shell, here: Path, tmp_path: Path) -> None:
+    """`data check` of a set with files of macOS: exit 0, the note on stderr and in the JSON."""
+    folder = make_nnunet(tmp_path)
+    (folder / "labelsTr" / "._ben_1.nii.gz").write_bytes(b"x")
+    words = ("data", "check", "nnunet", "--data-root", str(tmp_path), "--set", f"path={folder.name}")
+
+    plain, document = tuner(*words), tuner(*words, "--json").json()
+
+    assert (plain.code, plain.out) == (0, "")
+    assert "note: " in plain.err
+    assert "labelsTr: 1 of 5 files are not used: ._ben_1.nii.gz" in plain.err
+    assert (document["ok"], document["defects"], len(document["notes"])) == (True, [], 1)

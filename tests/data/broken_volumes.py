@@ -81,7 +81,7 @@ def volume_defects(image: Callable[[Path, int], Path], label: Callable[[Path, in
         "not finite": (lambda f: _edit(image(f, 7), _set((0, 0, 0), np.nan)), "1 voxels are not finite"),
         "empty volume": (lambda f: _edit(image(f, 8), _set(slice(None), -1024)), "every voxel is -1024"),
         "shared slices": (lambda f: _share(image(f, 9), image(f, 10)), "2 of its 5 slices are also in"),
-        "channels": (lambda f: _scan(image(f, 11), 3, shape=(7, 6, 5, 2)), "2 channels, and 1 in the other cases"),
+        "channels": (lambda f: _scan(image(f, 11), 3, shape=(7, 6, 5, 2)), "2 channels"),
         "no numbers": (lambda f: _colours(image(f, 12)), "whole or real numbers would do"),
         "fractions": (
             lambda f: nibabel.save(

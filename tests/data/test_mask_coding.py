@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from tests.data.test_raster import png
 from tuner.data.checks import Findings, check
-from tuner.data.label_map import labels_problem, labels_text, parse_labels
+from tuner.data.label_rules import labels_problem, labels_text, parse_labels
 from tuner.data.mask_classes import find_strays
 from tuner.data.mask_coding import count_objects
 from tuner.data.preparation import PreparedData, prepare

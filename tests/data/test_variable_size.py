@@ -21,14 +21,14 @@ def _prepare(root: Path, **options: Any) -> PreparedData:
 
 
 def test_volumes_are_those_of_the_files(tmp_path: Path) -> None:
-    """Whole scans, each of its own size, windowed and otherwise untouched; the second time from the cache."""
+    """Whole scans, each of its own size, windowed, in RAS and otherwise untouched; the second time from the cache."""
     make_nnunet(tmp_path)
 
     for data in (_prepare(tmp_path, dimensions=3, resize=False), _prepare(tmp_path, dimensions=3, resize=False)):
         assert (data.uneven, data.spatial_dims, data.sample_shape) == (True, 3, (1, 0, 0, 0))
         assert data.train.cases == ("anna_1", "anna_2", "cleo_1")
         for number, name in enumerate(data.train.cases):
-            values, labels, _ = scan(name)
+            values, labels = (array[::-1] for array in scan(name)[:2])  # the files' first axis runs to the left
             assert np.allclose(data.train.images[number][0], np.clip((values.T + 300) / 800, 0, 1), atol=1e-6)
             assert np.array_equal(data.train.labels[number], np.select([labels.T == 3, labels.T == 7], [1, 2]))
 

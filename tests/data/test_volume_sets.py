@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tuner.data.checks import check
-from tuner.data.preparation import PreparedData, prepare
+from tuner.data.preparation import PreparedData, open_source, prepare
 from tuner.data.preparation import test_cases as read_test_cases
 from tuner.errors import DataError
 
@@ -76,14 +76,14 @@ def _prepare(root: Path, name: str = "nnunet", **config: Any) -> PreparedData:
 
 
 def test_slices_are_those_of_the_scan(tmp_path: Path, test_data: Path) -> None:
-    """Intensities, labels and order are the file's: class 2 is label 6, for labels are numbered in order."""
+    """Intensities and labels are the file's, turned to RAS: class 2 is label 6, for labels are numbered in order."""
     make_nnunet(tmp_path, test_data)
 
     data = _prepare(tmp_path)
 
     image, label = _scan(test_data, 101)
-    hu = np.asarray(image.dataobj).transpose(2, 1, 0).astype(np.float32)
-    organs = np.asarray(label.dataobj).transpose(2, 1, 0)
+    hu = np.asarray(nibabel.as_closest_canonical(image).dataobj).transpose(2, 1, 0).astype(np.float32)
+    organs = np.asarray(nibabel.as_closest_canonical(label).dataobj).transpose(2, 1, 0)
     assert (data.class_names, data.stacked, data.spatial_dims) == (("background", "spleen", "liver"), True, 2)
     assert np.allclose(data.train.images[:, 0], np.clip((hu + 125) / 400, 0, 1), atol=1e-6)
     assert np.array_equal(data.train.labels == 2, organs == 6)
@@ -237,9 +237,21 @@ def test_every_defect_is_named(tmp_path: Path, test_data: Path) -> None:
 @pytest.mark.parametrize(
     ("description", "message"),
     [
-        pytest.param({"file_ending": ".mha"}, r"file_ending is '\.mha'; \.nii\.gz", id="ending"),
+        pytest.param({"file_ending": ".b2nd"}, r"file_ending is '\.b2nd'; \.nii\.gz", id="ending"),
         pytest.param({"channel_names": None}, r"channel_names is missing", id="channels"),
-        pytest.param({"labels": {"background": 0, "whole": [1, 2]}}, r"labels are regions", id="regions"),
+        pytest.param(
+            {"labels": {"background": 0, "whole": [1, 2]}}, r"labels are regions.*\"part 2\": 2", id="regions"
+        ),
+        pytest.param(
+            {"labels": {"0": "background", "1": "organ"}},
+            r'nnU-Net v1.*labels as in {"background": 0, "organ": 1}.*nnUNetv2_convert_old_nnUNet_dataset',
+            id="first version",
+        ),
+        pytest.param(
+            {"file_ending": None, "channel_names": None, "labels": {"background": 0, "organ": 1}},
+            r"file_ending is None",
+            id="no ending",
+        ),
         pytest.param({"labels": {"organ": 1, "other": 2}}, r"background 0 and 1 to 253", id="background"),
         pytest.param({"labels": {"background": 0, "spleen": 1}}, r"holds 6, which no class has", id="label"),
         pytest.param(
@@ -267,3 +279,144 @@ def test_msd_lists_stay_inside(tmp_path: Path, test_data: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(described))
     with pytest.raises(DataError, match=r"training\[2\].*not a path below"):
         _prepare(tmp_path, "msd")
+
+
+def _changed(folder: Path, **changes: Any) -> None:
+    described = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps(described | changes))
+
+
+@pytest.mark.parametrize(("name", "make"), [("nnunet", make_nnunet), ("msd", make_msd)])
+def test_what_lies_there_and_is_not_used_is_said(name: str, make: Any, tmp_path: Path, test_data: Path) -> None:
+    """Hidden files of macOS are no cases; they and strays are counted; broken links are named."""
+    folder = make(tmp_path, test_data)
+    section = {"name": name, "path": folder.name}
+    ending = "_0000.nii.gz" if name == "nnunet" else ".nii.gz"
+    plain = check(section, data_root=tmp_path)
+    assert (plain, plain.notes) == ([], [])
+    for place, tail in (("imagesTr", ending), ("labelsTr", ".nii.gz")):
+        for number in (101, 102):
+            (folder / place / f"._organs_{number}{tail}").write_bytes(b"\0\5\x16\7")
+    (folder / "imagesTr" / ".DS_Store").write_bytes(b"x")
+    (folder / "labelsTr" / "notes.txt").write_text("x")
+
+    checked = check(section, data_root=tmp_path)
+
+    assert checked == []
+    found = checked.notes
+    assert len(found) == 2
+    assert "imagesTr: 3 of 5 files are not used: .DS_Store, ._organs_101" in found[0]
+    assert "3 hidden" in found[0]
+    assert "labelsTr: 3 of 5 files are not used" in found[1]
+    assert "notes.txt; 2 hidden" in found[1]
+    assert len(_prepare(tmp_path, name).train.cases) == 1
+
+    (folder / "labelsTr" / "organs_101.nii.gz").unlink()
+    (folder / "labelsTr" / "organs_101.nii.gz").symlink_to("gone.nii.gz")
+    defect = check(section, data_root=tmp_path)[0]
+    assert defect.endswith("labelsTr/organs_101.nii.gz: a link to gone.nii.gz, which is not there")
+
+
+def test_test_images_without_labels_are_said(tmp_path: Path, test_data: Path) -> None:
+    """nnU-Net's imagesTs without labelsTs."""
+    folder = make_nnunet(tmp_path, test_data)
+    shutil.rmtree(folder / "labelsTs")
+
+    (note,) = check({"name": "nnunet", "path": folder.name}, data_root=tmp_path).notes
+
+    assert "imagesTs: 1 of 1 files are not used: organs_103_0000.nii.gz; there are no labels for them" in note
+
+
+@pytest.mark.parametrize(
+    ("lists", "training", "test"),
+    [
+        pytest.param({"validation": [1]}, 1, 1, id="validation"),
+        pytest.param({"test": [1]}, 1, 1, id="test"),
+        pytest.param({"validation": [1], "test": [2]}, 2, 1, id="both"),
+        pytest.param({"test": ["./imagesTs/a.nii.gz"]}, 1, 0, id="unlabelled"),
+    ],
+)
+def test_further_lists_of_the_decathlon(
+    lists: dict[str, Any], training: int, test: int, tmp_path: Path, test_data: Path
+) -> None:
+    """Pairs in `validation`, or in `test`, are held out as test cases; that is said."""
+    folder = make_msd(tmp_path, test_data)
+    pairs = json.loads((folder / "dataset.json").read_text())["training"]
+    for kind in ("image", "label"):
+        stored = nibabel.load(folder / pairs[0][kind])
+        values = np.asarray(stored.dataobj)[::-1]
+        nibabel.save(nibabel.Nifti1Image(values, stored.affine), folder / f"{kind}sTr" / "more.nii.gz")
+    pairs.append({kind: f"./{kind}sTr/more.nii.gz" for kind in ("image", "label")})
+    named = {name: [pairs[one] if isinstance(one, int) else one for one in listed] for name, listed in lists.items()}
+    _changed(folder, training=pairs[:1], **{"test": []} | named)
+
+    source = open_source({"name": "msd", "path": folder.name}, tmp_path)[2]
+
+    assert (len(source.training), len(source.test)) == (training, test)
+    said = "\n".join(check({"name": "msd", "path": folder.name}, data_root=tmp_path).notes)
+    assert ("are the test cases, which no trial sees" in said) == (test > 0)
+    assert ("1 pairs of validation are training cases" in said) == (training > 1)
+
+
+def test_a_case_in_two_lists_of_the_decathlon(tmp_path: Path, test_data: Path) -> None:
+    """A held-out case must not train."""
+    folder = make_msd(tmp_path, test_data)
+    pairs = json.loads((folder / "dataset.json").read_text())["training"]
+    _changed(folder, validation=pairs[1:])
+
+    found = check({"name": "msd", "path": folder.name}, data_root=tmp_path)
+
+    assert any("organs_102 is listed in training and in validation" in line for line in found)
+
+
+def test_descriptions_of_the_other_layout(tmp_path: Path, test_data: Path) -> None:
+    """nnU-Net v1's lists, and labels of v2 in a task of the Decathlon: each with the way out."""
+    folder = make_msd(tmp_path, test_data)
+
+    with pytest.raises(DataError, match=r"nnU-Net v1 or of the Decathlon.*\"liver\": 6.*name: msd"):
+        prepare({"name": "nnunet", "path": folder.name}, data_root=tmp_path, cache=tmp_path / "cache", seed=0)
+    _changed(folder, labels=LABELS)
+    with pytest.raises(DataError, match=r"as nnU-Net v2 has them.*name: nnunet"):
+        _prepare(tmp_path, "msd")
+
+
+def test_listed_cases_may_have_absolute_paths(tmp_path: Path, test_data: Path) -> None:
+    """nnU-Net's `dataset`: paths below the folder, however they are written."""
+    folder = make_nnunet(tmp_path, test_data)
+    plain = _prepare(tmp_path)
+    cases = {
+        f"organs_{number}": {
+            "images": [str(folder / "imagesTr" / f"organs_{number}_0000.nii.gz")],
+            "label": f"labelsTr/organs_{number}.nii.gz",
+        }
+        for number in (101, 102)
+    }
+    _changed(folder, dataset=cases)
+
+    assert _prepare(tmp_path).fingerprint == plain.fingerprint
+    assert check({"name": "nnunet", "path": folder.name}, data_root=tmp_path) == []
+
+
+def test_grey_masks_stored_in_colour(tmp_path: Path) -> None:
+    """Label ids as grey values are read from RGB too; real colours are refused."""
+    folder = tmp_path / "Dataset001_Organs"
+    rng = np.random.default_rng(0)
+    for kind in ("imagesTr", "labelsTr"):
+        (folder / kind).mkdir(parents=True)
+    mask = np.zeros((32, 32, 3), np.uint8)
+    mask[4:20, 8:20] = 1
+    for number in range(3):
+        picture = Image.fromarray(rng.integers(0, 255, (32, 32, 3)).astype(np.uint8))
+        picture.save(folder / "imagesTr" / f"organs_{number}_0000.png")
+        Image.fromarray(mask).save(folder / "labelsTr" / f"organs_{number}.png")
+    channels = {str(k): "rgb_to_0_1" for k in range(3)}
+    described = {"channel_names": channels, "labels": {"background": 0, "nodule": 1}, "file_ending": ".png"}
+    (folder / "dataset.json").write_text(json.dumps(described))
+
+    data = _prepare(tmp_path, size=32, validation=["organs_2"])
+    assert np.array_equal(data.train.labels[0], mask[..., 0])
+    assert check({"name": "nnunet", "path": folder.name}, data_root=tmp_path) == []
+
+    Image.fromarray(mask * np.array([1, 2, 3], np.uint8)).save(folder / "labelsTr" / "organs_1.png")
+    (line,) = check({"name": "nnunet", "path": folder.name}, data_root=tmp_path)
+    assert "organs_1.png: a label map in colour; label ids as grey values would do" in line

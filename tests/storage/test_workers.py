@@ -140,7 +140,9 @@ def test_a_trial_without_any_worker_comes_back(hasty: Storage) -> None:
         lambda c: c.execute(delete(schema.workers).where(schema.workers.c.worker_id == nameless.worker_id))
     )
     trials = optuna_schema.trials
-    hasty.context.database.write(lambda c: c.execute(update(trials).where(trials.c.number == 1).values(state="RUNNING")))
+    hasty.context.database.write(
+        lambda c: c.execute(update(trials).where(trials.c.number == 1).values(state="RUNNING"))
+    )
 
     found: list[int] = []
     for _ in range(3):

@@ -123,8 +123,8 @@ def describe_command(
 ) -> None:
     """Say, and draw, what a data set holds: sizes, intensities, class frequencies, the shapes of its objects."""
     from tuner.data.catalog import DATASETS
-    from tuner.data.checks import FoundClass
     from tuner.data.describe import describe
+    from tuner.data.source import FoundClass
 
     if out is not None:
         _check_figure(out)

@@ -46,8 +46,9 @@ def predict(
 ) -> None:
     """Make masks for new images, in their format, with the label ids of the data set.
 
-    NIfTI keeps its affine and its size, pictures become PNG with a palette, .npz and .h5 get an array `label`. Needs no
-    data set. An image that cannot be read is named, the others go on, and the exit code is 1.
+    Volumes (NIfTI, NRRD, MetaImage, TIFF) keep their place and size, pictures become PNG with a palette, .npz and .h5
+    get an array `label`. Needs no data set. An image that cannot be read is named, the others go on, and the exit code
+    is 1.
     """
     from tuner.cli.options import limit_threads
     from tuner.config.trial import load_config

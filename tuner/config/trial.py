@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from tuner.data.catalog import DATASETS
-from tuner.data.label_map import LABELS, labels_problem, labels_text
+from tuner.data.label_rules import LABELS, labels_problem, labels_text
 from tuner.data.splits import complete_validation, validation_problem
 from tuner.errors import ConfigError, SpecError, UnknownNameError, closest
 from tuner.losses.catalog.registry import LOSSES

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuner.data.label_map import LABELS, labels_problem, labels_text
+from tuner.data.label_rules import LABELS, labels_problem, labels_text
 from tuner.errors import SpecError, UnknownNameError
 from tuner.registry import Option, Registry, Scalar
 
@@ -255,6 +255,14 @@ def _options(path: str) -> tuple[Option, ...]:
         Option("path", "str", path, "The folder that holds dataset.json, relative to the data root."),
         size_option(256),
         Option("dimensions", "int", 2, "2: every slice is a sample. 3: slabs of `depth` slices are.", choices=(2, 3)),
+        Option(
+            "slices",
+            "str",
+            "auto",
+            "Plane of the slices, whichever way the files' axes run. auto: across the axis of the largest spacing; "
+            "whole volumes (3-D with `resize: false`): axial.",
+            choices=("auto", "axial", "coronal", "sagittal"),
+        ),
         Option("depth", "int", 32, "Slices of a sample with `dimensions: 3`.", low=1, high=512),
         resize_option("slices (2-D) or whole volumes (3-D)"),
         Option(
@@ -272,7 +280,7 @@ def _options(path: str) -> tuple[Option, ...]:
 NNUNET_LAYOUT = """\
 <data root>/<dataset.path>/
 ├── dataset.json              channel_names, labels (`ignore` counts for nothing), file_ending
-├── imagesTr/CASE_0000.nii.gz a file a channel; NIfTI, or pictures such as .png
+├── imagesTr/CASE_0000.nii.gz a file a channel; NIfTI, NRRD, MetaImage, TIFF, or pictures such as .png
 ├── labelsTr/CASE.nii.gz
 ├── imagesTs/…                optional: test cases, when there are labels for them
 └── labelsTs/…"""
@@ -294,7 +302,7 @@ dataset: {name: nnunet, path: Dataset009_Spleen, low: -160, high: 240}""",
 
 MSD_LAYOUT = """\
 <data root>/<dataset.path>/
-├── dataset.json              modality, labels, training: [{image, label}]
+├── dataset.json              modality, labels, training: [{image, label}]; held-out pairs in test or validation
 ├── imagesTr/CASE.nii.gz      channels along the fourth axis
 └── labelsTr/CASE.nii.gz"""
 

@@ -6,12 +6,12 @@ Looking for every defect of a data set before anything is trained on it.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DATASETS, DatasetEntry, complete_options
+from tuner.data.source import FoundClass
 from tuner.errors import RequestError
 from tuner.registry import load
 
@@ -20,38 +20,6 @@ class DataWarning(str):
     """The line of such a defect."""
 
     __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FoundClass:
-    """What is read as a class."""
-
-    number: int
-    """255: ignored"""
-    name: str
-    values: str
-    """Its values or colours in the masks: `255`, `#ff0000`, `128..65535`"""
-    share: float
-    """Of all pixels"""
-    objects: int
-    """Connected objects (pixels that share a side) over all masks"""
-    smallest: int | None
-    """Pixels of the smallest object; None where there is none"""
-    cases: int
-    """Masks that hold it"""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return asdict(self)
-
-    def text(self) -> str:
-        """Return one line for people."""
-        size = "" if self.smallest is None else f", the smallest of {self.smallest} px"
-        return (
-            f"class {self.number} {self.name!r} (value {self.values}): {100 * self.share:.3g} % of the pixels, "
-            f"{self.objects} object{'s' * (self.objects != 1)}{size}, in {self.cases} "
-            f"mask{'s' * (self.cases != 1)}"
-        )
 
 
 class Findings(list[str]):
@@ -116,7 +84,7 @@ def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | No
     return found if isinstance(found, Findings) else Findings(found)
 
 
-def check_download(entry: DatasetEntry, raw: Path) -> list[str]:
+def check_download(entry: DatasetEntry, raw: Path) -> Findings:
     """Open every file of a raw download that `data prepare` would convert, and return its defects, a line each.
 
     Raises:
@@ -129,5 +97,5 @@ def check_download(entry: DatasetEntry, raw: Path) -> list[str]:
             hint=f"tuner data check {entry.name} checks what lies below the data root.",
             where="--raw",
         )
-    found: list[str] = load(entry.check_raw)(raw)
-    return found
+    found = load(entry.check_raw)(raw)
+    return found if isinstance(found, Findings) else Findings(found)

@@ -1,9 +1,9 @@
 """Further images for a trained network: which files belong together, and how they are read and normalised.
 
 `reading` is what a data set said of itself when the network was trained (`Readable.reading`), plain data of one form:
-`volumes` (NIfTI or pictures, a file a channel or all in one, normalised by the kind of each channel), `pictures`, or
-`ct` (NIfTI in HU, which is windowed; `.npz` and `.h5` in the layout of TransUNet's Synapse data, and pictures, which
-are so already).
+`volumes` (NIfTI, NRRD, MetaImage, TIFF or pictures, a file a channel or all in one, normalised by the kind of each
+channel), `pictures`, or `ct` (volumes in HU, which are windowed; `.npz` and `.h5` in the layout of TransUNet's Synapse
+data, and pictures, which are so already). `axes` is how the volumes were turned (`tuner.data.volumes`).
 """
 
 import re
@@ -20,11 +20,21 @@ from tuner.data.datasets.volume_set import normalise
 from tuner.data.images import AS_STORED, COLOUR, SUFFIXES, ReadOptions, read_image
 from tuner.data.raster import ORIENTATIONS, read_head
 from tuner.data.source import Image
-from tuner.data.volumes import NIFTI, read_channels, read_scan
+from tuner.data.tiff_stacks import is_stack
+from tuner.data.volumes import (
+    CT_AXES,
+    VOLUMES,
+    are_axes,
+    companions,
+    is_volume,
+    not_there,
+    read_channels,
+    read_volume_head,
+)
 from tuner.errors import ConfigError, DataError, RequestError
 
 ARRAYS = (".npz", ".npy.h5", ".h5")
-ENDINGS = {"volumes": (*NIFTI, *SUFFIXES), "pictures": SUFFIXES, "ct": (*NIFTI, *ARRAYS, *SUFFIXES)}
+ENDINGS = {"volumes": (*VOLUMES, *SUFFIXES), "pictures": SUFFIXES, "ct": (*VOLUMES, *ARRAYS, *SUFFIXES)}
 """File endings that are read, by form; a longer ending stands before the one that it ends with."""
 
 _ALONE = -1
@@ -74,6 +84,9 @@ def read_case(case: NewCase, reading: Mapping[str, Any]) -> Image:
     """
     if case.problem:
         raise DataError(case.problem, where=str(case.paths[0]))
+    for path in case.paths:
+        if not path.is_file():
+            raise DataError(f"{not_there(path)}.", where=str(path))
     image = _READERS[form_of(reading)](case, reading)
     wanted = int(reading["channels"])
     if len(image) != wanted:
@@ -97,6 +110,7 @@ def form_of(reading: Mapping[str, Any]) -> str:
         and isinstance(kinds, list)
         and kinds
         and all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in window)
+        and ("axes" not in reading or are_axes(reading["axes"]))
     )
     if not sound:
         raise ConfigError(
@@ -104,6 +118,11 @@ def form_of(reading: Mapping[str, Any]) -> str:
             hint="Its data set gives no description of that, so further images cannot be read as they were.",
         )
     return str(form)
+
+
+def axes_of(reading: Mapping[str, Any]) -> str | None:
+    """Return how the axes of volumes run for the network; None: as in the files, for runs that say nothing of it."""
+    return CT_AXES if reading.get("form") == "ct" else reading.get("axes")
 
 
 def _is_whole(value: object, limit: int) -> bool:
@@ -117,21 +136,33 @@ def _files(words: Sequence[str], endings: Sequence[str]) -> tuple[list[tuple[Pat
     for word in words:
         path = Path(word)
         if path.is_dir():
-            below = [file for file in sorted(path.rglob("*")) if file.is_file() and not _is_hidden(file, path)]
-            images = [file for file in below if ending_of(file, endings)]
+            # A broken link is taken along, to be named among the images that cannot be read.
+            below = [
+                file for file in sorted(path.rglob("*")) if file.is_file() or (file.is_symlink() and not file.exists())
+            ]
+            images = [file for file in below if ending_of(file, endings) and not _is_hidden(file, path)]
             if not images:
                 raise RequestError(
                     f"the folder holds no image that this run reads ({', '.join(endings)}).", where=str(path)
                 )
             files += [(file, path) for file in images]
-            passed_over += [file for file in below if not ending_of(file, endings)]
+            used = {*images, *(beside for file in images for beside in _beside(file))}
+            passed_over += [file for file in below if file not in used]
             continue
         matches = [path] if path.exists() else sorted(Path(match) for match in glob(word, recursive=True))
         matches = [match for match in matches if not match.is_dir()]
+        matches += [path] if not matches and path.is_symlink() and not path.exists() else []
         if not matches:
             raise RequestError("there is no such file, folder or pattern.", where=word)
         files += [(match, match.parent) for match in matches]
     return list(dict.fromkeys(files)), passed_over
+
+
+def _beside(file: Path) -> list[Path]:
+    try:
+        return companions(file)
+    except DataError:
+        return []  # said when the image is read
 
 
 def ending_of(path: Path, endings: Iterable[str]) -> str | None:
@@ -192,12 +223,14 @@ def _refuse_twins(cases: Sequence[NewCase]) -> None:
 
 
 def mask_ending(case: NewCase) -> str:
-    """Return the ending of a mask: that of its image, and PNG for all pictures."""
+    """Return the ending of a mask: that of its image, and PNG for all pictures; a TIFF of several pages is none."""
+    if is_stack(case.paths[0]):
+        return case.ending
     return ".png" if case.ending.lower() in SUFFIXES else case.ending
 
 
 def _read_volume(case: NewCase, reading: Mapping[str, Any]) -> Image:
-    planes = [read_channels(path) for path in case.paths]
+    planes = [read_channels(path, axes_of(reading), like=case.paths[0]) for path in case.paths]
     shapes = {plane.shape[1:] for plane in planes}
     if len(shapes) > 1:
         raise DataError(
@@ -205,9 +238,16 @@ def _read_volume(case: NewCase, reading: Mapping[str, Any]) -> Image:
         )
     image = np.concatenate(planes)
     if len(image) == int(reading["channels"]):
-        kinds = tuple(map(str, reading["kinds"]))
+        kinds = tuple(map(str, reading.get("kinds", ["noNorm"])))
         normalise(image, kinds, low=float(reading["low"]), high=float(reading["high"]))
     return image
+
+
+def place_note(case: NewCase, reading: Mapping[str, Any]) -> str | None:
+    """Say what was made of a head that states no place, or states it twice; None where all is plain."""
+    if form_of(reading) == "pictures" or not is_volume(case.paths[0]):
+        return None
+    return "; ".join(read_volume_head(case.paths[0]).remarks) or None
 
 
 def _read_picture(case: NewCase, reading: Mapping[str, Any]) -> Image:
@@ -245,14 +285,14 @@ def _number(value: object) -> float | None:
 
 def _read_ct(case: NewCase, reading: Mapping[str, Any]) -> Image:
     path = case.paths[0]
-    if case.ending.lower() in SUFFIXES:
+    if case.ending.lower() in SUFFIXES and not is_stack(path):
         return _read_picture(case, reading)
     if case.ending.lower() in ARRAYS:
         return read_image_only(path)[None]
     low, high = float(reading["low"]), float(reading["high"])
-    clipped = np.clip(read_scan(path), low, high)
+    clipped = np.clip(read_channels(path, axes_of(reading)), low, high)
     scaled: Image = (clipped - np.float32(low)) / np.float32(high - low)
-    return scaled[None]
+    return scaled
 
 
 _READERS: dict[str, Callable[[NewCase, Mapping[str, Any]], Image]] = {

@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from tuner.data.cache import FileHashCache
-from tuner.data.checks import DataWarning, FoundClass
+from tuner.data.checks import DataWarning
 from tuner.data.images import AS_STORED, COLOUR, ReadOptions
 from tuner.data.label_map import (
     ClassCodes,
-    Labels,
     codes_from,
     codes_of_labels,
     given_codes,
     listed,
     parse_classes,
     parse_ignored,
-    parse_labels,
 )
+from tuner.data.label_rules import Labels, parse_labels
 from tuner.data.mask_coding import Coding, Facts, count_objects, decide_coding, total_values
-from tuner.data.source import IGNORE_INDEX, Label
+from tuner.data.source import IGNORE_INDEX, FoundClass, Label
 from tuner.errors import DataError
 from tuner.registry import Scalar
 

@@ -13,9 +13,11 @@ from PIL import Image as Pillow
 from tuner.atomic_io import explain_os_error, write_atomically
 from tuner.colors import CLASS_COLOURS
 from tuner.data.images import COLOUR
-from tuner.data.inference_inputs import ARRAYS, NewCase, form_of, mask_ending
+from tuner.data.inference_inputs import ARRAYS, NewCase, axes_of, mask_ending
+from tuner.data.itk_files import itk_mask
 from tuner.data.source import Label
-from tuner.data.volumes import open_nifti, turned_back
+from tuner.data.tiff_stacks import TIFF, spacing_file, stack_bytes
+from tuner.data.volumes import is_nifti, open_nifti, turn_of
 from tuner.errors import DataError
 
 _HINT = "name another folder with -o DIR."
@@ -31,8 +33,10 @@ def write_mask(
 ) -> Path:
     """Write the mask of a case, whole or not at all, and return its path.
 
-    NIfTI has the affine and the header of the image; PNG has a palette, its values are the label ids (in colour where
-    the data set's masks are, 16 bits where an id is above 255); `.npz` and `.h5` hold an array `label`.
+    A volume is turned back to the axes of its image and lies on it: NIfTI has its affine and header, NRRD and MetaImage
+    its spacing, origin and directions, a TIFF of several pages the file beside that states the spacing. PNG has a
+    palette, its values are the label ids (in colour where the data set's masks are, 16 bits where an id is above 255);
+    `.npz` and `.h5` hold an array `label`.
 
     Args:
         folder: Where it goes; created.
@@ -48,6 +52,7 @@ def write_mask(
     path = mask_path(folder, case)
     codes = np.asarray(reading["labels"], np.int32)[labels]
     ending = case.ending.lower()
+    beside: dict[str, bytes] = {}
     if ending in ARRAYS:
         content = _arrays(codes, ending)
     elif path.name.endswith(".png"):
@@ -55,9 +60,12 @@ def write_mask(
             raise DataError(f"a picture holds one slice, not {len(codes)}.", where=str(case.paths[0]))
         content = picture_bytes(codes[0], reading["labels"], background=background)
     else:
-        content = _nifti(case.paths[0], codes, is_turned=form_of(reading) == "ct")
+        content, beside = _volume(case.paths[0], codes, axes_of(reading), path.name)
     with explain_os_error(folder, purpose="the masks", hint=_HINT):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # The head of a mask comes last: where it is, the values that it names are there.
+        for name, more in beside.items():
+            write_atomically(path.with_name(name), more)
         write_atomically(path, content)
     return path
 
@@ -100,17 +108,28 @@ def _arrays(codes: NDArray[np.int32], ending: str) -> bytes:
     return buffer.getvalue()
 
 
-def _nifti(source: Path, codes: NDArray[np.int32], *, is_turned: bool) -> bytes:
+def _volume(source: Path, codes: NDArray[np.int32], axes: str | None, name: str) -> tuple[bytes, dict[str, bytes]]:
+    """Return the mask of a volume in the format of its image, and the files that belong beside it, by name."""
+    kind = _whole_type(int(codes.max(initial=0)))
+    values = turn_of(source, axes).undo(codes).astype(kind)
+    if is_nifti(source):
+        return _nifti(source, values), {}
+    if source.name.lower().endswith(TIFF):
+        spacing = spacing_file(source)
+        stem = name[: -len(source.suffix)]
+        return stack_bytes(values.T), {f"{stem}.json": spacing.read_bytes()} if spacing else {}
+    files = itk_mask(source, values, name)
+    return files.pop(name), files
+
+
+def _nifti(source: Path, values: NDArray[Any]) -> bytes:
     def made(image: Any) -> bytes:
-        shape = tuple(image.shape[:3])
-        values = turned_back(codes, image.affine) if is_turned else codes.T
-        kind = _whole_type(int(codes.max(initial=0)))
         header = image.header.copy()
-        header.set_data_dtype(kind)
+        header.set_data_dtype(values.dtype)
         header.set_slope_inter(1, 0)
         header["cal_min"] = header["cal_max"] = 0
-        whole = np.ascontiguousarray(values.reshape(shape), kind)
-        content: bytes = type(image)(whole, image.affine, header).to_bytes()
+        shape = tuple(image.shape[:3])
+        content: bytes = type(image)(np.ascontiguousarray(values.reshape(shape)), image.affine, header).to_bytes()
         return content
 
     content = open_nifti(source, made)

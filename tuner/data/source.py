@@ -9,20 +9,21 @@ in `tuner.data.catalog`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.cache import FileHashCache
-from tuner.data.catalog import DatasetEntry
-from tuner.data.checks import FoundClass
 from tuner.errors import DataError
 
+if TYPE_CHECKING:
+    from tuner.data.catalog import DatasetEntry
 
-def find_below(data_root: Path | None, path: str, entry: DatasetEntry) -> Path:
+
+def find_below(data_root: Path | None, path: str, entry: "DatasetEntry") -> Path:
     """Return the folder `<data root>/<path>`.
 
     Raises:
@@ -62,6 +63,38 @@ Label = NDArray[np.uint8]
 
 IGNORE_INDEX = 255
 """The label that counts for nothing, in every data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundClass:
+    """What is read as a class."""
+
+    number: int
+    """255: ignored"""
+    name: str
+    values: str
+    """Its values or colours in the masks: `255`, `#ff0000`, `128..65535`"""
+    share: float
+    """Of all pixels"""
+    objects: int
+    """Connected objects (pixels that share a side) over all masks"""
+    smallest: int | None
+    """Pixels of the smallest object; None where there is none"""
+    cases: int
+    """Masks that hold it"""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """Return one line for people."""
+        size = "" if self.smallest is None else f", the smallest of {self.smallest} px"
+        return (
+            f"class {self.number} {self.name!r} (value {self.values}): {100 * self.share:.3g} % of the pixels, "
+            f"{self.objects} object{'s' * (self.objects != 1)}{size}, in {self.cases} "
+            f"mask{'s' * (self.cases != 1)}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

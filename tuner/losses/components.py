@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 def connected_objects(labels: Tensor, *, classes: int) -> Tensor:
-    """Return [B, *S] int64, the numbers of `tuner.label_maps.objects` for every image; labels [B, *S], below 1 no object."""
+    """Return [B, *S] int64, the numbers of `tuner.label_maps.objects`; labels [B, *S], below 1 no object."""
     pixels = math.prod(labels.shape[1:])
     own = torch.arange(labels.numel(), device=labels.device)
     roots = own

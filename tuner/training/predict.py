@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import read_yaml
-from tuner.data.inference_inputs import NewCase, form_of, orientation_note, read_case
+from tuner.data.inference_inputs import NewCase, form_of, orientation_note, place_note, read_case
 from tuner.data.mask_writer import write_mask
 from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
 from tuner.training.components import AllowedSources, PlacedModel, place_model
@@ -49,7 +49,7 @@ class Prediction:
     """Number of pixels by class."""
     seconds: float = 0.0
     note: str | None = None
-    """What its user should know of the mask: an EXIF orientation, and what became of it."""
+    """What its user should know of the mask: how it lies, and what became of an EXIF orientation."""
 
 
 def read_run(folder: Path) -> tuple[TrialConfig, DataCard]:
@@ -145,7 +145,8 @@ def predict_cases(
             yield Prediction(case, None, f"{case.paths[0]}: no memory left on {run.net.device} for {size} pixels")
         else:
             counts = np.bincount(labels.ravel(), minlength=len(run.facts.class_names))
-            note = orientation_note(case, run.facts.reading)
+            notes = (orientation_note(case, run.facts.reading), place_note(case, run.facts.reading))
+            note = "; ".join(filter(None, notes)) or None
             yield Prediction(case, mask, None, labels.shape, tuple(map(int, counts)), perf_counter() - began, note)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tuner.data.cache import FileHashCache
-from tuner.data.checks import Findings, FoundClass, lacking
+from tuner.data.checks import Findings, lacking
 from tuner.data.images import (
     AS_STORED,
     SUFFIXES,
@@ -29,7 +29,7 @@ from tuner.data.label_map import listed
 from tuner.data.mask_classes import MaskClasses, found_classes, stray_classes
 from tuner.data.mask_coding import mask_facts, total_values
 from tuner.data.raster import ORIENTATIONS, Raster
-from tuner.data.source import Image, Label, TestCase
+from tuner.data.source import FoundClass, Image, Label, TestCase
 from tuner.errors import DataError
 
 _READING = 2

@@ -4,25 +4,33 @@ Raw data sets of nnU-Net v2: `dataset.json`, a file a channel, label maps beside
 
 Tasks of the Medical Segmentation Decathlon: `dataset.json` lists pairs of files; channels are the fourth axis.
 
-The published test images have no labels: there are no test cases.
+The published test images have no labels. Where a description lists pairs under `test`, they are the test cases, and
+pairs under `validation` train with the others; pairs under `validation` alone are the test cases.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tuner.data.cache import FileHashCache
 from tuner.data.catalog import DATASETS
+from tuner.data.checks import Findings
 from tuner.data.datasets.image_folder import raise_defects
 from tuner.data.datasets.volume_set import Recording, Volumes, VolumeSet, check_volumes
+from tuner.data.images import SUFFIXES
 from tuner.data.label_map import ClassCodes
 from tuner.data.source import IGNORE_INDEX, find_below, inside
 from tuner.data.splits import group_of
-from tuner.data.volumes import ENDINGS, NIFTI, read_json
+from tuner.data.volumes import ENDINGS, VOLUMES, companions, not_there, read_json
 from tuner.errors import DataError
 from tuner.registry import Scalar
 
 DESCRIPTION = "dataset.json"
+
+_HALVES = ("imagesTr", "labelsTr", "imagesTs", "labelsTs")
+_MAX_UNUSED = 8
+"""Files that are named of those that are not used."""
 
 
 def open_nnunet(options: Mapping[str, Scalar], data_root: Path | None) -> Volumes:
@@ -38,18 +46,20 @@ def open_nnunet(options: Mapping[str, Scalar], data_root: Path | None) -> Volume
     return Volumes(found, options)
 
 
-def check_nnunet(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> list[str]:
+def check_nnunet(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> Findings:
     """Open every file and return the defects, a line each; raises DataError when there is no description."""
     defects: list[str] = []
     found = read_nnunet(find_below(data_root, str(options["path"]), DATASETS["nnunet"]), defects)
     defects += crossing_groups(found, str(options["group"] or "")) + [found.lost] * bool(found.lost)
-    return defects + check_volumes(found, memory)
+    more = check_volumes(found, memory, axes=Volumes(found, options).axes)
+    return Findings([*defects, *more], notes=[*more.notes, *found.notes])
 
 
 def read_nnunet(folder: Path, defects: list[str]) -> VolumeSet:
     """Find the cases of a raw data set; what is missing is appended to `defects`."""
     where = folder / DESCRIPTION
     described = read_json(where)
+    _refuse_first_version(described, where)
     ending, names = described.get("file_ending"), described.get("channel_names", described.get("modality"))
     if ending not in ENDINGS:
         raise DataError(f"file_ending is {ending!r}; {', '.join(ENDINGS)} are read.", where=str(where))
@@ -57,16 +67,62 @@ def read_nnunet(folder: Path, defects: list[str]) -> VolumeSet:
         raise DataError("channel_names is missing, as in {'0': 'CT'}.", where=str(where))
     kinds = tuple(str(names[key]) for key in sorted(names, key=_number))
     codes = label_codes(described.get("labels"), where)
+    used: set[Path] = set()
     if isinstance(described.get("dataset"), dict):
-        training, lost = _listed(folder, described["dataset"], defects), ""
+        training, lost = _listed(folder, described["dataset"], defects, used), ""
     else:
-        training = _numbered(folder, "Tr", str(ending), len(kinds), defects)
+        training = _numbered(folder, "Tr", str(ending), len(kinds), defects, used)
         lost = _lost(described.get("numTraining"), folder, str(ending))
-    tests = _numbered(folder, "Ts", str(ending), len(kinds), defects) if (folder / "labelsTs").is_dir() else {}
+    is_tested = (folder / "labelsTs").is_dir()
+    tests = _numbered(folder, "Ts", str(ending), len(kinds), defects, used) if is_tested else {}
     if not training:
         defects.append(f"{folder}: there is no case to train on")
     defects += [f"{folder}: {name} is a training case and a test case" for name in training if name in tests]
-    return VolumeSet(folder, training, tests, kinds, codes, lost)
+    return VolumeSet(folder, training, tests, kinds, codes, lost, tuple(unused_files(folder, used)))
+
+
+def unused_files(folder: Path, used: Iterable[Path]) -> list[str]:
+    """Return a line for each folder of images or labels that holds files which no case has; broken links count.
+
+    Args:
+        folder: That of the data set.
+        used: Files of the cases, also of those that are amiss.
+    """
+    named = set(used)
+    for path in list(named):
+        try:
+            named.update(companions(path))
+        except DataError:
+            continue  # said when the file is read
+    lines = []
+    for place in (folder / name for name in _HALVES):
+        files = sorted(file for file in place.glob("*") if not file.is_dir()) if place.is_dir() else []
+        unused = [file for file in files if file not in named]
+        if unused:
+            shown = ", ".join(file.name for file in unused[:_MAX_UNUSED])
+            more = f" and {len(unused) - _MAX_UNUSED} more" if len(unused) > _MAX_UNUSED else ""
+            hidden = sum(file.name.startswith(".") for file in unused)
+            why = f"; {hidden} hidden, as macOS leaves beside others" if hidden else ""
+            why += "; there are no labels for them" if place.name == "imagesTs" and len(unused) == len(files) else ""
+            lines.append(f"{place}: {len(unused)} of {len(files)} files are not used: {shown}{more}{why}")
+    return lines
+
+
+def _refuse_first_version(described: Mapping[str, Any], where: Path) -> None:
+    labels = described.get("labels")
+    numbered = isinstance(labels, dict) and bool(labels) and all(str(name).isdecimal() for name in labels)
+    listed = "file_ending" not in described and isinstance(described.get("training"), list)
+    if not numbered and not listed:
+        return
+    turned = {str(name): int(number) for number, name in labels.items()} if numbered and labels else None
+    as_in = json.dumps(turned if turned else {"background": 0, "organ": 1})
+    raise DataError(
+        "this is a description of nnU-Net v1 or of the Decathlon; v2's would do, with channel_names, file_ending and "
+        f"labels as in {as_in}.",
+        hint="nnUNetv2_convert_old_nnUNet_dataset converts the data set; a task of the Decathlon as it was downloaded "
+        "is read by `dataset: {name: msd}`.",
+        where=str(where),
+    )
 
 
 def crossing_groups(found: VolumeSet, pattern: str) -> list[str]:
@@ -89,11 +145,15 @@ def crossing_groups(found: VolumeSet, pattern: str) -> list[str]:
 
 def _lost(announced: Any, folder: Path, ending: str) -> str:
     """A case of which image and label are both gone leaves no other trace than the number that was announced."""
-    names = {path.name.removesuffix(ending) for path in (folder / "labelsTr").glob(f"*{ending}")}
-    names |= {path.name.removesuffix(f"_0000{ending}") for path in (folder / "imagesTr").glob(f"*_0000{ending}")}
+    names = _names(folder / "labelsTr", ending) | _names(folder / "imagesTr", f"_0000{ending}")
     if not isinstance(announced, int) or announced <= len(names):
         return ""
     return f"{folder / DESCRIPTION}: numTraining is {announced}, and there are {len(names)} training cases"
+
+
+def _names(folder: Path, ending: str) -> set[str]:
+    """Return the names of the files with an ending, without it; hidden ones are none."""
+    return {path.name.removesuffix(ending) for path in folder.glob(f"*{ending}") if not path.name.startswith(".")}
 
 
 def label_codes(labels: Any, where: Path) -> ClassCodes:
@@ -105,7 +165,16 @@ def label_codes(labels: Any, where: Path) -> ClassCodes:
     if not isinstance(labels, dict) or not all(isinstance(name, str) for name in labels):
         raise DataError("labels is missing, as in {'background': 0, 'liver': 1}.", where=str(where))
     if any(isinstance(value, list) for value in labels.values()):
-        raise DataError("labels are regions (lists); one number a class would do.", where=str(where))
+        regions = {name: value for name, value in labels.items() if isinstance(value, list)}
+        parts = sorted(
+            {part for value in labels.values() for part in (value if isinstance(value, list) else [value])}, key=str
+        )
+        apart = {"background" if part == 0 else f"part {part}": part for part in parts}
+        raise DataError(
+            f"labels are regions (lists of labels: {json.dumps(regions)}), which overlap and are not trained in this "
+            f"version; one number a class would do, as in {json.dumps(apart)}.",
+            where=str(where),
+        )
     numbers: dict[str, int] = {}
     for name, value in labels.items():
         if not str(value).lstrip("-").isdecimal():
@@ -124,46 +193,59 @@ def label_codes(labels: Any, where: Path) -> ClassCodes:
     return ClassCodes(tuple(names), codes)
 
 
-def _numbered(folder: Path, half: str, ending: str, channels: int, defects: list[str]) -> dict[str, Recording]:
+def _numbered(
+    folder: Path, half: str, ending: str, channels: int, defects: list[str], used: set[Path]
+) -> dict[str, Recording]:
     images, labels = folder / f"images{half}", folder / f"labels{half}"
     for place in (images, labels):
         if not place.is_dir():
             defects.append(f"{place}: the folder is not there")
-    first = {path.name.removesuffix(f"_0000{ending}") for path in images.glob(f"*_0000{ending}")}
-    truths = {path.name.removesuffix(ending) for path in labels.glob(f"*{ending}") if not path.name.startswith(".")}
-    defects += [
-        f"{labels / (name + ending)}: there is no {name}_0000{ending} in {images.name}" for name in truths - first
-    ]
+    first, truths = _names(images, f"_0000{ending}"), _names(labels, ending)
+    lonely = sorted(truths - first)
+    defects += [f"{labels / (name + ending)}: there is no {name}_0000{ending} in {images.name}" for name in lonely]
+    used.update(labels / f"{name}{ending}" for name in lonely)
     found = {}
     for name in sorted(first):
         paths = tuple(images / f"{name}_{channel:04d}{ending}" for channel in range(channels))
         # A picture in colour holds all channels in one file.
-        paths = paths[:1] if ending not in (".nii", ".nii.gz") and channels == 3 and not paths[1].exists() else paths
+        paths = paths[:1] if ending in SUFFIXES and channels == 3 and not paths[1].exists() else paths
         recording = Recording(name, paths, labels / f"{name}{ending}")
-        missing = [path for path in recording.paths if not path.is_file()]
-        defects += [f"{path}: the file is not there" for path in missing]
-        if not missing:
+        if _is_whole(recording, defects, used):
             found[name] = recording
     return found
 
 
-def _listed(folder: Path, cases: Mapping[str, Any], defects: list[str]) -> dict[str, Recording]:
+def _is_whole(recording: Recording, defects: list[str], used: set[Path]) -> bool:
+    """Return whether all files of a case are there; those that are not are appended to `defects`."""
+    missing = [path for path in recording.paths if not path.is_file()]
+    defects += [f"{path}: {not_there(path)}" for path in missing]
+    used.update(recording.paths)
+    return not missing
+
+
+def _listed(folder: Path, cases: Mapping[str, Any], defects: list[str], used: set[Path]) -> dict[str, Recording]:
     where, found = f"{folder / DESCRIPTION}: dataset", {}
     for name, files in sorted(cases.items()):
         if not (isinstance(files, dict) and isinstance(files.get("images"), list) and files["images"]):
             defects.append(f"{where}: {name} names no images")
             continue
         try:
-            images = tuple(inside(folder, str(path), where=where) for path in files["images"])
-            recording = Recording(name, images, inside(folder, str(files.get("label")), where=where))
+            images = tuple(_inside(folder, str(path), where) for path in files["images"])
+            recording = Recording(name, images, _inside(folder, str(files.get("label")), where))
         except DataError as error:
             defects.append(str(error).rstrip("."))
             continue
-        missing = [path for path in recording.paths if not path.is_file()]
-        defects += [f"{path}: the file is not there" for path in missing]
-        if not missing:
+        if _is_whole(recording, defects, used):
             found[name] = recording
     return found
+
+
+def _inside(folder: Path, path: str, where: str) -> Path:
+    """Return a listed path; an absolute one, which nnU-Net allows, has to lie below the folder too."""
+    for root in (folder.absolute(), folder.resolve()):
+        if Path(path).is_relative_to(root):
+            return inside(folder, Path(path).relative_to(root).as_posix(), where=where)
+    return inside(folder, path, where=where)
 
 
 def _number(key: str) -> int:
@@ -183,12 +265,13 @@ def open_msd(options: Mapping[str, Scalar], data_root: Path | None) -> Volumes:
     return Volumes(found, options)
 
 
-def check_msd(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> list[str]:
+def check_msd(options: Mapping[str, Scalar], data_root: Path | None, memory: FileHashCache) -> Findings:
     """Open every file and return the defects, a line each; raises DataError when there is no description."""
     defects: list[str] = []
     found = read_msd(find_below(data_root, str(options["path"]), DATASETS["msd"]), defects)
     defects += crossing_groups(found, str(options["group"] or ""))
-    return defects + check_volumes(found, memory)
+    more = check_volumes(found, memory, axes=Volumes(found, options).axes)
+    return Findings([*defects, *more], notes=[*more.notes, *found.notes])
 
 
 def read_msd(folder: Path, defects: list[str]) -> VolumeSet:
@@ -198,28 +281,63 @@ def read_msd(folder: Path, defects: list[str]) -> VolumeSet:
     modality, labels, pairs = described.get("modality"), described.get("labels"), described.get("training")
     if not isinstance(modality, dict) or not modality:
         raise DataError("modality is missing, as in {'0': 'CT'}.", where=str(where))
+    if isinstance(labels, dict) and labels and not any(str(number).isdecimal() for number in labels):
+        raise DataError(
+            "labels are names with numbers, as nnU-Net v2 has them; {'0': 'background'} would do.",
+            hint="A data set of nnU-Net v2 is read by `dataset: {name: nnunet}`.",
+            where=str(where),
+        )
     if not isinstance(labels, dict) or len(set(map(str, labels.values()))) < len(labels):
         raise DataError("labels is missing, or two have one name; as in {'0': 'background'}.", where=str(where))
     if not isinstance(pairs, list):
         raise DataError("training is missing, a list of {'image', 'label'}.", where=str(where))
-    cases: dict[str, Recording] = {}
-    for number, pair in enumerate(pairs):
-        try:
-            recording = _recording(folder, pair, f"{where}: training[{number}]")
-        except DataError as error:
-            defects.append(str(error).rstrip("."))
-            continue
-        missing = [path for path in recording.paths if not path.is_file()]
-        defects += [f"{path}: the file is not there" for path in missing]
-        if recording.name in cases:
-            defects.append(f"{where}: {recording.name} is listed twice")
-        if not missing:
-            cases[recording.name] = recording
+    used: set[Path] = set()
+    cases = _pairs(folder, "training", pairs, defects, used)
+    held_out, lists = _further(described)
+    tests: dict[str, Recording] = {}
+    notes = []
+    for name, listed in lists.items():
+        more = _pairs(folder, name, listed, defects, used)
+        defects += [f"{where}: {case} is listed in training and in {name}" for case in more if case in cases]
+        (tests if name == held_out else cases).update(more)
+        what = "the test cases, which no trial sees" if name == held_out else "training cases as those of `training`"
+        notes.append(f"{where}: {len(more)} pairs of {name} are {what}")
     if not cases:
         defects.append(f"{where}: there is no case to train on")
     kinds = tuple(str(modality[key]) for key in sorted(modality, key=lambda key: key.zfill(4)))
     codes = label_codes({str(name): value for value, name in labels.items()}, where)
-    return VolumeSet(folder, {name: cases[name] for name in sorted(cases)}, {}, kinds, codes)
+    notes += unused_files(folder, used)
+    ordered, tested = ({name: half[name] for name in sorted(half)} for half in (cases, tests))
+    return VolumeSet(folder, ordered, tested, kinds, codes, notes=tuple(notes))
+
+
+def _further(described: Mapping[str, Any]) -> tuple[str, dict[str, list[Any]]]:
+    """Return which list is held out, and the lists of labelled pairs beside `training`."""
+    lists = {}
+    for name in ("validation", "test"):
+        listed = described.get(name)
+        if isinstance(listed, list) and any(isinstance(pair, dict) for pair in listed):
+            lists[name] = listed
+    return "test" if "test" in lists else "validation", lists
+
+
+def _pairs(folder: Path, name: str, pairs: list[Any], defects: list[str], used: set[Path]) -> dict[str, Recording]:
+    where = folder / DESCRIPTION
+    cases: dict[str, Recording] = {}
+    for number, pair in enumerate(pairs):
+        try:
+            recording = _recording(folder, pair, f"{where}: {name}[{number}]")
+        except DataError as error:
+            defects.append(str(error).rstrip("."))
+            continue
+        missing = [path for path in recording.paths if not path.is_file()]
+        defects += [f"{path}: {not_there(path)}" for path in missing]
+        used.update(recording.paths)
+        if recording.name in cases:
+            defects.append(f"{where}: {recording.name} is listed twice")
+        if not missing:
+            cases[recording.name] = recording
+    return cases
 
 
 def _recording(folder: Path, pair: Any, where: str) -> Recording:
@@ -227,6 +345,6 @@ def _recording(folder: Path, pair: Any, where: str) -> Recording:
         raise DataError("is not {'image': FILE, 'label': FILE}.", where=where)
     image, label = (inside(folder, pair[key], where=where) for key in ("image", "label"))
     name = image.name
-    for ending in NIFTI:
+    for ending in VOLUMES:
         name = name.removesuffix(ending)
     return Recording(name, (image,), label)

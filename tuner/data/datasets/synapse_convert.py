@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from tuner.atomic_io import explain_os_error, write_atomically
 from tuner.data.cache import FileHashCache
 from tuner.data.catalog import ORGANS
+from tuner.data.checks import Findings
 from tuner.data.datasets.synapse import (
     LISTS,
     OFFICIAL_TEST,
@@ -257,7 +258,7 @@ def _write_lists(out: Path, done: Mapping[str, Mapping[str, Any]]) -> None:
         write_atomically(out / file, "".join(f"{name}\n" for name in names).encode())
 
 
-def check_raw(raw: Path) -> list[str]:
+def check_raw(raw: Path) -> Findings:
     """Open every image and label of a download and return the defects, a line each.
 
     Labels are the challenge's ids, 0 to 13; of the classes, background and the eight organs of the benchmark must occur
@@ -272,4 +273,5 @@ def check_raw(raw: Path) -> list[str]:
         halves[case.name in OFFICIAL_TEST][case.name] = Recording(case.name, (case.image,), case.label)
     codes = ClassCodes(ORGANS, {raw_id: RAW_TO_SYNAPSE.get(raw_id, 0) for raw_id in range(RAW_LABELS)})
     found = VolumeSet(folder, halves[False], halves[True], ("CT",), codes)
-    return defects + check_volumes(found, FileHashCache(None), channels=1)
+    more = check_volumes(found, FileHashCache(None), channels=1)
+    return Findings([*defects, *more], notes=more.notes)

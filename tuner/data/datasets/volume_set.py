@@ -3,15 +3,17 @@
 Labelled volumes as a source of samples: every slice one (2-D), or slabs of consecutive slices (3-D).
 
 CT is clipped to `low`..`high` HU and taken to 0..1; other channels are standardised volume by volume, unless the data
-set says that they are not to be. Slices are resized in the plane, never resampled across it; with `resize: false` they
-keep their sizes, and in 3-D every case is one volume as it is.
+set says that they are not to be. Every file is turned to one orientation first (`tuner.data.volumes`). Slices are
+resized in the plane, never resampled across it; with `resize: false` they keep their sizes, and in 3-D every case is
+one volume in its own size.
 
 Finding every defect of a volume set: unreadable files, grids that disagree, foreign labels, shared images.
+
+What differs within a set and is no defect is said: axes that run otherwise, units, spacings, shear.
 """
 
 import hashlib
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,17 +22,35 @@ from typing import Any
 import numpy as np
 
 from tuner.data.cache import FileHashCache
-from tuner.data.checks import lacking
+from tuner.data.checks import Findings, lacking
 from tuner.data.images import resize_images, resize_labels
 from tuner.data.label_map import ClassCodes, listed
 from tuner.data.source import IGNORE_INDEX, Image, Label, TestCase
 from tuner.data.splits import group_of
-from tuner.data.volumes import Grid, read_channels, read_grid, read_truth
+from tuner.data.volumes import (
+    AXIAL,
+    PLANES,
+    SAME_PLACE,
+    Grid,
+    axis_codes,
+    companions,
+    farthest,
+    is_volume,
+    not_there,
+    obliquity,
+    read_channels,
+    read_grid,
+    read_truth,
+    shear,
+)
 from tuner.errors import DataError
 from tuner.registry import Scalar
 
-_READING = 1
+_READING = 2
 """Raised when the same files would give other numbers."""
+
+_THICKER = 1.05
+"""Slices lie across another axis than the axial one when its spacing is larger by this factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +79,8 @@ class VolumeSet:
     codes: ClassCodes
     lost: str = ""
     """What the description says of cases of which there is no trace; empty where it agrees with what is there."""
+    notes: tuple[str, ...] = ()
+    """What lies there and is not used, and what else was made of the description."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +96,14 @@ class Volumes:
         """Number of channels: a picture in colour may have three in one file."""
         first = next(iter(self.found.cases.values()))
         return sum(read_grid(path).channels for path in first.images)
+
+    @cached_property
+    def axes(self) -> str:
+        """How D, H and W of every volume run, whichever way its file has them: a value of `PLANES`."""
+        plane = str(self.options["slices"])
+        if plane in PLANES:
+            return PLANES[plane]
+        return AXIAL if self.uneven and not self.stacked else slice_axes(self.found)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:
@@ -109,19 +139,19 @@ class Volumes:
 
     def count(self, case: str) -> int:
         """Number of slices or slabs, from the head of the label map."""
-        depth = read_grid(self._of(case).label).shape[0]
+        depth = self._grid(case).shape[0]
         if self.stacked:
             return depth
         return 1 if self.uneven else -(-depth // self._int("depth"))
 
     def spaces(self, case: str) -> list[tuple[int, ...]]:
         """[H, W] of each slice, or [D, H, W] of the one volume, from the head of the label map."""
-        shape = read_grid(self._of(case).label).shape
+        shape = self._grid(case).shape
         return [shape[1:]] * shape[0] if self.stacked else [shape]
 
     def spacing(self, case: str) -> tuple[float, ...] | None:
         """Size of a voxel [slices, H, W] after resizing, in mm; None for pictures."""
-        grid = read_grid(self._of(case).label)
+        grid = self._grid(case)
         if grid.spacing is None or self.uneven:
             return grid.spacing
         size, (depth, height, width) = self._int("size"), grid.spacing
@@ -136,12 +166,13 @@ class Volumes:
         return found
 
     def reading(self, memory: FileHashCache) -> Mapping[str, Any]:
-        """Channels and their kinds, the window, and the label of each class."""
+        """Channels and their kinds, the orientation, the window, and the label of each class."""
         first = next(iter(self.found.cases.values()))
         return {
             "form": "volumes",
             "channels": self.channels,
             "files": len(first.images),
+            "axes": self.axes,
             "kinds": list(self.found.kinds),
             "low": self.options["low"],
             "high": self.options["high"],
@@ -149,16 +180,18 @@ class Volumes:
         }
 
     def files(self, cases: Sequence[str]) -> list[tuple[str, Path]]:
-        """Images and label maps, named relative to the data set."""
-        paths = [path for case in cases for path in self._of(case).paths]
+        """Images and label maps, and the files beside that belong to them, named relative to the data set."""
+        named = [path for case in cases for path in self._of(case).paths]
+        paths = list(dict.fromkeys(file for path in named for file in (path, *companions(path))))
         return [(path.relative_to(self.found.folder).as_posix(), path) for path in paths]
 
     def recipe(self) -> Mapping[str, Any]:
         """The options, the kinds of the channels, and the version of reading."""
-        passed_over = {"path", "group"} | ({"resize"} if not self.uneven else {"resize", "size", "depth"})
+        passed_over = {"path", "group", "slices"} | ({"resize"} if not self.uneven else {"resize", "size", "depth"})
         options = {name: value for name, value in self.options.items() if name not in passed_over}
         kept = {"resize": False} if self.uneven else {}
-        return {**options, **kept, "kinds": self.found.kinds, "labels": self.found.codes.labels, "reading": _READING}
+        meaning = {"kinds": self.found.kinds, "labels": self.found.codes.labels, "axes": self.axes}
+        return {**options, **kept, **meaning, "reading": _READING}
 
     def samples(self, case: str) -> Iterator[tuple[Image, Label]]:
         """Slices or slabs from the first up, resized; the last slab is filled up with ignored slices."""
@@ -181,26 +214,34 @@ class Volumes:
                 )
 
     def original(self, case: str) -> TestCase:
-        """A test volume as it is, with its spacing."""
+        """A test volume in its own size, with its spacing."""
         recording = self.found.tests[case]
         image, label = self._read(recording)
         if self.stacked:
             image = np.moveaxis(image, 0, 1) if len(image) > 1 else image[0]
-        return TestCase(case, image, label, read_grid(recording.label).spacing)
+        return TestCase(case, image, label, self._grid(case).spacing)
 
     def _read(self, recording: Recording) -> tuple[Image, Label]:
         """[C, D, H, W] and [D, H, W]."""
-        planes = [read_channels(path) for path in recording.images]
-        truth = read_truth(recording.label)
+        first = recording.images[0]
+        planes = [read_channels(path, self.axes, like=first) for path in recording.images]
+        truth = read_truth(recording.label, self.axes, like=first)
         shapes = {plane.shape[1:] for plane in planes} | {truth.shape}
         if len(shapes) > 1:
             raise DataError(
                 f"images and labels of {recording.name} differ in shape: {', '.join(map(str, sorted(shapes)))}.",
                 where=str(recording.label),
             )
+        grid = read_grid(first, self.axes) if is_volume(first) else None
+        for path in recording.paths[1:]:
+            apart = misplaced(grid, read_grid(path, self.axes, like=first)) if grid else 0.0
+            if apart > SAME_PLACE:
+                raise DataError(f"lies elsewhere than {first.name}: {apart:.3g} voxels apart.", where=str(path))
         image = np.concatenate(planes)
         if len(image) != self.channels:
             raise DataError(f"{len(image)} channels, the first case has {self.channels}.", where=str(recording.label))
+        if is_volume(first) and len(image) != len(self.found.kinds):
+            raise DataError(f"{unnamed_channels(len(image), self.found.kinds)}.", where=str(first))
         normalise(image, self.found.kinds, low=float(self.options["low"] or 0), high=float(self.options["high"] or 0))
         try:
             return image, self.found.codes.apply(truth)
@@ -211,11 +252,67 @@ class Volumes:
     def _group_of(self) -> Callable[[str], str | None]:
         return group_of(str(self.options["group"] or ""))
 
+    def _grid(self, case: str) -> Grid:
+        """The grid of a case's label map."""
+        if case not in self._grids:
+            recording = self._of(case)
+            self._grids[case] = read_grid(recording.label, self.axes, like=recording.images[0])
+        return self._grids[case]
+
+    @cached_property
+    def _grids(self) -> dict[str, Grid]:
+        return {}
+
     def _of(self, case: str) -> Recording:
         return self.found.cases[case] if case in self.found.cases else self.found.tests[case]
 
     def _int(self, name: str) -> int:
         return int(self.options[name] or 0)
+
+
+def slice_axes(found: VolumeSet) -> str:
+    """Return how D, H and W run where slices lie across the axis of the largest spacing.
+
+    That is the axis along which most cases have one voxel, else the one whose median spacing over the training cases is
+    the largest; the axial one where there is no clear difference.
+    """
+    sizes: list[tuple[float, ...]] = []
+    single: list[str] = []
+    for case in found.cases.values():
+        if not is_volume(case.images[0]):
+            continue
+        try:
+            grid = read_grid(case.images[0])
+        except DataError:
+            continue  # what is wrong with it is said when it is read
+        thin = [plane for plane, extent in zip(_ACROSS, grid.shape, strict=True) if extent == 1]
+        single += thin if len(thin) == 1 else [""]
+        sizes += [grid.spacing] if grid.spacing else []
+    for plane in _ACROSS:
+        if 2 * single.count(plane) > len(single):
+            return PLANES[plane]
+    if not sizes:
+        return AXIAL
+    medians = dict(zip(_ACROSS, np.median(sizes, 0).tolist(), strict=True))
+    thickest = max(medians, key=medians.__getitem__)
+    return PLANES[thickest] if medians[thickest] > _THICKER * medians["axial"] else AXIAL
+
+
+_ACROSS = ("axial", "coronal", "sagittal")
+"""The planes whose slices lie across D, H and W of an axial volume."""
+
+
+def misplaced(first: Grid, other: Grid) -> float:
+    """Return how far a file lies from the first image of its case, at most, in voxels; 0 where one states no place."""
+    if first.matrix is None or other.matrix is None:
+        return 0.0
+    return farthest(first.matrix, other.matrix, first.shape)
+
+
+def unnamed_channels(count: int, kinds: Sequence[str]) -> str:
+    """Say that volumes have another number of channels than the description names."""
+    shown = ", ".join(kinds)
+    return f"{count} channels (a time axis?), and the description names {len(kinds)}: {shown}"
 
 
 def normalise(image: Image, kinds: Sequence[str], *, low: float, high: float) -> None:
@@ -245,85 +342,136 @@ def normalise(image: Image, kinds: Sequence[str], *, low: float, high: float) ->
             channel /= np.float32(deviation or 1.0)
 
 
-_IMAGE, _TRUTH = "volume check 2", "label map check 2"
+_IMAGE, _TRUTH = "volume check 3", "label map check 3"
+
+_MAX_NAMED = 8
+"""Files that a note names; of more the number is said."""
+_OBLIQUE, _SHEARED = 1.0, 0.1
+"""Degrees from which on axes are called oblique, or sheared."""
+_SPACING_RATIO = 3.0
+_EXACTLY = 0.01
+"""Voxels by which files of a case may lie apart without a word."""
 
 Seen = dict[str, tuple[str, Path]]
 """Digest of a slice -> the case that had it first, and its file."""
 
 
-def check_volumes(found: VolumeSet, memory: FileHashCache, *, channels: int | None = None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a file of a readable case says of its place."""
+
+    path: Path
+    image: Mapping[str, Any]
+    label: Mapping[str, Any]
+
+
+def check_volumes(
+    found: VolumeSet, memory: FileHashCache, *, channels: int | None = None, axes: str = AXIAL
+) -> Findings:
     """Open every file of every case and return the defects, a line each; saves what was good in `memory`.
+
+    What differs within the set, and what was made of odd heads, are its notes.
 
     Args:
         found: The cases.
         memory: What is known of unchanged files.
-        channels: How many every case must have; None: as many as the first one that can be read.
+        channels: How many every case must have; None: volumes as many as the description names, pictures as many as
+            the first one that can be read.
+        axes: How the volumes are turned.
     """
     defects: list[str] = []
     seen: Seen = {}
     present: dict[str, set[int | None]] = {}
+    places: list[_Look] = []
+    is_described = channels is None
     for half, cases in (("training", found.cases), ("test", found.tests)):
         held: set[int] = set()
         for recording in cases.values():
-            looks = [_finding(path, path == recording.label, memory) for path in recording.paths]
+            looks = _looks(recording, memory, axes)
             defects += [str(look["defect"]) for look in looks if "defect" in look]
             defects += _compare(recording, looks)
             count = sum(look.get("channels", 0) for look in looks[:-1])
             if not any("defect" in look for look in looks[:-1]):
-                channels = channels or count
-                defects += _count_channels(recording, count, channels)
+                places.append(_Look(recording.images[0], looks[0], looks[-1]))
+                if is_described and is_volume(recording.images[0]):
+                    if count != len(found.kinds):
+                        defects.append(f"{recording.images[0]}: {unnamed_channels(count, found.kinds)}")
+                else:
+                    channels = channels or count
+                    defects += _count_channels(recording, count, channels)
             values = looks[-1].get("values", [])
             foreign = found.codes.foreign(values)
             if foreign:
                 defects.append(
-                    f"{recording.label}: holds {listed(foreign)}, which no class has ({found.codes.legal()}): "
-                    "store the numbers that the data set's description names, or name these there"
+                    f"{recording.label}: holds {listed(foreign)}, which no class has ({found.codes.legal()}); "
+                    "the label map, or `labels` of the description, has to change"
                 )
             defects += _shared(recording, looks[0], seen)
             held.update(values)
         present[half] = {found.codes.labels.get(value) for value in held}
     memory.save()
     what = {half: f"{half} case" for half in present}
-    return defects + list(lacking(found.codes.names, present, what, anywhere=True))
+    defects += lacking(found.codes.names, present, what, anywhere=True)
+    return Findings(defects, notes=_differences(places, axes))
 
 
-def _finding(path: Path, is_label: bool, memory: FileHashCache) -> dict[str, Any]:
-    topic = _TRUTH if is_label else _IMAGE
+def _looks(recording: Recording, memory: FileHashCache, axes: str) -> list[dict[str, Any]]:
+    """What each file of a case says; the first image decides how the others are turned, as when they are read."""
+    first = recording.images[0]
+    looks = [_finding(first, None, memory, axes, is_label=False)]
+    like = None if "defect" in looks[0] else first
+    looks += [_finding(path, like, memory, axes, is_label=path == recording.label) for path in recording.paths[1:]]
+    return looks
+
+
+def _finding(path: Path, like: Path | None, memory: FileHashCache, axes: str, *, is_label: bool) -> dict[str, Any]:
     try:
-        known = memory.get(path, topic) if path.is_file() else None
+        if not path.is_file():
+            raise DataError(f"{not_there(path)}.", where=str(path))
+        # What is known of a file holds as long as those are unchanged that it was read with.
+        others = [file.stat() for file in (*companions(path), *([like] if like else [])) if file.is_file()]
+        states = [f"{state.st_size}-{state.st_mtime_ns}" for state in others]
+        topic = " ".join((_TRUTH if is_label else _IMAGE, axes, *states))
+        known = memory.get(path, topic)
         if known is not None:
             return dict(known)
-        finding = _grid_facts(read_grid(path), path)
+        finding = _grid_facts(read_grid(path, axes, like=like))
         if is_label:
-            finding["values"] = np.unique(read_truth(path)).tolist()[: 1 << 8]
+            finding["values"] = np.unique(read_truth(path, axes, like=like)).tolist()[: 1 << 8]
         else:
-            finding["digests"] = _digests(path)
+            finding["digests"] = _digests(path, like, axes)
     except DataError as error:
         return {"defect": str(error).rstrip(".")}
     memory.put(path, topic, finding)
-    return finding
+    return dict(finding)
 
 
-def _digests(path: Path) -> list[str]:
+def _digests(path: Path, like: Path | None, axes: str) -> list[str]:
     """Hash of every slice; empty for one of a single value (air), which any two cases may share."""
-    image = read_channels(path)
+    image = read_channels(path, axes, like=like)
     if image.min() == image.max() and image.shape[1] > 1:
         raise DataError(f"every voxel is {image.flat[0]:g}: the volume is empty.", where=str(path))
     slices = [np.ascontiguousarray(image[:, place], "<f4") for place in range(image.shape[1])]
     return ["" if one.min() == one.max() else hashlib.sha256(one.data).hexdigest()[:24] for one in slices]
 
 
-def _grid_facts(grid: Grid, path: Path) -> dict[str, Any]:
-    numbers = [*(grid.spacing or ()), *(grid.affine or ())]
-    if not all(map(math.isfinite, numbers)) or not all(extent > 0 for extent in grid.spacing or ()):
-        shown = ", ".join(f"{extent:g}" for extent in grid.spacing or ())
-        raise DataError(f"the spacing ({shown}) or the affine of its head is no size of a voxel.", where=str(path))
-    return {
+def _grid_facts(grid: Grid) -> dict[str, Any]:
+    head = grid.head
+    facts: dict[str, Any] = {
         "shape": list(grid.shape),
         "channels": grid.channels,
-        "spacing": None if grid.spacing is None else list(grid.spacing),
-        "affine": None if grid.affine is None else list(grid.affine),
+        "unit": head.unit,
+        "remarks": list(head.remarks),
     }
+    if head.affine is not None and grid.spacing is not None:
+        facts |= {
+            "spacing": list(grid.spacing),
+            "affine": list(grid.affine or ()),
+            "codes": axis_codes(head.affine),
+            "obliquity": obliquity(head.affine),
+            "shear": shear(head.affine),
+        }
+    return facts
 
 
 def _count_channels(recording: Recording, count: int, expected: int) -> Iterator[str]:
@@ -332,21 +480,126 @@ def _count_channels(recording: Recording, count: int, expected: int) -> Iterator
 
 
 def _compare(recording: Recording, looks: list[dict[str, Any]]) -> Iterator[str]:
-    """Every file of a case must lie on the grid of its first image."""
+    """Every file of a case must lie on its first image, whichever way the axes of either run."""
     first = looks[0]
     if "defect" in first:
         return
+    name = recording.images[0].name
+    if 1 in first["shape"][1:] and first["shape"][0] != 1:
+        shown = " x ".join(map(str, first["shape"]))
+        yield (
+            f"{recording.images[0]}: [slices, rows, columns] are {shown}, slices one pixel wide: "
+            "`slices: axial`, `coronal` or `sagittal` says which plane they lie in"
+        )
     for path, look in zip(recording.paths[1:], looks[1:], strict=True):
         if "defect" in look:
             continue
         if look["shape"] != first["shape"]:
-            yield f"{path}: shape {look['shape']}, and {recording.images[0].name} {first['shape']}"
-            continue
-        for what in ("spacing", "affine"):
-            here, there = look[what], first[what]
-            if here is not None and there is not None and not np.allclose(here, there, rtol=1e-3, atol=1e-3):
-                yield f"{path}: its {what} is not that of {recording.images[0].name}"
-                break
+            yield f"{path}: shape {look['shape']}, and {name} {first['shape']}"
+        elif "affine" in look and "affine" in first:
+            here, there = np.reshape(look["affine"], (4, 4)), np.reshape(first["affine"], (4, 4))
+            look["apart"] = farthest(there, here, first["shape"])
+            if look["apart"] > SAME_PLACE:
+                what = "affine" if np.allclose(look["spacing"], first["spacing"], rtol=1e-3) else "spacing"
+                yield f"{path}: its {what} is not that of {name}: they lie up to {look['apart']:.3g} voxels apart"
+
+
+def _differences(places: Sequence[_Look], axes: str) -> Iterator[str]:
+    """Say what differs within the set, and what was made of heads that contradict themselves."""
+    stated = [look for look in places if "affine" in look.image]
+    yield from _directions(stated)
+    yield from _angles(stated, "obliquity", _OBLIQUE, "oblique: they are turned to the closest axes, not resampled")
+    yield from _angles(stated, "shear", _SHEARED, "sheared (a tilted gantry?): distances are those of right angles")
+    yield from _units(stated)
+    remarks: dict[str, list[Path]] = {}
+    for look in places:
+        for remark in look.image["remarks"]:
+            remarks.setdefault(str(remark), []).append(look.path)
+    for remark, paths in remarks.items():
+        yield (f"{len(paths)} of {len(places)} images: {remark} ({_named(path.name for path in paths)})")
+    yield from _spacings(stated, axes)
+
+
+def _directions(stated: Sequence[_Look]) -> Iterator[str]:
+    codes = _groups(stated, lambda look: str(look.image["codes"]))
+    if len(codes) > 1:
+        usual, *others = sorted(codes, key=lambda code: -len(codes[code]))
+        named = [f"{look.path.name} {code}" for code in others for look in codes[code]]
+        yield (
+            f"the axes of {len(named)} of {len(stated)} images do not run {usual} as those of the others: "
+            f"{_named(named)}; all are turned to one orientation"
+        )
+    turned = [
+        f"{look.path.name} {look.image['codes']}, labels {look.label['codes']}"
+        for look in stated
+        if look.label.get("apart", 1.0) <= SAME_PLACE and look.label["codes"] != look.image["codes"]
+    ]
+    if turned:
+        yield (f"the axes of {len(turned)} label maps run otherwise than those of the image: {_named(turned)}")
+    apart = [
+        (found, look.path.name) for look in stated if _EXACTLY < (found := look.label.get("apart", 0.0)) <= SAME_PLACE
+    ]
+    if apart:
+        named = [f"{name} {found:.2g}" for found, name in sorted(apart, reverse=True)]
+        yield (
+            f"the affines of {len(apart)} label maps differ from the image's by parts of a voxel and are taken for the "
+            f"same one: {_named(named)}"
+        )
+
+
+def _angles(stated: Sequence[_Look], what: str, least: float, words: str) -> Iterator[str]:
+    found = sorted(((float(look.image[what]), look.path.name) for look in stated), reverse=True)
+    named = [f"{name} {angle:.1f}°" for angle, name in found if angle > least]
+    if named:
+        yield (f"the axes of {len(named)} of {len(stated)} images are {words}: {_named(named)}")
+
+
+def _units(stated: Sequence[_Look]) -> Iterator[str]:
+    units = _groups(stated, lambda look: str(look.image["unit"] or "mm"))
+    usual, *others = sorted(units, key=lambda unit: -len(units[unit])) or ["mm"]
+    if others:
+        named = [f"{look.path.name} {unit}" for unit in others for look in units[unit]]
+        yield (f"{len(named)} of {len(stated)} images have another unit than {usual}: {_named(named)}; all become mm")
+    elif usual != "mm":
+        spacing = " x ".join(f"{size:g}" for size in stated[0].image["spacing"])
+        yield (f"the unit of the images is {usual}: a voxel of {stated[0].path.name} is {spacing} mm")
+
+
+def _spacings(stated: Sequence[_Look], axes: str) -> Iterator[str]:
+    if not stated:
+        return
+    table = np.array([look.image["spacing"] for look in stated])
+    for along, sizes in zip(("slices", "rows", "columns"), table.T, strict=True):
+        least, most = int(sizes.argmin()), int(sizes.argmax())
+        if sizes[most] > _SPACING_RATIO * sizes[least]:
+            yield (
+                f"the spacing of {along} differs {sizes[most] / sizes[least]:.1f} times: {sizes[least]:g} mm "
+                f"({stated[least].path.name}) to {sizes[most]:g} mm ({stated[most].path.name})"
+            )
+    across = [
+        look.path.name
+        for look, sizes in zip(stated, table, strict=True)
+        if axes in PLANES.values() and look.image["shape"][0] > 1 and sizes[0] * _SPACING_RATIO < sizes.max()
+    ]
+    if across:
+        plane = next(name for name, value in PLANES.items() if value == axes)
+        yield (
+            f"slices are {plane}, and the largest spacing of {len(across)} of {len(stated)} images lies in that plane: "
+            f"{_named(across)}"
+        )
+
+
+def _groups(looks: Sequence[_Look], key: Callable[[_Look], str]) -> dict[str, list[_Look]]:
+    found: dict[str, list[_Look]] = {}
+    for look in looks:
+        found.setdefault(key(look), []).append(look)
+    return found
+
+
+def _named(names: Iterable[str]) -> str:
+    listing = list(names)
+    more = f" and {len(listing) - _MAX_NAMED} more" if len(listing) > _MAX_NAMED else ""
+    return ", ".join(listing[:_MAX_NAMED]) + more
 
 
 def _shared(recording: Recording, look: dict[str, Any], seen: Seen) -> Iterator[str]:
