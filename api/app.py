@@ -76,7 +76,7 @@ def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
         ],
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.service = Service(store, artifacts_of(config.settings), config)
+    app.state.service = Service(store, artifacts_of(config.settings, owner=store.studies.folder_mark), config)
     app.state.remembered = ResponseCache()
     app.state.recent = TtlCache()
     errors.register_handlers(app)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import uvicorn
 
 from api.app import create_app
 from api.config import ServiceSettings
-from tuner.errors import RunError, SpecError
+from tuner.errors import RunError, SpecError, TunerError
 from tuner.launch.launcher import WorkerSpec, log_path, threads_each
 from tuner.launch.local import LocalWorker, worker_environment
 from tuner.launch.supervisor import Supervisor
@@ -62,6 +63,7 @@ class WorkerPool:
     """Keeps the workers while the service runs."""
 
     def __init__(self, settings: Settings, devices: Sequence[str]) -> None:
+        self._storage = settings.storage
         threads = threads_each(len(devices))
         orders = [
             WorkerSpec(FOLDER, settings, slot, device, threads, _log(settings.artifacts, slot))
@@ -82,6 +84,8 @@ class WorkerPool:
         self._crew.drain()
         if not self._crew.wait(_DRAIN_S):
             self._crew.kill()
+            with suppress(TunerError), Storage.open(self._storage) as store:
+                store.workers.requeue_lost()  # what they held must not stay RUNNING with nobody there
 
     def _ensure_running(self) -> None:
         while not self._stop.is_set():

@@ -10,7 +10,6 @@ from api.config import Service
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml
 from tuner.errors import SpecError
-from tuner.launch.launcher import threads_each
 from tuner.launch.study_setup import weights_names
 from tuner.registry import Scalar
 from tuner.storage.records import NewStudy, StudyRecord
@@ -48,8 +47,6 @@ def read_posted_text(text: str, data_root: Path | None) -> StudySpec:
 
 def store_study(service: Service, spec: StudySpec) -> StudyRecord:
     """Store a study with its whole budget. Raises ConflictError when the name is taken."""
-    if spec.base.train.threads is None:
-        spec = spec.with_train(threads=threads_each(service.config.workers or 1))
     return service.store.studies.create(
         NewStudy(
             name=spec.name,
@@ -66,18 +63,24 @@ def store_study(service: Service, spec: StudySpec) -> StudyRecord:
 
 
 def stored_spec(record: StudyRecord) -> StudySpec:
-    """Return the specification of a stored study; read once, for it never changes."""
-    return _specs(record.identity, _Unhashed(record))
+    """Return the specification of a stored study; read once, and again when its first worker has settled it."""
+    return _specs(_version(record), _Unhashed(record))
 
 
 def spec_yaml(record: StudyRecord) -> str:
     """Return the specification of a stored study as YAML; written once."""
-    return _written(record.identity, _Unhashed(record))
+    return _written(_version(record), _Unhashed(record))
 
 
 def configuration(record: StudyRecord, params: Mapping[str, Scalar]) -> dict[str, Any]:
     """Return the complete configuration of a trial with these parameters."""
     return stored_spec(record).config(params).as_dict()
+
+
+def _version(record: StudyRecord) -> tuple[str, ...]:
+    """Return what tells one specification from another: `Store.resolve_train` changes two keys of it, once."""
+    train = record.spec.get("train") or {}
+    return record.identity, str(train.get("threads")), str(train.get("precision"))
 
 
 class _Unhashed:
@@ -94,13 +97,13 @@ class _Unhashed:
 
 
 @lru_cache(maxsize=64)
-def _specs(identity: str, carried: _Unhashed) -> StudySpec:
+def _specs(version: tuple[str, ...], carried: _Unhashed) -> StudySpec:
     record = carried.record
     return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"))
 
 
 @lru_cache(maxsize=64)
-def _written(identity: str, carried: _Unhashed) -> str:
+def _written(version: tuple[str, ...], carried: _Unhashed) -> str:
     return dump_yaml(carried.record.spec)
 
 

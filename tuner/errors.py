@@ -159,3 +159,9 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that the user most likely meant, if one is near."""
     near = get_close_matches(name, list(known), n=1)
     return near[0] if near else None
+
+
+def shortened(text: str | None, most: int = 300) -> str:
+    """Return the beginning of a message, on one line, for lists; the whole stands where one thing is shown alone."""
+    words = " ".join((text or "").split())
+    return words if len(words) <= most else f"{words[: most - 1].rstrip()}…"

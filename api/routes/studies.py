@@ -80,9 +80,12 @@ def delete_study(
     artifacts: Annotated[bool, Query(description="Remove the files of its trials as well.")] = False,
 ) -> None:
     """Delete a study with its trials; refused while a worker is alive for it."""
+    identity, are_its_own = service.store.studies.get(name).identity, service.artifacts.is_owned(name)
     service.store.studies.delete(name)
-    if artifacts:
+    if artifacts and are_its_own:
         service.artifacts.delete(name)
+    elif are_its_own:
+        service.artifacts.sign(name, identity)  # the next study of that name must not show them
 
 
 @router.post("/studies/{name}/pause", summary="Pause a study", response_model=Study, responses=WRITE)

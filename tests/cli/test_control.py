@@ -54,11 +54,26 @@ def test_delete_asks_unless_it_is_told_not_to(queued: Shell, here: Path) -> None
     assert queued("delete", "tiny").code == 2
     assert queued("status", "tiny").code == 0
     folder = here / "artifacts" / "tiny"
-    folder.mkdir(parents=True)
+    assert folder.is_dir()
 
-    assert queued("delete", "tiny", "--yes", "--artifacts", "--json").json() == {"deleted": "tiny", "artifacts": True}
+    document = queued("delete", "tiny", "--yes", "--artifacts", "--json").json()
+    assert document == {"deleted": "tiny", "artifacts": True, "stays": None}
     assert not folder.exists()
     assert queued("status", "tiny").code == 2
+
+
+def test_delete_says_what_stays(queued: Shell, study_file: Path, here: Path) -> None:
+    """Files that nobody asked to remove are named, and are not taken for those of the next study of the name."""
+    (here / "artifacts" / "tiny" / "0").mkdir()
+    result = queued("delete", "tiny", "--yes")
+    assert f"Files of its trials stay in {here / 'artifacts' / 'tiny'}" in result.err
+    assert "tuner gc --unknown-studies" in result.err
+
+    again = queued("launch", str(study_file), "--launcher", "none", "--devices", "cpu")
+
+    assert "note: files of an earlier study tiny were put into" in again.err
+    assert not (here / "artifacts" / "tiny" / "0").exists()
+    assert len(list((here / "artifacts").glob("tiny.deleted-*"))) == 1
 
 
 def test_delete_is_refused_while_the_study_runs(queued: Shell, here: Path) -> None:

@@ -1,6 +1,8 @@
 """Devices by name, precision by capability, and real shortage of memory."""
 
 import sys
+import traceback
+import weakref
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ from tuner.training.device import (
     is_out_of_memory,
     memory_growth,
     peak_memory,
+    release_frames,
     resolve_device,
     resolve_precision,
+    spoils_process,
     supported_precision,
 )
 
@@ -60,6 +64,26 @@ def test_running_out_of_memory_is_recognised() -> None:
         pytest.param(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True, id="cuda"),
         pytest.param(RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"), True, id="mps"),
         pytest.param(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), True, id="cublas"),
+        pytest.param(RuntimeError("CUDA error: out of memory"), True, id="asynchronous"),
+        pytest.param(RuntimeError("Triton Error [CUDA]: out of memory"), True, id="triton"),
+        pytest.param(RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True, id="cudnn"),
+        pytest.param(RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"), True, id="handle of cudnn"),
+        pytest.param(
+            RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"), True, id="host of cudnn"
+        ),
+        pytest.param(
+            RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+            True,
+            id="handle of cublas",
+        ),
+        pytest.param(RuntimeError("FIND was unable to find an engine to execute this computation"), True, id="engine"),
+        pytest.param(RuntimeError("GET was unable to find an engine to execute this computation"), True, id="engine 2"),
+        pytest.param(RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"), True, id="algorithm"),
+        pytest.param(
+            RuntimeError("NVML_SUCCESS == r INTERNAL ASSERT FAILED at CUDACachingAllocator.cpp"), True, id="allocator"
+        ),
+        pytest.param(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), False, id="execution"),
+        pytest.param(RuntimeError("CUDA error: device-side assert triggered"), False, id="assertion"),
         pytest.param(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False, id="shapes"),
         pytest.param(ValueError("out of memory"), False, id="other class"),
     ],
@@ -67,6 +91,24 @@ def test_running_out_of_memory_is_recognised() -> None:
 def test_other_shortages_are_recognised(error: Exception, expected: bool) -> None:
     """As torch words them on devices that are not here."""
     assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        pytest.param(RuntimeError("CUDA error: device-side assert triggered"), True, id="assertion"),
+        pytest.param(RuntimeError("CUDA error: an illegal memory access was encountered"), True, id="address"),
+        pytest.param(RuntimeError("CUDA error: unspecified launch failure"), True, id="launch"),
+        pytest.param(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), True, id="cudnn"),
+        pytest.param(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), True, id="cublas"),
+        pytest.param(RuntimeError("CUDA error: out of memory"), False, id="memory"),
+        pytest.param(RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False, id="shapes"),
+        pytest.param(ValueError("CUDA error: device-side assert triggered"), False, id="other class"),
+    ],
+)
+def test_errors_after_which_a_process_computes_nothing_more(error: Exception, expected: bool) -> None:
+    """Every later trial of that process would fail as well, and be blamed for it."""
+    assert spoils_process(error, "cpu") is expected
 
 
 def test_a_cause_counts() -> None:
@@ -108,3 +150,27 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, limit: str, expected: i
 
     assert cgroup_free_memory(tmp_path) == expected
     assert cgroup_free_memory(tmp_path / "absent") is None
+
+
+def test_what_raised_an_error_holds_nothing_any_more() -> None:
+    """Frames of a traceback keep activations alive: memory that is given back before would not be free."""
+
+    class Activation:
+        pass
+
+    def step() -> None:
+        held = Activation()
+        kept.append(weakref.ref(held))
+        try:
+            raise MemoryError
+        except MemoryError as error:
+            raise RuntimeError("the batch could not be made") from error
+
+    kept: list[weakref.ref[Activation]] = []
+    try:
+        step()
+    except RuntimeError as error:
+        assert kept[0]() is not None
+        release_frames(error)
+        assert kept[0]() is None
+        assert "step" in traceback.format_exc()  # where it was raised is still told

@@ -14,6 +14,7 @@ from tests.worker.studies import create, entry, settings, tiny, work
 from tuner.errors import ConflictError, DataError
 from tuner.storage.states import Reason
 from tuner.storage.storage import Storage
+from tuner.training.device import resolve_precision
 from tuner.worker.study_cache import StudyCache
 from tuner.worker.worker import Worker
 
@@ -128,3 +129,31 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over(tmp_path: Path, caplog:
     assert list(new.iterdir()) == []
     assert not folders.continues("tiny", 1)
     assert "last.ckpt cannot be read" in caplog.text
+
+
+def test_the_first_worker_settles_threads_and_precision_for_all(tmp_path: Path, url: str) -> None:
+    """A study that was posted, or launched with no workers, has met no machine that trains."""
+    with Storage.open(url, create=True) as store:
+        create(store, tiny(entry("steady"), "train.threads=null", "train.precision=auto"))
+        places = settings(tmp_path, url)
+
+        spec = StudyCache(store, places, nullcontext()).open("tiny").spec
+
+        stored = store.studies.get("tiny").spec["train"]
+        assert isinstance(stored["threads"], int)
+        assert stored["precision"] == resolve_precision("cpu")
+        assert (spec.base.train.threads, spec.base.train.precision) == (stored["threads"], stored["precision"])
+        store.studies.resolve_train(store.studies.get("tiny").study_id, {"threads": 99, "precision": "float16"})
+        assert StudyCache(store, places, nullcontext()).open("tiny").spec.base.train == spec.base.train
+
+
+def test_a_device_that_cannot_compute_as_the_study_does_is_refused(tmp_path: Path, url: str) -> None:
+    """It trained in another precision without a word; half of the trials could not be compared with the others."""
+    volumes = "dataset={name: phantom, dimensions: 3, size: 32, cases: 4, slices: 16, validation: 0.25}"
+    with Storage.open(url, create=True) as store:
+        create(store, tiny(entry("steady"), volumes, "train.precision=bfloat16"))
+
+        with pytest.raises(ConflictError, match="is trained in bfloat16, and volumes come out wrong in bfloat16"):
+            work(store, settings(tmp_path, url))
+
+        assert waiting(store, "tiny") == 4

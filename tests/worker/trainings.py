@@ -54,3 +54,62 @@ def endless(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str
     for _ in range(config.train.epochs):
         time.sleep(0.1)
         yield {"dice": 0.5}
+
+
+def early(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Ends by itself after the first of its epochs."""
+    yield {"dice": 0.5}
+
+
+def silent(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Ends by itself without a report."""
+    yield from ()
+
+
+def hanging(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """The first trial hangs after its first epoch; all others are steady."""
+    import time
+
+    for item in steady(config, device, folder):
+        yield item
+        while folder.name == "0":
+            time.sleep(0.1)
+
+
+def clutching(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """The first trial hangs in C and lets no other thread of Python's run."""
+    import ctypes
+    import time
+
+    for item in steady(config, device, folder):
+        yield item
+        if folder.name == "0":
+            time.sleep(1)  # within it the watchdog hears of the first step
+        while folder.name == "0":
+            ctypes.PyDLL(None).sleep(3600)
+
+
+def deaf(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Hangs in C in the main thread, where no handler of a signal runs."""
+    import ctypes
+
+    yield {"dice": 0.5}
+    lock = ctypes.create_string_buffer(64)
+    for _ in range(2):
+        ctypes.CDLL(None).pthread_mutex_lock(lock)
+
+
+def spoiling(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """The first attempt raises what torch raises after an assertion in a CUDA kernel has failed."""
+    yield {"dice": 0.5}
+    if folder.name == "0":
+        raise RuntimeError("CUDA error: device-side assert triggered")
+    yield {"dice": 0.6}
+
+
+def slow_to_begin(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """A healthy training whose first epoch takes longer than any sign of life may be away."""
+    import time
+
+    time.sleep(3)
+    yield {"dice": 0.5}

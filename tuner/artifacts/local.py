@@ -1,12 +1,20 @@
-"""Files of trials, `<root>/<study>/<trial>/`, and no way out of that root."""
+"""Files of trials, `<root>/<study>/<trial>/`, and no way out of that root.
+
+The folder of a study carries its identity (`study.json`): one that was deleted leaves its files, and the next one of
+the same name neither shows nor continues them.
+"""
 
 import errno
+import fcntl
+import json
 import logging
 import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +34,10 @@ CARRIED_ON = (
 """What a retry begins with, beside the checkpoint."""
 
 CHECKPOINT = "last.ckpt"
+MARK = "study.json"
+"""File in the folder of a study that says which study of the name it belongs to: `{"identity": …}`."""
+WORKER_LOGS = "workers"
+"""Folder below a study's artifacts that holds a log for each worker slot."""
 _CHUNK = 1 << 20
 
 
@@ -37,11 +49,25 @@ class ArtifactFile:
     size: int
 
 
-class Artifacts:
-    """The folders of all trials below one root, which need not exist yet."""
+Owner = Callable[[str], str | None]
+"""Returns the identity that the folder of a study must be marked with; None for one that may have any."""
 
-    def __init__(self, root: Path) -> None:
+
+def _any_owner(study: str) -> str | None:
+    return None
+
+
+class Artifacts:
+    """The folders of all trials below one root, which need not exist yet.
+
+    Args:
+        root: The folder.
+        owner: Knows the studies; without it, folders are taken for what their names say.
+    """
+
+    def __init__(self, root: Path, owner: Owner = _any_owner) -> None:
         self.root = root.absolute()
+        self._owner = owner
 
     @property
     def place(self) -> str:
@@ -55,6 +81,7 @@ class Artifacts:
         not be written.
         """
         path = self.path(study, number)
+        self.take(study)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -67,6 +94,52 @@ class Artifacts:
             self._bring(study, attempt)
             self._carry_on(self.path(study, attempt), path)
         return path
+
+    def take(self, study: str, *, logs: bool = False) -> str | None:
+        """Make the folder of a study its own. What an earlier study of that name has left is put beside it.
+
+        With `logs`, those of its workers too: before the first worker of this one is started. Returns where the files
+        of the earlier study lie now, None when there were none. Raises DiskFullError, RunError, UnreachableError.
+        """
+        identity = self._owner(study)
+        if identity is None or self._marked(study) == identity:
+            return None
+        folder = self.path(study, 0).parent
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with _locked(self.root / ".studies.lock"):
+                if self._marked(study) == identity:
+                    return None
+                aside = self._set_aside(folder, logs=logs)
+                folder.mkdir(exist_ok=True)
+                write_mark(folder, identity)
+        except OSError as error:
+            raise _explained(error, folder) from error
+        if aside is not None:
+            logger.warning("files of an earlier study %s lie in %s now", study, aside)
+        return aside
+
+    def has_folder(self, study: str) -> bool:
+        """Tell whether there are files of a study of that name, whichever that is."""
+        folder = self.path(study, 0).parent
+        return folder.is_dir() and any(folder.iterdir())
+
+    def is_owned(self, study: str) -> bool:
+        """Tell whether the folder of a study is its own, and not that of an earlier one of the same name.
+
+        One without a mark was filled by hand.
+        """
+        identity = self._owner(study)
+        return identity is None or self._marked(study) in (None, identity)
+
+    def sign(self, study: str, identity: str) -> None:
+        """Mark the folder of a study that is deleted, where an older version has not: no other one takes it then."""
+        folder = self.path(study, 0).parent
+        if self._marked(study) is None and folder.is_dir() and not folder.is_symlink():
+            try:
+                write_mark(folder, identity)
+            except OSError as error:
+                raise _explained(error, folder) from error
 
     def continues(self, study: str, number: int) -> bool:
         """Tell whether a trial has a checkpoint to continue from."""
@@ -90,7 +163,7 @@ class Artifacts:
             raise NotFoundError(f"{name!r} is not the name of an artifact.", hint="Artifacts lie in no sub-folder.")
         folder = self.path(study, number)
         missing = NotFoundError(f"trial {number} of {study!r} has no file {name!r}.")
-        if not self._is_inside(folder, study, number):
+        if not self._is_inside(folder, study, number) or not self.is_owned(study):
             raise missing
         try:
             # No link is followed, not even one that appears between a look and the opening.
@@ -105,7 +178,7 @@ class Artifacts:
     def listing(self, study: str, number: int) -> list[ArtifactFile]:
         """Return the files of a trial by name; nothing when it has no folder."""
         folder = self.path(study, number)
-        if folder.is_symlink() or not folder.is_dir():
+        if folder.is_symlink() or not folder.is_dir() or not self.is_owned(study):
             return []
         with os.scandir(folder) as entries:
             found = [
@@ -117,7 +190,8 @@ class Artifacts:
 
     def fetched(self, study: str, number: int, names: Sequence[str] | None = None) -> Path:
         """Return a folder in which the files of a trial can be read now: all, or those that are named."""
-        return self.path(study, number)
+        path = self.path(study, number)
+        return path if self.is_owned(study) else self.root / ".none" / study / str(number)
 
     def keep(self, study: str, number: int, name: str) -> None:
         """Take in what was written into the folder that `fetched` returned."""
@@ -155,6 +229,28 @@ class Artifacts:
             return 0
         return size
 
+    def _marked(self, study: str) -> str | None:
+        """Return the identity of the study to which a folder belongs; None when it does not say."""
+        try:
+            return read_mark((self.path(study, 0).parent / MARK).read_bytes())
+        except OSError:
+            return None
+
+    def _set_aside(self, folder: Path, *, logs: bool) -> str | None:
+        """Put the content of a folder into a new one beside it; None when there is nothing but logs that stay."""
+        if folder.is_symlink():
+            folder.unlink()
+        if not folder.is_dir():
+            return None
+        entries = [entry for entry in folder.iterdir() if logs or entry.name != WORKER_LOGS]
+        if not entries:
+            return None
+        aside = folder.with_name(name_aside(folder.name))
+        aside.mkdir()
+        for entry in entries:
+            entry.rename(aside / entry.name)
+        return str(aside)
+
     def _bring(self, study: str, attempt: int) -> None:
         """Have the files of an earlier attempt here, where that takes doing."""
 
@@ -182,6 +278,34 @@ class Artifacts:
 
     def _is_inside(self, path: Path, study: str, number: int) -> bool:
         return path.resolve() == self.root.resolve() / study / str(number)
+
+
+def read_mark(content: bytes) -> str | None:
+    """Return the identity that a mark holds, None for a damaged one."""
+    try:
+        found = json.loads(content)["identity"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def write_mark(folder: Path, identity: str) -> None:
+    """Say in a folder which study it belongs to."""
+    part = folder / f".{MARK}.part"
+    part.write_text(json.dumps({"identity": identity}), encoding="utf-8")
+    part.replace(folder / MARK)
+
+
+def name_aside(study: str) -> str:
+    """Return a new name for the folder of a study that was deleted; `tuner gc --unknown-studies` finds it."""
+    return f"{study[:63]}.deleted-{uuid.uuid4().hex[:8]}"
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("ab") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 class _UnreadableError(Exception):

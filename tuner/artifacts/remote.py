@@ -23,9 +23,21 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO, TypeVar, cast
 
-from tuner.artifacts.local import CARRIED_ON, CHECKPOINT, FILE_NAME, ArtifactFile, Artifacts
+from tuner.artifacts.local import (
+    CARRIED_ON,
+    CHECKPOINT,
+    FILE_NAME,
+    MARK,
+    ArtifactFile,
+    Artifacts,
+    Owner,
+    name_aside,
+    read_mark,
+    write_mark,
+)
 from tuner.errors import DiskFullError, NotFoundError, RunError, SpecError, UnreachableError
 from tuner.settings import Settings
 
@@ -164,6 +176,10 @@ class FsspecClient:
     def folders(self, folder: str = "") -> list[str]:
         """Return the names of the folders in a folder. Raises UnreachableError."""
         return sorted(_name(entry) for entry in self._entries(folder) if entry["type"] == "directory")
+
+    def move(self, source: str, target: str) -> None:
+        """Move a folder with all that is in it. Raises UnreachableError."""
+        self._patiently(lambda: self._files.mv(self._at(source), self._at(target), recursive=True), source)
 
     def remove(self, path: str) -> None:
         """Remove a file, or a folder with all that is in it; what is not there needs no removing."""
@@ -310,22 +326,26 @@ READ_TIMEOUT_S = 5.0
 _Stamp = tuple[int, int, int]
 
 
-def artifacts_of(settings: Settings, *, retry_timeout_s: float | None = None) -> Artifacts:
+def artifacts_of(
+    settings: Settings, *, owner: Owner = lambda study: None, retry_timeout_s: float | None = None
+) -> Artifacts:
     """Return the files of trials where the settings say that they are.
 
     Args:
         settings: Places.
+        owner: Knows the studies (`Store.folder_mark`): files that an earlier one of the same name has left are not
+            shown as its own.
         retry_timeout_s: How long a transfer to an address is tried again; None: as long as a reader waits.
 
     Raises:
         SpecError: The address cannot be opened here.
     """
     if settings.artifacts_url is None:
-        return Artifacts(settings.artifacts)
+        return Artifacts(settings.artifacts, owner)
     remote = FsspecClient(
         settings.artifacts_url, retry_timeout_s=READ_TIMEOUT_S if retry_timeout_s is None else retry_timeout_s
     )
-    return RemoteArtifacts(settings.artifacts, remote)
+    return RemoteArtifacts(settings.artifacts, remote, owner)
 
 
 def check_address(settings: Settings) -> None:
@@ -340,9 +360,10 @@ class RemoteArtifacts(Artifacts):
     A working folder belongs to the one worker that trains in it. Copies for readers lie beside, in `<root>.read`.
     """
 
-    def __init__(self, root: Path, remote: FsspecClient) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, remote: FsspecClient, owner: Owner = lambda study: None) -> None:
+        super().__init__(root, owner)
         self.remote = remote
+        self._own: set[tuple[str, str]] = set()
         self.copies = self.root.with_name(f"{self.root.name}.read")
         self._published: dict[tuple[str, int], dict[str, _Stamp]] = {}
         self._earlier: dict[tuple[str, int], list[int]] = {}
@@ -355,6 +376,7 @@ class RemoteArtifacts(Artifacts):
 
     def create(self, study: str, number: int, *, earlier: Iterable[int] = ()) -> Path:
         """Return the working folder of a trial; see `Artifacts.create`. Raises UnreachableError besides."""
+        self.take(study)
         folder = self.path(study, number)
         if folder.is_dir() and not folder.is_symlink():  # of a study that had this name before: numbers are given once
             shutil.rmtree(folder)
@@ -365,6 +387,52 @@ class RemoteArtifacts(Artifacts):
         finally:
             while self._guests:
                 shutil.rmtree(self._guests.pop(), ignore_errors=True)
+
+    def take(self, study: str, *, logs: bool = False) -> str | None:
+        """Make the folders of a study its own, here and there; see `Artifacts.take`."""
+        super().take(study, logs=logs)
+        identity = self._owner(study)
+        if identity is None or self._published_mark(study) == identity:
+            return None
+        aside = None
+        if self.remote.tree(study):
+            aside = name_aside(study)
+            self.remote.move(study, aside)
+            logger.warning("files of an earlier study %s lie in %s/%s now", study, self.place, aside)
+        self.remote.put(self.root / study / MARK, f"{study}/{MARK}")
+        shutil.rmtree(self.copies / study, ignore_errors=True)
+        return None if aside is None else f"{self.place}/{aside}"
+
+    def has_folder(self, study: str) -> bool:
+        """Tell whether anything is published of a study of that name. Raises UnreachableError."""
+        self.path(study, 0)
+        return bool(self.remote.tree(study))
+
+    def is_owned(self, study: str) -> bool:
+        """Tell whether what is published of a study is its own. Raises UnreachableError."""
+        identity = self._owner(study)
+        if identity is None or (study, identity) in self._own:
+            return True
+        mark = self._published_mark(study)
+        if mark == identity:
+            self._own.add((study, identity))
+        return mark in (None, identity)
+
+    def sign(self, study: str, identity: str) -> None:
+        """Mark what is published of a study that is deleted; see `Artifacts.sign`. Raises UnreachableError."""
+        super().sign(study, identity)
+        if self._published_mark(study) is None and self.remote.tree(study):
+            with TemporaryDirectory() as folder:
+                write_mark(Path(folder), identity)
+                self.remote.put(Path(folder) / MARK, f"{study}/{MARK}")
+
+    def _published_mark(self, study: str) -> str | None:
+        self.path(study, 0)
+        try:
+            with self.remote.open(f"{study}/{MARK}") as handle:
+                return read_mark(handle.read())
+        except OSError:
+            return None
 
     def publish(self, study: str, number: int, tick: Callable[[], bool] = lambda: False) -> None:
         """Send the files that have changed. Raises UnreachableError, DiskFullError."""
@@ -395,6 +463,8 @@ class RemoteArtifacts(Artifacts):
 
     def open(self, study: str, number: int, name: str) -> BinaryIO:
         """Open a published file; see `Artifacts.open`. Raises UnreachableError besides."""
+        if not self.is_owned(study):
+            raise NotFoundError(f"trial {number} of {study!r} has no file {name!r}.")
         if self.remote.near is not None:
             return Artifacts(self.remote.near).open(study, number, name)
         if not FILE_NAME.fullmatch(name):
@@ -408,6 +478,8 @@ class RemoteArtifacts(Artifacts):
     def listing(self, study: str, number: int) -> list[ArtifactFile]:
         """Return what is published of a trial, by name; nothing when nothing is."""
         self.path(study, number)
+        if not self.is_owned(study):
+            return []
         if self.remote.near is not None:
             return Artifacts(self.remote.near).listing(study, number)
         return [ArtifactFile(file.name, file.size) for file in self._published_files(study, number)]
@@ -415,7 +487,7 @@ class RemoteArtifacts(Artifacts):
     def fetched(self, study: str, number: int, names: Sequence[str] | None = None) -> Path:
         """Return a folder with copies of the published files: of all, or of those that are named."""
         folder = self.copies / self.path(study, number).relative_to(self.root)
-        for file in self._published_files(study, number):
+        for file in self._published_files(study, number) if self.is_owned(study) else ():
             if names is None or file.name in names:
                 self._fetch(file, f"{study}/{number}", folder)
         return folder

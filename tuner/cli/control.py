@@ -13,7 +13,13 @@ _PANEL = "Steer"
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
-    for name, command in (("pause", pause), ("stop", stop), ("prune", prune), ("delete", delete)):
+    for name, command in (
+        ("pause", pause),
+        ("stop", stop),
+        ("prune", prune),
+        ("retry", retry),
+        ("delete", delete),
+    ):
         app.command(name, rich_help_panel=_PANEL, cls=PanelCommand)(command)
 
 
@@ -30,12 +36,19 @@ def pause(name: NameArgument, storage: StorageOption = None, as_json: JsonOption
         _tell_what_is_left(name, "paused", document["trials"]["running"], "will finish")
 
 
-def stop(name: NameArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
+def stop(
+    name: NameArgument,
+    now: Annotated[
+        bool, typer.Option("--now", help="End the process of a trial that does not answer within 10 s.")
+    ] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Give running trials back to the queue, with their checkpoints, and end the workers."""
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
-        store.studies.stop(name)
+        store.studies.stop(name, now=now)
         document = store.queries.status(name)
     if as_json:
         output.put_json(document)
@@ -46,6 +59,10 @@ def stop(name: NameArgument, storage: StorageOption = None, as_json: JsonOption 
 def prune(
     name: NameArgument,
     number: Annotated[int, typer.Argument(metavar="N", help="Number of a running trial.", min=0)],
+    now: Annotated[
+        bool,
+        typer.Option("--now", help="At its next step; its process is ended when it does not answer within 10 s."),
+    ] = False,
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -53,12 +70,48 @@ def prune(
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
-        store.studies.prune_manually(name, number)
+        store.studies.prune_manually(name, number, now=now)
         row = store.queries.trial(name, number)
     if as_json:
         output.put_json(row)
     else:
-        output.tell(f"Trial {number} of {name} ends after the epoch that it is in.")
+        when = "now, its process after 10 s if need be" if now else "after the epoch that it is in"
+        output.tell(f"Trial {number} of {name} ends {when}.")
+
+
+def retry(
+    name: NameArgument,
+    numbers: Annotated[
+        list[int] | None, typer.Argument(metavar="[N…]", help="Numbers of failed trials.", min=0, show_default=False)
+    ] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="All trials that failed.")] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put failed trials back into the queue, once the cause is mended."""
+    from tuner.cli.stored import open_store
+    from tuner.errors import RequestError
+
+    if bool(numbers) == failed:
+        found = "both were given" if failed else "neither was given"
+        raise RequestError(
+            f"retry needs either numbers of failed trials or --failed; {found}.",
+            hint=f"tuner trials {name} lists them.",
+        )
+    with open_store(settings_of(storage).storage, write=True) as store:
+        again = store.studies.retry(name, numbers or None)
+        document = store.queries.status(name)
+    if as_json:
+        output.put_json({"name": name, "retried": [{"number": n, "again": a} for n, a in again.items()]})
+    elif not again:
+        output.tell(f"No trial of {name} has failed.")
+    else:
+        numbered = ", ".join(f"{n} as {a}" for n, a in again.items())
+        served = document["phase"] in ("running", "queued") and document["workers"]
+        output.tell(
+            f"{len(again)} trial{'s' * (len(again) > 1)} of {name} wait again: {numbered}."
+            + ("" if served else f" It goes on with: tuner resume {name}")
+        )
 
 
 def delete(
@@ -76,22 +129,32 @@ def delete(
     from tuner.cli.stored import open_store
 
     settings = settings_of(storage, artifacts_dir)
-    files = artifacts_of(settings)
     with open_store(settings.storage, write=True) as store:
+        files = artifacts_of(settings, owner=store.studies.folder_mark)
         counts = store.queries.status(name)["trials"]
         done = counts["complete"] + counts["pruned"] + counts["failed"]
         what = f"the study {name} with its {counts['total']} trials ({done} finished)"
-        if with_artifacts:
+        are_its_own, identity = files.is_owned(name), store.studies.get(name).identity
+        if with_artifacts and are_its_own:
             what += f" and all files in {files.place}/{name}"
         if not yes:
             _ask(what, name)
         store.studies.delete(name)
-    if with_artifacts:
+    if with_artifacts and are_its_own:
         files.delete(name)
+    if are_its_own:
+        files.sign(name, identity)
+    stays = f"{files.place}/{name}" if files.has_folder(name) else None
     if as_json:
-        output.put_json({"deleted": name, "artifacts": with_artifacts})
-    else:
-        output.tell(f"Deleted {what}.")
+        output.put_json({"deleted": name, "artifacts": with_artifacts and are_its_own, "stays": stays})
+        return
+    output.tell(f"Deleted {what}.")
+    if stays is not None:
+        whose = "Files of its trials" if are_its_own else "Files of an earlier study of that name"
+        output.tell(
+            f"{whose} stay in {stays}; a new study of the name will not show them. "
+            "`tuner gc --unknown-studies` lists and removes such folders."
+        )
 
 
 def _ask(what: str, name: str) -> None:

@@ -352,7 +352,10 @@ def _run(opened: StudyHandle, ground: Placement, store: Storage, settings: Setti
 
 def _leave_queued(opened: StudyHandle, settings: Settings, *, as_json: bool, serve: bool) -> int:
     name = opened.record.name
-    output.tell(f"{opened.record.total} trials are queued. Start workers with: tuner worker --study {name}")
+    with Storage.open(settings.storage, read_only=True) as store:
+        waiting = store.queries.status(name)["trials"]["waiting"]
+    are = "trial is" if waiting == 1 else "trials are"
+    output.tell(f"{waiting} {are} queued. Start workers with: tuner worker --study {name}")
     if as_json:
         _put_status(settings, name)
     if serve:
@@ -427,7 +430,9 @@ def _introduction(opened: StudyHandle) -> list[str]:
         f"  {record.total} trials × at most {train.epochs} epochs × {steps} steps of {train.batch_size}; "
         f"{opened.data.train} training and {opened.data.validation} validation samples",
         f"  {len(slots)} worker{'s' * (len(slots) > 1)} on {', '.join(dict.fromkeys(slots))}, "
-        f"{train.threads} CPU thread{'s' * (train.threads != 1)} each, {train.precision}",
+        f"{train.threads} CPU thread{'s' * (train.threads != 1)} each, {train.precision}"
+        if train.threads is not None and train.precision != "auto"
+        else "  the first worker settles with how many threads and in which precision all trials are trained",
     ]
     seconds = first_estimate(spec, opened.machine, opened.data)
     if seconds is not None:

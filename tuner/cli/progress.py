@@ -10,10 +10,11 @@ Watching a launch: workers are kept alive, the view is kept fresh, Ctrl-C drains
 import os
 import signal
 import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tuner.analysis.leaderboard import remaining_seconds
 from tuner.cli.failures import INTERRUPTED, tell
 from tuner.cli.output import duration, number
+from tuner.errors import TunerError
 from tuner.launch.supervisor import Supervisor
 from tuner.storage.storage import Storage
 
@@ -92,6 +94,11 @@ class Observer:
     def phase(self) -> str:
         """Return the study's phase now."""
         return self._store.queries.phase(self._name)[0]
+
+    def give_back(self) -> None:
+        """Requeue the trials of workers of this machine that no longer exist; a storage that is away is left alone."""
+        with suppress(TunerError):
+            self._store.workers.requeue_lost(self._store.studies.get(self._name).study_id)
 
     def _newly_ended(self, finished: int) -> list[Row]:
         if self._counted is None:
@@ -311,6 +318,8 @@ def _options(params: Mapping[str, Any]) -> str:
 POLL_S = 1.0
 DRAIN_S = 60.0
 """Workers that have not given their trials back so long after Ctrl-C are ended hard."""
+GIVE_BACK_S = 5.0
+"""Seconds that the end at once waits for the storage."""
 SAME_S = 0.5
 """Signals that come so soon after the first are the same wish: `timeout`, for one, signals a process and its group."""
 OVER = ("done", "stopped")
@@ -319,9 +328,10 @@ OVER = ("done", "stopped")
 class Interruptions:
     """Counts Ctrl-C and SIGTERM: the first one drains, the second ends everything at once."""
 
-    def __init__(self, crew: Supervisor) -> None:
+    def __init__(self, crew: Supervisor, give_back: Callable[[], None]) -> None:
         self.count = 0
         self._crew = crew
+        self._give_back = give_back
         self._first = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -332,14 +342,20 @@ class Interruptions:
         self._first = self._first or time.monotonic()
         if self.count > 1:
             self._crew.kill()
+            giving = threading.Thread(target=self._give_back, daemon=True)
+            giving.start()  # in a thread, for the storage may be in use where this signal came in
+            giving.join(GIVE_BACK_S)
             os.write(2, b"\nended at once; `tuner resume` goes on from the last finished epochs\n")
             os._exit(INTERRUPTED)
 
 
 @contextmanager
-def listening(crew: Supervisor) -> Iterator[Interruptions]:
-    """Take Ctrl-C and SIGTERM while the body runs; whatever ends it, no worker stays behind."""
-    interruptions = Interruptions(crew)
+def listening(crew: Supervisor, give_back: Callable[[], None]) -> Iterator[Interruptions]:
+    """Take Ctrl-C and SIGTERM while the body runs; whatever ends it, no worker stays behind, and no trial with one.
+
+    `give_back` requeues the trials of workers that had to be killed.
+    """
+    interruptions = Interruptions(crew, give_back)
     signals = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, interruptions) for number in signals}
     try:
@@ -348,13 +364,14 @@ def listening(crew: Supervisor) -> Iterator[Interruptions]:
         crew.drain()
         if not crew.wait(DRAIN_S):
             crew.kill()
+        give_back()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def watch(observer: Observer, crew: Supervisor, view: View, workers: int) -> tuple[Snapshot, bool]:
     """Watch until the study is over or the user interrupts; return the last snapshot, and whether he did."""
-    with listening(crew) as interruptions:
+    with listening(crew, observer.give_back) as interruptions:
         while True:
             snapshot = observer.look(workers)
             view.show(snapshot)

@@ -49,15 +49,16 @@ def report(
 
     form = _form_of(path)
     settings = settings_of(storage, artifacts, data_root, cache)
-    files = artifacts_of(settings)
     with open_store(settings.storage) as store:
+        files = artifacts_of(settings, owner=store.studies.folder_mark)
         material = collect(store, names, files)
         scores = {}
         if test:
             from tuner.report.tables import score_entries
 
             stored = settings.with_stored(material.first.record.resources)
-            scores = dict(score_entries(material, worth_testing(material), stored, device=device, tell=output.tell))
+            entries = worth_testing(material)
+            scores = dict(score_entries(material, entries, stored, files, device=device, tell=output.tell))
         title, blocks = compose(material, store, files, settings.cache, scores)
     text = _rendered(form, title, blocks)
     replaced = write_export(path, text)

@@ -31,7 +31,7 @@ _FETCH_S = 5.0
 def show_trial_log(settings: Settings, name: str, store: Storage, number: int, *, follow: bool) -> None:
     """Print the log of one attempt; with `follow`, until the trial has ended."""
     row = store.queries.trial(name, number)
-    artifacts = artifacts_of(settings)
+    artifacts = artifacts_of(settings, owner=store.studies.folder_mark)
     if not any(file.name == LOG for file in artifacts.listing(name, number)) and not follow:
         words = "has not begun" if row["state"] == "WAITING" else "has no log here"
         raise NotFoundError(

@@ -160,7 +160,9 @@ def export(
     settings = settings_of(storage, artifacts)
     chosen = format_of(path, form)
     with open_store(settings.storage) as store:
-        config = export_trial(store, name, number=trial, artifacts=artifacts_of(settings))
+        config = export_trial(
+            store, name, number=trial, artifacts=artifacts_of(settings, owner=store.studies.folder_mark)
+        )
     replaced = write_export(path, render(config, chosen))
     origin = config.provenance
     if as_json:

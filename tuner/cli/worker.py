@@ -1,10 +1,13 @@
 """`worker`: one more worker for an existing study, on this machine; or the text that runs it on a cluster."""
 
+import logging
 import os
 import signal
+import socket
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 
 HARD_AFTER_S = 60.0
-"""A worker that was told to drain and has not ended by then ends at once: its trial is requeued by the others."""
+"""A worker that was told to drain and has not ended by then ends at once, and gives its trial back before."""
 SAME_S = 0.5
 """Signals that come so soon after the first are the same wish: `timeout`, for one, signals a process and its group."""
 
@@ -103,38 +106,64 @@ def worker(
         batch.put(job, settings, slurm=print_sbatch, kubernetes=print_k8s)
         return
     is_tended = _hold_on_to_launcher()
-    _work(settings, study, wanted[0], as_json=as_json, idle_s=idle_s, lingers=study is None and not is_tended)
+    _work(settings, study, wanted[0], as_json=as_json, idle_s=idle_s, is_tended=is_tended)
 
 
 def _work(
-    settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None, lingers: bool
+    settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None, is_tended: bool
 ) -> None:
     from tuner.log_config import configure
     from tuner.storage.engine import WORKER_CONNECTIONS
     from tuner.storage.storage import Storage
-    from tuner.worker.health import DeviceQuarantinedError
+    from tuner.worker.health import DeviceQuarantinedError, ProcessSpentError
 
     configure(as_json=as_json)
-    with _listening() as (stop, signals), Storage.open(settings.storage, connections=WORKER_CONNECTIONS) as store:
+    with _listening() as signals, Storage.open(settings.storage, connections=WORKER_CONNECTIONS) as store:
         if study is not None:
             _obey_threads(store, study)
         from tuner.training.device import resolve_device
         from tuner.worker.worker import Worker
 
+        def end(code: int) -> None:
+            if not is_tended and not signals.stop.is_set():
+                _begin_anew()
+            os._exit(code)
+
+        worker = Worker(
+            store,
+            settings,
+            study=study,
+            device=resolve_device(device),
+            stop=signals.stop,
+            idle_s=idle_s,
+            end=end,
+            dead_man=True,
+        )
+        signals.hard = worker.give_up
         try:
-            Worker(store, settings, study=study, device=resolve_device(device), stop=stop, idle_s=idle_s).run()
+            worker.run()
         except DeviceQuarantinedError as error:
-            if lingers:
-                _linger(error, stop)
+            if study is None and not is_tended:
+                _linger(error, signals.stop)
             raise
-    if signal.SIGINT in signals:
+        except ProcessSpentError as error:
+            if not is_tended:
+                logging.getLogger(__name__).error("%s This worker begins anew.", error)
+                end(error.exit_code)
+            raise
+    if signal.SIGINT in signals.seen:
         raise typer.Exit(INTERRUPTED)
+
+
+def _begin_anew() -> None:
+    """Put a fresh process in the place of this one, where nobody else would start another worker."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (our own command line, no shell)
 
 
 def _linger(error: "DeviceQuarantinedError", stop: threading.Event) -> None:
     """Stay a while: whatever supervises a standing worker would start it again at once, for one more failed trial."""
-    import logging
-
     from tuner.worker.health import QUARANTINE_S
 
     words = "%s This worker does nothing for %.0f minutes, then it ends; end it when that is mended."
@@ -171,32 +200,60 @@ def _hold_on_to_launcher() -> bool:
     return parent is not None
 
 
-@contextmanager
-def _listening() -> Iterator[tuple[threading.Event, list[int]]]:
-    """Drain at the first Ctrl-C, SIGTERM or SIGUSR1, end at once at a second Ctrl-C or SIGTERM.
+class Signals:
+    """What this process was told: to drain by the first Ctrl-C, SIGTERM or SIGUSR1, to end at once by a second one.
 
     SIGUSR1 is how a batch system says that the time is nearly up; the SIGTERM that follows is the same wish.
     """
-    stop, seen = threading.Event(), list[int]()
-    first = 0.0
 
-    def take(number: int, frame: FrameType | None) -> None:
-        nonlocal first
-        seen.append(number)
-        if stop.is_set():
-            if signal.SIGUSR1 not in seen and time.monotonic() - first >= SAME_S:
-                os._exit(128 + number)
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.seen: list[int] = []
+        self.hard: Callable[[int], None] = os._exit
+        """Ends this process, with an exit code."""
+        self._first = 0.0
+
+    def take(self, number: int) -> None:
+        """Take a signal."""
+        self.seen.append(number)
+        if self.stop.is_set():
+            if signal.SIGUSR1 not in self.seen and time.monotonic() - self._first >= SAME_S:
+                self.hard(128 + number)
             return
-        first = time.monotonic()
-        stop.set()
-        hard = threading.Timer(HARD_AFTER_S, os._exit, (128 + number,))
+        self._first = time.monotonic()
+        self.stop.set()
+        hard = threading.Timer(HARD_AFTER_S, lambda: self.hard(128 + number))
         hard.daemon = True
         hard.start()
 
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = {number: signal.signal(number, take) for number in signals}
+
+@contextmanager
+def _listening() -> Iterator[Signals]:
+    """Listen to signals in a thread: Python runs handlers in the main thread only, which may hang in a training."""
+    signals = Signals()
+    here, there = socket.socketpair()
+    there.setblocking(False)
+
+    def listen() -> None:
+        with here:
+            while numbers := here.recv(64):
+                for number in numbers:
+                    signals.take(number)
+
+    listener = threading.Thread(target=listen, name="signals", daemon=True)
+    listener.start()
+    before_fd = signal.set_wakeup_fd(there.fileno(), warn_on_full_buffer=False)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    before = {number: signal.signal(number, _leave_to_thread) for number in numbers}
     try:
-        yield stop, seen
+        yield signals
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(before_fd)
+        there.close()
+        listener.join(SAME_S)
+
+
+def _leave_to_thread(number: int, frame: FrameType | None) -> None:
+    """Without a handler of Python's the signal would end the process."""

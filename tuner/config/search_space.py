@@ -1,10 +1,11 @@
 """The `search` section of a study file: what competes, what is searched, and what is fixed.
 
 A key of the section is a parameter's one name (`loss.focal.gamma`, `train.lr`), or `loss` (what competes), or
-`options` (whether the losses' own published ranges are searched). A value is a range (`{low, high, log, steps}`),
+`options` (whether the losses' own published ranges are searched). A value is a range (`{low, high, log, step, steps}`),
 a list of choices, or a scalar that fixes it.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -26,9 +27,9 @@ from tuner.models.catalog import ENTRY, MODELS
 from tuner.models.custom import own_option
 from tuner.registry import Option, Scalar, Search
 from tuner.search.initial_points import CandidateLoss
-from tuner.search.space import Dimension, SearchSpace
+from tuner.search.space import Dimension, SearchSpace, tidy
 
-_RANGE_KEYS = ("low", "high", "log", "steps")
+_RANGE_KEYS = ("low", "high", "log", "step", "steps")
 _NEVER_SEARCHED = {
     "dataset.name": "one study is about one data set",
     "dataset.validation": "trials that are validated on different cases cannot be compared (repeats over folds: "
@@ -245,7 +246,9 @@ class SearchSectionParser:
         where = f"search.{path}"
         if isinstance(given, Mapping):
             dimension = self._range(path, given, option, when)
-            if dimension is not None:
+            if dimension is not None and dimension.low == dimension.high:  # one value is a fixed value
+                self.fixed[path] = _typed(option, dimension.nearest(dimension.low))
+            elif dimension is not None:
                 self.dimensions.append(dimension)
         elif isinstance(given, (list, tuple)):
             found = [option.problem(value) for value in given]
@@ -279,20 +282,37 @@ class SearchSectionParser:
             ends = {"low": low, "high": high}
             ends_wrong = [f"{where}.{end}: {p}" for end, v in ends.items() if (p := option.problem(v))]
             found.extend(ends_wrong)
-            if not ends_wrong and low >= high:
-                found.append(f"{where}: the range is upside down: low {low!r} is not below high {high!r}")
+            if not ends_wrong and low > high:
+                found.append(f"{where}: the range is upside down: low {low!r} is above high {high!r}")
             if not ends_wrong and log is True and low <= 0:
                 found.append(f"{where}: a logarithmic range begins above 0, not at {low!r}")
         if not isinstance(log, bool):
             found.append(f"{where}.log: {log!r} is neither true nor false")
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or not 2 <= steps <= 10_000):
             found.append(f"{where}.steps: {steps!r} is not an integer from 2 to 10000")
+        step = given.get("step")
+        if step is not None:
+            found += _step_problems(where, step, steps, log, whole=option.type == "int")
         if found:
             self.problems.extend(found)
             return None
         kind = "int" if option.type == "int" else "float"
         number = int if kind == "int" else float
-        return Dimension(path, kind, low=number(low), high=number(high), log=log, steps=steps, when=when)  # type: ignore[arg-type]
+        if step is not None:
+            if step > high - low and high > low:
+                self.problems.append(f"{where}.step: {step!r} is wider than the range, {low!r} to {high!r}")
+                return None
+            high = tidy(low + math.floor((high - low) / step + 1e-9) * step)  # the last that a step reaches
+        return Dimension(
+            path,
+            kind,  # type: ignore[arg-type]
+            low=number(low),
+            high=number(high),
+            log=log,
+            steps=steps,
+            step=None if step is None else float(step),
+            when=when,
+        )
 
     def _candidates(
         self, names: list[str], options: Mapping[str, tuple[Option, tuple[str, str] | None, Search | None]]
@@ -311,6 +331,19 @@ class SearchSectionParser:
 
     def _family(self, name: str) -> str:
         return LOSSES[name].family if name in LOSSES else "sum"
+
+
+def _step_problems(where: str, step: Any, steps: Any, log: Any, *, whole: bool) -> list[str]:
+    found = []
+    if isinstance(step, bool) or not isinstance(step, (int, float)) or not 0 < step < math.inf:
+        found.append(f"{where}.step: {step!r} is not a number above 0")
+    elif whole and not float(step).is_integer():
+        found.append(f"{where}.step: {step!r} is no whole number, and the parameter takes only such")
+    if log is True:
+        found.append(f"{where}: `step` and `log: true` exclude each other; give a list of choices")
+    if steps is not None:
+        found.append(f"{where}: `step` (a width) and `steps` (a number of points) exclude each other; keep one")
+    return found
 
 
 def _train_options() -> dict[str, Option]:

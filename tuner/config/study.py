@@ -129,7 +129,10 @@ class Budget(Section):
     trials: int = Field(100, ge=1, le=1_000_000, description="Trials of the study.")
     trials_per_loss: int | None = Field(None, ge=1, le=100_000, description="Trials of every competing loss instead.")
     timeout: float | None = Field(None, gt=0, description="Seconds with at least one live worker.")
-    trial_timeout: float | None = Field(None, gt=0, description="Seconds that one trial may take.")
+    trial_timeout: float | None = Field(None, gt=0, description="Seconds that one trial may take from its first step.")
+    stall_timeout: float | None = Field(
+        900.0, gt=0, description="Seconds without a step after which a training counts as hanging; null: never."
+    )
     retries: int = Field(3, ge=0, le=1000, description="Lost workers that a trial survives.")
 
 
@@ -333,7 +336,8 @@ def _cross_check(spec: StudySpec, problems: list[str]) -> None:
 def _check_grid(spec: StudySpec, problems: list[str]) -> None:
     lacking = [d.name for d in spec.space if not d.grid()]
     problems.extend(
-        f"search.{name}: the sampler `grid` needs a list of choices, or `steps: N` beside `low` and `high`"
+        f"search.{name}: the sampler `grid` needs a list of choices, "
+        "or `steps: N` or `step: WIDTH` beside `low` and `high`"
         for name in lacking
     )
     if not lacking and spec.total > (most := grid_size(spec.space)):
@@ -347,7 +351,7 @@ def _budget(given: object, problems: list[str]) -> Budget:
         problems.append(f"budget: {given!r} is not a mapping as in `{{trials: 100}}`")
         given = None
     content = dict(given or {})
-    for key in ("timeout", "trial_timeout"):
+    for key in ("timeout", "trial_timeout", "stall_timeout"):
         if key in content:
             content[key] = parse_duration(content[key], f"budget.{key}", problems)
     return build_section(Budget, content, "budget", problems) or Budget()

@@ -2,10 +2,16 @@
 
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 from tuner.errors import SpecError
 from tuner.launch.launcher import WorkerSpec
 from tuner.launch.supervisor import describe_exit
+from tuner.worker.health import ProcessSpentError
+
+if TYPE_CHECKING:
+    from tuner.worker.worker import Worker
+
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +27,7 @@ class InlineLauncher:
 
 
 class InlineWorker:
-    """A worker in a thread."""
+    """A worker in a thread. One whose training does not answer is left behind, for another one to take its place."""
 
     waiting = False
     gave_up = False
@@ -30,6 +36,8 @@ class InlineWorker:
         self.order = order
         self._stop = threading.Event()
         self._code: int | None = None
+        self._worker: Worker | None = None
+        self._is_left = False
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
 
@@ -39,20 +47,25 @@ class InlineWorker:
         return self.order.device
 
     def exit_code(self) -> int | None:
-        """Return 0 or 1 once it has ended."""
-        return None if self._thread.is_alive() else self._code
+        """Return its exit code once it has ended."""
+        return self._code if self._is_left or not self._thread.is_alive() else None
 
     def drain(self) -> None:
         """Ask it to give its trial back."""
         self._stop.set()
 
     def kill(self) -> None:
-        """Ask it to give its trial back: a thread cannot be killed, it ends with the process."""
+        """Give its trial back: a thread cannot be killed, it ends with the process."""
         self._stop.set()
+        if self._worker is not None and self.exit_code() is None:
+            self._worker.give_up(1)
 
     def exit_message(self) -> tuple[str, str]:
         """Return how it ended; its log is this process's."""
         return describe_exit(self._code or 0), "(it has logged into this process's log)"
+
+    def _leave(self, code: int) -> None:
+        self._code, self._is_left = code, True
 
     def _run(self) -> None:
         from tuner.storage.storage import Storage
@@ -60,10 +73,14 @@ class InlineWorker:
 
         try:
             with Storage.open(self.order.settings.storage) as store:
-                Worker(
-                    store, self.order.settings, study=self.order.study, device=self.order.device, stop=self._stop
-                ).run()
+                order = self.order
+                self._worker = Worker(
+                    store, order.settings, study=order.study, device=order.device, stop=self._stop, end=self._leave
+                )
+                self._worker.run()
             self._code = 0
+        except ProcessSpentError as error:
+            self._code = error.exit_code
         except Exception:
             logger.exception("the worker has failed")
             self._code = 1

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from tuner.artifacts.local import WORKER_LOGS
 from tuner.errors import SpecError
 from tuner.registry import Option, Registry
 from tuner.settings import Settings
-
-WORKER_LOGS = "workers"
-"""Folder below a study's artifacts that holds a log for each worker slot."""
 
 
 @dataclass(frozen=True, slots=True)

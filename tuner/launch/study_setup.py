@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import __version__
-from tuner.artifacts.remote import check_address
+from tuner.artifacts.remote import artifacts_of, check_address
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import flatten
 from tuner.config.yaml_reader import YamlDocument
@@ -46,7 +46,9 @@ def check_same(record: StudyRecord, spec: StudySpec, *, trials_given: bool = Fal
     A number of trials that stands in the file only, as it stood when the study was created, does not count as a wish to
     lower a budget that was raised since.
     """
-    found = differences(record.spec, spec.as_dict())
+    # read again, so that what an older version did not know has its default
+    stored = load_spec(YamlDocument(record.spec, {}, f"study {record.name}")).as_dict()
+    found = differences(stored, spec.as_dict())
     stored_trials = record.spec["budget"]
     asked = spec.budget.model_dump(mode="json")
     same_budget = all(asked[key] == stored_trials.get(key) for key in ("trials", "trials_per_loss"))
@@ -344,13 +346,16 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
     with Storage.open(settings.storage, create=True) as store:
         if record is None:
-            spec = resolve_precision(spec, machine)
+            spec = resolve_precision(spec, machine) if trains_here else spec
             record, is_new = _create(store, spec, resources, data, settings)
             if not is_new:
                 check_same(record, request.spec, trials_given=request.trials_given)
         else:
             is_new = False
             spec = stored_spec(record)
+        earlier = artifacts_of(settings, owner=store.studies.folder_mark).take(record.name, logs=is_new)
+        if earlier is not None:
+            say(f"note: files of an earlier study {record.name} were put into {earlier}")
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
     return StudyHandle(record, spec, resources, machine, data, is_new)
@@ -415,8 +420,10 @@ def probe_request(resources: Resources) -> ProbeRequest:
 def _with_sample(question: ProbeRequest, request: Request, data: DataFacts) -> ProbeRequest:
     """Ask for what a new study needs: the precision, and the time of a training step if anybody waits for it."""
     spec = request.spec
+    if request.resources.launcher == "none":  # the first worker says, where it trains
+        return replace(question, shape=data.shape)
     question = replace(question, precision=spec.base.train.precision == AUTO, shape=data.shape)
-    if request.resources.launcher == "none" or _is_own_code(spec):
+    if _is_own_code(spec):
         return question
     return replace(question, config=spec.config(spec.queue(3)[0]), classes=data.classes)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tuner.errors import RunError
 from tuner.launch.launcher import Launcher, WorkerHandle, WorkerSpec
-from tuner.worker.health import QUARANTINE_S, QUARANTINED
+from tuner.worker.health import QUARANTINE_S, QUARANTINED, REPLACE
 
 EARLY_S = 20.0
 """A worker that ends sooner than that after its start has hardly worked."""
@@ -142,8 +142,12 @@ class Supervisor:
         if code == QUARANTINED:
             self._quarantine(place, handle, now)
             return
-        place.not_before = now + patience.next_delay(now - place.started)
         self.replaced += 1
+        if code == REPLACE and not handle.gave_up:
+            words = "has ended its process over a trial that hangs or has spoiled it; another one takes its place"
+            self._note(f"worker {place.order.slot} on {handle.location} {words}")
+            return
+        place.not_before = now + patience.next_delay(now - place.started)
         how, log = handle.exit_message()
         self._note(f"worker {place.order.slot} on {handle.location} {how}; another one takes its place")
         if handle.gave_up or patience.exhausted(code):

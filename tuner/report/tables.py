@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from tuner.artifacts.remote import artifacts_of
+from tuner.artifacts.local import Artifacts
 from tuner.atomic_io import write_json
 from tuner.data.preparation import prepare, test_cases
 from tuner.errors import ConflictError
@@ -157,6 +157,7 @@ def score_entries(
     material: ReportData,
     entries: Sequence[Entry],
     settings: Settings,
+    artifacts: Artifacts,
     *,
     device: str = "auto",
     tell: Callable[[str], None] = lambda text: None,
@@ -167,7 +168,7 @@ def score_entries(
         DataError: The data set is not there.
         ConflictError: It has no test cases, or its validation cases are test cases.
     """
-    place, artifacts = resolve_device(device), artifacts_of(settings)
+    place = resolve_device(device)
     chapters = {chapter.record.name: chapter for chapter in material.chapters}
     found: dict[tuple[str, int], Mapping[str, float | None]] = {}
     for count, entry in enumerate(entries, start=1):

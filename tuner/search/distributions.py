@@ -19,8 +19,9 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     if dimension.kind == "categorical":
         return CategoricalDistribution(dimension.choices)
     if dimension.kind == "int":
-        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log)
-    return FloatDistribution(float(dimension.low), float(dimension.high), log=dimension.log)
+        step = 1 if dimension.step is None else int(dimension.step)
+        return IntDistribution(int(dimension.low), int(dimension.high), log=dimension.log, step=step)
+    return FloatDistribution(float(dimension.low), float(dimension.high), log=dimension.log, step=dimension.step)
 
 
 def distributions(space: SearchSpace, params: Mapping[str, Scalar]) -> dict[str, BaseDistribution]:
@@ -45,8 +46,7 @@ def external(dimension: Dimension, number: float) -> Scalar:
     """Return the value that an internal number stands for, inside the dimension."""
     if dimension.kind == "categorical":
         return dimension.choices[int(number)]
-    bounded = min(max(float(number), float(dimension.low)), float(dimension.high))
-    return round(bounded) if dimension.kind == "int" else bounded
+    return dimension.bounded(float(number))
 
 
 def from_unit(dimension: Dimension, share: float) -> Scalar:
@@ -69,7 +69,8 @@ def to_unit(dimension: Dimension, value: Scalar) -> float:
 
 
 def _edges(dimension: Dimension) -> tuple[float, float]:
-    """Return the interval, half a step wider on both sides for integers, in logarithms where asked."""
-    margin = 0.5 if dimension.kind == "int" else 0.0
+    """Return the interval, half a step wider on both sides where there are steps, in logarithms where asked."""
+    step = dimension.step or (1.0 if dimension.kind == "int" else 0.0)
+    margin = step / 2
     low, high = dimension.low - margin, dimension.high + margin
     return (math.log(low), math.log(high)) if dimension.log else (low, high)

@@ -16,7 +16,8 @@ class Dimension:
     """One searched parameter. `name` is its one spelling: in YAML, in the database, in JSON, on an axis.
 
     `when=("loss", "focal")` makes it conditional: it exists only in trials whose `loss` is `focal`.
-    `steps` is the number of grid points of an interval; only the sampler `grid` asks for it.
+    `steps` is the number of grid points of an interval; only the sampler `grid` asks for it. With a `step`, every
+    sampler draws `low`, `low + step`, … up to `high`, which is one of them.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Dimension:
     high: float = 0.0
     log: bool = False
     steps: int | None = None
+    step: float | None = None
     choices: tuple[Scalar, ...] = ()
     when: tuple[str, str] | None = None
 
@@ -34,7 +36,17 @@ class Dimension:
             return any(value == c and type(value) is type(c) for c in self.choices)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        return self.low <= value <= self.high and (self.kind == "float" or float(value).is_integer())
+        if not self.low <= value <= self.high or (self.kind == "int" and not float(value).is_integer()):
+            return False
+        return self.step is None or abs(value - self.bounded(value)) <= 1e-9 * self.step
+
+    def bounded(self, number: float) -> float | int:
+        """Return the member of an interval that is nearest to a number."""
+        if self.step is not None:
+            last = round((self.high - self.low) / self.step)
+            number = tidy(self.low + min(max(round((number - self.low) / self.step), 0), last) * self.step)
+        number = min(max(float(number), float(self.low)), float(self.high))
+        return round(number) if self.kind == "int" else number
 
     def nearest(self, value: Scalar) -> Scalar:
         """Return the member of the dimension that is nearest to `value`; the middle when there is no nearness."""
@@ -44,10 +56,8 @@ class Dimension:
             same = [c for c in self.choices if c == value]
             return same[0] if same else self._nearest_choice(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            bounded = min(max(float(value), self.low), self.high)
-        else:
-            bounded = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
-        return round(bounded) if self.kind == "int" else bounded
+            return self.bounded(value)
+        return self.bounded(math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2)
 
     def _nearest_choice(self, value: Scalar) -> Scalar:
         numbers = [c for c in self.choices if isinstance(c, (int, float)) and not isinstance(c, bool)]
@@ -56,9 +66,12 @@ class Dimension:
         return min(numbers, key=lambda choice: abs(choice - value))
 
     def grid(self) -> tuple[Scalar, ...]:
-        """Return the points that the sampler `grid` visits; empty when an interval has no `steps`."""
+        """Return the points that the sampler `grid` visits; empty when an interval has neither `steps` nor `step`."""
         if self.kind == "categorical":
             return self.choices
+        if self.step is not None:
+            count = round((self.high - self.low) / self.step) + 1
+            return tuple(self.bounded(self.low + i * self.step) for i in range(count))
         if self.steps is None:
             return ()
         share = [i / max(1, self.steps - 1) for i in range(self.steps)]
@@ -68,7 +81,7 @@ class Dimension:
         else:
             points = [self.low + (self.high - self.low) * s for s in share]
         # Rounding must not carry the last point over the edge.
-        points = [min(max(p, self.low), self.high) for p in points]
+        points = [min(max(tidy(p), self.low), self.high) for p in points]
         if self.kind == "int":
             return tuple(dict.fromkeys(round(p) for p in points))
         return tuple(points)
@@ -82,6 +95,8 @@ class Dimension:
             record |= {"low": self.low, "high": self.high, "log": self.log}
         if self.steps is not None:
             record["steps"] = self.steps
+        if self.step is not None:
+            record["step"] = self.step
         if self.when:
             record["when"] = {self.when[0]: self.when[1]}
         return record
@@ -145,4 +160,10 @@ def describe(dimension: Dimension) -> str:
     """Write a dimension's range for people: `1e-05 to 0.01 (log)`, `8, 16, 32`."""
     if dimension.kind == "categorical":
         return ", ".join(map(str, dimension.choices))
-    return f"{dimension.low:g} to {dimension.high:g}" + (" (log)" if dimension.log else "")
+    step = "" if dimension.step is None else f" by {dimension.step:g}"
+    return f"{dimension.low:g} to {dimension.high:g}{step}" + (" (log)" if dimension.log else "")
+
+
+def tidy(number: float) -> float:
+    """Return a number without the noise of adding up steps: 0.3, not 0.30000000000000004."""
+    return float(f"{number:.12g}")

@@ -113,6 +113,7 @@ def to_record(row: AnyRow) -> StudyRecord:
         study_id=row.study_id,
         name=row.name,
         identity=row.identity,
+        marks_folder=row.marks_folder,
         spec=row.spec,
         space=read_space(row.space),
         objectives=tuple(row.objectives),

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, or_, select
 
+from tuner.errors import shortened
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, own, same_name
 from tuner.storage.engine import iso, seconds_now
@@ -123,7 +124,12 @@ class PageQueries(Summaries):
             .order_by(_attempts.c.attempt)
         )
         return [
-            dict(row._mapping) | {"started": iso(row.claimed_at), "finished": iso(row.finished_at)}
+            dict(row._mapping)
+            | {
+                "message": row.message and shortened(row.message),
+                "started": iso(row.claimed_at),
+                "finished": iso(row.finished_at),
+            }
             for row in self._rows(query)
         ]
 
@@ -217,7 +223,7 @@ def _messages(connection: Connection, study: StudyRecord, numbers: list[int]) ->
     query = select(_attempts.c.number, _attempts.c.message).where(
         _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
     )
-    return {row.number: row.message for row in connection.execute(query)}
+    return {row.number: row.message and shortened(row.message) for row in connection.execute(query)}
 
 
 def _holders(study_id: Any) -> Any:

@@ -145,10 +145,16 @@ def distribution_json(dimension: Dimension) -> str:
         name, attributes = "CategoricalDistribution", {"choices": list(dimension.choices)}
     elif dimension.kind == "float":
         name = "FloatDistribution"
-        attributes = {"step": None, "low": float(dimension.low), "high": float(dimension.high), "log": dimension.log}
+        attributes = {
+            "step": dimension.step,
+            "low": float(dimension.low),
+            "high": float(dimension.high),
+            "log": dimension.log,
+        }
     else:
         name = "IntDistribution"
-        attributes = {"log": dimension.log, "step": 1, "low": int(dimension.low), "high": int(dimension.high)}
+        step = 1 if dimension.step is None else int(dimension.step)
+        attributes = {"log": dimension.log, "step": step, "low": int(dimension.low), "high": int(dimension.high)}
     return json.dumps({"name": name, "attributes": attributes})
 
 

@@ -42,6 +42,8 @@ class StudyRecord:
     study_id: int
     name: str
     identity: str
+    marks_folder: bool
+    """Whether the folder of its files is marked with `identity`; not those of studies of older versions."""
     spec: dict[str, Any]
     space: SearchSpace
     objectives: tuple[dict[str, str], ...]
@@ -85,8 +87,22 @@ class Claim:
     """Numbers of the earlier attempts, oldest first."""
     exclusive_device: bool
     """Whether it must have its device for itself: with others beside it, it ran out of memory."""
+    lost: int
+    """How many earlier attempts were lost with their workers, or ended with their processes."""
     worker_id: str
     directions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a worker is to do about the trial that it holds, beside training it."""
+
+    stop: bool = False
+    """The study is to be stopped."""
+    prune: bool = False
+    """A user wants the trial ended."""
+    now: bool = False
+    """It is not to wait for the next report, and its process is ended when it does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +143,10 @@ class Outcome:
     """Epoch and first objective of the last report."""
     retry: bool = False
     """Give the place in the budget back to the queue."""
+    counted: bool = False
+    """The retry is one of those that `budget.retries` counts, as after a lost worker."""
+    spoiled: bool = False
+    """Its process can train nothing more, and ends."""
     exclusive_device: bool = False
     """The next attempt must have its device for itself."""
 
@@ -169,6 +189,7 @@ def _dimension(row: Mapping[str, Any]) -> Dimension:
         high=row.get("high", 0.0),
         log=row.get("log", False),
         steps=row.get("steps"),
+        step=row.get("step"),
         choices=tuple(row.get("choices", ())),
         when=when,
     )

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -46,6 +47,7 @@ studies = Table(
     Column("study_id", Integer, _study(), primary_key=True, autoincrement=False),
     Column("name", String(80), nullable=False),  # must equal Optuna's: SQLite gives the ids of deleted studies again
     Column("identity", String(32), nullable=False),
+    Column("marks_folder", Boolean, nullable=False, server_default=false()),  # its files' folder says whose it is
     Column("spec", _json, nullable=False),
     Column("space", _json, nullable=False),
     Column("objectives", _json, nullable=False),
@@ -99,6 +101,7 @@ attempts = Table(
     Column("last_value", _seconds),
     Column("best_epoch", Integer),
     Column("prune_requested", Boolean, nullable=False),
+    Column("end_now", Boolean, nullable=False, server_default=false()),  # do not wait for its next report
     UniqueConstraint("study_id", "number", name="tuner_attempts_number"),
     UniqueConstraint("study_id", "slot", "attempt", name="tuner_attempts_slot"),
 )
@@ -166,7 +169,16 @@ workers = Table(
     Column("device", String(64), nullable=False),
     Column("version", String(32), nullable=False),
     Column("progress", _json),
+    Column("aside_study_id", Integer),  # the study over which it has put its device aside
+    Column("aside_study", String(80)),
+    Column("aside_why", Text),
     Column("started_at", _seconds, nullable=False),
     Column("seen_at", _seconds, nullable=False),
     Column("left_at", _seconds),
+)
+Index(
+    "tuner_workers_aside",
+    workers.c.left_at,
+    sqlite_where=text("aside_why IS NOT NULL"),
+    postgresql_where=text("aside_why IS NOT NULL"),
 )

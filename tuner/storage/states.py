@@ -11,6 +11,7 @@ One method of the store for each arrow, each a compare-and-set that says whether
 The phase of a study is never stored: it follows from what is wanted, what is left, and who is alive.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -36,6 +37,7 @@ class Reason(StrEnum):
     INTERRUPTED = "interrupted"
     WORKER_LOST = "worker_lost"
     TIMEOUT = "timeout"
+    STALLED = "stalled"
 
 
 class Verdict(StrEnum):
@@ -87,6 +89,8 @@ class StudyFacts:
     started: bool
     """Whether any trial was ever claimed."""
     live_workers: int
+    ready: Callable[[], bool] = lambda: False
+    """Whether a worker that serves any study is there and free."""
 
 
 def phase(facts: StudyFacts) -> tuple[str, str | None]:
@@ -101,4 +105,4 @@ def phase(facts: StudyFacts) -> tuple[str, str | None]:
         return "paused", facts.wanted_reason or "user"
     if facts.live_workers:
         return "running", None
-    return ("stalled" if facts.started else "queued"), None
+    return ("stalled" if facts.started and not facts.ready() else "queued"), None

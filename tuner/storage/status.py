@@ -21,7 +21,7 @@ from tuner.storage.base import AnyRow, StorageBase, own, same_name
 from tuner.storage.engine import iso
 from tuner.storage.states import DesiredState, Reason, State, StudyFacts, phase
 from tuner.storage.trials import timed_out
-from tuner.storage.workers import live_and_quarantined, live_by_study, live_workers
+from tuner.storage.workers import any_stands_ready, live_and_quarantined, live_by_study, live_workers
 
 _attempts = schema.attempts
 _trials = optuna_schema.trials
@@ -236,7 +236,7 @@ class StatusQueries(Summaries):
         def read(connection: Connection) -> tuple[str, str | None]:
             row = self._find(connection, name)
             workers = live_workers(connection, self._context.heartbeat_timeout_s, row.study_id)
-            return _phase(row, self._summary(connection, row), len(workers))
+            return self._phase(connection, row, self._summary(connection, row), len(workers))
 
         return self._database.read(read)
 
@@ -320,7 +320,7 @@ class StatusQueries(Summaries):
 
     def _document(self, connection: Connection, row: AnyRow, workers: list[dict[str, Any]]) -> dict[str, Any]:
         summary = self._summary(connection, row)
-        named, reason = _phase(row, summary, len(workers))
+        named, reason = self._phase(connection, row, summary, len(workers))
         best = deepcopy(summary.best)
         return {
             "name": row.name,
@@ -339,18 +339,18 @@ class StatusQueries(Summaries):
             "foreign": False,
         }
 
-
-def _phase(row: AnyRow, summary: Summary, live: int) -> tuple[str, str | None]:
-    return phase(
-        StudyFacts(
-            wanted=DesiredState(row.wanted),
-            wanted_reason=row.wanted_reason,
-            timed_out=row.timeout_s is not None and row.spent_s >= row.timeout_s,
-            left=summary.counts["waiting"] + summary.counts["running"],
-            started=summary.started,
-            live_workers=live,
+    def _phase(self, connection: Connection, row: AnyRow, summary: Summary, live: int) -> tuple[str, str | None]:
+        return phase(
+            StudyFacts(
+                wanted=DesiredState(row.wanted),
+                wanted_reason=row.wanted_reason,
+                timed_out=row.timeout_s is not None and row.spent_s >= row.timeout_s,
+                left=summary.counts["waiting"] + summary.counts["running"],
+                started=summary.started,
+                live_workers=live,
+                ready=lambda: any_stands_ready(connection, self._context.heartbeat_timeout_s),
+            )
         )
-    )
 
 
 def _named(spec: dict[str, Any], section: str) -> str | None:

@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
@@ -16,10 +17,11 @@ from tuner.storage.engine import seconds_now
 from tuner.storage.optuna_schema import attribute_rows
 from tuner.storage.records import NewStudy, StudyRecord, read_space
 from tuner.storage.states import DesiredState, State
-from tuner.storage.trials import ENQUEUED, QueueSlot, StudyQueue, append, is_filled, store_fixed_params
+from tuner.storage.trials import ENQUEUED, QueueSlot, StudyQueue, append, is_filled, requeue, store_fixed_params
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _KEEP = object()
+AUTO = "auto"
 
 
 class Studies(StorageBase):
@@ -50,6 +52,16 @@ class Studies(StorageBase):
     def get(self, name: str) -> StudyRecord:
         """Return a stored study. Raises NotFoundError; ConflictError for a foreign Optuna study."""
         return self._database.read(lambda connection: to_record(self._find(connection, name)))
+
+    def folder_mark(self, name: str) -> str | None:
+        """Return the identity that the folder of a study's files is marked with.
+
+        None for what may have any folder: studies of older versions, of other programs, and those that are not there.
+        """
+        ours = schema.studies.c
+        query = select(ours.identity).where(ours.name == name, ours.marks_folder)
+        found: str | None = self._database.read(lambda connection: connection.scalar(query))
+        return found
 
     def delete(self, name: str) -> None:
         """Delete a study with all its trials. Raises ConflictError while a worker is alive for it."""
@@ -135,9 +147,12 @@ class Studies(StorageBase):
         """Let running trials finish and start nothing new."""
         self._want(name, DesiredState.PAUSE, reason, None)
 
-    def stop(self, name: str, reason: str = "user", message: str | None = None) -> None:
-        """Have running trials given back to the queue. `reason`: `user` or `failures`, `message` says more."""
-        self._want(name, DesiredState.STOP, reason, message)
+    def stop(self, name: str, reason: str = "user", message: str | None = None, *, now: bool = False) -> None:
+        """Have running trials given back to the queue. `reason`: `user` or `failures`, `message` says more.
+
+        With `now`, the process of a training that does not answer is ended.
+        """
+        self._want(name, DesiredState.STOP, reason, message, end_now=now)
 
     def resume(self, name: str, *, timeout_s: Any = _KEEP, resources: Mapping[str, Any] | None = None) -> None:
         """Take back a pause or stop.
@@ -147,7 +162,7 @@ class Studies(StorageBase):
         changes: dict[str, Any] = {} if resources is None else {"resources": dict(resources)}
         if timeout_s is not _KEEP:
             changes |= {"timeout_s": timeout_s, "spent_s": 0.0}
-        self._want(name, DesiredState.RUN, None, None, **changes)
+        self._want(name, DesiredState.RUN, None, None, end_now=False, **changes)
 
     def add_resources(self, study_id: int, facts: Mapping[str, Any]) -> None:
         """Store what nobody knew of a study before its first worker; what is stored already stays.
@@ -166,8 +181,67 @@ class Studies(StorageBase):
 
         self._database.write(add)
 
-    def prune_manually(self, name: str, number: int) -> None:
-        """Have a running trial ended at its next report. Raises NotFoundError, ConflictError when it does not run."""
+    def retry(self, name: str, numbers: Sequence[int] | None = None) -> dict[int, int]:
+        """Put failed trials back into the queue, with their parameters and checkpoints: these, or all there are.
+
+        What `budget.retries` counts begins anew for them. Returns the number of the new attempt by the old one.
+
+        Raises:
+            ConflictError: One of `numbers` is no trial of the study, or has not failed, or was tried again already;
+                then nothing is changed.
+        """
+        attempts, trials = schema.attempts, optuna_schema.trials
+        tries = count()
+
+        def put_back(connection: Connection) -> dict[int, int]:
+            row = self._lock(connection, name)
+            again = next(tries) > 0
+            query = (
+                select(attempts, trials.c.state)
+                .join(trials, trials.c.trial_id == attempts.c.trial_id)
+                .where(attempts.c.study_id == row.study_id)
+                .order_by(attempts.c.number)
+            )
+            if numbers is None:
+                query = query.where(trials.c.state == State.FAIL.value, attempts.c.successor.is_(None))
+            else:
+                query = query.where(attempts.c.number.in_(set(numbers)))
+            found = list(connection.execute(query))
+            if again and found and all(f.successor is not None for f in found):
+                return {f.number: f.successor for f in found}  # that commit went through, only its answer was lost
+            if numbers is not None:
+                _check_failed(name, numbers, found)
+            if found:
+                bump_revision(connection, row.study_id)
+            return {f.number: requeue(connection, f, alone=False, lost=0) for f in found}
+
+        return self._database.write(put_back)
+
+    def resolve_train(self, study_id: int, values: Mapping[str, Any]) -> None:
+        """Store what a study leaves to its first worker (`train.threads`, `train.precision`), unless it is known.
+
+        Then all its trials are trained alike, wherever.
+        """
+        columns = schema.studies.c
+
+        def resolve(connection: Connection) -> None:
+            bump_revision(connection, study_id)  # first, for it locks the row: of several workers one is the first
+            spec = connection.scalar(select(columns.spec).where(columns.study_id == study_id))
+            if spec is None:
+                return
+            train = dict(spec.get("train") or {})
+            train |= {key: value for key, value in values.items() if train.get(key) in (None, AUTO)}
+            connection.execute(
+                update(schema.studies).where(columns.study_id == study_id).values(spec={**spec, "train": train})
+            )
+
+        self._database.write(resolve)
+
+    def prune_manually(self, name: str, number: int, *, now: bool = False) -> None:
+        """Have a running trial ended at its next report; with `now`, at its next step, else its process.
+
+        Raises NotFoundError, ConflictError when it does not run.
+        """
 
         def ask(connection: Connection) -> None:
             row = self._find(connection, name)
@@ -185,17 +259,39 @@ class Studies(StorageBase):
             connection.execute(
                 update(attempts)
                 .where(attempts.c.study_id == row.study_id, attempts.c.number == number)
-                .values(prune_requested=True)
+                .values(prune_requested=True, end_now=now)
             )
 
         self._database.write(ask)
 
-    def _want(self, name: str, wanted: DesiredState, reason: str | None, message: str | None, **changes: Any) -> None:
+    def _want(
+        self,
+        name: str,
+        wanted: DesiredState,
+        reason: str | None,
+        message: str | None,
+        *,
+        end_now: bool | None = None,
+        **changes: Any,
+    ) -> None:
         def want(connection: Connection) -> None:
             row = self._find(connection, name)
             bump_revision(
                 connection, row.study_id, wanted=wanted.value, wanted_reason=reason, message=message, **changes
             )
+            if end_now is not None:
+                held = schema.attempts.c
+                connection.execute(
+                    update(schema.attempts)
+                    .where(
+                        held.study_id == row.study_id,
+                        held.claimed_at.is_not(None),
+                        held.finished_at.is_(None),
+                        ~held.prune_requested,
+                        held.end_now.is_not(end_now),
+                    )
+                    .values(end_now=end_now)
+                )
 
         self._database.write(want)
 
@@ -205,6 +301,24 @@ class Studies(StorageBase):
         return connection.execute(
             select(schema.studies).where(schema.studies.c.study_id == study_id).with_for_update()
         ).one()
+
+
+def _check_failed(name: str, numbers: Sequence[int], found: Sequence[Any]) -> None:
+    known = {row.number: row for row in found}
+    problems = []
+    for number in dict.fromkeys(numbers):
+        row = known.get(number)
+        if row is None:
+            problems.append(f"trial {number} does not exist")
+        elif row.successor is not None:
+            problems.append(f"trial {number} was tried again already, as trial {row.successor}")
+        elif row.state != State.FAIL.value:
+            problems.append(f"trial {number} is {row.state}, not FAIL")
+    if problems:
+        raise ConflictError(
+            f"study {name!r}: {'; '.join(problems)}.",
+            hint=f"`tuner trials {name}` lists them; `tuner retry {name} --failed` takes all that failed.",
+        )
 
 
 def _fixed_loss(study: NewStudy) -> str | None:
@@ -235,6 +349,7 @@ def _insert_study(connection: Connection, study: NewStudy, identity: str) -> int
             study_id=study_id,
             name=study.name,
             identity=identity,
+            marks_folder=True,
             spec=dict(study.spec),
             space=[d.as_dict() for d in study.space],
             objectives=[dict(o) for o in study.objectives],

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 
-from tuner.errors import NotFoundError, UnknownNameError
+from tuner.errors import NotFoundError, UnknownNameError, shortened
 from tuner.metrics.catalog import METRICS
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase
@@ -59,7 +59,8 @@ class TrialQueries(StorageBase):
         """Return `{"items", "total"}`: one row per place of the budget (its newest attempt), or every attempt.
 
         `by` ranks by another metric at each trial's best epoch of the first objective, and adds it to the rows under
-        its name. Rows without what is sorted by come last. Raises UnknownNameError for an unknown state, sort, order
+        its name. Rows without what is sorted by come last. Long messages are shortened, unless `numbers` asks for
+        certain trials. Raises UnknownNameError for an unknown state, sort, order
         or metric.
         """
         _check(state, sort, order, by)
@@ -86,7 +87,10 @@ class TrialQueries(StorageBase):
                 ranked = query.order_by(*ranked_first(key, "maximize" if direction == "desc" else "minimize"))
                 rows = list(connection.execute(ranked.order_by(_attempts.c.number).limit(limit).offset(offset)))
             curves = _curves(connection, [row.trial_id for row in rows])
-            return {"items": [_item(row, curves, by) for row in rows], "total": total}
+            items = [_item(row, curves, by) for row in rows]
+            for item in items if numbers is None else ():
+                item["message"] = item["message"] and shortened(item["message"])
+            return {"items": items, "total": total}
 
         return self._database.read(read)
 

@@ -79,10 +79,11 @@ def store_fixed_params(connection: Connection, space: SearchSpace, places: Seque
     insert_rows(connection, optuna_schema.trial_params, whole)
 
 
-def requeue(connection: Connection, attempt: AnyRow, *, alone: bool, lost: bool) -> int:
+def requeue(connection: Connection, attempt: AnyRow, *, alone: bool, lost: int) -> int:
     """Put a failed attempt's place back into the queue, with its parameters; return the new trial's number.
 
-    `attempt` is its row of `tuner_attempts`. The study's row must be locked by the caller.
+    `attempt` is its row of `tuner_attempts`; `lost`, how many attempts `budget.retries` has counted by now. The study's
+    row must be locked by the caller.
     """
     number = _next_number(connection, attempt.study_id)
     trials = optuna_schema.trials
@@ -95,7 +96,7 @@ def requeue(connection: Connection, attempt: AnyRow, *, alone: bool, lost: bool)
     row = _fresh(StudyQueue(attempt.study_id, SearchSpace(()), attempt.branch), trial_id, number, place) | {
         "attempt": attempt.attempt + 1,
         "retry_of": attempt.number,
-        "lost": attempt.lost + int(lost),
+        "lost": lost,
         "alone": alone or attempt.alone,
     }
     insert_rows(connection, schema.attempts, [row])
@@ -138,6 +139,7 @@ def _fresh(ground: StudyQueue, trial_id: int, number: int, place: QueueSlot) -> 
         "filled": place.filled,
         "enqueue_token": place.enqueue_token,
         "prune_requested": False,
+        "end_now": False,
     }
 
 
@@ -200,18 +202,18 @@ class Trials(StorageBase):
         rows = param_rows(claim.trial_id, space, params)
 
         def fill(connection: Connection) -> bool:
+            if not _holds(connection, claim):
+                return False
             bump_revision(connection, claim.study_id)
-            changed = connection.execute(
+            connection.execute(
                 update(_attempts)
-                .where(_attempts.c.trial_id == claim.trial_id, *_held_by(claim))
+                .where(_attempts.c.trial_id == claim.trial_id)
                 .values(
                     params={d.name: params[d.name] for d in active},
                     filled=True,
                     branch=params.get("loss") or _fixed_loss(claim.study_id),
                 )
-            ).rowcount
-            if not changed:
-                return False
+            )
             insert_rows(connection, insert_or_ignore(connection.dialect.name, optuna_schema.trial_params), rows)
             return True
 
@@ -237,7 +239,7 @@ class Trials(StorageBase):
             sync_to_optuna(connection, row, outcome, objectives=len(claim.directions))
             once_more = outcome.retry and not (outcome.exclusive_device and row.alone)
             if outcome.state is State.FAIL and once_more:
-                requeue(connection, row, alone=outcome.exclusive_device, lost=False)
+                requeue(connection, row, alone=outcome.exclusive_device, lost=row.lost + int(outcome.counted))
             return True
 
         return self._database.write(end)
@@ -308,6 +310,7 @@ def _claim(connection: Connection, row: AnyRow, worker_id: str) -> Claim:
         has_params=row.filled,
         previous=tuple(previous),
         exclusive_device=row.alone,
+        lost=row.lost,
         worker_id=worker_id,
         directions=tuple(o["direction"] for o in row.objectives),
     )
@@ -315,6 +318,17 @@ def _claim(connection: Connection, row: AnyRow, worker_id: str) -> Claim:
 
 def _held_by(claim: Claim) -> tuple[Any, ...]:
     return _attempts.c.worker_id == claim.worker_id, _attempts.c.finished_at.is_(None)
+
+
+def _holds(connection: Connection, claim: Claim) -> bool:
+    """Tell whether a worker still holds its running trial, and lock the trial's row if it does."""
+    query = (
+        select(_trials.c.trial_id)
+        .join(_attempts, _attempts.c.trial_id == _trials.c.trial_id)
+        .where(_trials.c.trial_id == claim.trial_id, _trials.c.state == State.RUNNING.value, *_held_by(claim))
+        .with_for_update(of=_trials)
+    )
+    return connection.execute(query).one_or_none() is not None
 
 
 def _fixed_loss(study_id: int) -> Any:

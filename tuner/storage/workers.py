@@ -2,7 +2,7 @@
 
 Devices that were put aside: what ended there lately and elsewhere, and which worker ended itself over it.
 
-It stands in the worker's own row (`progress`), which is kept for a week. A worker that is started on the same device
+It stands in the worker's own row, which is kept for a week. A worker that is started on the same device
 later is somebody's word that it is mended.
 
 Which process a worker is: so that a colleague on the same machine sees at once that it is gone.
@@ -24,20 +24,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Text, case, cast, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or_, select, update
 
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision
 from tuner.storage.engine import iso, seconds_now, utc_now
-from tuner.storage.records import LostTrial, Outcome
-from tuner.storage.states import Reason, State, constraints
-from tuner.storage.trials import requeue, sync_to_optuna
+from tuner.storage.records import Claim, LostTrial, Orders, Outcome
+from tuner.storage.states import DesiredState, Reason, State, constraints
+from tuner.storage.trials import requeue, sync_to_optuna, timed_out
 
 _attempts = schema.attempts
 _trials = optuna_schema.trials
 _workers = schema.workers
 
-QUARANTINE_KEY = "put_aside"
 MAX_QUARANTINED = 64
 """Rows that are told at once."""
 
@@ -96,9 +95,10 @@ class Quarantine(StorageBase):
 
         def note(connection: Connection) -> None:
             study_id = self._find(connection, name).study_id
-            said = {QUARANTINE_KEY: {"study": name, "study_id": study_id, "why": why}}
             changed = update(_workers).where(_workers.c.worker_id == worker_id)
-            connection.execute(changed.values(progress=said, left_at=seconds_now()))
+            connection.execute(
+                changed.values(aside_study_id=study_id, aside_study=name, aside_why=why, left_at=seconds_now())
+            )
             bump_revision(connection, study_id)
 
         self._database.write(note)
@@ -117,9 +117,11 @@ class Quarantine(StorageBase):
 
 def quarantined_by_study(connection: Connection, study_id: int | None) -> list[dict[str, Any]]:
     """Return what `Aside.aside` returns; one statement."""
-    newest = _workers.c.left_at.desc()
+    query = select(_workers).where(is_quarantined())
+    if study_id is not None:
+        query = query.where(_workers.c.aside_study_id == study_id)
     return quarantined_devices(
-        connection.execute(select(_workers).where(is_quarantined()).order_by(newest).limit(MAX_QUARANTINED)), study_id
+        connection.execute(query.order_by(_workers.c.left_at.desc()).limit(MAX_QUARANTINED)), study_id
     )
 
 
@@ -131,18 +133,16 @@ def is_quarantined() -> ColumnElement[bool]:
         later.c.device == _workers.c.device,
         later.c.started_at > _workers.c.left_at,
     )
-    marked = cast(_workers.c.progress, Text).contains(f'"{QUARANTINE_KEY}"', autoescape=True)
-    return _workers.c.left_at.is_not(None) & marked & ~again.exists()
+    return _workers.c.left_at.is_not(None) & _workers.c.aside_why.is_not(None) & ~again.exists()
 
 
 def quarantined_devices(rows: Iterable[AnyRow], study_id: int | None) -> list[dict[str, Any]]:
     """Return the documents of devices that were put aside, over one study or any; each device once."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:
-        said = row.progress[QUARANTINE_KEY]
-        if study_id in (None, said["study_id"]):
-            place = {"host": row.host, "device": row.device, "study": said["study"]}
-            found.setdefault(tuple(place.values()), place | {"why": said["why"], "since": iso(row.left_at)})
+        if study_id in (None, row.aside_study_id):
+            place = {"host": row.host, "device": row.device, "study": row.aside_study}
+            found.setdefault(tuple(place.values()), place | {"why": row.aside_why, "since": iso(row.left_at)})
     return list(found.values())
 
 
@@ -299,7 +299,7 @@ def _fail(connection: Connection, trial_id: int) -> LostTrial:
         .returning(_attempts)
     ).one()
     sync_to_optuna(connection, row, _OUTCOME, objectives=len(study.objectives))
-    again = requeue(connection, row, alone=False, lost=True) if row.lost < study.retries else None
+    again = requeue(connection, row, alone=False, lost=row.lost + 1) if row.lost < study.retries else None
     return LostTrial(row.number, row.worker_id, again)
 
 
@@ -354,6 +354,27 @@ class Workers(LostTrials, Quarantine):
 
         return self._database.single(sign)
 
+    def orders(self, claim: Claim) -> Orders | None:
+        """Return what the worker of a claimed trial is to do about it; None when it no longer holds it."""
+        query = (
+            select(
+                _attempts.c.prune_requested,
+                _attempts.c.end_now,
+                ((_studies.c.wanted == DesiredState.STOP.value) | timed_out()).label("stop"),
+            )
+            .join(_studies, _studies.c.study_id == _attempts.c.study_id)
+            .where(
+                _attempts.c.trial_id == claim.trial_id,
+                _attempts.c.worker_id == claim.worker_id,
+                _attempts.c.finished_at.is_(None),
+            )
+        )
+        row = self._database.single(lambda connection: connection.execute(query).one_or_none())
+        if row is None:
+            return None
+        wanted = bool(row.stop or row.prune_requested)
+        return Orders(stop=bool(row.stop), prune=bool(row.prune_requested), now=wanted and bool(row.end_now))
+
     def unregister(self, worker_id: str) -> None:
         """Say that a worker has ended by itself."""
 
@@ -403,6 +424,18 @@ def live_workers(
     Of a study: those that are bound to it, and those that hold a trial of it.
     """
     return [_document(row) for row in _live_rows(connection, heartbeat_timeout_s, study_id)]
+
+
+def any_stands_ready(connection: Connection, heartbeat_timeout_s: float) -> bool:
+    """Tell whether a live worker that serves whichever study has work holds no trial."""
+    held = select(_attempts.c.worker_id).where(_attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None))
+    query = select(_workers.c.worker_id).where(
+        _workers.c.study_id.is_(None),
+        _workers.c.left_at.is_(None),
+        _workers.c.seen_at > seconds_now() - heartbeat_timeout_s,
+        _workers.c.worker_id.not_in(held),
+    )
+    return connection.execute(query.limit(1)).one_or_none() is not None
 
 
 def live_and_quarantined(

@@ -54,7 +54,12 @@ def load_entry(path: str, allowed: Collection[str], *, where: str = "train.entry
 def run_entry(
     function: EntryFunction, config: TrialConfig, *, device: str, folder: Path, stop: Callable[[], bool]
 ) -> Iterator[EpochReport]:
-    """Run a user's training: number what it yields, check it, and end after `train.epochs` epochs or when stopped."""
+    """Run a user's training: number what it yields, check it, and end after `train.epochs` epochs or when stopped.
+
+    It may end sooner by itself; then it is as complete as it wants to be.
+    """
+    if stop():
+        return
     epoch, began = 0, perf_counter()
     items = function(config, device, folder)
     if not hasattr(items, "__iter__"):

@@ -5,8 +5,12 @@ Devices by name, the precision that a device is good at, and what its lack of me
 Random numbers that depend on (seed, epoch, purpose) only: no generator's state has to survive an interruption.
 """
 
+import gc
+import logging
 import platform
+import traceback
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,8 @@ import torch
 from torch import Tensor
 
 from tuner.errors import SpecError
+
+logger = logging.getLogger(__name__)
 
 
 def available_devices() -> list[str]:
@@ -65,6 +71,17 @@ def supported_precision(precision: str, device: str, spatial_dims: int) -> str:
     return precision
 
 
+def precision_problem(precision: str, device: str, spatial_dims: int) -> str | None:
+    """Say why a device cannot compute in a precision as others can; None when it can."""
+    if supported_precision(precision, device, spatial_dims) != precision:
+        return f"volumes come out wrong in {precision} on the CPU"
+    if precision == "bfloat16" and torch.device(device).type == "cuda":
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < 8:
+            return f"{device_name(device)} (compute capability {major}.{minor}) has no bfloat16; that begins with 8.0"
+    return None
+
+
 def cpu_multiplies_bfloat16() -> bool:
     """Say whether the CPU has instructions for bfloat16 (AMX or AVX512-BF16); without, it is slower."""
     capabilities = torch.cpu.get_capabilities()
@@ -81,14 +98,55 @@ def device_name(device: str) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that memory ran out on CUDA, MPS or the CPU; the causes of an error count too."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, (MemoryError, torch.OutOfMemoryError)):
+    return any(
+        isinstance(seen, (MemoryError, torch.OutOfMemoryError))
+        or (isinstance(seen, RuntimeError) and any(sign in str(seen).lower() for sign in _SIGNS))
+        for seen in _with_causes(error)
+    )
+
+
+def spoils_process(error: BaseException, device: str) -> bool:
+    """Say whether nothing can be computed on the device in this process any more.
+
+    So it is after an error of a CUDA kernel (a failed assertion, an illegal address): every later call fails as well,
+    whatever it is. Running out of memory is not such an error.
+    """
+    if is_out_of_memory(error):
+        return False
+    kind = getattr(torch, "AcceleratorError", None)
+    for seen in _with_causes(error):
+        if kind is not None and isinstance(seen, kind):
             return True
-        if isinstance(seen, RuntimeError) and any(sign in str(seen) for sign in _SIGNS):
+        if isinstance(seen, RuntimeError) and any(sign in str(seen).lower() for sign in _SPOILING):
             return True
-        seen = seen.__cause__
-    return False
+    return device.startswith("cuda") and torch.cuda.is_initialized() and not _answers(device)  # type: ignore[no-untyped-call]
+
+
+def _answers(device: str) -> bool:
+    try:
+        torch.cuda.synchronize(device)
+        return int(torch.ones(2, device=device).sum()) == 2
+    except RuntimeError as error:
+        return is_out_of_memory(error)
+
+
+def release_frames(error: BaseException) -> None:
+    """Let go of what the frames that raised an error hold: a traceback keeps activations of gigabytes alive."""
+    for seen in _with_causes(error, contexts=True):
+        traceback.clear_frames(seen.__traceback__)
+    gc.collect()
+
+
+def _with_causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
+    """Yield an error and what caused it; with `contexts`, also what it was raised beside."""
+    open_ones, known = [error], set[int]()
+    while open_ones:
+        seen = open_ones.pop()
+        if id(seen) in known:
+            continue
+        known.add(id(seen))
+        yield seen
+        open_ones += [other for other in (seen.__cause__, seen.__context__ if contexts else None) if other is not None]
 
 
 def copy_to_device(tensor: Tensor, device: str) -> Tensor:
@@ -101,10 +159,13 @@ def copy_to_device(tensor: Tensor, device: str) -> Tensor:
 def free_memory(device: str) -> None:
     """Give cached blocks back to the device, so that other processes and the next trial can have them."""
     kind = torch.device(device).type
-    if kind == "cuda":
-        torch.cuda.empty_cache()
-    elif kind == "mps":
-        torch.mps.empty_cache()
+    try:
+        if kind == "cuda":
+            torch.cuda.empty_cache()
+        elif kind == "mps":
+            torch.mps.empty_cache()
+    except RuntimeError as error:  # after an error of a kernel; that one is told, not this
+        logger.warning("the memory of %s cannot be given back: %s", device, error)
 
 
 def free_bytes(device: str) -> int | None:
@@ -159,9 +220,28 @@ _SIGNS = (
     "out of memory",
     "not enough memory",
     "can't allocate memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
+    "cannot allocate memory",
+    "_status_alloc_failed",
+    "_status_internal_error_host_allocation_failed",
+    # what cuBLAS, cuDNN and cuSOLVER say when there is no room left for their handles and workspaces
+    "_status_not_initialized",
+    "unable to find an engine",
+    "unable to find a valid cudnn algorithm",
+    "cudacachingallocator",
 )
+"""In small letters."""
+
+_SPOILING = (
+    "cuda error:",
+    "cuda driver error:",
+    "hip error:",
+    "device-side assert",
+    "illegal memory access",
+    "_status_execution_failed",
+    "_status_mapping_error",
+    "triton error [cuda]",
+)
+"""In small letters."""
 
 
 def derive(seed: int, purpose: str, epoch: int = 0) -> int:

@@ -26,6 +26,12 @@ logger = logging.getLogger(__name__)
 LIGHT = {"rotation": 10.0, "scale": 0.05, "translation": 0.025, "intensity": 0.25, "noise": 0.1}
 """What `train.augment: light` changes of the defaults."""
 
+_CHECKED_LABELS: set[tuple[object, ...]] = set()
+"""Data of which a whole epoch was trained in this process, its labels looked at in every batch.
+
+One label that is no class kills a CUDA context, and with it the process.
+"""
+
 CHECK_EVERY = 50
 """Steps after which a loss on an accelerator is looked at: each look makes the device wait."""
 
@@ -42,7 +48,8 @@ class TrainingState:
         # Distances survive neither being turned and stretched nor being cut, so such a batch has its maps made anew.
         whole = self.augment is None and self.trial.patch is None
         self.maps = training_maps(data, self.trial.loss.needs) if whole else {}
-        self._checked = False
+        self._is_first_batch = True
+        self._labels = (data.fingerprint, data.classes, data.ignore_index, self.trial.patch)
         kind = torch.device(device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=self.trial.precision == "float16")
         self.parameters = trained_parameters(self.trial.optimizer)
@@ -75,6 +82,7 @@ class TrainingState:
             total += loss * len(index)
             if self.device == "cpu" or number % CHECK_EVERY == 0:
                 _check_loss(loss, epoch, number)
+        _CHECKED_LABELS.add(self._labels)
         mean = total / len(self.samples)
         _check_loss(mean, epoch, trial.steps_per_epoch - 1)
         return float(mean), lr
@@ -87,9 +95,9 @@ class TrainingState:
             images, labels = self.augment(images.float(), labels, augmenting)
         trial.optimizer.zero_grad(set_to_none=True)
         logits = trial.logits(trial.to_device(images))
-        if not self._checked:
+        if self._is_first_batch or self._labels not in _CHECKED_LABELS:
             trial.loss.check(logits, labels)
-            self._checked = True
+            self._is_first_batch = False
         inputs = self.maps_of(index) | trial.auxiliary_inputs(tuple(labels.shape[1:]))
         loss: Tensor = trial.loss(logits, labels, inputs)
         torch.autograd.backward(self.scaler.scale(loss))

@@ -15,7 +15,7 @@ from tuner.data.inference_inputs import NewCase, form_of, orientation_note, plac
 from tuner.data.mask_writer import write_mask
 from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
 from tuner.training.components import AllowedSources, PlacedModel, place_model
-from tuner.training.device import free_memory, is_out_of_memory
+from tuner.training.device import free_memory, is_out_of_memory, release_frames
 from tuner.training.loop import configure_torch
 from tuner.training.run_dir import BEST, DataCard, read_data_card
 from tuner.training.sliding_window import Geometry, predict_image
@@ -140,6 +140,7 @@ def predict_cases(
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
+            release_frames(error)  # before memory is given back: what they hold could not be
             free_memory(run.net.device)
             size = " × ".join(map(str, image.shape[1:]))
             yield Prediction(case, None, f"{case.paths[0]}: no memory left on {run.net.device} for {size} pixels")

@@ -6,7 +6,6 @@ A training that finds `last.ckpt` of the same configuration in its folder says a
 
 import logging
 from collections.abc import Callable, Collection, Generator
-from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
@@ -16,6 +15,7 @@ from tuner.errors import DiskFullError
 from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkpoint
 from tuner.training.components import AllowedSources
 from tuner.training.custom import load_entry, run_entry
+from tuner.training.device import free_memory, release_frames
 from tuner.training.evaluate import Validation
 from tuner.training.loop import TrainingState, configure_torch
 from tuner.training.run_dir import EpochReport, RunDirectory, check_finite, write_data_card
@@ -59,13 +59,23 @@ def train(
     """
     configure_torch(config.train)
     with RunDirectory(folder, config, device) as record:
-        if config.train.entry is not None:
-            yield from _train_elsewhere(config, device, record, stop, allow_entry)
-            return
-        with closing(TrainingState(config, data, device, AllowedSources(data_root, allow_entry))) as run:
+        run = None
+        try:
+            if config.train.entry is not None:
+                yield from _train_elsewhere(config, device, record, stop, allow_entry)
+                return
+            run = TrainingState(config, data, device, AllowedSources(data_root, allow_entry))
             record.note_precision(run.trial.precision)
             write_data_card(folder, data)
             yield from _train(config, run, record, stop)
+        except Exception as error:
+            release_frames(error)  # before memory is given back: what they hold could not be
+            raise
+        finally:
+            if run is not None:
+                run.close()
+            else:
+                free_memory(device)
 
 
 def _train(

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 from tuner.artifacts.local import Artifacts
-from tuner.errors import RunError, TunerError, UnreachableError
+from tuner.errors import RunError, TunerError, UnreachableError, shortened
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.workers import FinishedAttempt
@@ -28,6 +28,8 @@ QUARANTINE_S = 1800.0
 """Seconds after which whoever keeps workers on a device that was put aside tries it again."""
 QUARANTINED = 69
 """Exit code of a worker whose device was put aside (EX_UNAVAILABLE)."""
+REPLACE = 75
+"""Exit code of a worker that ended its process over one trial (EX_TEMPFAIL): another one is to take its place."""
 
 
 class DeviceQuarantinedError(RunError):
@@ -35,6 +37,13 @@ class DeviceQuarantinedError(RunError):
 
     code = "device_aside"
     exit_code = QUARANTINED
+
+
+class ProcessSpentError(RunError):
+    """Nothing can be trained in this process any more; another one is to take its place."""
+
+    code = "process_spent"
+    exit_code = REPLACE
 
 
 def stop_when_failing(store: Storage, name: str) -> None:
@@ -48,7 +57,7 @@ def stop_when_failing(store: Storage, name: str) -> None:
     kinds = {(t["state"], t["reason"], re.sub(r"[0-9.]+", "#", t["message"] or "")) for t in ended}
     if len(ended) < MAX_CONSECUTIVE_FAILURES or len(kinds) != 1 or ended[0]["state"] != State.FAIL:
         return
-    message = f"the last {MAX_CONSECUTIVE_FAILURES} trials all failed in the same way: {ended[0]['message']}"
+    message = f"the last {MAX_CONSECUTIVE_FAILURES} trials all failed in the same way: {shortened(ended[0]['message'])}"
     logger.error("stopping the study %s: %s", name, message, extra={"study": name})
     store.studies.stop(name, "failures", message)
 
@@ -86,7 +95,7 @@ def failing(ends: list[FinishedAttempt], *, host: str, device: str) -> str | Non
     numbers = ", ".join(str(end.number) for end in reversed(here))
     return (
         f"its last {MAX_DEVICE_FAILURES} trials ({numbers}) all failed while {len(fine)} elsewhere did not; "
-        f"the newest said: {here[0].message}"
+        f"the newest said: {shortened(here[0].message)}"
     )
 
 

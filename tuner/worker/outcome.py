@@ -66,7 +66,7 @@ class TrialMonitor:
         if answer.verdict in (Verdict.LOST, Verdict.STOP):
             return interrupted()
         if answer.verdict is Verdict.PRUNE_BY_HAND:
-            return Outcome(State.PRUNED, Reason.PRUNED, "ended by hand", last=self.last)
+            return ended_by_hand(self.last)
         if self._has_collapsed(report):
             message = f"one class only in {self._one_class_running} validations running"
             return Outcome(State.PRUNED, Reason.COLLAPSED, message)
@@ -77,7 +77,9 @@ class TrialMonitor:
         return None
 
     def complete(self) -> Outcome:
-        """Return the outcome of a trial that ran to its end."""
+        """Return the outcome of a trial that ran to its end, or that has ended by itself."""
+        if self.epoch == 0:
+            return Outcome(State.FAIL, Reason.ERROR, "the training ended without a single report")
         if self.best is None:
             message = f"no epoch gave a value of {self.metrics[0]}: no validation case holds any of the classes"
             return Outcome(State.FAIL, Reason.ERROR, message)
@@ -97,9 +99,9 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, DiskFullError) or (isinstance(error, OSError) and error.errno in full)
 
 
-def classify_failure(error: Exception, *, exclusive_device: bool) -> Outcome:
+def classify_failure(error: Exception, *, exclusive_device: bool, device: str = "cpu") -> Outcome:
     """Say how a trial ended that raised: what its parameters are to blame for is PRUNED, and the sampler learns it."""
-    from tuner.training.device import is_out_of_memory
+    from tuner.training.device import is_out_of_memory, spoils_process
 
     message = str(error) or type(error).__name__
     if isinstance(error, Diverged):
@@ -112,12 +114,31 @@ def classify_failure(error: Exception, *, exclusive_device: bool) -> Outcome:
     if is_disk_full(error) or isinstance(error, UnreachableError):
         return Outcome(State.FAIL, Reason.INTERRUPTED, message, retry=True)
     name = "" if isinstance(error, TunerError) else f"{type(error).__name__}: "
+    if not isinstance(error, TunerError) and spoils_process(error, device):
+        again = f"{device} fails in this process from now on, which ends: {name}{message}"
+        return Outcome(State.FAIL, Reason.ERROR, again, retry=True, counted=True, spoiled=True)
     return Outcome(State.FAIL, Reason.ERROR, f"{name}{message}")
 
 
 def interrupted() -> Outcome:
     """Return the outcome of a trial that goes back into the queue with its checkpoint."""
     return Outcome(State.FAIL, Reason.INTERRUPTED, "stopped; it continues from its last finished epoch", retry=True)
+
+
+def stalled(limit_s: float) -> Outcome:
+    """Return the outcome of a trial whose training hangs, or takes longer for a step than it may."""
+    message = f"no step for {limit_s:g} s (budget.stall_timeout; null waits for ever); its process was ended"
+    return Outcome(State.FAIL, Reason.STALLED, message, retry=True, counted=True)
+
+
+def overdue(limit_s: float) -> Outcome:
+    """Return the outcome of a trial that took longer than it may."""
+    return Outcome(State.FAIL, Reason.TIMEOUT, f"took longer than budget.trial_timeout ({limit_s:g} s)")
+
+
+def ended_by_hand(last: tuple[int, float] | None) -> Outcome:
+    """Return the outcome of a trial that a user has ended; `last` is its last report."""
+    return Outcome(State.PRUNED, Reason.PRUNED, "ended by hand", last=last)
 
 
 def ramp_epochs(config: TrialConfig, data: PreparedData) -> int:

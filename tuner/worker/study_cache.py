@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import socket
 import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,11 +12,12 @@ from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import TrialConfig
 from tuner.config.yaml_reader import YamlDocument
 from tuner.data.preparation import PreparedData, check_same_data, prepare
-from tuner.errors import StorageError, TunerError
+from tuner.errors import ConflictError, StorageError, TunerError
 from tuner.search.sampler import SeededSampler
 from tuner.settings import Settings
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
+from tuner.storage.studies import AUTO
 
 logger = logging.getLogger(__name__)
 
@@ -41,8 +44,11 @@ class StudyCache:
     `talking` is held while the storage is asked, and not while data is prepared: signs of life come in between.
     """
 
-    def __init__(self, store: Storage, settings: Settings, talking: AbstractContextManager[object]) -> None:
+    def __init__(
+        self, store: Storage, settings: Settings, talking: AbstractContextManager[object], device: str = "cpu"
+    ) -> None:
         self._store = store
+        self._device = device
         self._settings = settings
         self._db_lock = talking
         self._studies: dict[str, ServedStudy] = {}
@@ -56,13 +62,14 @@ class StudyCache:
         Before anything is claimed, so that a machine that lacks the data costs the study no trial.
 
         Raises:
-            ConflictError: The data here is not what the study began with.
+            ConflictError: The data here is not what the study began with, or this device cannot compute as it does.
             DataError: It is missing or broken.
             StorageError: The storage does not answer.
         """
         if name not in self._studies:
             study = self._read(name)
             self._check_data(study)
+            study = self._resolved(study)
             self._studies[name] = study
             self._looked[name] = time.monotonic()
         return self._studies[name]
@@ -113,6 +120,45 @@ class StudyCache:
             spec.space, spec.directions, sampler=sampler.pop("name"), options=sampler, seed=spec.seed
         )
         return ServedStudy(record, spec, searcher)
+
+    def _resolved(self, study: ServedStudy) -> ServedStudy:
+        """Return a study whose threads and precision are settled: by its first worker, then for all the same."""
+        from tuner.training.device import precision_problem, resolve_precision
+
+        dims = self.prepared(study, study.spec.base).spatial_dims
+        train = study.spec.base.train
+        values: dict[str, object] = {}
+        if train.threads is None:
+            values["threads"] = self._threads()
+        if train.precision == AUTO:
+            values["precision"] = resolve_precision(self._device, dims)
+        if values:
+            with self._db_lock:
+                self._store.studies.resolve_train(study.record.study_id, values)
+            study = self._read(study.record.name)
+            train = study.spec.base.train
+            logger.info(
+                "study %s: all its trials are trained with %s threads in %s",
+                *(study.record.name, train.threads, train.precision),
+            )
+        problem = precision_problem(train.precision, self._device, dims)
+        if problem is not None:
+            raise ConflictError(
+                f"study {study.record.name!r} is trained in {train.precision}, and {problem}.",
+                hint="Serve it with devices that can, or make it anew with `train: {precision: float32}`.",
+                where=self._device,
+            )
+        return study
+
+    def _threads(self) -> int:
+        """Return the threads of each of the workers that are on this machine now."""
+        import torch
+
+        here = socket.gethostname()
+        with self._db_lock:
+            workers = len([worker for worker in self._store.workers.live() if worker["host"] == here])
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(1, min(int(torch.get_num_threads()), cores // max(1, workers)))
 
     def _check_data(self, study: ServedStudy) -> None:
         """Compare the data of this machine with the study's; its first worker says which data that is."""

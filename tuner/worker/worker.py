@@ -15,8 +15,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 
 from tuner import __version__
 from tuner.artifacts.remote import RETRY_TIMEOUT_S, artifacts_of
@@ -25,13 +25,23 @@ from tuner.errors import TunerError, UnreachableError
 from tuner.notifications import make_notifier
 from tuner.registry import Scalar
 from tuner.settings import Settings
-from tuner.storage.records import Claim, Outcome, ReportAnswer
-from tuner.storage.states import DesiredState, Reason, State
+from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer
+from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.training.run_dir import EpochReport
-from tuner.worker.health import ReadinessCheck, check_device, stop_when_failing
-from tuner.worker.outcome import TrialMonitor, classify_failure, interrupted, is_disk_full, ramp_epochs
+from tuner.worker.health import REPLACE, ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
+from tuner.worker.outcome import (
+    TrialMonitor,
+    classify_failure,
+    ended_by_hand,
+    interrupted,
+    is_disk_full,
+    overdue,
+    ramp_epochs,
+    stalled,
+)
 from tuner.worker.study_cache import ServedStudy, StudyCache
+from tuner.worker.watchdog import ANSWER_S, DEAD_MAN_S, WATCH_S, end_children, end_no_more, end_unless_told, show_stacks
 
 logger = logging.getLogger(__name__)
 
@@ -42,27 +52,97 @@ HEARTBEAT_INTERVAL_S = 5.0
 MAX_POLL_INTERVAL_S = 5.0
 """A worker that has long been idle looks for work that often: two hundred of them share one server."""
 STALL_TIMEOUT_S = 900.0
-"""A training that makes no step for so long gets no more signs of life: it hangs, and is given to another worker."""
+"""A worker without a trial that has done nothing for so long gives no more signs of life."""
+FIRST_STEP_S = 900.0
+"""The first step of a training is waited for at least so long."""
+LAST_WORDS_S = 5.0
+"""Seconds that a process which ends at once waits for the storage."""
 
 
 @dataclass(slots=True)
 class Progress:
-    """What the training thread has done last; the heartbeat believes this, not the mere existence of the process."""
+    """What the training of one trial has done last, and what its limits, its user and its worker ask of it."""
 
     last_step: float = field(default_factory=time.monotonic)
-    started: float = field(default_factory=time.monotonic)
+    first_step: float | None = None
     limit_s: float | None = None
+    """Seconds from the first step."""
+    stall_s: float | None = None
+    """Seconds between two steps. The first one may take longer: until then code is imported and a network built."""
     stopping: Callable[[], bool] = lambda: False
-    timed_out: bool = False
-    stop_requested: bool = False
-    """The study is to be stopped, or this worker was taken for dead: told by the answer to a sign of life."""
+    orders: Orders = field(default_factory=Orders)
+    lost: bool = False
+    """The worker was taken for dead."""
+    obeyed: bool = False
+    """The training was asked to end, and has heard it."""
+    asked_at: float | None = None
+    """Since when it is to end at once."""
+    is_paused: bool = False
+    """Nothing is trained yet, and no step is waited for."""
 
     def should_stop(self) -> bool:
-        """Called by the trainer at every step: note progress; True asks it to end at once."""
+        """Note that something was done; True asks for an end."""
         self.last_step = time.monotonic()
-        if self.limit_s is not None and self.last_step - self.started > self.limit_s:
-            self.timed_out = True
-        return self.timed_out or self.stop_requested or self.stopping()
+        return self.lost or self.orders.stop or self.orders.now or self.timed_out or self.stopping()
+
+    def step(self) -> bool:
+        """Called by the trainer at every step: note progress; True asks it to end at once."""
+        if self.first_step is None:
+            self.first_step = time.monotonic()
+        if self.should_stop():
+            self.obeyed = True
+        return self.obeyed
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether it has taken longer than it may."""
+        return self.left_s(self.limit_s, self.first_step) < 0
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether it has made no step for longer than it may."""
+        return self.left_s(self.waited_s, self.last_step) < 0
+
+    @property
+    def allowed_s(self) -> float:
+        """Seconds until one of its limits is reached without a further step."""
+        return min(self.left_s(self.limit_s, self.first_step), self.left_s(self.waited_s, self.last_step))
+
+    @property
+    def waited_s(self) -> float | None:
+        """Seconds that the next step is waited for; None for ever."""
+        if self.stall_s is None or self.is_paused:
+            return None
+        return self.stall_s if self.first_step is not None else max(self.stall_s, FIRST_STEP_S)
+
+    def rest(self) -> None:
+        """Have no limits any more: what follows is no training."""
+        self.limit_s = self.stall_s = None
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Wait for no step while the body runs."""
+        self.is_paused = True
+        try:
+            yield
+        finally:
+            self.should_stop()
+            self.is_paused = False
+
+    @staticmethod
+    def left_s(limit_s: float | None, since: float | None) -> float:
+        """Return the seconds until a limit is reached that counts since a moment; infinite without either."""
+        return float("inf") if limit_s is None or since is None else since + limit_s - time.monotonic()
+
+
+@dataclass(slots=True)
+class Serving:
+    """The trial that a worker holds. Another thread that has looked at it never speaks to the next one."""
+
+    study: ServedStudy
+    claim: Claim
+    progress: Progress
+    trial: TrialMonitor | None = None
 
 
 class Worker:
@@ -76,6 +156,8 @@ class Worker:
         stop: set from outside to drain.
         poll_s: seconds between two looks when there is nothing to claim; more, the longer there has been nothing.
         idle_s: ends after so long without a trial; None waits for ever.
+        end: ends this process, with an exit code, over a training that does not answer.
+        dead_man: whether the process is this worker's own, and may be ended when none of its threads can run.
     """
 
     def __init__(
@@ -88,6 +170,8 @@ class Worker:
         stop: threading.Event | None = None,
         poll_s: float = 1.0,
         idle_s: float | None = None,
+        end: Callable[[int], None] = os._exit,
+        dead_man: bool = False,
     ) -> None:
         self.store = store
         self.settings = settings
@@ -100,14 +184,17 @@ class Worker:
         self.progress = Progress()
         self.finished = 0
         self._db_lock = threading.Lock()
-        self._served = StudyCache(store, settings, self._db_lock)
-        self._artifacts = artifacts_of(settings, retry_timeout_s=RETRY_TIMEOUT_S)
+        self._served = StudyCache(store, settings, self._db_lock, device)
+        self._artifacts = artifacts_of(settings, owner=store.studies.folder_mark, retry_timeout_s=RETRY_TIMEOUT_S)
         self._readiness = ReadinessCheck(device, self._artifacts)
         self._obstacle: str | None = None
         self._announcer = make_notifier(store, settings)
         self._id = ""
         self._has_left = False
-        self._serving: str | None = None
+        self._serving: Serving | None = None
+        self._end = end
+        self._dead_man = dead_man
+        self._ending = threading.Lock()
 
     def run(self) -> int:
         """Work until nothing is left, the study is stopped, or `stop` is set; return how many trials were ended."""
@@ -115,7 +202,7 @@ class Worker:
             host=socket.gethostname(), pid=os.getpid(), device=self.device, study=self.study, version=__version__
         )
         logger.info("worker %s on %s", self._id, self.device, extra={"worker": self._id, "device": self.device})
-        with self._beating():
+        with self._beating(), self._watched():
             try:
                 while not self.stop.is_set():
                     if not self._poll():
@@ -143,7 +230,6 @@ class Worker:
                 self.store.workers.requeue_lost(study.record.study_id)
                 claim = self.store.trials.claim(study.record.study_id, self._id)
             if claim is not None:
-                self._serving = name
                 try:
                     self._serve(self._served.refresh(name, claim.study_identity), claim)
                 finally:
@@ -162,19 +248,22 @@ class Worker:
 
     def _serve(self, study: ServedStudy, claim: Claim) -> None:
         """Fill in, train and end one claimed trial, whatever happens on the way."""
-        self.progress = Progress(limit_s=study.spec.budget.trial_timeout, stopping=self.stop.is_set)
-        name = study.record.name
+        budget, name = study.spec.budget, study.record.name
+        self.progress = Progress(limit_s=budget.trial_timeout, stall_s=budget.stall_timeout, stopping=self.stop.is_set)
+        self._serving = Serving(study, claim, self.progress)
         context = {"study": name, "trial": claim.number}
         logger.info("trial %d: claimed (attempt %d)", claim.number, claim.attempt, extra=context)
         if claim.exclusive_device:
             self._wait_for_device(claim)
         try:
             outcome = self._train(study, claim, study.spec.config(self._params(study, claim)))
+            self.progress.rest()
             self._publish(claim)
             self._readiness.observe()
         except Exception as error:
+            self.progress.rest()
             outcome = classify_failure(
-                error, exclusive_device=claim.exclusive_device or self._has_device_to_itself(name)
+                error, exclusive_device=claim.exclusive_device or self._has_device_to_itself(name), device=self.device
             )
             if outcome.reason is Reason.ERROR:
                 logger.error("%s", traceback.format_exc(), extra=context)
@@ -182,7 +271,11 @@ class Worker:
                 self.stop.set()
             self._publish_rest(claim, error)
             self._readiness.observe(error)
-        if not self.store.trials.finish(claim, outcome):
+        outcome = _within(study, claim, outcome)
+        with self._ending:  # not while the process is ended over this very trial
+            is_kept = self.store.trials.finish(claim, outcome)
+            self._serving = None
+        if not is_kept:
             logger.warning("trial %d: was given to another worker meanwhile; this result is not kept", claim.number)
             self._artifacts.release(name, claim.number)
             return
@@ -199,6 +292,11 @@ class Worker:
                 self._announcer.after_trial(name, claim.number)
         if outcome.reason is Reason.ERROR:
             self._check_device(name)
+        if outcome.spoiled:
+            raise ProcessSpentError(
+                f"trial {claim.number}: {outcome.message}",
+                hint="Another worker is to take its place; launchers see to that.",
+            )
 
     def _params(self, study: ServedStudy, claim: Claim) -> Mapping[str, Scalar]:
         """Return the trial's point; an empty or half-filled place of the queue is filled in by the sampler now."""
@@ -217,8 +315,11 @@ class Worker:
         from tuner.training.trainer import train
 
         name = study.record.name
-        data = self._served.prepared(study, config)
+        with self.progress.paused():  # it may wait for hours for another worker, who prepares the same
+            data = self._served.prepared(study, config)
         trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config, data))
+        if self._serving is not None:
+            self._serving.trial = trial
         folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
         if config.train.entry is None and not self._artifacts.continues(name, claim.number):
             self._warn_lost_epochs(claim)
@@ -227,21 +328,20 @@ class Worker:
             data=data,
             device=self.device,
             folder=folder,
-            stop=self.progress.should_stop,
+            stop=self.progress.step,
             allow_entry=self.settings.allow_entry,
             data_root=self.settings.with_stored(study.record.resources).data_root,
         )
         with closing(reports):
             for report in reports:
                 self._publish(claim)  # before the database hears of an epoch, others must be able to continue it
-                outcome = trial.judge(report, self._report(trial, report))
+                with self.progress.paused():  # the storage may be away for a while
+                    answer = self._report(trial, report)
+                outcome = trial.judge(report, answer)
                 if outcome is not None:
                     return outcome
-        if self.progress.timed_out:
-            limit = study.spec.budget.trial_timeout or 0.0
-            return Outcome(State.FAIL, Reason.TIMEOUT, f"took longer than budget.trial_timeout ({limit:g} s)")
-        if trial.epoch < config.train.epochs:
-            return interrupted()
+        if self.progress.obeyed and trial.epoch < config.train.epochs:
+            return _told(self.progress, trial.last)
         return trial.complete()
 
     def _warn_lost_epochs(self, claim: Claim) -> None:
@@ -299,11 +399,6 @@ class Worker:
             if self.progress.should_stop() or self.stop.wait(self.poll_s):
                 return
 
-    def _is_stopped(self) -> bool:
-        """Tell whether the study whose trial is trained here is to be stopped: looked at between two epochs as well."""
-        serving = self._serving
-        return serving is not None and self.store.studies.get(serving).wanted is DesiredState.STOP
-
     @contextmanager
     def _beating(self) -> Iterator[None]:
         """Give signs of life as long as the training makes progress, and listen for `tuner stop`."""
@@ -311,7 +406,8 @@ class Worker:
 
         def heartbeat() -> None:
             while not over.wait(HEARTBEAT_INTERVAL_S):
-                if time.monotonic() - self.progress.last_step > STALL_TIMEOUT_S:
+                serving = self._serving
+                if serving is None and time.monotonic() - self.progress.last_step > STALL_TIMEOUT_S:
                     continue
                 try:
                     with self._db_lock:  # an idle worker does with one connection
@@ -319,7 +415,10 @@ class Worker:
                             return
                         waits = {"waits": self._obstacle} if self._obstacle else {}
                         alive = self.store.workers.heartbeat(self._id, progress=memory_used(self.device) | waits)
-                    self.progress.stop_requested = not alive or self._is_stopped()
+                    if serving is not None:
+                        orders = self.store.workers.orders(serving.claim)
+                        serving.progress.lost |= not alive or orders is None
+                        serving.progress.orders = orders or Orders()
                 except TunerError as error:
                     logger.warning("no sign of life could be given: %s", error)
 
@@ -330,6 +429,97 @@ class Worker:
         finally:
             over.set()
             thread.join(timeout=2 * HEARTBEAT_INTERVAL_S)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End this process over a training that hangs, is past its time, or does not obey."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.wait(WATCH_S):
+                serving = self._serving
+                if serving is not None:
+                    outcome = self._overstayed(serving)
+                    if outcome is not None:
+                        self._abandon(serving, outcome, REPLACE)
+                if self._dead_man:
+                    left_s = float("inf") if serving is None else serving.progress.allowed_s
+                    end_no_more() if left_s == float("inf") else end_unless_told(max(0.0, left_s) + DEAD_MAN_S)
+
+        thread = threading.Thread(target=watch, name="watchdog", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            if self._dead_man:
+                end_no_more()
+
+    def _overstayed(self, serving: Serving) -> Outcome | None:
+        """Say how a trial ends whose training does not end by itself; None as long as it may go on."""
+        progress = serving.progress
+        if progress.is_stalled:
+            return stalled(progress.waited_s or 0.0)
+        if not (progress.timed_out or progress.orders.now or progress.lost):
+            progress.asked_at = None
+            return None
+        progress.asked_at = progress.asked_at or time.monotonic()
+        if time.monotonic() - progress.asked_at < ANSWER_S:
+            return None
+        return _told(progress, serving.trial.last if serving.trial else None)
+
+    def give_up(self, code: int) -> None:
+        """End this process at once, from another thread; the trial that it holds goes back into the queue."""
+        serving = self._serving
+        if serving is None:
+            self._end(code)
+        else:
+            self._abandon(serving, interrupted(), code, within_s=LAST_WORDS_S)
+            self._end(code)
+
+    def _abandon(self, serving: Serving, outcome: Outcome, code: int, *, within_s: float | None = None) -> None:
+        """Write down how a trial ends, and end this process under its training.
+
+        Returns when the trial has ended by itself in the last moment, or after `within_s`.
+        """
+        study, claim = serving.study, serving.claim
+        outcome = _within(study, claim, outcome)
+
+        def write_down() -> None:
+            with self._ending:
+                if self._serving is not serving:  # it has ended by itself in the last moment
+                    return
+                self._has_left = True  # no further sign of life
+                words = "trial %d: its training does not answer, and this process is ended: %s"
+                logger.error(words, claim.number, outcome.message)
+                show_stacks()
+                with suppress(TunerError):  # else the others find it without a worker
+                    if self.store.trials.finish(claim, outcome) and outcome.state is State.FAIL and not outcome.retry:
+                        stop_when_failing(self.store, study.record.name)
+                    self.store.workers.unregister(self._id)
+                end_children()
+                self._end(code)
+                threading.Event().wait()  # where `end` ends a thread only, the others must not go on
+
+        writer = threading.Thread(target=write_down, name="last words", daemon=True)
+        writer.start()
+        writer.join(within_s)
+
+
+def _within(study: ServedStudy, claim: Claim, outcome: Outcome) -> Outcome:
+    """Return an outcome whose retry is one that `budget.retries` still allows."""
+    if outcome.counted and claim.lost >= study.record.retries:
+        return replace(outcome, retry=False)
+    return outcome
+
+
+def _told(progress: Progress, last: tuple[int, float] | None) -> Outcome:
+    """Return the outcome of a training that has ended, or is ended, because it was told to."""
+    if progress.timed_out:
+        return overdue(progress.limit_s or 0.0)
+    if progress.orders.now and progress.orders.prune:
+        return ended_by_hand(last)
+    return interrupted()
 
 
 def memory_used(device: str) -> dict[str, int]:

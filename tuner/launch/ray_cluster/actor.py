@@ -94,7 +94,7 @@ class WorkerActor:
     def _keep_working(self) -> None:
         from tuner.launch.local import LocalLauncher, last_lines
         from tuner.launch.supervisor import RestartBackoff, describe_exit
-        from tuner.worker.health import QUARANTINED
+        from tuner.worker.health import QUARANTINED, REPLACE
 
         order = local_order(self._order)
         patience = RestartBackoff()
@@ -107,6 +107,8 @@ class WorkerActor:
             while self._worker.exit_code() is None:
                 time.sleep(_TICK_S)
             code = self._worker.exit_code()
+            if code == REPLACE and not self._drained:  # over one trial; nothing is wrong with the node
+                continue
             pause = patience.next_delay(time.monotonic() - began)
             over = patience.exhausted(code)
             if code in (0, QUARANTINED) or self._drained or over:

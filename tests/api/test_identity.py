@@ -1,0 +1,46 @@
+"""A study that was posted is settled by whoever trains it first, and shows no files of a dead one of its name."""
+
+from pathlib import Path
+
+import pytest
+
+from api.config import Service, ServiceSettings
+from api.study_files import read_posted, spec_yaml, store_study, stored_spec
+from tests.worker.studies import settings
+from tuner.artifacts.local import Artifacts
+from tuner.artifacts.remote import artifacts_of
+from tuner.storage.storage import Storage
+
+POSTED = {"name": "posted", "dataset": {"name": "phantom", "size": 32, "cases": 8}, "budget": {"trials": 1}}
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Service:
+    places = settings(tmp_path, f"sqlite:///{tmp_path / 'tuner.db'}")
+    store = Storage.open(places.storage, create=True)
+    return Service(store, artifacts_of(places, owner=store.studies.folder_mark), ServiceSettings(settings=places))
+
+
+def test_a_posted_study_leaves_threads_and_precision_to_those_who_train(service: Service) -> None:
+    """The machine of the service is not the one that trains; what its pages remember follows."""
+    record = store_study(service, read_posted(POSTED, None))
+    assert (record.spec["train"]["threads"], record.spec["train"]["precision"]) == (None, "auto")
+    assert stored_spec(record).base.train.threads is None
+
+    service.store.studies.resolve_train(record.study_id, {"threads": 3, "precision": "bfloat16"})
+
+    record = service.store.studies.get("posted")
+    assert stored_spec(record).base.train.threads == 3
+    assert "precision: bfloat16" in spec_yaml(record)
+
+
+def test_files_of_a_deleted_study_are_not_those_of_the_next(service: Service, tmp_path: Path) -> None:
+    """Before any worker has taken the folder."""
+    record = store_study(service, read_posted(POSTED, None))
+    (service.artifacts.create("posted", 0) / "log.txt").write_text("of the dead one")
+    service.store.studies.delete("posted")
+    again = store_study(service, read_posted(POSTED, None))
+
+    assert again.identity != record.identity
+    assert service.artifacts.listing("posted", 0) == []
+    assert Artifacts(tmp_path / "artifacts").listing("posted", 0)
