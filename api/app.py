@@ -7,7 +7,7 @@ The service put together: routes, errors, guard. Importing this opens nothing.
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -16,8 +16,10 @@ from api import errors, static_files
 from api.config import Service, ServiceSettings
 from api.http_cache import ResponseCache, TtlCache
 from api.pages import every
+from api.route_table import RouteTable, check_query
 from api.routes import catalog, figures, health, studies, trials
 from api.security import SecurityMiddleware
+from api.sessions import Guesses, Sessions
 from tuner.artifacts.remote import artifacts_of
 from tuner.storage.storage import Storage
 
@@ -46,6 +48,7 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+VERSION = "/api/v1"
 DESCRIPTION = """\
 Hyperparameter search for segmentation losses. Every `GET` of a study, trial or figure carries an `ETag`; sent back as
 `If-None-Match`, it is answered by 304 as long as nothing was written. Errors are
@@ -56,6 +59,7 @@ Hyperparameter search for segmentation losses. Every `GET` of a study, trial or 
 def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
     """Build the service on an open storage. Raises ConfigError for an open address without a token."""
     config.check()
+    sessions, guesses = Sessions(), Guesses()
     app = FastAPI(
         title="tuner",
         version=tuner.__version__,
@@ -64,25 +68,31 @@ def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         openapi_tags=[
-            {"name": "studies", "description": "Created, steered, read."},
-            {"name": "trials", "description": "Points that were tried, are tried, or will be."},
-            {"name": "figures", "description": "What a study says, drawn."},
-            {"name": "catalogue", "description": "What a study can name, and who works."},
-            {"name": "operations", "description": "Signs of life."},
+            {"name": "studies", "description": "Create, list, read, control and export studies."},
+            {"name": "trials", "description": "Trials of a study: list, read, enqueue, prune; their files."},
+            {"name": "figures", "description": "Figures of a study as Plotly JSON, tables or CSV."},
+            {"name": "catalogue", "description": "Losses, data sets and models that a study can name; active workers."},
+            {"name": "operations", "description": "Health, readiness and metrics of the service."},
         ],
         middleware=[
-            Middleware(SecurityMiddleware, config=config),
+            Middleware(SecurityMiddleware, config=config, sessions=sessions, guesses=guesses),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=4),
         ],
+        dependencies=[Depends(check_query)],
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.service = Service(store, artifacts_of(config.settings, owner=store.studies.folder_mark), config)
+    app.state.sessions, app.state.guesses = sessions, guesses
     app.state.remembered = ResponseCache()
     app.state.recent = TtlCache()
     errors.register_handlers(app)
-    versioned = APIRouter(prefix="/api/v1")
+    routes = app.state.routes = RouteTable()
+    versioned = APIRouter(prefix=VERSION)
     for module in (studies, trials, figures, catalog):
         versioned.include_router(module.router)
+        routes.add(module.router, VERSION)
+    for router in (health.router, static_files.router, *(page.router for page in every.MODULES)):
+        routes.add(router)
     app.include_router(versioned)
     app.include_router(health.router)
     app.include_router(static_files.router)

@@ -1,6 +1,5 @@
 """What the service is told when it starts, and what its routes are given: the environment is never read later."""
 
-import hashlib
 import hmac
 import ipaddress
 import os
@@ -75,15 +74,6 @@ class ServiceSettings:
         """Compare a token in constant time."""
         token = self.settings.api_token
         return token is not None and hmac.compare_digest(candidate.encode(), token.encode())
-
-    def session(self) -> str:
-        """Return the value of the cookie that stands for the token; it cannot be turned back into it."""
-        token = self.settings.api_token or ""
-        return hmac.new(token.encode(), b"tuner dashboard session", hashlib.sha256).hexdigest()
-
-    def is_session(self, candidate: str) -> bool:
-        """Compare a cookie in constant time; False when there is no token to sign in with."""
-        return self.settings.api_token is not None and hmac.compare_digest(candidate.encode(), self.session().encode())
 
 
 @dataclass(frozen=True, slots=True)

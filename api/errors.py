@@ -14,7 +14,6 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from api.schemas import ErrorBody
 from tuner.errors import TunerError
@@ -27,7 +26,9 @@ _WORDS = {
     404: "There is no such study, trial or file.",
     409: "The state of the study forbids this.",
     413: "The body has more than 1 MB.",
+    416: "The range begins behind the end of the file.",
     422: "A value is not legal; the message says which and what would be.",
+    429: "Too many wrong tokens came from this address.",
     503: "The storage does not answer.",
 }
 
@@ -35,7 +36,7 @@ _WORDS = {
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe these statuses, and those that every route may answer."""
     found: dict[int | str, dict[str, Any]] = {}
-    for status in (*statuses, 400, 401, 503):
+    for status in (*statuses, 400, 401, 429, 503):
         found[status] = {"description": _WORDS[status]} | ({} if status == 304 else {"model": ErrorBody})
     return found
 
@@ -51,7 +52,14 @@ def content(*types: str) -> dict[int | str, dict[str, Any]]:
 
 logger = logging.getLogger(__name__)
 
-_CODES = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed"}
+_CODES = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    429: "too_many_requests",
+}
 _HINTS = {
     404: "The API is under /api/v1 and described in /openapi.json; the pages begin at /.",
     405: "The header `Allow` and /openapi.json say which methods there are.",
@@ -101,6 +109,12 @@ def register_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
+def _public(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out where the storage lies: a client knows it by no path of the server's."""
+    where = str(error.get("where") or "")
+    return {**error, "where": None if "://" in where or where.startswith("/") else error.get("where")}
+
+
 def _answer(request: Request, status: int, error: Mapping[str, Any], headers: Mapping[str, str] | None) -> Response:
     if wants_page(request.scope):
         from api.pages import error_page
@@ -113,15 +127,24 @@ def _tuner_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, TunerError)
     if error.status >= 500:
         logger.error("%s %s: %s", request.method, request.url.path, error)
-    return _answer(request, error.status, error.as_dict(), None)
+    return _answer(request, error.status, _public(error.as_dict()), None)
 
 
 def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    found = [(_place(item["loc"]), str(item["msg"])) for item in error.errors()]
-    message = "; ".join(f"{place}: {text[:1].lower() + text[1:]}" for place, text in found[:10])
+    found = [(_place(item["loc"]), _sentence(item)) for item in error.errors()]
+    message = "; ".join(f"{place}: {text}" for place, text in found[:10])
     body = {"code": "invalid_request", "message": message, "hint": "/openapi.json says what is legal."}
     return _answer(request, 422, body | {"where": found[0][0] if found else None}, None)
+
+
+def _sentence(item: Mapping[str, Any]) -> str:
+    """Begin a message with a small letter, for it follows its place; names keep theirs."""
+    text = str(item["msg"])
+    if item.get("type") == "json_invalid":
+        said = str((item.get("ctx") or {}).get("error", "")).lower()
+        return f"not valid JSON{': ' if said else ''}{said}"
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def _place(location: Sequence[Any]) -> str:
@@ -141,18 +164,9 @@ def _http_error(request: Request, error: Exception) -> Response:
     }
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
+        own = [method.strip() for method in headers.get("Allow", "").split(",") if method.strip()]
+        headers["Allow"] = ", ".join(sorted({*own, *request.app.state.routes.methods(request.url.path)}))
     return _answer(request, error.status_code, body, headers)
-
-
-def _methods(request: Request) -> set[str]:
-    """Return the methods of all routes with this path; the router names those of the first one only."""
-    found: set[str] = set()
-    for route in request.app.router.routes:
-        match, _ = route.matches(dict(request.scope))
-        if match is not Match.NONE:
-            found |= getattr(route, "methods", None) or set()
-    return found
 
 
 def _not_modified(request: Request, error: Exception) -> Response:

@@ -6,27 +6,34 @@ What the prepared data on this machine looks like: class frequencies and a few s
 """
 
 import json
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from api.config import Service
-from tuner.analysis.predictions import Labels, Truth, predicted_cases, render_case
+from tuner.analysis.predictions import Truth, predicted_cases, render_case
 from tuner.data.arrays import open_validation
 from tuner.data.cache import MANIFEST, read_manifest
 from tuner.data.catalog import DATASETS, DatasetEntry
 from tuner.errors import DataError, NotFoundError, TunerError
+from tuner.label_archive import Labels, read_npy_header
 from tuner.storage.records import StudyRecord
 
 MAX_LINES = 64 * 2**20
 """Bytes that are read of a text file from its end."""
+LONGEST_LINE = 2**20
+MAX_CASES_SCORED, MAX_CLASSES_SCORED = 5000, 256
+MAX_CONFUSION, MAX_CLASSES = 64 * 1024, 32
+MAX_PIXELS = 1024
+"""Rows or columns of a picture: of larger slices every second, third … is drawn."""
 TAIL = 16_384
 
 
@@ -41,36 +48,31 @@ class PredictionService:
         """The truth, where this machine has it."""
         return Truth.find(self.service.config.settings.cache, self.record.spec, self.record.resources)
 
-    def cases(self) -> list[dict[str, Any]]:
-        """Return name, slices and the slice that shows the most of each case."""
-        found = []
+    def cases(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """Return name, slices and the slice that shows the most of each case, and what cannot be shown and why."""
         try:
             with predicted_cases(self.service.artifacts, self.record.name, self.number) as predicted:
-                for case in predicted.names:
-                    planes = predicted.read(case)
-                    filled = [int(np.count_nonzero(plane)) for plane in planes]
-                    found.append({"case": case, "slices": len(planes), "slice": int(np.argmax(filled))})
-        except TunerError:
-            return []
-        return found
+                found, left_out = predicted.cases()
+        except TunerError as error:
+            return [], [f"predictions.npz: {error.message}"]
+        shown = [{"case": case.name, "slices": case.shape[0], "slice": case.fullest} for case in found]
+        return shown, [f"predictions.npz: {words}" for words in left_out]
 
     def picture(self, case: str, index: int, view: str) -> bytes:
-        """Return a PNG of one slice. Raises NotFoundError."""
+        """Return a PNG of one slice, no larger than a screen shows. Raises NotFoundError."""
         with predicted_cases(self.service.artifacts, self.record.name, self.number) as predicted:
-            planes = predicted.read(case)
-        if not 0 <= index < len(planes):
-            raise NotFoundError(f"{case!r} has the slices 0 to {len(planes) - 1}, not {index}.")
+            plane, step = predicted.read_slice(case, index, most=MAX_PIXELS)
         truth = self.truth.of(case) if self.truth else None
-        if truth is not None and truth[1].shape != planes.shape:
-            truth = None
+        if truth is not None:
+            image, labels = (np.asarray(of[index][::step, ::step]) if index < len(of) else None for of in truth)
+            truth = None if image is None or labels is None or labels.shape != plane.shape else (image, labels)
         if truth is None and view != "prediction":
             raise NotFoundError(
                 "the prepared data of this study is not on this machine.", hint="Start the service with its --cache."
             )
-        grey = np.zeros(planes.shape[1:]) if truth is None else np.asarray(truth[0][index], np.float32)
+        grey = np.zeros(plane.shape) if truth is None else truth[0].astype(np.float32)
         background = self.truth is None or self.truth.background
-        labels = None if truth is None else np.asarray(truth[1][index])
-        return render_picture(grey, labels, planes[index], view, background=background)
+        return render_picture(grey, None if truth is None else truth[1], plane, view, background=background)
 
 
 def render_picture(
@@ -86,40 +88,57 @@ def render_picture(
 
 def worst_cases(
     service: Service, name: str, number: int, epoch: int | None, objective: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """Return the cases at an epoch, worst first: `{"case", "value", "classes"}`."""
-    metric, found = objective["metric"], {}
-    for line in _last_lines(service, name, number, "cases.jsonl"):
-        if epoch is None or line.get("epoch") == epoch:
-            classes = (line.get("metrics") or {}).get(metric) or {}
-            counted = [v for v in classes.values() if isinstance(v, (int, float))]
-            value = sum(counted) / len(counted) if counted else None
-            found[str(line.get("case"))] = {"case": str(line.get("case")), "value": value, "classes": classes}
+) -> tuple[list[dict[str, Any]], str | None]:
+    """Return the cases at an epoch, worst first, `{"case", "value", "classes"}`, and what is wrong with the file."""
+    metric = objective["metric"]
+    found: dict[str, dict[str, Any]] = {}
+    try:
+        with service.artifacts.open(name, number, "cases.jsonl") as handle:
+            for line in _lines(handle):
+                if (epoch is None or line.get("epoch") == epoch) and len(found) < MAX_CASES_SCORED:
+                    metrics = line.get("metrics")
+                    own = metrics.get(metric) if isinstance(metrics, dict) else None
+                    classes = _numbers(own if isinstance(own, dict) else {})
+                    counted = [v for v in classes.values() if v is not None]
+                    value = sum(counted) / len(counted) if counted else None
+                    case = str(line.get("case"))[:200]
+                    found[case] = {"case": case, "value": value, "classes": classes}
+    except (TunerError, ValueError, OSError) as error:
+        return [], f"cases.jsonl: {error}"
     sign = 1 if objective["direction"] == "maximize" else -1
-    return sorted(found.values(), key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0)))
+    return sorted(found.values(), key=lambda row: (row["value"] is None, sign * (row["value"] or 0.0))), None
 
 
-def confusion(service: Service, name: str, number: int) -> dict[str, Any] | None:
-    """Return the confusion between classes as shares of the truth's rows, at most 32 classes; None when unreadable."""
+def confusion(service: Service, name: str, number: int) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the confusion between classes as shares of the truth's rows, and why there is none to show."""
     try:
         with service.artifacts.open(name, number, "confusion.npy") as handle:
-            content = handle.read(4 * 2**20)
-        matrix = np.load(BytesIO(content), allow_pickle=False)
-    except (TunerError, ValueError, OSError, EOFError):
-        return None
-    if matrix.ndim != 2 or not 1 < len(matrix) <= 32 or matrix.shape[0] != matrix.shape[1]:
-        return None
+            content = handle.read(MAX_CONFUSION)
+        shape, dtype, start = read_npy_header(content)
+        if len(shape) != 2 or shape[0] != shape[1] or dtype.kind not in "iuf":
+            raise ValueError(f"no square table of counts: {dtype} of shape {str(shape)[:80]}")
+        if not 1 < shape[0] <= MAX_CLASSES:
+            return None, f"confusion.npy: {shape[0]} classes; the page shows 2 to {MAX_CLASSES}."
+        matrix = np.frombuffer(content, dtype, math.prod(shape), start).reshape(shape).astype(np.float64)
+    except (TunerError, ValueError, OSError) as error:
+        return None, f"confusion.npy: {error}"
+    if not np.isfinite(matrix).all() or (matrix < 0).any():
+        return None, "confusion.npy: counts that are negative or not finite."
     sums = matrix.sum(1, keepdims=True)
     shares = np.divide(matrix, sums, out=np.zeros(matrix.shape), where=sums > 0)
-    return {"shares": shares.tolist(), "counts": matrix.tolist(), "classes": _class_names(service, name, len(matrix))}
+    counts = [[int(count) for count in row] for row in matrix]
+    return {"shares": shares.tolist(), "counts": counts, "classes": _class_names(service, name, len(matrix))}, None
 
 
 def tail(service: Service, name: str, number: int) -> str:
-    """Return the end of a trial's log."""
-    with service.artifacts.open(name, number, "log.txt") as handle:
-        size = handle.seek(0, 2)
-        handle.seek(max(0, size - TAIL))
-        text = handle.read(TAIL).decode("utf-8", "replace")
+    """Return the end of a trial's log, or what is wrong with the file."""
+    try:
+        with service.artifacts.open(name, number, "log.txt") as handle:
+            size = handle.seek(0, 2)
+            handle.seek(max(0, size - TAIL))
+            text = handle.read(TAIL).decode("utf-8", "replace")
+    except (TunerError, OSError) as error:
+        return f"log.txt: {error}"
     return text if size <= TAIL else text.partition("\n")[2]
 
 
@@ -132,19 +151,25 @@ def _class_names(service: Service, name: str, count: int) -> list[str]:
     return names if len(names) == count else [f"class {index}" for index in range(count)]
 
 
-def _last_lines(service: Service, name: str, number: int, file: str) -> list[dict[str, Any]]:
-    with service.artifacts.open(name, number, file) as handle:
-        size = handle.seek(0, 2)
-        handle.seek(max(0, size - MAX_LINES))
-        lines = handle.read(MAX_LINES).split(b"\n")
-    found = []
-    for line in lines:
+def _lines(handle: BinaryIO) -> Iterator[dict[str, Any]]:
+    """Yield the mappings in the last `MOST_LINES` bytes of a JSON-lines file; one line is held at a time."""
+    size = handle.seek(0, 2)
+    handle.seek(max(0, size - MAX_LINES))
+    while line := handle.readline(LONGEST_LINE):
         try:
             item = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(item, dict):
-            found.append(item)
+            yield item
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return what is a finite number of a mapping, None for the rest."""
+    found: dict[str, float | None] = {}
+    for key, value in list(values.items())[:MAX_CLASSES_SCORED]:
+        usable = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
+        found[str(key)[:200]] = float(value) if usable else None
     return found
 
 

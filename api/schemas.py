@@ -189,6 +189,11 @@ class StudyFile(BaseModel):
     name: Any = Field(None, description="Letters, digits, `.`, `_`, `-`; at most 80.")
     dataset: Any = Field(None, description="A name, or a mapping with one.")
 
+    def content(self) -> dict[str, Any]:
+        """Return what was sent, as it was sent: not copied, for it may be nested deeply."""
+        given = {key: value for key, value in self.__dict__.items() if key in self.model_fields_set}
+        return given | (self.__pydantic_extra__ or {})
+
 
 class Resume(BaseModel):
     """How a study goes on."""
@@ -198,12 +203,20 @@ class Resume(BaseModel):
     trials: int | None = Field(None, ge=1, le=1_000_000, description="The new total of the budget.", examples=[150])
 
 
+class NewBudget(BaseModel):
+    """A larger budget."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trials: int = Field(ge=1, le=1_000_000, description="The new total of the budget.", examples=[150])
+
+
 class Enqueue(BaseModel):
     """A point that is tried next."""
 
     model_config = ConfigDict(extra="forbid")
 
-    params: dict[str, Scalar] = Field(examples=[{"loss": "focal", "loss.focal.gamma": 2.0}], max_length=1000)
+    params: dict[str, Scalar] = Field(examples=[{"loss": "focal", "loss.focal.gamma": 2.0}], max_length=200)
 
 
 class Created(BaseModel):
@@ -213,7 +226,7 @@ class Created(BaseModel):
 
 
 class Health(BaseModel):
-    """A sign of life."""
+    """Health of the service."""
 
     status: Literal["ok"] = "ok"
 

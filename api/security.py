@@ -1,6 +1,7 @@
 """What every request passes before a route sees it: Host, size, token or session, Origin; headers on the way out."""
 
 import asyncio
+import math
 from collections.abc import Iterable
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
@@ -11,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.config import ServiceSettings
 from api.errors import error_response, wants_page
+from api.sessions import Guesses, Sessions, logger
 
 MAX_BODY = 1_000_000
 """Bytes of a request's body."""
@@ -19,9 +21,11 @@ MAX_DRAINED_BYTES = 16 * MAX_BODY
 BODY_S = 20.0
 """Within this a body must have come."""
 COOKIE = "tuner_session"
+MAX_NEXT = 500
+"""Characters of the address that a sign-in leads back to."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-_OPEN_PATHS = ("/static/", "/healthz", "/readyz", "/login")
+_OPEN_PATHS = ("/healthz", "/readyz", "/login", "/logout")
 _EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 """Hash of nothing: plotly makes an empty style sheet and fills it by rules, which the policy allows."""
 POLICY = (
@@ -42,9 +46,11 @@ _HEADERS = {
 class SecurityMiddleware:
     """ASGI middleware; the outermost one."""
 
-    def __init__(self, app: ASGIApp, *, config: ServiceSettings) -> None:
+    def __init__(self, app: ASGIApp, *, config: ServiceSettings, sessions: Sessions, guesses: Guesses) -> None:
         self.app = app
         self.config = config
+        self.sessions = sessions
+        self.guesses = guesses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what must not reach a route."""
@@ -95,17 +101,21 @@ class SecurityMiddleware:
 
     def _unauthorized(self, scope: Scope, headers: Headers) -> Response | None:
         path, writes = scope["path"], scope["method"] not in _SAFE
-        if self.config.settings.api_token is None or path.startswith(_OPEN_PATHS):
+        if self.config.settings.api_token is None or path in _OPEN_PATHS or path.startswith("/static/"):
             return None
         if not (writes or self.config.private):
             return None
         kind, _, token = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self.config.is_token(token.strip()):
             return None
-        if self.config.is_session(session_cookie(headers)):
+        if self.sessions.is_live(session_cookie(headers)):
             return None
+        if token:
+            refusal = self._too_many(scope)
+            if refusal is not None:
+                return refusal
         if wants_page(scope) and not writes:
-            return Response(status_code=303, headers={"Location": f"/login?next={quote(path)}"})
+            return Response(status_code=303, headers={"Location": f"/login?next={quote(_address(scope), safe='')}"})
         return error_response(
             401,
             "this needs the service's token." if not token else "that is not the service's token.",
@@ -113,6 +123,16 @@ class SecurityMiddleware:
             where="Authorization",
             headers={"WWW-Authenticate": "Bearer"},
         )
+
+    def _too_many(self, scope: Scope) -> Response | None:
+        """Note a wrong token; refuse an address that has sent too many of them."""
+        address = client_of(scope)
+        wait = self.guesses.wait_s(address)
+        if wait:
+            return too_many(wait)
+        self.guesses.failed(address)
+        logger.warning("a wrong token from %s for %s %r", address, scope["method"], scope["path"])
+        return None
 
     def _foreign(self, scope: Scope, headers: Headers) -> Response | None:
         """Refuse writes that another site makes a browser send; a bearer token is sent by no browser by itself."""
@@ -130,6 +150,32 @@ class SecurityMiddleware:
             hint="Pages may write to the server that they come from; programs send `Authorization: Bearer …`.",
             where="Origin",
         )
+
+
+def client_of(scope: Scope) -> str:
+    """Return the address that a request comes from."""
+    client = scope.get("client")
+    return str(client[0]) if client else "an unknown address"
+
+
+def too_many(wait_s: float) -> Response:
+    """Refuse somebody who has sent too many wrong tokens."""
+    return error_response(
+        429,
+        "too many wrong tokens came from this address.",
+        code="too_many_requests",
+        hint=f"Try again in {math.ceil(wait_s)} s.",
+        where="Authorization",
+        headers={"Retry-After": str(math.ceil(wait_s))},
+    )
+
+
+def _address(scope: Scope) -> str:
+    """Return path and query of a request, the path alone where that is long."""
+    query = scope.get("query_string", b"").decode("latin-1")
+    path = quote(scope["path"])
+    whole = f"{path}?{query}" if query else path
+    return next((text for text in (whole, path) if len(text) <= MAX_NEXT), "/")
 
 
 def urlsplit_netloc(origin: str) -> str | None:

@@ -10,7 +10,6 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,8 +20,9 @@ import uvicorn
 
 from api.app import create_app
 from api.config import ServiceSettings
+from api.connections import BoundedProtocol
 from tuner.errors import RunError, SpecError, TunerError
-from tuner.launch.launcher import WorkerSpec, log_path, threads_each
+from tuner.launch.launcher import WorkerSpec, log_path, python_command, threads_each
 from tuner.launch.local import LocalWorker, worker_environment
 from tuner.launch.supervisor import Supervisor
 from tuner.settings import Settings
@@ -46,7 +46,7 @@ class PoolLauncher:
             log = order.log.open("ab")
         except OSError as error:
             raise RunError(f"a worker's log cannot be written: {error.strerror}.", where=str(order.log)) from error
-        command = [sys.executable, "-m", "tuner", "worker", "--any", "--device", order.device]
+        command = python_command("tuner", "worker", "--any", "--device", order.device)
         with log:
             process = subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)
                 command,
@@ -106,6 +106,8 @@ SHUTDOWN_TIMEOUT_S = 5.0
 MAX_CONNECTIONS = 512
 KEEP_ALIVE_S = 75
 """An idle connection is kept so long. Not the usual 5 s: a page asks every 5 s, and would meet the closing door."""
+_VANISHED_MS = 60_000
+"""A peer that confirms nothing of what was sent for so long is gone."""
 _END_S = 10.0
 _EVERY = ("0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
 
@@ -159,6 +161,7 @@ def served_beside(config: ServiceSettings, *, port: int) -> Iterator[str]:
 def _options(store: Storage, config: ServiceSettings) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(store, config),
+        http=BoundedProtocol,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -179,6 +182,9 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # whoever is accepted inherits both
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _VANISHED_MS)
     try:
         listener.bind((host, port))
         listener.listen(MAX_CONNECTIONS)  # who follows the address at once waits for the service, and is not refused

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 
 from api.dependencies import unless_matches
@@ -24,14 +24,16 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/static/{name}")
-def read_static(name: Annotated[str, PathParameter(max_length=80)], request: Request) -> Response:
+def read_static(
+    name: Annotated[str, PathParameter(max_length=80)], request: Request, v: Annotated[str | None, Query()] = None
+) -> Response:
     """Return a file by its name; with `?v=` in the address it may be kept for ever."""
     if name not in _known():
         raise NotFoundError(f"there is no file {name!r}.")
     content, packed, tag = _read(name)
     unless_matches(request, tag)
     headers = {"ETag": tag, "Vary": "Accept-Encoding"}
-    headers["Cache-Control"] = "public, max-age=31536000, immutable" if "v" in request.query_params else "no-cache"
+    headers["Cache-Control"] = "public, max-age=31536000, immutable" if v is not None else "no-cache"
     if "gzip" in request.headers.get("accept-encoding", ""):
         content, headers["Content-Encoding"] = packed, "gzip"
     return Response(content, headers=headers, media_type=_TYPES[Path(name).suffix])

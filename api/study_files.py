@@ -10,25 +10,26 @@ from api.config import Service
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml
 from tuner.errors import SpecError
-from tuner.launch.study_setup import weights_names
 from tuner.registry import Scalar
 from tuner.storage.records import NewStudy, StudyRecord
 
+MAX_DEEP = 20
+MAX_VALUES = 4000
+"""Keys and values: a study that names every loss with a range for each option has a quarter of them."""
+MAX_CASES = 20_000
+MAX_KEY = 200
+MAX_TEXT = 10_000
 MAX_TRIALS = 100_000
 """Trials that one request may add: each is a row that is written at once."""
 
 
 def read_posted(content: Any, data_root: Path | None) -> StudySpec:
     """Check a study file. Raises SpecError with every problem; nothing named in it is imported or opened."""
+    check_size(content)
     spec = load_spec(YamlDocument(content, {}, None))
     problems = [
-        f"dataset.{key}: {value!r} leads out of the data root; name a folder below it"
-        for key, value in _texts(spec.base.dataset)
-        if _escapes(value, data_root)
-    ]
-    problems += [
-        f"model.weights: {value!r} leads out of the data root; name a file below it"
-        for value in weights_names(spec)
+        f"{key}: {value!r} leads out of the data root; name what lies below it"
+        for key, value in _texts_of(spec)
         if _escapes(value, data_root)
     ]
     if spec.total > MAX_TRIALS:
@@ -38,6 +39,35 @@ def read_posted(content: Any, data_root: Path | None) -> StudySpec:
     if problems:
         raise SpecError(problems)
     return spec
+
+
+def check_size(content: Any) -> None:
+    """Raise SpecError where checking the content would take long: its depth, its values, its texts.
+
+    Lists of cases (`dataset.validation`) may be long; all that is named elsewhere is compared with what is known.
+    """
+    values, cases, left = 0, 0, [(content, 0, False)]
+    while left:
+        item, depth, in_cases = left.pop()
+        if depth > MAX_DEEP:
+            raise SpecError([f"nested more than {MAX_DEEP} deep; a study file has three or four levels"])
+        parts: list[Any] = []
+        if isinstance(item, Mapping):
+            long = next((key for key in item if len(str(key)) > MAX_KEY), None)
+            if long is not None:
+                raise SpecError([f"a key of {len(str(long))} characters; at most {MAX_KEY}"])
+            left += [(value, depth + 1, in_cases or key == "validation") for key, value in item.items()]
+            parts = list(item)
+        elif isinstance(item, (list, tuple)):
+            left += [(value, depth + 1, in_cases) for value in item]
+        elif isinstance(item, (str, bytes)) and len(item) > MAX_TEXT:
+            raise SpecError([f"a text of {len(item)} characters; at most {MAX_TEXT}"])
+        elif isinstance(item, int) and abs(item) >= 2**64:
+            raise SpecError(["a number of more than 64 bits"])
+        values += len(parts) + (not in_cases)
+        cases += in_cases
+        if values > MAX_VALUES or cases > MAX_CASES:
+            raise SpecError([f"more than {MAX_VALUES} keys and values (or {MAX_CASES} cases) in one study file"])
 
 
 def read_posted_text(text: str, data_root: Path | None) -> StudySpec:
@@ -107,22 +137,36 @@ def _written(version: tuple[str, ...], carried: _Unhashed) -> str:
     return dump_yaml(carried.record.spec)
 
 
-def _texts(section: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _texts_of(spec: StudySpec) -> Iterator[tuple[str, str]]:
+    """Yield every text with its dotted key that can come into a configuration, however it got into the study.
+
+    Names (of losses, models, options' choices) are no paths and have been checked; all others may become one.
+    """
+    yield from _texts(spec.base.dataset, "dataset")
+    yield from _texts({key: value for key, value in spec.base.model.items() if key != "entry"}, "model")
+    yield from _texts(spec.base.loss, "loss")
+    yield from _texts(spec.base.train.model_dump(exclude={"entry"}), "train")
+    for key, value in spec.search.raw.items():
+        yield from _texts(value, f"search.{key}")
+
+
+def _texts(section: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(section, str):
         yield path, section
     elif isinstance(section, Mapping):
         for key, value in section.items():
-            yield from _texts(value, f"{path}.{key}".lstrip("."))
+            yield from _texts(value, f"{path}.{key}")
     elif isinstance(section, (list, tuple)):
         for value in section:
             yield from _texts(value, path)
 
 
 def _escapes(value: str, data_root: Path | None) -> bool:
-    """Tell whether a text, taken as a path, leads out of the data root."""
-    if "\x00" in value or value.startswith("~") or "\\" in value:
+    """Tell whether a text, taken as a path, leads out of the data root, links followed."""
+    if any(sign in value for sign in "\x00\\\r\n") or value.startswith("~") or ".." in value.split("/"):
         return True
-    if "/" not in value and value not in ("..", "."):
-        return False
     root = (data_root or Path("/nowhere")).resolve()
-    return not (root / value).resolve().is_relative_to(root)
+    try:
+        return not (root / value).resolve().is_relative_to(root)
+    except (OSError, RuntimeError, ValueError):  # a name that is too long, links in a circle, what no path can hold
+        return True

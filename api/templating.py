@@ -89,7 +89,7 @@ def answer(words: str, amounts: Sequence[float], large: Sequence[float], small: 
 
 
 def progress(trials: Mapping[str, int]) -> Markup:
-    """The budget as one bar: what is complete, ended early, failed, running; the rest waits."""
+    """The budget as one bar: what is complete, pruned, failed, running; the rest waits."""
     total = max(1, trials["total"])
     x = 0.0
     parts = []

@@ -178,13 +178,11 @@ def measure(port: int, paths: tuple[str, ...], pid: int, rounds: int = ROUNDS) -
         for path in paths:
             before = cpu_seconds(pid)
             joint = "&" if "?" in path else "?"  # a query of its own passes the service's memory of pages by
-            asked = [first_bytes(client, f"{path}{joint}_={turn}", {}) for turn in range(rounds)]
+            asked = [first_bytes(client, f"{path}{joint}{'&' * turn}", {}) for turn in range(rounds)]
             spent = (cpu_seconds(pid) - before) / rounds
             tag = asked[-1][3]
             same = (
-                [first_bytes(client, f"{path}{joint}_=0", {"If-None-Match": tag})[0] for _ in range(rounds)]
-                if tag
-                else []
+                [first_bytes(client, f"{path}{joint}", {"If-None-Match": tag})[0] for _ in range(rounds)] if tag else []
             )
             found.append({
                 "path": path, "first_ms": asked[0][0], "median_ms": statistics.median(a[0] for a in asked),

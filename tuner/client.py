@@ -80,7 +80,7 @@ class Client:
         return found
 
     def stop(self, name: str) -> Json:
-        """Have running trials given back to the queue."""
+        """Have running trials returned to the queue."""
         found: Json = self._send("POST", f"/studies/{quote(name)}/stop")
         return found
 

@@ -12,6 +12,7 @@ TunerError                      code, status (HTTP), exit_code, message, hint, w
 │   └── EntryError              `entry: package.module:function` that may not or cannot be imported
 └── RunError                    it failed while running                                          (exit 1)
     ├── StorageError            the database cannot be reached, or is of another version
+    │   └── NoStorageError      what was named is no storage of tuner                        (exit 2)
     ├── DiskFullError           no space left where something had to be written
     ├── UnreachableError        files of trials cannot be written to, or read from, where they are kept
     ├── EffectiveConfigError    a trial would not train what was suggested
@@ -129,6 +130,12 @@ class StorageError(RunError):
     status = 503
 
 
+class NoStorageError(StorageError):
+    """What was named is no storage of tuner: missing, empty, no database, or where none may lie."""
+
+    exit_code = 2
+
+
 class DiskFullError(RunError):
     """No space left where something had to be written."""
 
@@ -155,8 +162,14 @@ class NoSuccessError(RunError):
     exit_code = 3
 
 
+_LONGEST_NAME = 100
+"""Characters: the work of comparing grows with their square, and nobody mistypes a longer name."""
+
+
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that the user most likely meant, if one is near."""
+    if len(name) > _LONGEST_NAME:
+        return None
     near = get_close_matches(name, list(known), n=1)
     return near[0] if near else None
 

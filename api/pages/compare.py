@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from api.config import Service
-from api.dependencies import FiguresDep, ServiceDep, StudyName
+from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
 from api.figure_service import FigureService
 from api.pages.trial import column_context
 from api.routes.figures import csv_answer
@@ -17,7 +17,7 @@ from tuner.storage.dashboard_queries import FigureQueries
 
 router = APIRouter()
 
-TrialsQuery = Annotated[str, Query(max_length=200, pattern=r"^[0-9, ]*$")]
+TrialsQuery = Annotated[str, Query(max_length=2000, pattern=r"^[0-9, ]*$")]
 ByQuery = Annotated[Literal["loss", "family"] | None, Query()]
 
 MAX_TRIALS = 8
@@ -34,13 +34,24 @@ def show_comparison(
     figures: FiguresDep,
     trials: TrialsQuery = "",
     by: ByQuery = None,
+    offset: Offset = 0,
 ) -> Response:
-    """Compare the named trials; none named: the best of the leading losses, of every loss, or of each family."""
+    """Compare the named trials; none named: the best of the leading losses, of every loss, or of each family.
+
+    As many as fit beside each other are on a page; the others are on the pages after it.
+    """
 
     def context() -> dict[str, Any]:
         chosen = _numbers(trials)
-        words = {"by": None if chosen else by or "leaders"}
-        return comparison(service, figures, name, chosen or _best_of_each(service, figures, name, by)) | words
+        numbers = chosen or _best_of_each(service, figures, name, by)
+        words = {
+            "by": None if chosen else by or "leaders",
+            "asked": trials if chosen else "",
+            "total": len(numbers),
+            "offset": offset,
+            "step": MAX_TRIALS,
+        }
+        return comparison(service, figures, name, numbers[offset : offset + MAX_TRIALS]) | words
 
     return page(request, "compare.html", lambda: service.store.queries.revision(name), context)
 
@@ -117,8 +128,6 @@ def _wall(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _numbers(text: str) -> list[int]:
     found = list(dict.fromkeys(int(part) for part in text.replace(",", " ").split()))
-    if len(found) > MAX_TRIALS:
-        raise SpecError([f"trials: {len(found)} trials; at most {MAX_TRIALS} fit beside each other"])
     if any(number > 2**31 - 1 for number in found):
         raise SpecError(["trials: there is no trial with such a number"])
     return found
@@ -128,4 +137,4 @@ def _best_of_each(service: Service, figures: FigureQueries, name: str, by: str |
     ranked = [n for n in FigureService(service, figures, name).losses() if n.best_trial is not None]
     if by == "family":
         ranked = list({n.family: n for n in reversed(ranked)}.values())[::-1]
-    return [n.best_trial for n in ranked if n.best_trial is not None][: MAX_TRIALS if by else LEADERS]
+    return [n.best_trial for n in ranked if n.best_trial is not None][: None if by else LEADERS]

@@ -6,6 +6,8 @@ from api.pages import catalog, compare, new_study, studies, study, trial
 from api.pages import studies as login
 from api.pages import trial as pictures
 
+MODULES = (login, studies, new_study, study, trial, compare, catalog, pictures)
+
 router = APIRouter(include_in_schema=False)
-for module in (login, studies, new_study, study, trial, compare, catalog, pictures):
+for module in MODULES:
     router.include_router(module.router)

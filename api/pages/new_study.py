@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.dependencies import FiguresDep, ServiceDep
-from api.study_files import read_posted_text, store_study
+from api.study_files import check_size, read_posted_text, store_study
 from api.templating import page
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrainConfig
@@ -53,7 +53,7 @@ class Draft(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    yaml: str = Field(max_length=900_000)
+    yaml: str = Field(max_length=200_000)
 
 
 @router.get("/new")
@@ -65,7 +65,9 @@ def show_form(request: Request, figures: FiguresDep) -> Response:
 @router.post("/new/draft")
 def write_draft(form: Annotated[Form, Body()], service: ServiceDep) -> dict[str, Any]:
     """Turn the form into the study file that it stands for, and say what is wrong with it."""
-    text = dump_yaml(content_of(form))
+    content = content_of(form)
+    check_size(content)
+    text = dump_yaml(content)
     return {"yaml": text} | checked(text, service)
 
 

@@ -85,12 +85,14 @@ def trial_context(service: Service, figures: FigureQueries, name: str, number: i
     shown = column_context(service, record, number)
     trial, names = shown["trial"], {file["name"] for file in shown["files"]}
     config = full_configuration(record, trial["params"])
+    table, damage = confusion(service, name, number) if "confusion.npy" in names else (None, None)
     return shown | {
         "study": name,
         "metric": record.objectives[0]["metric"],
         "parameters": parameter_rows(record, trial["params"]),
         "attempts": figures.attempts_at(record, trial["slot"]),
-        "confusion": confusion(service, name, number) if "confusion.npy" in names else None,
+        "confusion": table,
+        "damages": [*shown["damages"], *([damage] if damage else [])],
         "log": tail(service, name, number) if "log.txt" in names else None,
         "config": dump_yaml(config) if config else None,
     }
@@ -105,6 +107,10 @@ def column_context(service: Service, record: StudyRecord, number: int) -> dict[s
     files = service.artifacts.listing(name, number)
     names = {file.name for file in files}
     predictions = PredictionService(service, record, number)
+    pictures, damages = predictions.cases() if "predictions.npz" in names else ([], [])
+    cases, damage = (
+        worst_cases(service, name, number, best_epoch, record.objectives[0]) if "cases.jsonl" in names else ([], None)
+    )
     return {
         "record": record,
         "trial": trial,
@@ -112,8 +118,9 @@ def column_context(service: Service, record: StudyRecord, number: int) -> dict[s
         "best_epoch": best_epoch,
         "at_best": next((row for row in history if row["epoch"] == best_epoch), None),
         "files": [{"name": f.name, "size": f.size, "url": artifact_url(name, number, f.name)} for f in files],
-        "cases": worst_cases(service, name, number, best_epoch, record.objectives[0]) if "cases.jsonl" in names else [],
-        "pictures": predictions.cases() if "predictions.npz" in names else [],
+        "cases": cases,
+        "pictures": pictures,
+        "damages": [*damages, *([damage] if damage else [])],
         "has_truth": predictions.truth is not None,
     }
 

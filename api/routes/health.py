@@ -1,4 +1,4 @@
-"""Signs of life for machines that watch this one; outside `/api/v1`."""
+"""Health, readiness and metrics, for machines that watch this one; outside `/api/v1`."""
 
 from fastapi import APIRouter, Response
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
+from api.config import Service
 from api.dependencies import (
     MAX_NUMBER,
     FiguresDep,
@@ -20,7 +21,7 @@ from api.dependencies import (
 )
 from api.errors import READ, WRITE, content, errors
 from api.http_cache import ResponseCache
-from api.schemas import BestDetail, ExportFormat, Resume, Study, StudyFile
+from api.schemas import BestDetail, ExportFormat, NewBudget, Resume, Study, StudyFile
 from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
 from tuner.analysis.export import export_trial, render
 from tuner.errors import ConflictError, NotFoundError, SpecError
@@ -50,7 +51,7 @@ def list_studies(
 @router.post("/studies", summary="Create a study", status_code=201, response_model=Study, responses=WRITE)
 def create_study(body: Annotated[StudyFile, Body()], service: ServiceDep, response: Response) -> dict[str, Any]:
     """Check a study file and store it with its whole budget. Workers take it from the queue."""
-    spec = read_posted(body.model_dump(exclude_unset=True), service.config.settings.data_root)
+    spec = read_posted(body.content(), service.config.settings.data_root)
     record = store_study(service, spec)
     response.headers["Location"] = f"/api/v1/studies/{record.name}"
     status = service.store.queries.status(record.name)
@@ -97,7 +98,7 @@ def pause_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
 
 @router.post("/studies/{name}/stop", summary="Stop a study", response_model=Study, responses=WRITE)
 def stop_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
-    """Have running trials checkpointed and given back to the queue."""
+    """Have running trials checkpointed and returned to the queue."""
     service.store.studies.stop(name)
     return service.store.queries.status(name)
 
@@ -106,14 +107,25 @@ def stop_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
 def resume_study(name: StudyName, service: ServiceDep, body: Annotated[Resume | None, Body()] = None) -> dict[str, Any]:
     """Take back a pause or stop; with `trials`, raise the total of the budget."""
     if body is not None and body.trials is not None:
-        total = service.store.studies.get(name).total
-        if body.trials < total:
-            raise SpecError([f"trials: {body.trials} is below the total of {total}; a budget can only be raised"])
-        if body.trials - total > MAX_TRIALS:
-            raise SpecError([f"trials: adds {body.trials - total}; at most {MAX_TRIALS} at a time"])
-        service.store.studies.raise_budget(name, body.trials)
+        _raise_budget(service, name, body.trials)
     service.store.studies.resume(name)
     return service.store.queries.status(name)
+
+
+@router.post("/studies/{name}/budget", summary="Raise the budget", response_model=Study, responses=WRITE)
+def raise_budget(name: StudyName, service: ServiceDep, body: Annotated[NewBudget, Body()]) -> dict[str, Any]:
+    """Raise the total of the budget, and leave a study that is paused or stopped as it is."""
+    _raise_budget(service, name, body.trials)
+    return service.store.queries.status(name)
+
+
+def _raise_budget(service: Service, name: str, trials: int) -> None:
+    total = service.store.studies.get(name).total
+    if trials < total:
+        raise SpecError([f"trials: {trials} is below the total of {total}; a budget can only be raised"])
+    if trials - total > MAX_TRIALS:
+        raise SpecError([f"trials: adds {trials - total}; at most {MAX_TRIALS} at a time"])
+    service.store.studies.raise_budget(name, trials)
 
 
 @router.get("/studies/{name}/best", summary="Read the best trial", response_model=BestDetail, responses=READ)

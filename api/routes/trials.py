@@ -1,17 +1,18 @@
 """Trials: listed, put into the queue, ended by hand; their epochs and files."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, BinaryIO
 from urllib.parse import quote
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber, tagged
 from api.errors import READ, WRITE, content, errors
 from api.schemas import Created, Enqueue, Order, Sort, State, Trial, TrialDetail, TrialPage
-from tuner.errors import NotFoundError
+from tuner.errors import NotFoundError, RequestError, SpecError
 
 router = APIRouter(tags=["trials"])
 
@@ -23,6 +24,17 @@ _TYPES = {
     ".txt": "text/plain",
 }
 _CHUNK = 256 * 1024
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+class RangeError(RequestError):
+    """A range of bytes that a file does not have."""
+
+    code = "bad_range"
+    status = 416
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"the file has {size} bytes, and the range begins behind them.", where="Range")
 
 
 @router.get("/studies/{name}/trials", summary="List trials", response_model=TrialPage, responses=READ)
@@ -53,19 +65,21 @@ def list_trials(
 
 
 @router.post(
-    "/studies/{name}/trials", summary="Try a point next", status_code=201, response_model=Created, responses=WRITE
+    "/studies/{name}/trials", summary="Enqueue a trial", status_code=201, response_model=Created, responses=WRITE
 )
 def enqueue_trial(
     name: StudyName, body: Annotated[Enqueue, Body()], service: ServiceDep, response: Response
 ) -> dict[str, int]:
     """Put parameters at the head of the queue: they take one empty waiting trial, else the total grows by one."""
+    if not body.params:
+        raise SpecError(["params: empty; name at least one parameter, the sampler chooses the others"])
     number = service.store.studies.enqueue(name, body.params)
     response.headers["Location"] = f"/api/v1/studies/{name}/trials/{number}"
     return {"number": number}
 
 
 @router.post(
-    "/studies/{name}/trials/{number}/prune", summary="End a running trial", response_model=Trial, responses=WRITE
+    "/studies/{name}/trials/{number}/prune", summary="Prune a running trial", response_model=Trial, responses=WRITE
 )
 def prune_trial(name: StudyName, number: TrialNumber, service: ServiceDep) -> dict[str, Any]:
     """End one hopeless running trial at its next report."""
@@ -90,26 +104,40 @@ def read_trial(name: StudyName, number: TrialNumber, service: ServiceDep, tag: S
     "/studies/{name}/trials/{number}/artifacts/{file}",
     summary="Download a file of a trial",
     response_class=Response,
-    responses=errors(404, 422) | content(*_TYPES.values(), "application/octet-stream"),
+    responses=errors(404, 416, 422) | content(*_TYPES.values(), "application/octet-stream"),
 )
 def read_artifact(
     name: StudyName,
     number: TrialNumber,
     file: Annotated[str, Path(description="Name of the file.", max_length=200, examples=["metrics.jsonl"])],
+    request: Request,
     service: ServiceDep,
 ) -> Response:
-    """Return a file as it is, never as something that a browser would run."""
+    """Return a file as it is, or one range of its bytes; never as something that a browser would run."""
     service.store.studies.get(name)
     handle = service.artifacts.open(name, number, file)
+    size = handle.seek(0, 2)
+    first, last, status = byte_range(request.headers.get("range"), size)
+    length = {"Content-Length": str(last - first + 1)}
+    if status == 206:
+        length["Content-Range"] = f"bytes {first}-{last}/{size}"
+    elif status == 416:
+        handle.close()
+        raise RangeError(size)
+    handle.seek(first)
     suffix = "." + file.rpartition(".")[2]
     shown = suffix == ".png"
     return StreamingResponse(
-        _chunks(handle),
+        _chunks(handle, last - first + 1),
+        status_code=status,
         media_type=_TYPES.get(suffix, "application/octet-stream"),
         headers={
             "Content-Disposition": "inline" if shown else f'attachment; filename="{name}-{number}-{file}"',
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cache-Control": "no-cache",
+            "Accept-Ranges": "bytes",
+            "Content-Encoding": "identity",
+            **length,
         },
     )
 
@@ -119,9 +147,28 @@ def artifact_url(name: str, number: int, file: str) -> str:
     return f"/api/v1/studies/{quote(name)}/trials/{number}/artifacts/{quote(file)}"
 
 
-def _chunks(handle: BinaryIO) -> Iterator[bytes]:
+def byte_range(asked: str | None, size: int) -> tuple[int, int, int]:
+    """Return first byte, last byte and status of the answer to a `Range` header (RFC 9110, 14.2).
+
+    One range is answered by 206, one that lies beyond the end by 416; several, or another unit, by the whole file.
+    """
+    found = _RANGE.fullmatch((asked or "").strip())
+    if found is None or not (found[1] or found[2]):
+        return 0, size - 1, 200
+    if not found[1]:
+        count = int(found[2])
+        return (max(0, size - count), size - 1, 206) if count and size else (0, -1, 416)
+    first, last = int(found[1]), min(int(found[2] or size), size - 1)
+    if found[2] and int(found[2]) < first:
+        return 0, size - 1, 200
+    return (first, last, 206) if first < size else (0, -1, 416)
+
+
+def _chunks(handle: BinaryIO, left: int) -> Iterator[bytes]:
+    """Yield so many bytes: a file that grows meanwhile is not sent beyond the length that was announced."""
     with handle:
-        while chunk := handle.read(_CHUNK):
+        while left > 0 and (chunk := handle.read(min(_CHUNK, left))):
+            left -= len(chunk)
             yield chunk
 
 

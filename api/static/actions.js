@@ -13,7 +13,7 @@ export const send = async (url, method = "POST", body = undefined) => {
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(url, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  if (answer.status === 401) { location.assign(`/login?next=${encodeURIComponent(location.pathname)}`); return null; }
+  if (answer.status === 401) { location.assign(`/login?next=${encodeURIComponent(location.pathname + location.search)}`); return null; }
   const content = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
   if (answer.ok) return content;
   const error = content.error ?? { message: `the server answers ${answer.status}` };
@@ -45,9 +45,15 @@ const filled = (form) => {
   return { params };
 };
 
+// Text that must be typed is compared as it is: a pattern that a browser cannot read would be passed over.
+const isConfirmed = (form) => form.dataset.typed === undefined || form.elements.confirm.value === form.dataset.typed;
+
+const showConfirmed = (form) => { form.querySelector("[type=submit]").disabled = !isConfirmed(form); };
+
 const submit = async (form) => {
   const problem = form.querySelector(".problem");
   problem.textContent = "";
+  if (!isConfirmed(form)) { problem.textContent = `Type ${form.dataset.typed} to confirm.`; return; }
   try {
     const answer = await send(form.dataset.send, form.dataset.method ?? "POST", filled(form));
     if (!answer) return;
@@ -68,6 +74,17 @@ const showBranches = (form) => {
   }
 };
 
+// A dialog shows the study as it is now: the page may have stood open for long, or be ahead of its last poll.
+const openDialog = async (dialog) => {
+  await refresh();
+  const form = dialog.querySelector("form");
+  form.reset();
+  form.querySelector(".problem").textContent = "";
+  if (form.dataset.typed !== undefined) showConfirmed(form);
+  if (form.dataset.params !== undefined) showBranches(form);
+  if (!dialog.open) dialog.showModal();
+};
+
 export const startActions = () => {
   document.addEventListener("click", (event) => {
     const target = event.target.closest("button, a");
@@ -75,7 +92,7 @@ export const startActions = () => {
     if (target.dataset.post || target.dataset.url) press(target);
     if (target.dataset.dialog) {
       target.closest("details")?.removeAttribute("open");
-      document.getElementById(target.dataset.dialog).showModal();
+      openDialog(document.getElementById(target.dataset.dialog));
     }
     if ("close" in target.dataset) target.closest("dialog").close();
     if ("themeToggle" in target.dataset) dispatchEvent(new Event("toggletheme"));
@@ -86,6 +103,7 @@ export const startActions = () => {
   });
   for (const form of document.querySelectorAll("form[data-send]")) {
     form.addEventListener("submit", (event) => { event.preventDefault(); submit(form); });
+    if (form.dataset.typed !== undefined) form.addEventListener("input", () => showConfirmed(form));
     if (form.dataset.params !== undefined) {
       form.addEventListener("change", () => showBranches(form));
       showBranches(form);
@@ -100,6 +118,6 @@ export const startActions = () => {
     if (link) link.click();
     else if (event.key === "t") dispatchEvent(new Event("toggletheme"));
     else if (event.key === "g") location.assign("/");
-    else if (event.key === "/") { const search = document.querySelector("[data-search]"); if (search) { event.preventDefault(); search.focus(); } }
+    else if (event.key === "/") { const search = document.querySelector("[data-search]"); event.preventDefault(); if (search) search.focus(); else location.assign("/#search"); }
   });
 };

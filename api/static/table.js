@@ -40,7 +40,7 @@ export const startTable = () => {
     const link = event.target.closest("a[data-swap]");
     if (link && !event.ctrlKey && !event.metaKey) { event.preventDefault(); swap(link.href.split("#")[0]); }
     const compare = event.target.closest("[data-compare]");
-    if (compare) location.assign(`${compare.dataset.compare}?trials=${[...picked].slice(0, 8).join(",")}`);
+    if (compare) location.assign(`${compare.dataset.compare}?trials=${[...picked].join(",")}`);
   });
   document.addEventListener("change", (event) => {
     const field = event.target;
@@ -52,6 +52,7 @@ export const startTable = () => {
       showColumns();
     }
   });
+  if (location.hash === "#search") document.querySelector("[data-search]")?.focus();
   let pause = 0;
   document.querySelector("[data-search]")?.addEventListener("input", (event) => {
     clearTimeout(pause);

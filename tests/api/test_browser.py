@@ -188,7 +188,7 @@ def test_a_study_from_the_form_to_the_download(origin: str) -> None:
         page.wait_for_selector("#head .ph-paused")
         page.click("#head >> text=Resume")
         page.wait_for_selector("#head .ph-running")
-        page.click("text=Try a point")
+        page.click("text=Enqueue trial")
         page.select_option("#enqueue select[name=loss]", '"focal"')
         page.fill("#enqueue input[name='loss.focal.gamma']", "2.5")
         page.click("text=Put at the head of the queue")

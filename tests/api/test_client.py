@@ -15,9 +15,10 @@ def test_everything_that_the_client_can_do(writer: httpx.Client) -> None:
     """A notebook drives a study from end to end with it."""
     client = Client(str(writer.base_url))
 
-    created = client.create({"name": "remote", "dataset": "phantom", "budget": {"trials": 2}})
+    search = {"loss": ["dice", "focal"]}
+    created = client.create({"name": "remote", "dataset": "phantom", "search": search, "budget": {"trials": 2}})
     assert created["name"] == "remote"
-    number = client.enqueue("remote", {})
+    number = client.enqueue("remote", {"loss": "dice"})
     assert client.trial("remote", number)["state"] == "WAITING"
     assert client.pause("remote")["phase"] == "paused"
     assert client.stop("remote")["phase"] == "stopped"

@@ -100,7 +100,7 @@ def test_the_best_of_each_loss_and_family_stand_side_by_side(reader: httpx.Clien
     by_loss = reader.get("/studies/organs/compare?by=loss", headers=HTML).text
     by_family = reader.get("/studies/organs/compare?by=family", headers=HTML).text
 
-    assert "8 trials, at the best epoch of each" in by_loss
+    assert "Trials 1–8 of 14, at the best epoch of each" in by_loss
     assert "wall-table" in by_loss
     assert f"{len(families) - 1} trials" in by_family, "no boundary loss competes in the demo"
     assert "compare?by=loss#wall" in reader.get("/studies/organs", headers=HTML).text
@@ -121,7 +121,7 @@ def test_an_unchanged_study_costs_one_connection_and_few_statements(folder: Path
 
         assert asyncio.run(ask("/studies/goals")) == 200
         statements.clear()
-        assert asyncio.run(ask("/studies/goals?_=1")) == 200
+        assert asyncio.run(ask("/studies/goals?offset=0")) == 200
 
     assert statements.count("connect") == 1
     assert len(statements) <= 12, statements
@@ -245,7 +245,7 @@ def test_a_device_that_was_put_aside_is_shown(writer: httpx.Client, folder: Path
 
     for path in ("/workers", "/studies/goals"):
         page = writer.get(path, headers=HTML).text
-        assert "cuda:3 of node7 was put aside" in page
+        assert "cuda:3 of node7 is quarantined" in page
         assert "its last 3 trials &lt;all&gt; failed" in page
     document = writer.get("/api/v1/studies/goals").json()
     assert [(d["host"], d["device"]) for d in document["put_aside"]] == [("node7", "cuda:3")]

@@ -38,6 +38,17 @@ def test_help_lists_every_command_of_the_contract(tuner: Shell) -> None:
     assert [name for name in CONTRACT if f"\n  {name} " not in result.out] == []
 
 
+def test_the_help_is_in_panels_with_common_names(tuner: Shell) -> None:
+    """Of commands, and of options."""
+    text = tuner("--help").out
+    options = tuner("launch", "--help").out
+
+    for title in ("Search:", "Control:", "Inspect:", "Results:", "Catalogue:", "Maintenance:"):
+        assert f"\n{title}\n" in text
+    assert "Resources (" in options
+    assert "Storage and paths (" in options
+
+
 def test_no_words_at_all_show_the_help(tuner: Shell) -> None:
     """`tuner` alone is how everybody begins."""
     assert tuner().out == tuner("--help").out
@@ -120,7 +131,7 @@ def test_data_goes_to_stdout_and_words_to_stderr(here: Path) -> None:
     """As a real process: pipes must get nothing but the data."""
     result = run_apart(here, "studies", "--json")
 
-    assert result.code == 1
+    assert result.code == 2
     assert result.out == ""
     assert "there is no such database" in result.err
 

@@ -134,7 +134,7 @@ def test_reading_creates_no_storage(tuner: Shell, here: Path) -> None:
     """A typo in --storage must not leave an empty database behind."""
     result = tuner("status", "tiny", "--storage", f"sqlite:///{here / 'typo.db'}")
 
-    assert result.code == 1
+    assert result.code == 2
     assert list(here.iterdir()) == []
 
 
@@ -173,6 +173,6 @@ def test_status_says_what_is_put_aside_and_what_waits(searched: Shell, here: Pat
         store.workers.heartbeat(full, progress={"rss_mib": 9, "waits": "waits for memory: cuda:0 has 1 MiB free"})
         out = searched("status", "tiny").out
 
-    assert "Put aside: cuda:0 of node7, " in out
+    assert "Quarantined: cuda:0 of node7, " in out
     assert ": its last 3 trials (1, 2, 4) all failed\n" in out
     assert f"worker {full} waits for memory: cuda:0 has 1 MiB free\n" in out

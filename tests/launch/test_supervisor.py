@@ -125,7 +125,7 @@ def test_a_device_that_was_put_aside_is_not_started_at_once(tmp_path: Path) -> N
 
     assert len(launcher.started) == 3
     assert crew.alive == 1
-    assert "put aside, and tried again in 30 minutes" in notes[-1]
+    assert "quarantined, and tried again in 30 minutes" in notes[-1]
     crew.kill()
 
 

@@ -67,7 +67,7 @@ def test_a_device_is_put_aside_and_told_until_it_is_mended(store: Storage) -> No
     check_device(store, "organs", good, host="b", device="cuda:0")
     before = store.studies.get("organs").revision
 
-    with pytest.raises(DeviceQuarantinedError, match="cuda:0 of a is put aside: its last 3 trials") as raised:
+    with pytest.raises(DeviceQuarantinedError, match="cuda:0 of a is quarantined: its last 3 trials") as raised:
         check_device(store, "organs", bad, host="a", device="cuda:0")
 
     assert raised.value.exit_code == QUARANTINED

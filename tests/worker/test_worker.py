@@ -218,9 +218,7 @@ def test_a_worker_whose_device_was_put_aside_ends_and_says_so(tmp_path: Path, ur
         store.workers.unregister(before)
 
         worker = Worker(store, settings(tmp_path, url), study="tiny", device="cpu", poll_s=0.05)
-        with pytest.raises(
-            DeviceQuarantinedError, match=r"cpu of .* is put aside: its last 3 trials \(0, 1, 3\) all failed"
-        ):
+        with pytest.raises(DeviceQuarantinedError, match=r"cpu of .* is quarantined: its last 3 trials \(0, 1, 3\)"):
             worker.run()
 
         counts = store.queries.status("tiny")["trials"]

@@ -3,7 +3,6 @@
 Label maps are uint8, [H, W] or [D, H, W]; 255 is ignored.
 """
 
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,15 +17,11 @@ from tuner.colors import CLASS_COLOURS, CONFUSED, EXTRA, MISSED
 from tuner.data.arrays import SampleArray, open_validation
 from tuner.data.cache import read_manifest
 from tuner.data.catalog import DATASETS
-from tuner.errors import NotFoundError
+from tuner.label_archive import LabelArchive, Labels
 
 PREDICTIONS = "predictions.npz"
-MAX_CASES = 16
-MAX_BYTES = 256 * 2**20
-"""Bytes that a label map may unpack to."""
 IGNORED = 255
 
-Labels = NDArray[np.uint8]
 Rgb = NDArray[np.uint8]
 
 
@@ -83,48 +78,11 @@ class Truth:
         return slice(place.start + int(number), place.start + int(number) + 1)
 
 
-class PredictedCases:
-    """The label maps in one trial's `predictions.npz`, open."""
-
-    def __init__(self, archive: zipfile.ZipFile) -> None:
-        self._members = {
-            member.filename.removesuffix(".npy"): member
-            for member in [m for m in archive.infolist() if m.filename.endswith(".npy")][:MAX_CASES]
-        }
-        self._archive = archive
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the cases."""
-        return tuple(self._members)
-
-    def read(self, case: str) -> Labels:
-        """Return the label map of a case, [D, H, W]. Raises NotFoundError: not there, too large, or no label map."""
-        member = self._members.get(case)
-        if member is None:
-            raise NotFoundError(f"there is no prediction of {case!r}.")
-        if member.file_size > MAX_BYTES:
-            raise NotFoundError(f"{member.filename!r} is too large to be shown.")
-        try:
-            with self._archive.open(member) as handle:
-                labels: Labels = np.lib.format.read_array(handle, allow_pickle=False)
-        except (ValueError, OSError, zipfile.BadZipFile, EOFError) as error:
-            raise NotFoundError(f"{member.filename!r} cannot be read: {error}.") from error
-        if labels.ndim not in (2, 3) or labels.dtype != np.uint8 or not labels.size:
-            raise NotFoundError(f"{member.filename!r} is no label map.")
-        return labels if labels.ndim == 3 else labels[None]
-
-
 @contextmanager
-def predicted_cases(artifacts: Artifacts, study: str, number: int) -> Iterator[PredictedCases]:
+def predicted_cases(artifacts: Artifacts, study: str, number: int) -> Iterator[LabelArchive]:
     """Open what a trial predicted at its best epoch. Raises NotFoundError when it is not there or cannot be read."""
     with artifacts.open(study, number, PREDICTIONS) as handle:
-        try:
-            archive = zipfile.ZipFile(handle)
-        except (zipfile.BadZipFile, OSError) as error:
-            raise NotFoundError(f"the predictions of trial {number} cannot be read: {error}.") from error
-        with archive:
-            yield PredictedCases(archive)
+        yield LabelArchive(handle)
 
 
 def render_case(

@@ -113,7 +113,7 @@ def probe(settings: "Settings", kind: str) -> int:
         output.tell(str(error))
         return 0 if kind == "alive" else 1
     if not here:
-        output.tell(f"no worker of {host} has given a sign of life lately")
+        output.tell(f"no worker of {host} has sent a heartbeat lately")
         return 1
     output.tell(f"{len(here)} live worker{'s' * (len(here) > 1)} on {host}, last seen {here[-1]['last_seen']}")
     return 0

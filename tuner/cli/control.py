@@ -8,7 +8,7 @@ from tuner.cli import output
 from tuner.cli.help import PanelCommand
 from tuner.cli.options import JsonOption, NameArgument, StorageOption, settings_of
 
-_PANEL = "Steer"
+_PANEL = "Control"
 
 
 def register(app: typer.Typer) -> None:
@@ -44,7 +44,7 @@ def stop(
     storage: StorageOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give running trials back to the queue, with their checkpoints, and end the workers."""
+    """Return running trials to the queue, with their checkpoints, and end the workers."""
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage, write=True) as store:
@@ -53,7 +53,7 @@ def stop(
     if as_json:
         output.put_json(document)
     else:
-        _tell_what_is_left(name, "stopped", document["trials"]["running"], "will be given back")
+        _tell_what_is_left(name, "stopped", document["trials"]["running"], "will be returned to the queue")
 
 
 def prune(

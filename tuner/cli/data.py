@@ -25,7 +25,7 @@ OverridesOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
-    app.add_typer(data, name="data", rich_help_panel="Machine room")
+    app.add_typer(data, name="data", rich_help_panel="Maintenance")
 
 
 @data.command("prepare", cls=PanelCommand)

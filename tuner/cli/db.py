@@ -209,7 +209,7 @@ db = make_group("Serve, copy, migrate and check the storage.")
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
-    app.add_typer(db, name="db", rich_help_panel="Machine room")
+    app.add_typer(db, name="db", rich_help_panel="Maintenance")
     db.command("serve", cls=PanelCommand)(serve_command)
     db.command("backup", cls=PanelCommand)(backup_command)
     db.command("restore", cls=PanelCommand)(restore_command)

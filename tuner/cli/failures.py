@@ -14,6 +14,7 @@ from tuner.errors import TunerError, closest
 UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 """Typer's own refusals (unknown option, missing argument, bad value); where the class lives depends on its version."""
 
+_OURS = ("tuner", "api")
 INTERRUPTED = 130
 WRONG_REQUEST = 2
 FAILED = 1
@@ -88,7 +89,17 @@ def unexpected(error: BaseException) -> str:
         return f"{place}{error.strerror or error}"
     if isinstance(error, MemoryError):
         return "the machine has no memory left."
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in _OURS:
+        place = f" (asked for by {_importer(error)})"
+        return f"{error}{place}: the installation lacks it, or another package has its name. `tuner doctor` says more."
     return f"{type(error).__name__}: {error} (a defect of tuner, not of the request)"
+
+
+def _importer(error: ImportError) -> str:
+    """Return the file in which an import failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [frame.filename for frame in frames if not frame.filename.startswith("<frozen")]
+    return files[-1] if files else "an unknown file"
 
 
 def tell(text: str) -> None:

@@ -34,6 +34,7 @@ from tuner.cli.options import (
     wants_json_logs,
 )
 from tuner.cli.progress import Observer, make_view, watch
+from tuner.cli.serve import check_service_package
 from tuner.cli.show import best_lines
 from tuner.cli.stored import best_document, published_defaults, stored_spec
 from tuner.errors import NoSuccessError, RunError, TunerError
@@ -61,7 +62,7 @@ if TYPE_CHECKING:
 
 
 _PANEL = "Search"
-_SPEC, _WORK = "The study", "Who works on it (may change at every launch)"
+_SPEC, _WORK = "The study", "Resources (may change at every launch)"
 
 TrialsOption = Annotated[
     int | None, typer.Option("--trials", metavar="N", help="Budget; may rise later.", rich_help_panel=_SPEC)
@@ -315,6 +316,8 @@ DASHBOARD_PORT = 8000
 def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
     """Run a study to the end of its budget, the dashboard beside it if asked for; return the exit code."""
     settings, name = request.settings, request.spec.name
+    if serve:
+        check_service_package()
     if _is_used_up(request):
         output.tell(f"The budget of {name} is used up; --trials N raises it.")
         return _finish(settings, name, as_json=as_json)
@@ -420,7 +423,7 @@ def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
 def _introduction(opened: StudyHandle) -> list[str]:
     """Say what the study is, what it will take, and which losses get no published default."""
     spec, record, slots = opened.spec, opened.record, opened.machine.slots
-    competing = f"{len(spec.candidates)} losses compete" if len(spec.candidates) > 1 else spec.candidates[0].name
+    competing = f"{len(spec.candidates)} losses are candidates" if len(spec.candidates) > 1 else spec.candidates[0].name
     goals = ", ".join(f"{o.metric} ({o.direction})" for o in spec.objectives)
     steps = steps_per_epoch(spec, opened.data)
     train = spec.base.train
@@ -437,7 +440,7 @@ def _introduction(opened: StudyHandle) -> list[str]:
     seconds = first_estimate(spec, opened.machine, opened.data)
     if seconds is not None:
         lines.append(
-            f"  at most about {output.duration(seconds)}, a first guess from one measured step; "
+            f"  at most about {output.duration(seconds)}, an estimate from one measured step; "
             "pruning makes it shorter, and the first trials will tell"
         )
     if opened.is_new and len(spec.candidates) > 1:

@@ -24,7 +24,7 @@ from tuner.settings import Settings
 
 def register_gc(app: typer.Typer) -> None:
     """Enter the commands of this module."""
-    app.command("gc", rich_help_panel="Machine room", cls=PanelCommand)(gc)
+    app.command("gc", rich_help_panel="Maintenance", cls=PanelCommand)(gc)
 
 
 def gc(
@@ -93,7 +93,7 @@ class Finding:
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
-    app.command("doctor", rich_help_panel="Machine room", cls=PanelCommand)(doctor)
+    app.command("doctor", rich_help_panel="Maintenance", cls=PanelCommand)(doctor)
 
 
 def doctor(

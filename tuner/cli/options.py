@@ -15,7 +15,7 @@ import typer
 from tuner.launch.local import THREAD_VARIABLES
 from tuner.settings import Settings
 
-_PANEL = "Places (a flag beats TUNER_STORAGE, TUNER_ARTIFACTS, TUNER_DATA_ROOT, TUNER_CACHE)"
+_PANEL = "Storage and paths (a flag beats TUNER_STORAGE, TUNER_ARTIFACTS, TUNER_DATA_ROOT, TUNER_CACHE)"
 
 StorageOption = Annotated[
     str | None,

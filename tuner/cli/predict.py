@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
-    app.command("predict", rich_help_panel="Use what was found", cls=PanelCommand)(predict)
+    app.command("predict", rich_help_panel="Results", cls=PanelCommand)(predict)
 
 
 def predict(

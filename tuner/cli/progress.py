@@ -386,7 +386,7 @@ def watch(observer: Observer, crew: Supervisor, view: View, workers: int) -> tup
 
 
 def _drain(observer: Observer, crew: Supervisor, view: View, workers: int) -> Snapshot:
-    view.note("interrupted: running trials are given back with their checkpoints; Ctrl-C again ends at once")
+    view.note("interrupted: running trials are returned to the queue with their checkpoints; Ctrl-C again ends at once")
     crew.drain()
     until = time.monotonic() + DRAIN_S
     while crew.alive and time.monotonic() < until:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tuner.report.blocks import Block
 
 
-_PANEL = "Use what was found"
+_PANEL = "Results"
 _FORMS = {".html": "html", ".htm": "html", ".md": "markdown"}
 
 

@@ -1,5 +1,6 @@
 """`serve`: the REST API and the dashboard, and, if asked for, workers beside it."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,7 @@ def serve(
     cache: CacheOption = None,
 ) -> None:
     """Open the REST API and the dashboard on the storage; with --workers, also run workers for any study."""
+    check_service_package()
     from api.config import ServiceSettings
     from api.server import serve as run
     from tuner.errors import SpecError
@@ -59,8 +61,32 @@ def serve(
     as_json = wants_json_logs(log_format)
     os.environ["TUNER_LOG_FORMAT"] = "json" if as_json else "text"  # the workers beside it write as it does
     configure(level="WARNING", as_json=as_json)
+    logging.getLogger("api.sessions").setLevel(logging.INFO)
     with _announcing(settings):
         run(config, port=port, devices=slots, say=lambda text: typer.echo(text, err=True))
+
+
+def check_service_package() -> None:
+    """Raise ConfigError unless the `api` that Python would import is the service of this package; it is not run."""
+    from importlib.util import find_spec
+    from pathlib import Path
+
+    import tuner
+    from tuner.errors import ConfigError
+
+    ours = Path(tuner.__file__).resolve().parents[1] / "api" / "__init__.py"
+    spec = find_spec("api")
+    found = Path(spec.origin).resolve() if spec and spec.origin else None
+    if found == ours:
+        return
+    if found is None and not (spec and spec.submodule_search_locations):
+        raise ConfigError("the package `api`, tuner's service, is not installed.", hint="Reinstall tuner.")
+    place = found or next(iter((spec.submodule_search_locations if spec else None) or ()), "somewhere")
+    raise ConfigError(
+        f"Python finds another package of the name `api`, {place}, before tuner's own, {ours}.",
+        hint="Take its folder out of PYTHONPATH, or install tuner into an environment of its own.",
+        where="PYTHONPATH",
+    )
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def _growing(
         time.sleep(poll_s)
 
 
-_PANEL = "Read"
+_PANEL = "Inspect"
 _ROW = (
     "number",
     "state",
@@ -185,9 +185,13 @@ def trials(
     as_json: JsonOption = False,
 ) -> None:
     """List the trials of a study, one row for each place of the budget."""
-    from tuner.cli.stored import open_store
+    from tuner.cli.stored import open_store, stored_spec
+    from tuner.errors import UnknownNameError
 
     with open_store(settings_of(storage).storage) as store:
+        competing = [c.name for c in stored_spec(store.studies.get(name)).candidates] if loss is not None else []
+        if loss is not None and loss not in competing:
+            raise UnknownNameError(kind="loss of this study", name=loss, known=competing, where="--loss")
         rows = store.queries.trials(name, all_attempts=every, by=by, state=state.upper() if state else None, loss=loss)
         objectives = store.studies.get(name).objectives
     if as_json:
@@ -296,7 +300,7 @@ def _put_troubles(document: Mapping[str, Any]) -> None:
             output.put(f"worker {worker['id']} {waits}")
     for device in document["put_aside"]:
         where = f"{device['device']} of {device['host']}"
-        output.put(f"\nPut aside: {where}, {output.when(device['since'])}: {device['why']}")
+        output.put(f"\nQuarantined: {where}, {output.when(device['since'])}: {device['why']}")
 
 
 def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:

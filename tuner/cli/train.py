@@ -132,7 +132,7 @@ def _seed(config: TrialConfig) -> int:
     return int(seed) if isinstance(seed, int) else config.train.seed or 0
 
 
-_PANEL = "Use what was found"
+_PANEL = "Results"
 
 
 def register(app: typer.Typer) -> None:

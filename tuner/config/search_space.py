@@ -320,14 +320,11 @@ class SearchSectionParser:
         if not names:
             name = self.base.loss.get("name")
             return (CandidateLoss(name, self._family(name), {}),) if name else ()
-        return tuple(
-            CandidateLoss(
-                name,
-                self._family(name),
-                {path: option.default for path, (option, when, _) in options.items() if when == ("loss", name)},
-            )
-            for name in names
-        )
+        defaults: dict[str, dict[str, Scalar]] = {name: {} for name in names}
+        for path, (option, when, _) in options.items():
+            if when is not None:
+                defaults[when[1]][path] = option.default
+        return tuple(CandidateLoss(name, self._family(name), defaults[name]) for name in names)
 
     def _family(self, name: str) -> str:
         return LOSSES[name].family if name in LOSSES else "sum"

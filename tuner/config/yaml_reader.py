@@ -13,14 +13,62 @@ MAX_BYTES = 1_000_000
 """Larger files are refused: nothing that a person writes is larger, and aliases could make it explode."""
 
 
+MAX_DEPTH = 50
+MAX_VALUES = 25_000
+"""Keys and values of a document."""
+MAX_KEY = 200
+MAX_NUMBER = 400
+"""Characters of a number: of longer ones the work grows with their square."""
+
+
 class _Loader(yaml.SafeLoader):
-    """Safe loader that reads `1e-3` as a number and `2026-01-31` as the text that it is: no option is a date."""
+    """Safe loader that reads `1e-3` as a number and `2026-01-31` as the text that it is: no option is a date.
+
+    Depth and number of values are bounded while they are read: the scanner's work for a bracket grows with those that
+    are open.
+    """
+
+    _values = 0
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (as PyYAML has it)
         first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
         for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def fetch_flow_collection_start(self, token_class: Any) -> None:
+        """Count what is open before another bracket is read."""
+        if self.flow_level >= MAX_DEPTH:
+            raise self._refusal(f"nested more than {MAX_DEPTH} deep")
+        super().fetch_flow_collection_start(token_class)
+
+    def add_indent(self, column: int) -> bool:
+        """Count what is open before another block is read."""
+        if len(self.indents) >= MAX_DEPTH:
+            raise self._refusal(f"nested more than {MAX_DEPTH} deep")
+        return bool(super().add_indent(column))
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Count the values of the document."""
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise self._refusal(f"more than {MAX_VALUES} values")
+        return super().compose_node(parent, index)
+
+    def construct_number(self, node: yaml.ScalarNode) -> Any:
+        """Read a number that is short enough to be one."""
+        if len(node.value) > MAX_NUMBER:
+            raise yaml.MarkedYAMLError(
+                problem=f"a number of {len(node.value)} characters", problem_mark=node.start_mark
+            )
+        kind = node.tag.rpartition(":")[2]
+        return self.construct_yaml_int(node) if kind == "int" else self.construct_yaml_float(node)
+
+    def _refusal(self, problem: str) -> yaml.MarkedYAMLError:
+        return yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _Loader.construct_number)
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
@@ -63,7 +111,10 @@ def read_yaml(path: Path) -> YamlDocument:
 
 def parse_yaml(text: str, *, source: str | None = None) -> YamlDocument:
     """Parse YAML text. Raises SpecError with the line when it is not YAML or a key stands twice."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:  # a character that no YAML has
+        raise SpecError([f"not valid YAML: {error}"], where=source) from None
     try:
         node = loader.get_single_node()
         if node is None:
@@ -99,8 +150,11 @@ def _survey(node: yaml.Node, path: str, lines: dict[str, int], source: str | Non
     if isinstance(node, yaml.MappingNode):
         keys: set[Hashable] = set()
         for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else str(key.value)
+            name = key.value if isinstance(key, yaml.ScalarNode) else f"[{len(key.value)} values]"
             dotted = f"{path}.{name}" if path else str(name)
+            if len(str(name)) > MAX_KEY:
+                place = ", ".join(p for p in (source, f"line {key.start_mark.line + 1}") if p)
+                raise SpecError([f"a key of {len(str(name))} characters; at most {MAX_KEY}"], where=place)
             if name in keys:
                 place = ", ".join(p for p in (source, f"line {key.start_mark.line + 1}") if p)
                 raise SpecError([f"{dotted}: this key stands twice"], where=place)

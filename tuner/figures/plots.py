@@ -181,7 +181,7 @@ def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | No
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": "ended early",
+                "name": "pruned",
                 "x": [c.epochs[-1] for c in ends],
                 "y": [c.values[-1] for c in ends],
                 "customdata": [[c.number, c.loss] for c in ends],

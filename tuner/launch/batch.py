@@ -69,7 +69,9 @@ def program() -> list[str]:
     """Return the words that start `tuner` on machines that see this one's files."""
     beside = Path(sys.executable).with_name("tuner")
     found = str(beside) if beside.is_file() else shutil.which("tuner")
-    return [found] if found else [sys.executable, "-m", "tuner"]
+    from tuner.launch.launcher import python_command
+
+    return [found] if found else python_command("tuner")
 
 
 def check_job(job: Job) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from tuner.config.trial import TrialConfig, load_config
 from tuner.errors import RunError, SpecError, TunerError
-from tuner.launch.launcher import cores, deal, threads_each
+from tuner.launch.launcher import cores, deal, python_command, threads_each
 
 GPU_MEMORY_EACH = 12 * 2**30
 """Bytes of GPU memory for each worker, by `--workers-per-device auto`."""
@@ -70,8 +70,8 @@ def probe_devices(question: ProbeRequest) -> ProbeResult:
         "classes": question.classes,
     }
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "tuner.launch.device_probe"],
+        done = subprocess.run(  # noqa: S603 (our own interpreter, a list of words, no shell)
+            python_command("tuner.launch.device_probe"),
             input=json.dumps(asked),
             capture_output=True,
             text=True,

@@ -6,6 +6,7 @@ What this machine has to share among workers.
 """
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,6 +138,14 @@ def cores() -> int:
 def threads_each(workers: int) -> int:
     """Return the CPU threads of each of so many workers."""
     return max(1, cores() // max(1, workers))
+
+
+def python_command(module: str, *words: str) -> list[str]:
+    """Return the command that runs a module of ours with the interpreter that runs here.
+
+    `-P`: else the current folder comes first on the path, and an `api` or `tuner` that lies there is run instead.
+    """
+    return [sys.executable, "-P", "-m", module, *words]
 
 
 def _quota() -> int | None:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tuner.errors import RunError
-from tuner.launch.launcher import WorkerSpec
+from tuner.launch.launcher import WorkerSpec, python_command
 from tuner.launch.supervisor import describe_exit
 from tuner.settings import Settings
 
@@ -62,7 +62,7 @@ class LocalLauncher:
                 hint="Name a folder that may be written with --artifacts.",
                 where=str(order.log),
             ) from error
-        command = [sys.executable, "-m", "tuner", "worker", "--study", order.study, "--device", order.device]
+        command = python_command("tuner", "worker", "--study", order.study, "--device", order.device)
         with log:
             process = subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)
                 command,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig, load_config
 from tuner.errors import RunError
-from tuner.launch.launcher import cores
+from tuner.launch.launcher import cores, python_command
 from tuner.launch.local import THREAD_VARIABLES
 from tuner.search.initial_points import default_point
 from tuner.settings import Settings
@@ -110,7 +110,7 @@ def _lines(
         "validate_s": 0.0 if validated else VALIDATE_S,
     }
     environment = os.environ | {name: str(threads) for name in THREAD_VARIABLES} | {"OMP_WAIT_POLICY": "passive"}
-    command = [sys.executable, "-m", "tuner.launch.loss_profile"]
+    command = python_command("tuner.launch.loss_profile")
     with (
         TemporaryFile("w+") as errors,
         subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)

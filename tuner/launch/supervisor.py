@@ -168,4 +168,4 @@ class Supervisor:
                 hint="Mend that, then `tuner resume`: what was finished is kept.",
                 where=str(place.order.log),
             )
-        self._note(f"{where}; the device is put aside, and tried again in {QUARANTINE_S / 60:.0f} minutes")
+        self._note(f"{where}; the device is quarantined, and tried again in {QUARANTINE_S / 60:.0f} minutes")

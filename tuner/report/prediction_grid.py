@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tuner.analysis.predictions import IGNORED, Labels, PredictedCases, Rgb, Truth, predicted_cases, render_case
+from tuner.analysis.predictions import IGNORED, Rgb, Truth, predicted_cases, render_case
 from tuner.artifacts.local import Artifacts
 from tuner.colors import CONFUSED, EXTRA, MISSED, Colour
 from tuner.errors import NotFoundError
+from tuner.label_archive import LabelArchive, Labels
 from tuner.report.collect import Entry, ReportData
 
 MAX_COLUMNS = 6
@@ -76,7 +77,7 @@ def _maps(artifacts: Artifacts, entry: Entry) -> dict[str, Labels]:
         return {}
 
 
-def _readable(found: PredictedCases) -> dict[str, Labels]:
+def _readable(found: LabelArchive) -> dict[str, Labels]:
     maps = {}
     for case in found.names:
         try:

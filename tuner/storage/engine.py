@@ -28,7 +28,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from tuner.errors import DiskFullError, StorageError, TunerError
+from tuner.errors import DiskFullError, NoStorageError, StorageError, TunerError
 from tuner.storage.url import check_file, read_url, redact_url
 
 STATEMENT_TIMEOUT_S = 90.0
@@ -150,7 +150,8 @@ def to_storage_error(error: BaseException, place: str) -> TunerError:
         )
     if code in _SQLITE_REASONS:
         reason, hint = _SQLITE_REASONS[code]
-        return StorageError(f"{reason} ({words}).", hint=hint, where=place)
+        kind = NoStorageError if code == _SQLITE_NOTADB else StorageError
+        return kind(f"{reason} ({words}).", hint=hint, where=place)
     if is_transient(error):
         return StorageError(
             f"the storage does not answer ({words}).",

@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, column, inspect, select, table, text
 
-from tuner.errors import StorageError
+from tuner.errors import NoStorageError, StorageError
 from tuner.storage.engine import Database, to_storage_error
 from tuner.storage.optuna_schema import OPTUNA_SCHEMA, optuna_storage, version_info
 
@@ -54,7 +54,7 @@ def check(database: Database) -> None:
             where=database.display_url,
         )
     if ours is None or optunas is None:
-        raise StorageError(
+        raise NoStorageError(
             "the database holds no studies of tuner yet.",
             hint="`tuner launch` creates what it needs, `tuner db upgrade` too.",
             where=database.display_url,

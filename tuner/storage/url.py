@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from tuner.errors import RequestError, StorageError
+from tuner.errors import NoStorageError, RequestError
 from tuner.settings import normalise_url
 
 _KNOWN = "sqlite:///FILE and postgresql://USER:PASSWORD@HOST/DATABASE"
@@ -44,25 +44,25 @@ def check_file(url: URL, *, create: bool) -> Path:
     path = Path(url.database or "").absolute()
     place = redact_url(url)
     if path.is_dir():
-        raise StorageError("it is a folder, not a file.", hint="Name a file in it.", where=place)
+        raise NoStorageError("it is a folder, not a file.", hint="Name a file in it.", where=place)
     if not path.exists():
         if not create:
-            raise StorageError(
+            raise NoStorageError(
                 "there is no such database.",
                 hint="`tuner launch` creates it; or name another one by --storage or TUNER_STORAGE.",
                 where=place,
             )
         if not path.parent.is_dir():
-            raise StorageError(f"the folder {path.parent} does not exist.", hint="Create it first.", where=place)
+            raise NoStorageError(f"the folder {path.parent} does not exist.", hint="Create it first.", where=place)
         if not os.access(path.parent, os.W_OK):
-            raise StorageError(
+            raise NoStorageError(
                 f"the folder {path.parent} may not be written.",
                 hint="Choose another place by --storage or TUNER_STORAGE.",
                 where=place,
             )
     kind = file_system(path, mounts())
     if is_network(kind):
-        raise StorageError(
+        raise NoStorageError(
             f"the file lies on a network file system ({kind}), where SQLite's locks do not hold.",
             hint="Put it on a local disk; or, for several machines, let one of them serve a PostgreSQL: "
             "`tuner db serve --dir FOLDER` prints what to give as --storage.",

@@ -194,7 +194,7 @@ def _answers(pid: int) -> bool:
 _studies = schema.studies
 MAX_REAPED_AT_ONCE = 20
 """Lost trials that one look requeues at most: after the death of a cluster every worker would do the same thousand."""
-_OUTCOME = Outcome(State.FAIL, Reason.WORKER_LOST, "its worker was not heard of any more")
+_OUTCOME = Outcome(State.FAIL, Reason.WORKER_LOST, "heartbeat lost: its worker was not heard from in time")
 
 
 class LostTrials(StorageBase):

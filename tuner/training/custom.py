@@ -5,6 +5,8 @@ with `train_loss`, `lr`, `per_class` and `epoch` where it knows them) or an Epoc
 process that trains, and only from packages that the machine's owner has named.
 """
 
+import os
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -40,6 +42,8 @@ def load_entry(path: str, allowed: Collection[str], *, where: str = "train.entry
             hint=f"Its owner can allow it: TUNER_ALLOW_ENTRY={package}.",
             where=where,
         )
+    if os.getcwd() not in sys.path:  # last, so that what lies there shadows nothing that is installed
+        sys.path.append(os.getcwd())
     try:
         function: Callable[..., Any] = getattr(import_module(module), name)
     except AttributeError:

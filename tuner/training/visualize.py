@@ -9,8 +9,7 @@ best epoch belongs to an earlier attempt.
 """
 
 import math
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
@@ -23,6 +22,7 @@ from tuner.atomic_io import write_file
 from tuner.colors import CLASS_COLOURS, CONFUSED, EXTRA, IGNORED, MISSED, Colour
 from tuner.data.arrays import spatial_shape
 from tuner.data.preparation import PreparedData
+from tuner.label_archive import write_label_archive
 from tuner.training.evaluate import Labels, ScoreUnit, Validation, score_units
 from tuner.training.loop import TrainingState
 from tuner.training.run_dir import RunDirectory
@@ -188,7 +188,7 @@ class Pictures:
             return
         folder = self._record.path
         write_file(folder / "confusion.npy", _npy(self._confusion))
-        write_file(folder / "predictions.npz", _npz(self._predictions))
+        write_file(folder / "predictions.npz", write_label_archive(self._predictions))
         write_file(folder / "predictions.png", draw(self._rows(), ("", *self._run.data.scored_names)))
         self._written = best.epoch
 
@@ -231,16 +231,4 @@ def _fullest(labels: Labels) -> int:
 def _npy(array: NDArray[np.int64] | None) -> bytes:
     buffer = BytesIO()
     np.save(buffer, array if array is not None else np.zeros((0, 0), np.int64))
-    return buffer.getvalue()
-
-
-def _npz(arrays: Mapping[str, Labels]) -> bytes:
-    """Write what `np.load` reads; label maps shrink to a hundredth at the fastest level already."""
-    buffer = BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        for name, array in arrays.items():
-            member_info = zipfile.ZipInfo(f"{name}.npy")
-            member_info.compress_type = zipfile.ZIP_DEFLATED
-            with archive.open(member_info, "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()

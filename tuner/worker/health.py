@@ -74,7 +74,7 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
     if why is not None:
         store.workers.quarantine_device(worker_id, name, why)
         raise DeviceQuarantinedError(
-            f"{device} of {host} is put aside: {why}.",
+            f"{device} of {host} is quarantined: {why}.",
             hint="See what is wrong with it; a worker that is started there afterwards takes it into service again.",
         )
 

@@ -122,7 +122,9 @@ def classify_failure(error: Exception, *, exclusive_device: bool, device: str = 
 
 def interrupted() -> Outcome:
     """Return the outcome of a trial that goes back into the queue with its checkpoint."""
-    return Outcome(State.FAIL, Reason.INTERRUPTED, "stopped; it continues from its last finished epoch", retry=True)
+    return Outcome(
+        State.FAIL, Reason.INTERRUPTED, "returned to the queue; it continues from its last finished epoch", retry=True
+    )
 
 
 def stalled(limit_s: float) -> Outcome:

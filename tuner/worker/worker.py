@@ -420,7 +420,7 @@ class Worker:
                         serving.progress.lost |= not alive or orders is None
                         serving.progress.orders = orders or Orders()
                 except TunerError as error:
-                    logger.warning("no sign of life could be given: %s", error)
+                    logger.warning("heartbeat failed: %s", error)
 
         thread = threading.Thread(target=heartbeat, name="heartbeat", daemon=True)
         thread.start()

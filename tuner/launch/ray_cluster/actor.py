@@ -235,15 +235,16 @@ def measure(question: str) -> str:
     """Ask the devices of this node (`tuner.launch.device_probe`); question and answer are JSON."""
     import json
     import subprocess
-    import sys
+
+    from tuner.launch.launcher import python_command
 
     asked = json.loads(question)
     if asked["devices"] != ["cpu"] and DEVICE in os.environ:
         asked["devices"] = [os.environ[DEVICE]]
     environment = dict(os.environ)
     environment["OMP_WAIT_POLICY"] = "passive"
-    done = subprocess.run(
-        [sys.executable, "-m", "tuner.launch.device_probe"],
+    done = subprocess.run(  # noqa: S603 (our own interpreter, a list of words, no shell)
+        python_command("tuner.launch.device_probe"),
         input=json.dumps(asked),
         capture_output=True,
         text=True,

@@ -5,7 +5,6 @@ import logging
 import os
 import queue
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.errors import RunError
+from tuner.launch.launcher import python_command
 
 Event = Mapping[str, Any]
 
@@ -28,8 +28,8 @@ class BridgeClient:
     def __init__(self, take: Callable[[Event], None]) -> None:
         self._take = take
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the bridge does)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tuner.launch.ray_cluster.bridge"],
+        self._process = subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)
+            python_command("tuner.launch.ray_cluster.bridge"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -129,7 +129,7 @@ def ask_without_token(address: str, seconds: float) -> str:
     strangers = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
     try:
         done = subprocess.run(  # noqa: S603 (our own interpreter, a list of words, no shell)
-            [sys.executable, "-m", "tuner.launch.ray_cluster.connect", address],
+            python_command("tuner.launch.ray_cluster.connect", address),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
