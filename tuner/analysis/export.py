@@ -88,7 +88,7 @@ def format_of(path: Path, form: str | None) -> str:
     return form or SUFFIXES.get(path.suffix.lower(), "yaml")
 
 
-def write_export(path: Path, text: str) -> bool:
+def write_export(path: Path, content: str | bytes) -> bool:
     """Write an export in one step: the file is whole or not there. Returns whether it replaced a regular file.
 
     Raises RequestError where no file can be, DiskFullError.
@@ -105,8 +105,8 @@ def write_export(path: Path, text: str) -> bool:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
         part = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         mask = os.umask(0)

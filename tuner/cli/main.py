@@ -5,7 +5,22 @@ from typing import Annotated, Any
 
 import typer
 
-from tuner.cli import catalog, control, data, db, launch, maintenance, plan, predict, report, serve, show, train, worker
+from tuner.cli import (
+    catalog,
+    compare,
+    control,
+    data,
+    db,
+    launch,
+    maintenance,
+    plan,
+    predict,
+    report,
+    serve,
+    show,
+    train,
+    worker,
+)
 from tuner.cli import maintenance as cleaning
 from tuner.cli.failures import exit_code_of
 from tuner.cli.help import SuggestingGroup
@@ -31,6 +46,7 @@ for module in (
     train,
     predict,
     report,
+    compare,
     catalog,
     data,
     db,
