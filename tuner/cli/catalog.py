@@ -1,8 +1,6 @@
-"""Losses, datasets, models.
+"""`losses`, `datasets`, `models`: what there is, with options, defaults, legal intervals and search ranges.
 
-The catalogue: losses, data sets and models, with their options, defaults, legal intervals and search ranges.
-
-Behaviour curves as pictures: one image a loss, one small panel a drift, above the loss, below its gradient.
+`losses --probe` also draws behaviour curves: a panel a perturbation, the loss above, its gradient below.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

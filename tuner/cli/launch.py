@@ -1,9 +1,4 @@
-"""Launch, resume.
-
-`launch` and `resume`: create or continue a study, start its workers, watch it, show what was found.
-
-One search from the command line: open the study, say what it will take, run it, show the result.
-"""
+"""`launch` and `resume`: create or continue a study, start its workers, watch it, show what was found."""
 
 import os
 import shutil

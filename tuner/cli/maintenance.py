@@ -1,9 +1,4 @@
-"""Doctor, gc.
-
-`gc`: remove what nothing needs any more.
-
-`doctor`: versions, devices, storage, data, folders and ports: what works, and what to do about what does not.
-"""
+"""`doctor` and `gc`: versions, devices, storage, data and ports; removal of files that nothing needs."""
 
 import os
 import platform

@@ -1,9 +1,4 @@
-"""Studies, status, trials, best, logs.
-
-Showing logs: of one trial, from the newest attempt's folder, or of the workers that a launcher started here.
-
-Reading commands: studies, status, trials, best, logs. They open the storage read-only and import no Optuna.
-"""
+"""`studies`, `status`, `trials`, `best`, `logs`: reading commands. They open the storage read-only, without Optuna."""
 
 import csv
 import sys

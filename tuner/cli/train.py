@@ -1,9 +1,4 @@
-"""Export, train.
-
-The training behind `tuner train`: what makes it differ from its trial is said before it starts. Imports torch.
-
-`export` and `train`: the winner as a file, and the winner trained again.
-"""
+"""`export` and `train`: the best configuration as a file, and trained again; differences from its trial are told."""
 
 import signal
 import time

@@ -1,11 +1,9 @@
-"""StudySpec, Budget, load_spec, --set overrides.
-
-What flags change of a study file: `--set KEY=VALUE`, dotted keys, durations.
-
-StudySpec: a study file, checked against everything that it names before anything is created.
+"""StudySpec: a study file, checked against everything that it names before anything is created.
 
 `load_spec` turns YAML (or JSON, or a dataset's name) and overrides into a StudySpec; `StudySpec.space` is what is
 searched, `StudySpec.config(params)` is the complete configuration of one trial.
+
+`--set KEY=VALUE` overrides are applied to the file's content first.
 """
 
 import re

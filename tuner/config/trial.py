@@ -1,8 +1,4 @@
-"""TrialConfig, TrainConfig, Objective.
-
-The section `train` of a study file, and what all sections have in common.
-
-TrialConfig: everything that one training needs, complete. What `export` writes and `tuner train` reads.
+"""TrialConfig: everything that one training needs, complete. What `export` writes and `tuner train` reads.
 
 The nested form mirrors the parameters' names: the option `loss.focal.gamma` is `config["loss"]["focal"]["gamma"]`.
 """

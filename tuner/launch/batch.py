@@ -1,11 +1,4 @@
-"""Sbatch scripts, Kubernetes manifests.
-
-A worker that is to run on a cluster, and what it needs there.
-
-A Kubernetes manifest that runs workers: standing ones as a Deployment, those of one study as a Job.
-
-A Slurm script that runs one worker a task, gives trials back before the time is up, and queues itself again.
-"""
+"""Batch scripts for Slurm and manifests for Kubernetes that run workers there."""
 
 import re
 import shlex

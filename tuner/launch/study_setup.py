@@ -1,13 +1,4 @@
-"""Preflight checks, create or continue a study.
-
-A study that exists already: what may change when it is launched again, and what is refused.
-
-What is known of the data before a trial has run, and what that says about the work ahead.
-
-Whether the networks of a study can be trained on its data here, before a trial is stored. Imports no torch.
-
-From a specification to a stored study: everything is looked at first, and only then is anything created.
-"""
+"""Study setup: preflight checks of data, models and devices; only then is a study created, or continued."""
 
 import math
 import os

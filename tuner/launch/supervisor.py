@@ -1,9 +1,4 @@
-"""Keep N workers alive, restart backoff.
-
-How often a worker that dies is replaced, and after which pause, before whoever replaces it gives up.
-
-The workers of one launch: a live one in every slot while there is work, replaced when it dies, within limits.
-"""
+"""Supervisor: a live worker in every slot while there is work, restarted with backoff within limits."""
 
 import logging
 import time

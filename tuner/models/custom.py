@@ -1,13 +1,9 @@
-"""`model: {entry: ...}`.
-
-A network of the user's own, made by a function that the configuration names.
+"""Custom models: `model: {entry: package.module:function}`.
 
 The function is called with the keywords `channels`, `classes`, `spatial_dims` and the options that stand beside
 `entry`, and returns a torch module that maps [B, channels, *S] to logits [B, classes, *S]. The module may say more by
 attributes: `stride` (input sizes must be multiples of it), `classifier` (the layer that makes logits of features) and
 `effective_options()`.
-
-The `model` section that names a function of the user's own: its spelling and its options. Imports nothing of theirs.
 
 `model: {entry: package.module:function, width: 32}`; what stands beside `entry` is handed to the function as it is.
 """

@@ -1,16 +1,12 @@
-"""Loading weights.
+"""Pretrained weights from local files: what fits is taken, what does not is said.
 
-Google's weights of the hybrid Vision Transformer (`R50+ViT-B_16.npz`) under the names of our TransUNet.
+Files are read without executing anything of theirs: safetensors, torch's with `weights_only`, numpy's without
+pickles.
 
-The archive's convolution kernels are [height, width, in, out], its dense kernels [in, out], and those of the attention
-keep the heads apart: [hidden, heads, channels] before, [heads, channels, hidden] behind. The class token, for which the
-position embedding has a first row, has no use here, nor has the classifier.
-
-Where a file of pretrained weights lies. Imports no torch.
-
-Pretrained weights from a local file: what fits is taken, and what does not is said.
-
-Files are read without executing anything of theirs: safetensors, torch's with `weights_only`, numpy's without pickles.
+Google's weights of the hybrid Vision Transformer (`R50+ViT-B_16.npz`) are renamed to TransUNet's parameters. The
+archive's convolution kernels are [height, width, in, out], its dense kernels [in, out], and those of the attention
+keep the heads apart: [hidden, heads, channels] before, [heads, channels, hidden] behind. The class token, for which
+the position embedding has a first row, has no use here, nor has the classifier.
 """
 
 import pickle

@@ -1,13 +1,4 @@
-"""Sampler protocol, seeded suggestion.
-
-Random numbers of a suggestion: the same wherever it is made, another one for every place in the budget.
-
-What a sampler sees of a trial. Imports neither Optuna nor numpy: the store hands these over.
-
-Searcher: suggests the point of one trial from what is known of the others. It has a memory and no database.
-
-A study in memory, as some of Optuna's algorithms want one for the length of a suggestion.
-"""
+"""Sampler protocol, finished trials as samplers see them, and suggestions seeded by study and place in the budget."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence

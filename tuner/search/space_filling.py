@@ -1,8 +1,4 @@
-"""Random, Sobol, grid.
-
-Valid combinations of a space, and its grid enumerated: each point once, nothing else needed than the space.
-
-Samplers that learn nothing and cover the space: `random`, `qmc` (scrambled Sobol points), `grid`.
+"""Space-filling samplers: `random`, `qmc` (scrambled Sobol points), `grid`; valid combinations of a space.
 
 A point follows from the study's seed and the trial's place in the budget alone, so workers need not know of each
 other to draw different points.

@@ -1,9 +1,4 @@
-"""Finished trials as arrays, by branch.
-
-The finished trials of a study as columns of numbers, for one group of dimensions.
-
-The finished trials of each combination of the switches, for models that need one fixed set of dimensions.
-"""
+"""Finished trials as columns of numbers, for one group of dimensions or for one combination of the switches."""
 
 import math
 from bisect import bisect_left

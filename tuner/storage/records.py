@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it."""
+"""Records that go into the storage and come out of it."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,9 +1,4 @@
-"""State transitions and the queue.
-
-The queue: what waits, in Optuna's table and in ours.
-
-The life of a trial: claim, set_params, report, finish. Each is a compare-and-set that says whether it won.
-"""
+"""Trials: state transitions (claim, set_params, finish), each a compare-and-set that says whether it won; the queue."""
 
 import uuid
 from collections.abc import Mapping, Sequence

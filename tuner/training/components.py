@@ -1,13 +1,4 @@
-"""Model, loss, optimizer of one trial, checked against config.
-
-What a loss gets from the training it is part of: the network's features, and a regressor that knows the data.
-
-What a machine lets a network be made of: files of pretrained weights, and code of the user's own.
-
-A network on its device, in the precision and layout that are right for it: what training and prediction share.
-
-The parts of one trial, built from its configuration, and the proof that they are what was asked for.
-"""
+"""Components of one training: model, loss, optimizer, built from the configuration and checked against it."""
 
 import hashlib
 import json

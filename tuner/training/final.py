@@ -1,4 +1,4 @@
-"""What `tuner train` does: a configuration from scratch, and the test cases scored with its best weights."""
+"""`tuner train`: a configuration from scratch, and test cases scored with its best weights."""
 
 import json
 from collections.abc import Callable, Collection, Iterable

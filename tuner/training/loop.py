@@ -1,4 +1,4 @@
-"""A training under way: its parts, its data on the device, one epoch of it, and its state for the checkpoint."""
+"""Training state: model, optimizer and data on the device; one epoch, one step, and the checkpoint's content."""
 
 import logging
 import math

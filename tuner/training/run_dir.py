@@ -1,11 +1,4 @@
-"""Files of a run: metrics.jsonl, weights, data.json.
-
-`data.json`: what a run knew of its data, so that its network can be given further images without the data set.
-
-What a training says about itself, epoch by epoch. Importing this imports no torch.
-
-The folder of one training: what it says of each epoch, its best weights, its log, and the way back from them.
-"""
+"""Run directory: epoch reports (metrics.jsonl), weights, log, and data.json, which lets a run read further images."""
 
 import json
 import logging

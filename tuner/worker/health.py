@@ -1,9 +1,4 @@
-"""Memory backpressure, failing devices.
-
-Trials that fail one after the other: over the study, which then stops itself, or over one device, put aside.
-
-Whether a worker may claim a trial: is there memory on its device, and does the place of the files answer?
-"""
+"""Health checks: memory and artifacts before a claim; failing devices are quarantined, failing studies stopped."""
 
 import logging
 import re

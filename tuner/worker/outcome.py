@@ -1,4 +1,4 @@
-"""How a trial ends, and who is to blame: the table of `states.py` applied to what a training does."""
+"""Outcome of a trial: classification of failures, collapse, early end; the table of `states.py` applied."""
 
 import errno
 import math
