@@ -16,7 +16,8 @@ from tuner.data.preparation import PreparedData
 from tuner.errors import ConflictError
 from tuner.storage.records import Claim, Orders
 from tuner.storage.storage import Storage
-from tuner.worker.health import REPLACE, ProcessSpentError
+from tuner.worker.exit_codes import REPLACE
+from tuner.worker.health import ProcessSpentError
 from tuner.worker.worker import Worker
 
 
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[Storage]:
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds are a long time for a test."""
-    for name, value in (("BEAT_S", 0.1), ("WATCH_S", 0.05), ("ANSWER_S", 0.5), ("LAST_WORDS_S", 20.0)):
+    for name, value in (("HEARTBEAT_INTERVAL_S", 0.1), ("WATCH_S", 0.05), ("ANSWER_S", 0.5), ("LAST_WORDS_S", 20.0)):
         monkeypatch.setattr(tuner.worker.worker, name, value)
     monkeypatch.setattr(tuner.worker.worker, "end_children", lambda: None)  # those of all tests
 

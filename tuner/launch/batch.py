@@ -14,7 +14,6 @@ import yaml
 from tuner import __version__
 from tuner.artifacts.remote import redact_address
 from tuner.settings import Settings
-from tuner.storage.url import read_url, redact_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,-]*")
@@ -292,6 +291,8 @@ def script(job: Job, settings: Settings, *, program: list[str]) -> str:
         settings: Places; what was named for this machine is taken for shared, the storage comes from the environment.
         program: The words that start `tuner`.
     """
+    from tuner.storage.url import read_url, redact_url
+
     if job.study is None and job.until_idle is None:
         job = replace(job, until_idle=IDLE)
     plural = job.count > 1

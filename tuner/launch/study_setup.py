@@ -19,8 +19,8 @@ from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, pr
 from tuner.launch.launcher import read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
-from tuner.models.pretrained import find_weights
 from tuner.models.rules import dims_problem
+from tuner.models.weights_path import find_weights
 from tuner.settings import Settings
 from tuner.storage.records import NewStudy, StudyRecord
 from tuner.storage.storage import Storage

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tuner.errors import RunError
 from tuner.launch.launcher import Launcher, WorkerHandle, WorkerSpec
-from tuner.worker.health import QUARANTINE_S, QUARANTINED, REPLACE
+from tuner.worker.exit_codes import QUARANTINE_S, QUARANTINED, REPLACE
 
 EARLY_S = 20.0
 """A worker that ends sooner than that after its start has hardly worked."""

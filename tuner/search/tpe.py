@@ -22,7 +22,8 @@ from optuna.study._multi_objective import _fast_non_domination_rank
 
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, from_unit, internal, single
-from tuner.search.sampler import FinishedTrial, suggestion_rng
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.trial_table import Floats, Ints, TrialTable
 

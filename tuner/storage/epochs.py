@@ -19,8 +19,8 @@ from sqlalchemy import (
     true,
 )
 
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.pruners import Peers
-from tuner.search.sampler import FinishedTrial
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, insert_or_ignore
 from tuner.storage.engine import seconds_now

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.registry import Scalar
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.pruners import Peers
-from tuner.search.sampler import FinishedTrial
 from tuner.search.space import Dimension, SearchSpace
 from tuner.storage.states import DesiredState, Reason, State, Verdict
 

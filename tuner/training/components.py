@@ -26,7 +26,8 @@ from tuner.losses.inverse_form import FrozenRegressor, label_borders, train_on_b
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.catalog import ENTRY
 from tuner.models.features import FEATURES, FeatureTap
-from tuner.models.pretrained import find_weights, load_pretrained
+from tuner.models.pretrained import load_pretrained
+from tuner.models.weights_path import find_weights
 from tuner.registry import Scalar
 from tuner.training.custom import load_entry
 from tuner.training.device import resolve_precision, seed_everything, supported_precision

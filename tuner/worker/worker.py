@@ -29,7 +29,8 @@ from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.training.run_dir import EpochReport
-from tuner.worker.health import REPLACE, ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
+from tuner.worker.exit_codes import REPLACE
+from tuner.worker.health import ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
 from tuner.worker.outcome import (
     TrialMonitor,
     classify_failure,
