@@ -300,9 +300,9 @@ def test_foreign_studies_are_shown_and_left_alone(store: Storage) -> None:
 def test_reading_imports_neither_optuna_nor_torch(busy_for_all: Storage) -> None:
     """Optuna alone takes a second: `tuner status` must not pay for it."""
     program = (
-        "import sys; from tuner.storage.storage import Storage as Store; s = Store.open(sys.argv[1], read_only=True);"
-        "s.status('organs'); s.trials('organs', by='hd95'); s.best('organs'); s.studies(); s.workers();"
-        "s.epochs('organs', 1); s.revision('organs'); s.history(1); s.close();"
+        "import sys; from tuner.storage.storage import Storage; s = Storage.open(sys.argv[1], read_only=True);"
+        "q = s.queries; q.status('organs'); q.trials('organs', by='hd95'); q.best('organs'); q.studies();"
+        "s.workers.live(); q.epochs('organs', 1); q.revision('organs'); s.epochs.history(1); s.close();"
         "print([m for m in ('optuna', 'torch', 'alembic', 'monai', 'numpy') if m in sys.modules])"
     )
     url = busy_for_all.context.database.url.render_as_string(hide_password=False)

@@ -14,8 +14,9 @@ from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData, prepare, test_cases
 from tuner.settings import Settings
 from tuner.training.device import device_name, resolve_device
+from tuner.training.epoch_report import EpochReport
 from tuner.training.final import train_final
-from tuner.training.run_dir import PACKAGES, EpochReport
+from tuner.training.run_dir import PACKAGES
 
 
 def train_here(

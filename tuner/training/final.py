@@ -16,8 +16,9 @@ from tuner.metrics.catalog import METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
 from tuner.training.components import AllowedSources, PlacedModel, place_model
+from tuner.training.epoch_report import EpochReport
 from tuner.training.evaluate import Labels, by_class
-from tuner.training.run_dir import BEST, EpochReport, RunDirectory
+from tuner.training.run_dir import BEST, RunDirectory
 from tuner.training.sliding_window import Geometry, predict_image
 from tuner.training.trainer import train
 

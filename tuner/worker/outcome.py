@@ -10,7 +10,7 @@ from tuner.errors import DiskFullError, TunerError, UnreachableError
 from tuner.search.pruners import make_pruner
 from tuner.storage.records import Claim, EpochRow, Outcome, ReportAnswer
 from tuner.storage.states import Reason, State, Verdict
-from tuner.training.run_dir import Diverged, EpochReport, is_better
+from tuner.training.epoch_report import Diverged, EpochReport, is_better
 
 COLLAPSED_AFTER = 5
 """Validations running that predict one class only, before a trial counts as collapsed."""

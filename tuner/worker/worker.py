@@ -28,7 +28,7 @@ from tuner.settings import Settings
 from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
-from tuner.training.run_dir import EpochReport
+from tuner.training.epoch_report import EpochReport
 from tuner.worker.exit_codes import REPLACE
 from tuner.worker.health import ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
 from tuner.worker.outcome import (
