@@ -5,13 +5,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import tuner
 from api.config import Service
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml
 from tuner.errors import SpecError
+from tuner.launch.new_study import create_study
 from tuner.registry import Scalar
-from tuner.storage.records import NewStudy, StudyRecord
+from tuner.storage.records import StudyRecord
 
 MAX_DEEP = 20
 MAX_VALUES = 4000
@@ -77,19 +77,8 @@ def read_posted_text(text: str, data_root: Path | None) -> StudySpec:
 
 def store_study(service: Service, spec: StudySpec) -> StudyRecord:
     """Store a study with its whole budget. Raises ConflictError when the name is taken."""
-    return service.store.studies.create(
-        NewStudy(
-            name=spec.name,
-            spec=spec.as_dict(),
-            space=spec.space,
-            objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
-            queue=spec.queue(),
-            seed=spec.seed,
-            retries=spec.budget.retries,
-            timeout_s=spec.budget.timeout,
-            version=tuner.__version__,
-        )
-    )
+    root = service.config.settings.data_root
+    return create_study(service.store, spec, resources={"data_root": str(root)} if root else {})
 
 
 def stored_spec(record: StudyRecord) -> StudySpec:

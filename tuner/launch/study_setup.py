@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tuner import __version__
 from tuner.artifacts.remote import artifacts_of, check_address
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import flatten
@@ -18,11 +17,12 @@ from tuner.errors import ConfigError, ConflictError, DataError, EntryError, NotF
 from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, probe_devices
 from tuner.launch.launcher import read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
+from tuner.launch.new_study import AUTO, create_study
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.rules import dims_problem
 from tuner.models.weights_path import find_weights
 from tuner.settings import Settings
-from tuner.storage.records import NewStudy, StudyRecord
+from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 
 FREE_KEYS = ("train.threads", "train.precision")
@@ -211,7 +211,6 @@ def weights_names(spec: StudySpec) -> Iterator[str]:
 
 
 DEFECTS_SHOWN = 20
-AUTO = "auto"
 
 Say = Callable[[str], None]
 
@@ -337,19 +336,17 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
     with Storage.open(settings.storage, create=True) as store:
         if record is None:
-            spec = resolve_precision(spec, machine) if trains_here else spec
-            record, is_new = _create(store, spec, resources, data, settings)
+            record, is_new = _create(store, spec, machine if trains_here else None, resources, data, settings)
             if not is_new:
                 check_same(record, request.spec, trials_given=request.trials_given)
         else:
             is_new = False
-            spec = stored_spec(record)
         earlier = artifacts_of(settings, owner=store.studies.folder_mark).take(record.name, logs=is_new)
         if earlier is not None:
             say(f"note: files of an earlier study {record.name} were put into {earlier}")
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
-    return StudyHandle(record, spec, resources, machine, data, is_new)
+    return StudyHandle(record, stored_spec(record), resources, machine, data, is_new)
 
 
 def check_writable(folder: Path) -> None:
@@ -450,34 +447,16 @@ def new_timeout(record: StudyRecord, request: Request) -> float | None:
     return asked if request.timeout_given or asked != record.spec["budget"].get("timeout") else None
 
 
-def resolve_precision(spec: StudySpec, machine: ProbeResult) -> StudySpec:
-    """Return the study with the threads and the precision that this machine gives it."""
-    values: dict[str, Any] = {}
-    if spec.base.train.threads is None:
-        values["threads"] = machine.threads
-    if spec.base.train.precision == AUTO:
-        values["precision"] = machine.precision or AUTO
-    return spec.with_train(**values)
-
-
 def _create(
-    store: Storage, spec: StudySpec, resources: Resources, data: DataFacts, settings: Settings
+    store: Storage,
+    spec: StudySpec,
+    machine: ProbeResult | None,
+    resources: Resources,
+    data: DataFacts,
+    settings: Settings,
 ) -> tuple[StudyRecord, bool]:
     try:
-        record = store.studies.create(
-            NewStudy(
-                name=spec.name,
-                spec=spec.as_dict(),
-                space=spec.space,
-                objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
-                queue=spec.queue(),
-                seed=spec.seed,
-                retries=spec.budget.retries,
-                timeout_s=spec.budget.timeout,
-                resources=_stored(resources, data, settings),
-                version=__version__,
-            )
-        )
+        record = create_study(store, spec, machine=machine, resources=_stored(resources, data, settings))
     except ConflictError:
         return store.studies.get(spec.name), False  # another launcher was a moment faster: help it
     return record, True
