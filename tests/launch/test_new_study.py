@@ -1,6 +1,5 @@
 """A study is stored alike by whoever creates it."""
 
-import re
 from pathlib import Path
 
 from tests.worker.studies import tiny
@@ -8,8 +7,6 @@ from tuner import __version__
 from tuner.launch.device_probe import ProbeResult
 from tuner.launch.new_study import create_study, new_study
 from tuner.storage.storage import Storage
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_devices_settle_threads_and_precision_where_they_are_known(tmp_path: Path) -> None:
@@ -28,15 +25,3 @@ def test_devices_settle_threads_and_precision_where_they_are_known(tmp_path: Pat
     assert here.version == elsewhere.version == __version__
     assert (here.total, here.retries, here.timeout_s) == (spec.total, spec.budget.retries, spec.budget.timeout)
     assert new_study(spec, resources={}).queue == spec.queue()
-
-
-def test_one_place_makes_the_records_of_a_study() -> None:
-    """What a second place forgets, a study made there lacks."""
-    makers = [
-        str(path.relative_to(ROOT))
-        for folder in ("tuner", "api")
-        for path in (ROOT / folder).rglob("*.py")
-        if re.search(r"(?<!class )\bNewStudy\(", path.read_text(encoding="utf-8"))
-    ]
-
-    assert makers == ["tuner/launch/new_study.py"]

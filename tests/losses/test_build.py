@@ -14,7 +14,7 @@ from tuner.errors import LossInputError, SpecError, UnknownNameError
 from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.inverse_form import FrozenRegressor, trained_weights
-from tuner.losses.spec import LossSpec
+from tuner.losses.spec import LossSpec, ramp_end
 from tuner.registry import Option
 
 
@@ -264,7 +264,17 @@ def test_topk_warms_up() -> None:
     torch.testing.assert_close(loss(logits, target), built("cross_entropy")(logits, target))
     loss.on_epoch(6, 11)
     torch.testing.assert_close(loss(logits, target), built("topk", {"k": 10.0})(logits, target))
-    assert loss.ramp_end() == 0.5
+
+
+def test_until_when_a_loss_is_ramped_up() -> None:
+    """Read from a whole configuration, since building a loss for it may take long."""
+    entry = {name: {option.name: option.default for option in row.options} for name, row in LOSSES.items()}
+    late = entry["active_boundary"] | {"start": 0.25}
+    summed = {"weight": {"topk": 1.0}, "dice": {"smooth": 1.0}, "topk": entry["topk"] | {"warmup": 0.5}}
+
+    assert all(ramp_end({"name": name, name: options}) == 0.0 for name, options in entry.items())
+    assert ramp_end({"name": "active_boundary", "active_boundary": late}) == 0.25
+    assert ramp_end({"name": "both", "terms": ["dice", "topk"], "both": summed}) == 0.5
 
 
 def test_check_finds_bad_labels() -> None:

@@ -60,10 +60,6 @@ class WeightedSum:
         """Return the options that it really uses."""
         return dict(self._options)
 
-    def ramp_end(self) -> float:
-        """Return the share of the training before which it must not be judged."""
-        return 0.0
-
 
 class ScheduledSum(WeightedSum):
     """A loss added to a base, the loss first: `base + weight * loss`, on a schedule.
@@ -118,10 +114,6 @@ class ScheduledSum(WeightedSum):
                 weight = even.clamp_max(weights[0])
             return base + weight * loss
         return super().mix(values, weights)
-
-    def ramp_end(self) -> float:
-        """Return when the loss has come in; schedules that go on to the end are judged all along."""
-        return self.start or 0.0
 
 
 def combination_of(entry: LossSpec, options: Mapping[str, Scalar]) -> WeightedSum:
@@ -243,11 +235,6 @@ class SegmentationLoss(nn.Module):
     def on_epoch(self, epoch: int, epochs: int) -> None:
         """Tell schedules which epoch begins, counted from 1, of how many."""
         self.moment = EpochProgress(epoch, epochs)
-
-    def ramp_end(self) -> float:
-        """Return the share of the training before which it must not be judged, 0.0 where there is no ramp."""
-        warmups = [float(term.options.get("warmup") or 0.0) for term in self._parts.values()]
-        return max([self.mixing_options.ramp_end(), *warmups])
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what the loss learns, as groups for an optimizer, without weight decay.

@@ -80,3 +80,19 @@ def term_weight(term: str) -> Option:
         high=1000.0,
         search=Search(0.01, 10.0, log=True),
     )
+
+
+RAMP_OPTIONS = ("start", "warmup")
+"""Options of losses that hold the share of the training, 0 to 1, after which the loss is what it stays."""
+
+
+def ramp_end(section: Mapping[str, Any]) -> float:
+    """Return the share of the training before which a loss must not be judged, 0.0 where there is no ramp.
+
+    Schedules that go on to the end of the training have no such share: they are judged all along.
+
+    Args:
+        section: The `loss` section of a configuration, with every option given its value.
+    """
+    own = [float(section[name]) for name in RAMP_OPTIONS if isinstance(section.get(name), (int, float))]
+    return max([0.0, *own, *(ramp_end(part) for part in section.values() if isinstance(part, Mapping))])

@@ -318,7 +318,7 @@ class Worker:
         name = study.record.name
         with self.progress.paused():  # it may wait for hours for another worker, who prepares the same
             data = self._served.prepared(study, config)
-        trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config, data))
+        trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config))
         if self._serving is not None:
             self._serving.trial = trial
         folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
