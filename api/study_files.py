@@ -8,7 +8,7 @@ from typing import Any
 from api.config import Service
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml
-from tuner.errors import SpecError
+from tuner.errors import Problem, Problems, SpecError
 from tuner.launch.new_study import create_study
 from tuner.registry import Scalar
 from tuner.storage.records import StudyRecord
@@ -27,17 +27,18 @@ def read_posted(content: Any, data_root: Path | None) -> StudySpec:
     """Check a study file. Raises SpecError with every problem; nothing named in it is imported or opened."""
     check_size(content)
     spec = load_spec(YamlDocument(content, {}, None))
-    problems = [
-        f"{key}: {value!r} leads out of the data root; name what lies below it"
+    problems = Problems(
+        Problem(key, f"{value!r} leads out of the data root; name what lies below it", value)
         for key, value in _texts_of(spec)
         if _escapes(value, data_root)
-    ]
+    )
     if spec.total > MAX_TRIALS:
-        problems.append(
-            f"budget.trials: {spec.total}; at most {MAX_TRIALS} over the network; `tuner launch` takes more"
+        problems.add(
+            "budget.trials",
+            f"{spec.total}; at most {MAX_TRIALS} over the network; `tuner launch` takes more",
+            spec.total,
         )
-    if problems:
-        raise SpecError(problems)
+    problems.refuse()
     return spec
 
 

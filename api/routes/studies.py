@@ -24,7 +24,7 @@ from api.http_cache import ResponseCache
 from api.schemas import BestDetail, ExportFormat, NewBudget, Resume, Study, StudyFile
 from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
 from tuner.analysis.export import export_trial, render
-from tuner.errors import ConflictError, NotFoundError, SpecError
+from tuner.errors import ConflictError, NotFoundError, Problem, SpecError
 
 router = APIRouter(tags=["studies"])
 
@@ -122,9 +122,11 @@ def raise_budget(name: StudyName, service: ServiceDep, body: Annotated[NewBudget
 def _raise_budget(service: Service, name: str, trials: int) -> None:
     total = service.store.studies.get(name).total
     if trials < total:
-        raise SpecError([f"trials: {trials} is below the total of {total}; a budget can only be raised"])
+        raise SpecError(
+            [Problem("trials", f"{trials} is below the total of {total}; a budget can only be raised", trials)]
+        )
     if trials - total > MAX_TRIALS:
-        raise SpecError([f"trials: adds {trials - total}; at most {MAX_TRIALS} at a time"])
+        raise SpecError([Problem("trials", f"adds {trials - total}; at most {MAX_TRIALS} at a time", trials)])
     service.store.studies.raise_budget(name, trials)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from tests.losses.images import FREQUENCIES, VOID, blobs, built, scores
 from tuner.config.trial import loss_section
-from tuner.errors import LossInputError, SpecError, UnknownNameError
+from tuner.errors import LossInputError, Problems, SpecError, UnknownNameError
 from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.inverse_form import FrozenRegressor, trained_weights
@@ -88,15 +88,17 @@ def test_presets_of_dice_and_cross_entropy(preset: str) -> None:
     theirs = torch.nn.functional.cross_entropy(logits, target) + 1 - dice.mean()
 
     torch.testing.assert_close(2 * built("dice_cross_entropy", {"preset": preset})(logits, target), theirs)
-    assert loss_section({"name": "dice_cross_entropy", "preset": preset, "weight": 0.3}, [])["dice_cross_entropy"] == {
+    assert loss_section({"name": "dice_cross_entropy", "preset": preset, "weight": 0.3}, Problems())[
+        "dice_cross_entropy"
+    ] == {
         **LOSSES["dice_cross_entropy"].presets[preset],
         "weight": 0.3,
     }
-    problems: list[str] = []
+    problems = Problems()
     loss_section({"name": "dice_cross_entropy", "preset": "nnunet_4d"}, problems)
     assert len(problems) == 1
-    assert "loss.dice_cross_entropy.preset" in problems[0]
-    assert "nnunet_2d" in problems[0]
+    assert problems[0].path == "loss.dice_cross_entropy.preset"
+    assert "nnunet_2d" in str(problems[0])
 
 
 def test_missing_options_have_their_default() -> None:

@@ -175,7 +175,7 @@ def _write_figure(out: Path, document: Mapping[str, Any]) -> None:
 def _section(entry: "DatasetEntry", overrides: list[str]) -> dict[str, Any]:
     from tuner.config.trial import dataset_section
     from tuner.config.yaml_reader import parse_yaml
-    from tuner.errors import SpecError
+    from tuner.errors import Problems, SpecError
 
     given: dict[str, Any] = {"name": entry.name}
     for text in overrides:
@@ -183,10 +183,9 @@ def _section(entry: "DatasetEntry", overrides: list[str]) -> dict[str, Any]:
         if not separator:
             raise SpecError([f"{text!r} is not KEY=VALUE, as in `--set size=128`"], where="--set")
         given[key.strip().removeprefix("dataset.")] = parse_yaml(value, source=f"--set {key}").content
-    problems: list[str] = []
+    problems = Problems()
     section = dataset_section(given, problems)
-    if problems:
-        raise SpecError(problems, where="--set")
+    problems.refuse(where="--set")
     return section
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
-from tuner.errors import SpecError, UnknownNameError
+from tuner.errors import Problems, UnknownNameError
 from tuner.registry import Option, Registry, Scalar
 
 
@@ -216,7 +216,7 @@ PICTURES = (_CITYSCAPES, _FOLDER)
 def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str, Scalar]:
     """Return every option of the row, the section's values before the defaults; raises for any that is not legal."""
     declared = {option.name: option for option in entry.options}
-    problems = []
+    problems = Problems()
     for name, value in config.items():
         if name in ("name", "validation"):
             continue
@@ -226,9 +226,8 @@ def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str
             )
         problem = labels_problem(value) if name == LABELS else declared[name].problem(value)
         if problem:
-            problems.append(f"dataset.{name}: {problem}")
-    if problems:
-        raise SpecError(problems)
+            problems.add(f"dataset.{name}", problem, value)
+    problems.refuse()
     chosen = {name: config.get(name, option.default) for name, option in declared.items()}
     if LABELS in chosen:
         chosen[LABELS] = labels_text(chosen[LABELS])

@@ -19,7 +19,7 @@ from tuner.launch.launcher import read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
 from tuner.launch.new_study import AUTO, create_study
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
-from tuner.models.rules import dims_problem
+from tuner.models.rules import dims_problems
 from tuner.models.weights_path import find_weights
 from tuner.settings import Settings
 from tuner.storage.records import StudyRecord
@@ -164,7 +164,7 @@ def check_models(spec: StudySpec, settings: Settings, *, spatial_dims: int, trai
     if spec.base.train.entry is not None:
         return  # a training of the user's own builds what it likes
     rows = [MODELS[name] for name in model_names(spec) if name in MODELS]
-    problems = [problem for row in rows for problem in dims_problem(row, spatial_dims)]
+    problems = [problem for row in rows for problem in dims_problems(row, spatial_dims)]
     if problems:
         raise SpecError(problems)
     if not trains_here:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from tuner.errors import LossInputError, SpecError, UnknownNameError
+from tuner.errors import LossInputError, Problem, Problems, SpecError, UnknownNameError
 from tuner.losses.batch import LossFunction, LossInputs, check_labels, full_precision, read_inputs
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec, term_weight, with_preset
@@ -311,7 +311,9 @@ def _sum_of(
 ) -> tuple[dict[str, Term], WeightedSum]:
     where = f"loss.{name}"
     if len(parts) < 2 or len(set(parts)) != len(parts):
-        raise SpecError([f"{where}: a sum has at least two different terms, found {', '.join(parts) or 'none'}"])
+        raise SpecError(
+            [Problem(where, f"a sum has at least two different terms, found {', '.join(parts) or 'none'}", parts)]
+        )
     for key in chosen:
         if key != "weight" and key not in parts:
             raise UnknownNameError(kind=f"part of the sum {name!r}", name=key, known=["weight", *parts], where=where)
@@ -334,7 +336,7 @@ def _weights(parts: Sequence[str], chosen: Mapping[str, Any], *, where: str) -> 
         value = chosen.get(part, option.default)
         problem = option.problem(value)
         if problem:
-            raise SpecError([f"{where}.{part}: {problem}"])
+            raise SpecError([Problem(f"{where}.{part}", problem, value)])
         weights[part] = float(value)
     return weights
 
@@ -348,10 +350,9 @@ def read_options(
     for key in chosen:
         if key not in names:
             option_named(entry, key, kind="loss", where=where)
-            raise SpecError([f"{where}.{key}: in a sum, {key!r} of {entry.name!r} has no meaning: a term is bare"])
+            wrong = f"in a sum, {key!r} of {entry.name!r} has no meaning: a term is bare"
+            raise SpecError([Problem(f"{where}.{key}", wrong, chosen[key])])
     values = {option.name: chosen.get(option.name, option.default) for option in options}
     found = [(option.name, option.problem(values[option.name])) for option in options]
-    problems = [f"{where}.{key}: {problem}" for key, problem in found if problem]
-    if problems:
-        raise SpecError(problems)
+    Problems(Problem(f"{where}.{key}", problem, values[key]) for key, problem in found if problem).refuse()
     return values

@@ -15,7 +15,7 @@ from optuna.samplers.nsgaii._child_generation_strategy import NSGAIIChildGenerat
 from optuna.samplers.nsgaii._elite_population_selection_strategy import NSGAIIElitePopulationSelectionStrategy
 from optuna.trial import FrozenTrial, create_trial
 
-from tuner.errors import SpecError
+from tuner.errors import Problem, SpecError
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, from_unit, single, to_unit
 from tuner.search.finished_trial import FinishedTrial
@@ -34,7 +34,12 @@ class Cmaes:
     def __init__(self, space: SearchSpace, directions: Sequence[str], seed: int, *, startup_trials: int) -> None:
         if len(directions) > 1:
             raise SpecError(
-                [f"sampler.name: `cmaes` takes one objective, not {len(directions)}; use `tpe`, `gp` or `nsga2`"]
+                [
+                    Problem(
+                        "sampler.name",
+                        f"`cmaes` takes one objective, not {len(directions)}; use `tpe`, `gp` or `nsga2`",
+                    )
+                ]
             )
         self._tpe = Tpe(space, directions, seed, startup_trials=startup_trials, candidates=24)
         self._branches = Branches(space, directions, numeric=True)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tuner.errors import ConflictError, SpecError
+from tuner.errors import ConflictError, Problem, SpecError
 from tuner.registry import Scalar
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import StorageBase, bump_revision, insert_rows, to_record
@@ -30,7 +30,7 @@ class Studies(StorageBase):
     def create(self, study: NewStudy) -> StudyRecord:
         """Store a study with its whole budget as waiting trials. Raises ConflictError when the name is taken."""
         if not NAME.fullmatch(study.name):
-            raise SpecError([f"name: {study.name!r} does not match {NAME.pattern}"])
+            raise SpecError([Problem("name", f"{study.name!r} does not match {NAME.pattern}", study.name)])
         identity = uuid.uuid4().hex
 
         def create(connection: Connection) -> None:
@@ -122,7 +122,7 @@ class Studies(StorageBase):
             space = read_space(row.space)
             problems = space.problems(params)
             if problems:
-                raise SpecError([f"params.{p}" for p in problems])
+                raise SpecError([problem.below("params") for problem in problems])
             known = connection.scalar(
                 select(schema.attempts.c.number).where(
                     schema.attempts.c.study_id == row.study_id, schema.attempts.c.enqueue_token == token

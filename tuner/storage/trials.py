@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal, select, update
 
-from tuner.errors import SpecError
+from tuner.errors import Problem
 from tuner.registry import Scalar
 from tuner.search.space import SearchSpace
 from tuner.storage import optuna_schema, schema
@@ -191,9 +191,9 @@ class Trials(StorageBase):
         Raises SpecError when it is not a point of the space.
         """
         active = space.active(params)
-        problems = space.problems(params) + [f"{d.name}: is missing" for d in active if d.name not in params]
-        if problems:
-            raise SpecError(problems, where=f"trial {claim.number}")
+        problems = space.problems(params)
+        problems += [Problem(d.name, "is missing") for d in active if d.name not in params]
+        problems.refuse(where=f"trial {claim.number}")
         rows = param_rows(claim.trial_id, space, params)
 
         def fill(connection: Connection) -> bool:
