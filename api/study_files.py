@@ -1,9 +1,11 @@
 """Study files posted over the network: checked like any other, and kept below the data root."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
+
+from cachetools import LRUCache, cached
 
 from api.config import Service
 from tuner.config.study import StudySpec, load_spec
@@ -82,49 +84,27 @@ def store_study(service: Service, spec: StudySpec) -> StudyRecord:
     return create_study(service.store, spec, resources={"data_root": str(root)} if root else {})
 
 
+def _version(record: StudyRecord) -> tuple[str, ...]:
+    """Return what tells one specification from another: `Studies.resolve_train` changes two keys of it, once."""
+    train = record.spec.get("train") or {}
+    return record.identity, str(train.get("threads")), str(train.get("precision"))
+
+
+@cached(LRUCache(64), key=_version, lock=Lock())
 def stored_spec(record: StudyRecord) -> StudySpec:
     """Return the specification of a stored study; read once, and again when its first worker has settled it."""
-    return _specs(_version(record), _Unhashed(record))
+    return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"))
 
 
+@cached(LRUCache(64), key=_version, lock=Lock())
 def spec_yaml(record: StudyRecord) -> str:
     """Return the specification of a stored study as YAML; written once."""
-    return _written(_version(record), _Unhashed(record))
+    return dump_yaml(record.spec)
 
 
 def configuration(record: StudyRecord, params: Mapping[str, Scalar]) -> dict[str, Any]:
     """Return the complete configuration of a trial with these parameters."""
     return stored_spec(record).config(params).as_dict()
-
-
-def _version(record: StudyRecord) -> tuple[str, ...]:
-    """Return what tells one specification from another: `Store.resolve_train` changes two keys of it, once."""
-    train = record.spec.get("train") or {}
-    return record.identity, str(train.get("threads")), str(train.get("precision"))
-
-
-class _Unhashed:
-    """Carries a record past the cache's key."""
-
-    def __init__(self, record: StudyRecord) -> None:
-        self.record = record
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unhashed)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@lru_cache(maxsize=64)
-def _specs(version: tuple[str, ...], carried: _Unhashed) -> StudySpec:
-    record = carried.record
-    return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"))
-
-
-@lru_cache(maxsize=64)
-def _written(version: tuple[str, ...], carried: _Unhashed) -> str:
-    return dump_yaml(carried.record.spec)
 
 
 def _texts_of(spec: StudySpec) -> Iterator[tuple[str, str]]:

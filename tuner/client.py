@@ -1,4 +1,4 @@
-"""A small client of the REST service: standard library only, types on everything, errors in the service's own words.
+"""A small client of the REST service: no HTTP library, types on everything, errors in the service's own words.
 
 client = Client("http://127.0.0.1:8000", token="…")
 client.create({"name": "organs", "dataset": "phantom", "search": {"loss": ["region"]}})
@@ -8,12 +8,13 @@ print(client.best("organs")["config"])
 
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
+
+from cachetools import LRUCache
 
 from tuner.errors import RequestError, RunError, TunerError
 from tuner.registry import Scalar
@@ -54,7 +55,7 @@ class Client:
         self._base = url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
-        self._known: OrderedDict[str, tuple[str, Any]] = OrderedDict()
+        self._known: LRUCache[str, tuple[str, Any]] = LRUCache(_REMEMBERED)
 
     def studies(self) -> list[Json]:
         """Return all studies, newest first (at most 1000)."""
@@ -172,7 +173,7 @@ class Client:
 
     def _get(self, path: str, query: Mapping[str, Any]) -> Any:
         address = f"{path}?{urlencode(query)}" if query else path
-        tag, known = self._known.get(address, (None, None))
+        tag, known = self._known.get(address) or (None, None)
         try:
             content, new_tag = self._ask("GET", address, headers={"If-None-Match": tag} if tag else {})
         except ServiceError as error:
@@ -182,9 +183,6 @@ class Client:
         found = json.loads(content)
         if new_tag:
             self._known[address] = (new_tag, found)
-            self._known.move_to_end(address)
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
         return found
 
     def _bytes(self, path: str, query: Mapping[str, str]) -> bytes:

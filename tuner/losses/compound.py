@@ -114,6 +114,19 @@ def unified_focal(
     return weight * pixel_mean(pixels, view) + (1 - weight) * regions
 
 
+def _weights(view: LossInputs, class_frequencies: Tensor | Sequence[float], exponent: float) -> Tensor | None:
+    """Return the class weights [C] f_c^-exponent; None where all are 1."""
+    return None if exponent == 0 else class_weights(class_frequencies, exponent, view.logits)
+
+
+def _mean_dice_error(
+    view: LossInputs, smooth: float, *, squared: bool, batch: bool, background: bool, classes: str
+) -> Tensor:
+    """Return 1 - Dice, averaged over the classes."""
+    of = overlap(view, batch=batch, include_background=background)
+    return class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+
+
 @segmentation_loss(sums=True, squares=True)
 def dice_cross_entropy(
     view: LossInputs,
@@ -133,11 +146,8 @@ def dice_cross_entropy(
     background, over the batch or per image as its plans have it. Ours: MONAI's `DiceCELoss` is equal with
     lambdas 1 - weight and weight and classes="all", but knows no ignore_index.
     """
-    weights = None
-    if class_weight_exponent != 0:
-        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
-    of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    weights = _weights(view, class_frequencies, class_weight_exponent)
+    error = _mean_dice_error(view, smooth, squared=squared, batch=batch, background=include_background, classes=classes)
     return weight * weighted_cross_entropy(view, weights=weights) + (1 - weight) * error
 
 
@@ -160,11 +170,8 @@ def dice_focal(
     Ours: MONAI's `DiceFocalLoss` takes sigmoids for the focal part, divides it by the number of classes, and knows no
     ignore_index.
     """
-    weights = None
-    if class_weight_exponent != 0:
-        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
-    of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    weights = _weights(view, class_frequencies, class_weight_exponent)
+    error = _mean_dice_error(view, smooth, squared=squared, batch=batch, background=include_background, classes=classes)
     return weight * weighted_focal(view, weights=weights, gamma=gamma) + (1 - weight) * error
 
 
@@ -184,8 +191,7 @@ def dice_topk(
 
     Ours: MONAI has none, and nnU-Net's counts void pixels among the hardest.
     """
-    of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    error = _mean_dice_error(view, smooth, squared=squared, batch=batch, background=include_background, classes=classes)
     return weight * hardest_mean(view, k / 100) + (1 - weight) * error
 
 
@@ -207,9 +213,7 @@ def generalized_dice_focal(
     Ours: MONAI's `GeneralizedDiceFocalLoss` takes sigmoids for the focal part, divides it by the number of classes, and
     knows no ignore_index.
     """
-    weights = None
-    if class_weight_exponent != 0:
-        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
+    weights = _weights(view, class_frequencies, class_weight_exponent)
     of = overlap(view, batch=batch, include_background=include_background)
     error = generalized_dice_error(of, class_weighting=class_weighting, smooth=smooth)
     rough = (error * of.units).sum() / of.units.sum().clamp_min(1)

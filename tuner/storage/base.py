@@ -1,11 +1,11 @@
 """Base of the storage's parts: shared context, a cache by revision, lookups and inserts that several parts need."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from cachetools import LRUCache
 from sqlalchemy import Connection, Insert, Row, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -27,8 +27,7 @@ class RevisionCache(Generic[T]):
     MOST = 32
 
     def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._kept: OrderedDict[str, tuple[int, T]] = OrderedDict()
+        self._kept: LRUCache[str, tuple[int, T]] = LRUCache(most)
         self._lock = threading.Lock()
 
     def get(self, identity: str, revision: int, make: Callable[[], T]) -> T:
@@ -40,9 +39,6 @@ class RevisionCache(Generic[T]):
         made = make()
         with self._lock:
             self._kept[identity] = (revision, made)
-            self._kept.move_to_end(identity)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
         return made
 
 
