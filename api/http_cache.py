@@ -1,12 +1,45 @@
-"""Caches of responses by revision and by age, bounded and shared by all pages.
+"""ETags, and caches of responses by revision and by age, bounded and shared by all pages.
 
 Fifty open pages then cost one computation a revision. Nothing is lost when it is dropped.
 """
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from cachetools import LRUCache, TTLCache
+from fastapi import Request, Response
+
+import tuner
+
+
+class NotModifiedError(Exception):
+    """What the client has is still true."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(tag)
+        self.tag = tag
+
+
+def tag_of(revision: str) -> str:
+    """Return the ETag of what follows from a revision in this version of the program."""
+    return f'W/"{revision}-{tuner.__version__}"'
+
+
+def unless_matches(request: Request, tag: str) -> None:
+    """Raise NotModifiedError when the client has this already."""
+    asked = request.headers.get("if-none-match")
+    if asked is None:
+        return
+    known = {part.strip().removeprefix("W/") for part in asked.split(",")}
+    if "*" in known or tag.removeprefix("W/") in known:
+        raise NotModifiedError(tag)
+
+
+def tagged(content: Any, tag: str, media_type: str = "application/json") -> Response:
+    """Return bytes or text with the ETag that they are true for."""
+    return Response(content, media_type=media_type, headers={"ETag": tag, "Cache-Control": "no-cache"})
+
 
 MAX_BYTES = 24 * 2**20
 

@@ -7,20 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from api.config import Service
-from api.dependencies import (
-    MAX_NUMBER,
-    FiguresDep,
-    Limit,
-    Offset,
-    ServiceDep,
-    StudyName,
-    StudyTag,
-    tag_of,
-    tagged,
-    unless_matches,
-)
+from api.dependencies import MAX_NUMBER, FiguresDep, Limit, Offset, ServiceDep, StudyName, StudyTag
 from api.errors import READ, WRITE, content, errors
-from api.http_cache import ResponseCache
+from api.http_cache import ResponseCache, tag_of, tagged, unless_matches
 from api.schemas import BestDetail, ExportFormat, NewBudget, Resume, Study, StudyFile
 from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
 from tuner.analysis.export import export_trial, render

@@ -9,8 +9,9 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber, tagged
+from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber
 from api.errors import READ, WRITE, content, errors
+from api.http_cache import tagged
 from api.schemas import Created, Enqueue, Order, Sort, State, Trial, TrialDetail, TrialPage
 from tuner.errors import NotFoundError, Problem, RequestError, SpecError
 
