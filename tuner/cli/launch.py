@@ -49,6 +49,7 @@ from tuner.launch.study_setup import (
     find_study,
     first_estimate,
     new_total,
+    repeats_note,
     steps_per_epoch,
 )
 from tuner.launch.supervisor import Supervisor
@@ -450,6 +451,9 @@ def _introduction(opened: StudyHandle) -> list[str]:
                 f"  {len(left)} losses get no trial with their published defaults in this budget: {', '.join(left)}. "
                 f"--trials {needed} would hold all; the sampler may still try them."
             )
+    repeats = repeats_note(spec, record.total)
+    if repeats is not None:
+        lines.append(f"  {repeats}")
     if opened.data.protocol == "test":
         lines.append(
             "  validated on the test cases (dataset.validation: test): no result of this study is a test result"

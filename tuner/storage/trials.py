@@ -15,6 +15,7 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 
 from tuner.errors import SpecError
 from tuner.registry import Scalar
+from tuner.search.finite_space import point_key, point_keys
 from tuner.search.space import SearchSpace
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision, insert_or_ignore, insert_rows
@@ -156,6 +157,10 @@ _trials = optuna_schema.trials
 _studies = schema.studies
 
 
+class PointTakenError(Exception):
+    """Another trial of the study has the point that was to be stored."""
+
+
 class Trials(StorageBase):
     """The part of the store that moves trials from state to state."""
 
@@ -188,12 +193,20 @@ class Trials(StorageBase):
 
         return self._database.write(take)
 
-    def set_params(self, claim: Claim, params: Mapping[str, Scalar], space: SearchSpace) -> bool:
+    def taken_points(self, claim: Claim) -> list[dict[str, Scalar]]:
+        """Return the whole points of the study's other trials: those that ended, however, that run, and that wait."""
+        return self._database.read(lambda connection: _taken_points(connection, claim))
+
+    def set_params(
+        self, claim: Claim, params: Mapping[str, Scalar], space: SearchSpace, *, unless_taken: bool = False
+    ) -> bool:
         """Store the whole point of a claimed trial; False when the trial was taken away meanwhile.
 
         A claim that is complete has it already; storing it again does no harm.
 
-        Raises SpecError when it is not a point of the space.
+        Raises:
+            SpecError: It is not a point of the space.
+            PointTakenError: Another trial has it, and `unless_taken` was asked for.
         """
         active = space.active(params)
         problems = space.problems(params) + [f"{d.name}: is missing" for d in active if d.name not in params]
@@ -204,7 +217,9 @@ class Trials(StorageBase):
         def fill(connection: Connection) -> bool:
             if not _holds(connection, claim):
                 return False
-            bump_revision(connection, claim.study_id)
+            bump_revision(connection, claim.study_id)  # locks the study's row: of several workers one is the first
+            if unless_taken and point_key(space, params) in point_keys(space, _taken_points(connection, claim)):
+                raise PointTakenError
             connection.execute(
                 update(_attempts)
                 .where(_attempts.c.trial_id == claim.trial_id)
@@ -243,6 +258,16 @@ class Trials(StorageBase):
             return True
 
         return self._database.write(end)
+
+
+def _taken_points(connection: Connection, claim: Claim) -> list[dict[str, Scalar]]:
+    query = select(_attempts.c.params).where(
+        _attempts.c.study_id == claim.study_id,
+        _attempts.c.successor.is_(None),
+        _attempts.c.filled,
+        _attempts.c.slot != claim.slot,
+    )
+    return list(connection.scalars(query))
 
 
 def sync_to_optuna(connection: Connection, row: AnyRow, outcome: Outcome, *, objectives: int) -> None:

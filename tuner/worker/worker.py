@@ -24,10 +24,12 @@ from tuner.config.trial import TrialConfig
 from tuner.errors import TunerError, UnreachableError
 from tuner.notifications import make_notifier
 from tuner.registry import Scalar
+from tuner.search.finite_space import can_repeat, point_key, point_keys, untried
 from tuner.settings import Settings
 from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
+from tuner.storage.trials import PointTakenError
 from tuner.training.run_dir import EpochReport
 from tuner.worker.health import REPLACE, ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
 from tuner.worker.outcome import (
@@ -306,9 +308,24 @@ class Worker:
         study.cursor = history.cursor
         study.searcher.observe(history.finished)
         running = [trial for trial in history.running if trial.number != claim.number]
-        params = study.searcher.suggest(claim.slot, fixed=claim.params, running=running)
-        self.store.trials.set_params(claim, params, study.spec.space)
-        return params
+        space = study.spec.space
+
+        def suggest(fixed: Mapping[str, Scalar]) -> dict[str, Scalar]:
+            return study.searcher.suggest(claim.slot, fixed=fixed, running=running)
+
+        params = suggested = suggest(claim.params)
+        if not can_repeat(space, params):
+            self.store.trials.set_params(claim, params, space)
+            return params
+        while True:
+            taken = point_keys(space, self.store.trials.taken_points(claim))
+            params = untried(
+                space, suggested, taken, seed=study.spec.seed, slot=claim.slot, fixed=claim.params, suggest=suggest
+            )
+            is_left = point_key(space, params) not in taken
+            with suppress(PointTakenError):  # by another worker, in the same moment
+                self.store.trials.set_params(claim, params, space, unless_taken=is_left)
+                return params
 
     def _train(self, study: ServedStudy, claim: Claim, config: TrialConfig) -> Outcome:
         """Train a configuration, report its epochs, and say how it ended."""
