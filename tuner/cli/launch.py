@@ -320,7 +320,7 @@ def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
     if serve:
         check_service_package()
     if _is_used_up(request):
-        output.tell(f"The budget of {name} is used up; --trials N raises it.")
+        output.tell(_why_over(settings, name))
         return _finish(settings, name, as_json=as_json)
     with ExitStack() as stack:
         ground = stack.enter_context(placement_for(_requested_resources(request), settings, output.tell))
@@ -405,6 +405,14 @@ def _is_used_up(request: Request) -> bool:
         return store.queries.phase(record.name)[0] == "done"
 
 
+def _why_over(settings: Settings, name: str) -> str:
+    with Storage.open(settings.storage, read_only=True) as store:
+        document = store.queries.status(name)
+    if document["phase_reason"] == "budget":
+        return f"The budget of {name} is used up; --trials N raises it."
+    return f"{name} has ended: {document['message']}. --trials N, with a larger number, goes on."
+
+
 def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
     threads = opened.spec.base.train.threads or opened.machine.threads
     begun = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
@@ -471,6 +479,8 @@ def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
     reason, message = document["phase_reason"], document.get("message")
     if document["phase"] == "stopped" and reason == "failures":
         output.tell(f"The study has stopped itself: {message}")
+    if document["phase"] == "done" and message:
+        output.tell(f"The study has ended before its budget: {message}.")
     if best is None:
         raise NoSuccessError(
             _no_success(name, document), hint=f"tuner trials {name}{_where(settings)} shows why each ended."

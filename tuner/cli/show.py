@@ -326,7 +326,7 @@ def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:
 
 def _phase(document: Mapping[str, Any]) -> str:
     reason = document["phase_reason"]
-    return f"{document['phase']} ({reason})" if reason and document["phase"] != "done" else str(document["phase"])
+    return f"{document['phase']} ({reason})" if reason and reason != "budget" else str(document["phase"])
 
 
 def _done_of_total(counts: Mapping[str, int]) -> str:

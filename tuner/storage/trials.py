@@ -21,7 +21,7 @@ from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision, insert_or_ignore, insert_rows
 from tuner.storage.engine import seconds_now, utc_now
 from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
-from tuner.storage.records import Claim, Outcome
+from tuner.storage.records import Claim, Outcome, StopRule
 from tuner.storage.states import DesiredState, Reason, State, constraints, keep_intermediate_value
 
 RETRIED, ENQUEUED, PLANNED = 0, 1, 2
@@ -234,9 +234,10 @@ class Trials(StorageBase):
 
         return self._database.write(fill)
 
-    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+    def finish(self, claim: Claim, outcome: Outcome, stop: StopRule | None = None) -> bool:
         """RUNNING → COMPLETE, PRUNED or FAIL, and back into the queue when `outcome.retry` says so.
 
+        The study ends with it where `stop` is met.
         False when the trial was given to somebody else meanwhile: then nothing of this result is kept.
         """
 
@@ -252,12 +253,47 @@ class Trials(StorageBase):
                 .returning(_attempts)
             ).one()
             sync_to_optuna(connection, row, outcome, objectives=len(claim.directions))
+            if stop is not None and counts:
+                _stop_when_enough(connection, claim, stop)
             once_more = outcome.retry and not (outcome.exclusive_device and row.alone)
             if outcome.state is State.FAIL and once_more:
                 requeue(connection, row, alone=outcome.exclusive_device, lost=row.lost + int(outcome.counted))
             return True
 
         return self._database.write(end)
+
+
+def _stop_when_enough(connection: Connection, claim: Claim, rule: StopRule) -> None:
+    """End the study when its best value is good enough, or has not been beaten for long enough."""
+    mine, value = _attempts.c.study_id == claim.study_id, _attempts.c.value
+    maximize = claim.directions[0] == "maximize"
+    best = connection.execute(
+        select(value, _attempts.c.finished_revision)
+        .where(mine, value.is_not(None))
+        .order_by(value.desc() if maximize else value.asc(), _attempts.c.finished_revision)
+        .limit(1)
+    ).one_or_none()
+    enough = best is not None and rule.target is not None
+    if best is not None and enough and (best.value >= rule.target if maximize else best.value <= rule.target):
+        reason, message = "target", f"the value {best.value:.6g} meets budget.stop.target ({rule.target:.6g})"
+    elif rule.no_gain_in is not None:
+        ended = [State.COMPLETE.value, State.PRUNED.value]
+        since = connection.scalar(
+            select(func.count())
+            .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
+            .where(mine, _attempts.c.finished_revision > (best.finished_revision if best else 0))
+            .where(_trials.c.state.in_(ended))
+        )
+        if (since or 0) < rule.no_gain_in:
+            return
+        reason, message = "plateau", f"{since} trials running brought nothing better (budget.stop.no_gain_in)"
+    else:
+        return
+    connection.execute(
+        update(_studies)
+        .where(_studies.c.study_id == claim.study_id, _studies.c.wanted != DesiredState.STOP.value)
+        .values(wanted=DesiredState.STOP.value, wanted_reason=reason, message=message)
+    )
 
 
 def _taken_points(connection: Connection, claim: Claim) -> list[dict[str, Scalar]]:

@@ -26,7 +26,7 @@ from tuner.notifications import make_notifier
 from tuner.registry import Scalar
 from tuner.search.finite_space import can_repeat, point_key, point_keys, untried
 from tuner.settings import Settings
-from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer
+from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer, StopRule
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.trials import PointTakenError
@@ -275,7 +275,7 @@ class Worker:
             self._readiness.observe(error)
         outcome = _within(study, claim, outcome)
         with self._ending:  # not while the process is ended over this very trial
-            is_kept = self.store.trials.finish(claim, outcome)
+            is_kept = self.store.trials.finish(claim, outcome, _stop_rule(study))
             self._serving = None
         if not is_kept:
             logger.warning("trial %d: was given to another worker meanwhile; this result is not kept", claim.number)
@@ -521,6 +521,11 @@ class Worker:
         writer = threading.Thread(target=write_down, name="last words", daemon=True)
         writer.start()
         writer.join(within_s)
+
+
+def _stop_rule(study: ServedStudy) -> StopRule | None:
+    rule = study.spec.budget.stop
+    return None if rule is None else StopRule(rule.no_gain_in, rule.target)
 
 
 def _within(study: ServedStudy, claim: Claim, outcome: Outcome) -> Outcome:
