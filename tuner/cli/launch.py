@@ -402,7 +402,7 @@ def _is_used_up(request: Request) -> bool:
     if new_total(record, request.spec) is not None:
         return False
     with Storage.open(request.settings.storage, read_only=True) as store:
-        return store.queries.phase(record.name)[0] == "done"
+        return store.queries.phase(record.name)[0] == "done" and not store.foreign.waiting(record.name)
 
 
 def _why_over(settings: Settings, name: str) -> str:

@@ -524,6 +524,7 @@ def _continue(
         planned = request.spec.budget.trials_per_loss or request.spec.sampler["name"] == "grid"
         tail = request.spec.queue(total)[record.total :] if planned else []
         store.studies.raise_budget(record.name, total, tail)
+    store.foreign.adopt(record.study_id)
     timeout = new_timeout(record, request)
     changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
     store.studies.resume(record.name, resources=_stored(resources, data, request.settings), **changes)

@@ -67,7 +67,9 @@ def append(connection: Connection, ground: StudyQueue, places: Sequence[QueueSlo
     found = select(trials.number, trials.trial_id).where(trials.study_id == study_id, trials.number >= first)
     ids = {row.number: row.trial_id for row in connection.execute(found)}
     pairs = list(zip(numbers, places, strict=True))
-    insert_rows(connection, schema.attempts, [_fresh(ground, ids[number], number, place) for number, place in pairs])
+    insert_rows(
+        connection, schema.attempts, [fresh_attempt(ground, ids[number], number, place) for number, place in pairs]
+    )
     store_fixed_params(connection, ground.space, [(ids[number], place) for number, place in pairs])
     return list(numbers)
 
@@ -94,7 +96,7 @@ def requeue(connection: Connection, attempt: AnyRow, *, alone: bool, lost: int) 
         .returning(trials.c.trial_id)
     ).one()
     place = QueueSlot(attempt.slot, attempt.params, attempt.filled, RETRIED)
-    row = _fresh(StudyQueue(attempt.study_id, SearchSpace(()), attempt.branch), trial_id, number, place) | {
+    row = fresh_attempt(StudyQueue(attempt.study_id, SearchSpace(()), attempt.branch), trial_id, number, place) | {
         "attempt": attempt.attempt + 1,
         "retry_of": attempt.number,
         "lost": lost,
@@ -123,7 +125,8 @@ def _copy_params(connection: Connection, source: int, target: int) -> None:
     connection.execute(insert(params).from_select(names, old))
 
 
-def _fresh(ground: StudyQueue, trial_id: int, number: int, place: QueueSlot) -> dict[str, Any]:
+def fresh_attempt(ground: StudyQueue, trial_id: int, number: int, place: QueueSlot) -> dict[str, Any]:
+    """Return the row of `tuner_attempts` of a waiting trial, the first attempt at its place."""
     return {
         "trial_id": trial_id,
         "study_id": ground.study_id,

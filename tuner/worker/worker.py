@@ -57,6 +57,8 @@ STALL_TIMEOUT_S = 900.0
 """A worker without a trial that has done nothing for so long gives no more signs of life."""
 FIRST_STEP_S = 900.0
 """The first step of a training is waited for at least so long."""
+FOREIGN_INTERVAL_S = 5.0
+"""Seconds between two looks for what other programs have added to a study."""
 LAST_WORDS_S = 5.0
 """Seconds that a process which ends at once waits for the storage."""
 
@@ -230,6 +232,7 @@ class Worker:
                 continue
             with self._db_lock:
                 self.store.workers.requeue_lost(study.record.study_id)
+                self._take_up_foreign(study)
                 claim = self.store.trials.claim(study.record.study_id, self._id)
             if claim is not None:
                 try:
@@ -247,6 +250,15 @@ class Worker:
         idle_s = time.monotonic() - self._worked
         self.stop.wait(max(self.poll_s, min(idle_s / 4, MAX_POLL_INTERVAL_S)) * random.uniform(0.75, 1.25))
         return self.idle_s is None or time.monotonic() - self._worked < self.idle_s
+
+    def _take_up_foreign(self, study: ServedStudy) -> None:
+        """Take up what other programs have added to the study through Optuna's API; once in a while."""
+        if time.monotonic() < study.foreign_at + FOREIGN_INTERVAL_S:
+            return
+        study.foreign_at = time.monotonic()
+        for number in self.store.foreign.adopt(study.record.study_id):
+            logger.info("trial %d was enqueued by another program: it is a place of the budget now", number)
+        study.searcher.observe(self.store.foreign.finished(study.record.study_id))
 
     def _serve(self, study: ServedStudy, claim: Claim) -> None:
         """Fill in, train and end one claimed trial, whatever happens on the way."""
