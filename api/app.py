@@ -1,9 +1,4 @@
-"""Create_app.
-
-The OpenAPI document: what FastAPI gathers from the routes, and how writes are authorised.
-
-The service put together: routes, errors, guard. Importing this opens nothing.
-"""
+"""The FastAPI application: routes, middleware, error handlers and the OpenAPI document. Importing opens nothing."""
 
 from typing import Any
 

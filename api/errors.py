@@ -1,9 +1,4 @@
-"""Error responses.
-
-Error bodies that routes announce in OpenAPI.
-
-Errors as the service shows them: one JSON shape, and the same four fields on a page.
-"""
+"""Error responses: one JSON shape, the same four fields on a page, and what routes announce of them in OpenAPI."""
 
 import json
 import logging

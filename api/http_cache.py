@@ -1,4 +1,4 @@
-"""What was computed for a revision is true for it for ever: a small, bounded memory that all pages share.
+"""Caches of responses by revision and by age, bounded and shared by all pages.
 
 Fifty open pages then cost one computation a revision. Nothing is lost when it is dropped.
 """

@@ -1,9 +1,4 @@
-"""Leaderboard and significance of the lead.
-
-Which loss wins, in a sentence: the lead of the best loss over the next, against how much a value moves by chance.
-
-What a study's page says that changes with its revision only: worked out once for each, for all readers.
-"""
+"""The leaderboard as a study's page shows it, computed once for each revision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

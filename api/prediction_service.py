@@ -1,9 +1,4 @@
-"""Predictions, samples.
-
-What trials predicted, beside the truth, as pictures and tables: read from artifacts, bounded, never unpickled.
-
-What the prepared data on this machine looks like: class frequencies and a few samples with their labels.
-"""
+"""Predictions beside the truth, and samples of the prepared data: pictures and tables from artifacts, bounded."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Files of the pages: our own, and plotly's script out of its installed package. No network, no build."""
+"""Static files: our own, and plotly's script from its installed package."""
 
 import gzip
 import hashlib

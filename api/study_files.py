@@ -1,4 +1,4 @@
-"""Study files that come over the network: checked as any other, and kept below the data root."""
+"""Study files posted over the network: checked like any other, and kept below the data root."""
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache

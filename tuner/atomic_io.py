@@ -1,9 +1,4 @@
-"""Atomic writes, locks, disk-full errors, JSON lines.
-
-Writing in the cache so that nothing half-made is ever seen: temporary names, renames, locks, clear errors.
-
-Files that are either whole or not there, and a full disk that is called so.
-"""
+"""Atomic writes, file locks, JSON lines, and full disks named as such: a file is whole or not there."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""Registries: everything that has a name in YAML is one row, and its options are declared once, in that row.
+"""Registries of named declarations (losses, data sets, models, samplers …) with their options, declared once.
 
 A row names its code as `"package.module:function"`, so that catalogues, validators and forms are made
 without importing torch, MONAI or Optuna; `load` imports the code when it is needed.

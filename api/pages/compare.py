@@ -1,4 +1,4 @@
-"""Trials side by side: what differs, curves over each other, classes, and the wall of predictions."""
+"""Page that compares trials: parameters, curves, classes, predictions."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal

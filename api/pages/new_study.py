@@ -1,4 +1,4 @@
-"""A new study from a form that the declarations make: the YAML that it will submit, and every refusal, on the spot."""
+"""Page that creates a study: a form made from the declarations, its YAML, and refusals while one types."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any

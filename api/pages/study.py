@@ -1,4 +1,4 @@
-"""One study: what happens now, which loss wins, every figure, every trial, and the levers."""
+"""Page of one study: progress, leaderboard, figures, trials, controls."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal

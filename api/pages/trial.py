@@ -1,7 +1,4 @@
-"""Pictures of predictions, one slice at a time.
-
-One trial: its parameters against the defaults, its curves, what it predicted, where it ran, how to repeat it.
-"""
+"""Page of one trial: parameters against the defaults, curves, predictions slice by slice, environment, reproduction."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tuner.registry import Scalar
-from tuner.search.sampler import FinishedTrial, SeededSampler
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import SeededSampler
 from tuner.search.space import Dimension, SearchSpace
 
 Objective = Callable[[Mapping[str, Scalar]], FinishedTrial]

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.search.planted_optimum import conditional_space, scored
-from tuner.search.finite_space import can_repeat, count_points, point_key, untried
+from tuner.search.finite_space import can_repeat, count_points, untried
+from tuner.search.points import point_key
 from tuner.search.sampler import SeededSampler
 from tuner.search.space import Dimension, SearchSpace
 

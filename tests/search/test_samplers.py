@@ -17,7 +17,8 @@ from tests.search.planted_optimum import (
 )
 from tuner.errors import SpecError, UnknownNameError
 from tuner.search.catalog import SAMPLERS
-from tuner.search.sampler import FinishedTrial, SeededSampler
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import SeededSampler
 
 ALL = list(SAMPLERS)
 MODEL_BASED = ["tpe", "gp", "cmaes"]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from tests.storage.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned
-from tuner.search.sampler import FinishedTrial
+from tuner.search.finished_trial import FinishedTrial
 from tuner.storage.records import Outcome, StopRule
 from tuner.storage.states import DesiredState, Reason, State, StudyFacts, Verdict, phase
 from tuner.storage.storage import Storage

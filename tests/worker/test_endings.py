@@ -16,7 +16,9 @@ from tuner.data.preparation import PreparedData
 from tuner.errors import ConflictError
 from tuner.storage.records import Claim, Orders
 from tuner.storage.storage import Storage
-from tuner.worker.health import REPLACE, ProcessSpentError
+from tuner.storage.workers import Workers
+from tuner.worker.exit_codes import REPLACE
+from tuner.worker.health import ProcessSpentError
 from tuner.worker.worker import Worker
 
 
@@ -29,7 +31,7 @@ def store(tmp_path: Path) -> Iterator[Storage]:
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds are a long time for a test."""
-    for name, value in (("BEAT_S", 0.1), ("WATCH_S", 0.05), ("ANSWER_S", 0.5), ("LAST_WORDS_S", 20.0)):
+    for name, value in (("HEARTBEAT_INTERVAL_S", 0.1), ("WATCH_S", 0.05), ("ANSWER_S", 0.5), ("LAST_WORDS_S", 20.0)):
         monkeypatch.setattr(tuner.worker.worker, name, value)
     monkeypatch.setattr(tuner.worker.worker, "end_children", lambda: None)  # those of all tests
 
@@ -221,8 +223,8 @@ def test_a_worker_that_has_to_end_gives_its_trial_back(store: Storage, tmp_path:
     assert [t["state"] for t in store.queries.trials("tiny", all_attempts=True)] == ["FAIL", "WAITING"]
 
 
-class SlowToAsk(Storage):
-    """A storage that answers one question late."""
+class SlowToAsk(Workers):
+    """Answers one question late."""
 
     asked, answered = threading.Event(), threading.Event()
 
@@ -238,12 +240,13 @@ class SlowToAsk(Storage):
 def test_an_order_for_one_trial_does_not_reach_the_next(tmp_path: Path) -> None:
     """The sign of life that brings it may come back when the next trial is under way."""
     url = f"sqlite:///{tmp_path / 'tuner.db'}"
-    with SlowToAsk.open(url, create=True) as store:
+    with Storage.open(url, create=True) as store:
+        store.workers = slow = SlowToAsk(store.context)
         create(store, tiny(entry("endless"), "train.epochs=15", "budget.trials=2", "pruner=none"))
         with serving(store, tmp_path) as (_, codes):
-            assert store.asked.wait(60)
+            assert slow.asked.wait(60)
             wait_until(lambda: any(t["number"] == 1 and t["epochs"] for t in store.queries.trials("tiny")))
-            store.answered.set()
+            slow.answered.set()
             wait_until(lambda: store.queries.status("tiny")["phase"] == "done")
 
         assert [t["state"] for t in store.queries.trials("tiny")] == ["COMPLETE", "COMPLETE"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.config.trial import TrialConfig
-from tuner.training.run_dir import EpochReport
+from tuner.training.epoch_report import EpochReport
 
 
 def steady(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:

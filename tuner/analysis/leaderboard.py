@@ -1,4 +1,4 @@
-"""Numbers for tables and figures: who leads, how sure that is, how long it will take. Reads rows of the store only."""
+"""Leaderboard: ranking of losses, repeats, remaining time; from rows of the storage only."""
 
 import math
 from collections.abc import Mapping, Sequence

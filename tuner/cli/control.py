@@ -1,4 +1,4 @@
-"""Steering a study from another terminal: pause, stop, prune, delete."""
+"""`pause`, `stop`, `prune`, `retry`, `delete`: controlling a study from another terminal."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,9 +1,4 @@
-"""Shared options.
-
-The options that say where things are; flags beat environment variables beat defaults.
-
-CPU threads, set before torch starts: its pools read the environment when the library is loaded.
-"""
+"""Options that several commands share: storage and paths (a flag beats the environment), and CPU threads."""
 
 import os
 import sys

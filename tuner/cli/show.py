@@ -1,16 +1,11 @@
-"""Studies, status, trials, best, logs.
-
-Showing logs: of one trial, from the newest attempt's folder, or of the workers that a launcher started here.
-
-Reading commands: studies, status, trials, best, logs. They open the storage read-only and import no Optuna.
-"""
+"""`studies`, `status`, `trials`, `best`, `logs`: reading commands. They open the storage read-only, without Optuna."""
 
 import csv
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,14 +16,17 @@ from tuner.cli.options import ArtifactsOption, JsonOption, NameArgument, Storage
 from tuner.errors import NotFoundError
 from tuner.launch.launcher import worker_logs
 from tuner.settings import Settings
-from tuner.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from tuner.storage.storage import Storage
+
 
 LOG = "log.txt"
 _POLL_S = 0.5
 _FETCH_S = 5.0
 
 
-def show_trial_log(settings: Settings, name: str, store: Storage, number: int, *, follow: bool) -> None:
+def show_trial_log(settings: Settings, name: str, store: "Storage", number: int, *, follow: bool) -> None:
     """Print the log of one attempt; with `follow`, until the trial has ended."""
     row = store.queries.trial(name, number)
     artifacts = artifacts_of(settings, owner=store.studies.folder_mark)
@@ -49,7 +47,7 @@ def show_trial_log(settings: Settings, name: str, store: Storage, number: int, *
         output.put(line)
 
 
-def show_worker_logs(root: Path, name: str, store: Storage, *, lines: int, follow: bool) -> None:
+def show_worker_logs(root: Path, name: str, store: "Storage", *, lines: int, follow: bool) -> None:
     """Print the last lines of each worker's log; with `follow`, until the study is done or stopped."""
     paths = worker_logs(root, name)
     if not paths:

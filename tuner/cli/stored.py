@@ -1,4 +1,4 @@
-"""Opening what is stored, for the commands that read or steer a study."""
+"""Opening stored studies, for commands that read or control one."""
 
 from typing import Any
 

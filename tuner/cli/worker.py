@@ -164,7 +164,7 @@ def _begin_anew() -> None:
 
 def _linger(error: "DeviceQuarantinedError", stop: threading.Event) -> None:
     """Stay a while: whatever supervises a standing worker would start it again at once, for one more failed trial."""
-    from tuner.worker.health import QUARANTINE_S
+    from tuner.worker.exit_codes import QUARANTINE_S
 
     words = "%s This worker does nothing for %.0f minutes, then it ends; end it when that is mended."
     logging.getLogger(__name__).error(words, error, QUARANTINE_S / 60)

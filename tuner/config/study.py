@@ -1,11 +1,9 @@
-"""StudySpec, Budget, load_spec, --set overrides.
-
-What flags change of a study file: `--set KEY=VALUE`, dotted keys, durations.
-
-StudySpec: a study file, checked against everything that it names before anything is created.
+"""StudySpec: a study file, checked against everything that it names before anything is created.
 
 `load_spec` turns YAML (or JSON, or a dataset's name) and overrides into a StudySpec; `StudySpec.space` is what is
 searched, `StudySpec.config(params)` is the complete configuration of one trial.
+
+`--set KEY=VALUE` overrides are applied to the file's content first.
 """
 
 import re
@@ -37,9 +35,9 @@ from tuner.config.yaml_reader import YamlDocument, parse_yaml, read_yaml
 from tuner.errors import ConfigError, SpecError, UnknownNameError
 from tuner.registry import Scalar
 from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.search.grid import grid_queue, grid_size
 from tuner.search.initial_points import CandidateLoss, left_out, queue
 from tuner.search.space import SearchSpace
-from tuner.search.space_filling import grid_queue, grid_size
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 

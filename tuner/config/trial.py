@@ -1,8 +1,4 @@
-"""TrialConfig, TrainConfig, Objective.
-
-The section `train` of a study file, and what all sections have in common.
-
-TrialConfig: everything that one training needs, complete. What `export` writes and `tuner train` reads.
+"""TrialConfig: everything that one training needs, complete. What `export` writes and `tuner train` reads.
 
 The nested form mirrors the parameters' names: the option `loss.focal.gamma` is `config["loss"]["focal"]["gamma"]`.
 """
@@ -21,7 +17,7 @@ from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import PRESET, LossSpec, term_weight, with_preset
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
-from tuner.models.custom import is_own, own_model_section
+from tuner.models.custom_section import is_own, own_model_section
 from tuner.models.rules import rule_problems
 from tuner.registry import Option, Scalar
 

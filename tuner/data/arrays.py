@@ -1,9 +1,4 @@
-"""Writing and mapping the arrays of a split, ragged samples.
-
-Samples of different sizes, one behind the other in one memory-mapped file, read as if they were a list of arrays.
-
-The training and the validation half of a prepared data set, written into and opened from a folder of the cache.
-"""
+"""Arrays of a split (training, validation): written into a cache folder, memory-mapped; ragged where sizes differ."""
 
 import math
 import os

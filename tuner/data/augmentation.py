@@ -1,11 +1,9 @@
-"""Batched augmentation and its options.
-
-Which augmentations there are, their options and defaults, declared once. Importing this imports no torch.
-
-Augmentation of whole batches on their device: one grid for rotation, scale, shift, flips and quarter turns.
+"""Augmentation of whole batches on their device, and its options: one grid for rotation, scale, shift, flips and turns.
 
 Every random number comes from a CPU generator, so the same seed augments alike on every device. Only the samples that
 are drawn are touched. Symbols: B batch, C channels, *S space ([H, W] or [D, H, W]), n samples that were drawn.
+
+The options are declared without torch.
 """
 
 import math

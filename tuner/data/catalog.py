@@ -1,15 +1,4 @@
-"""DatasetSpec and declarations.
-
-What the catalogue says about a data set. Importing this reads no file and no torch.
-
-Data sets of pictures: folders of the user's own, and Cityscapes.
-
-The options of a data set, completed and judged.
-
-Data sets of volumes in the layouts of nnU-Net and of the Medical Segmentation Decathlon.
-
-The data sets that a study can name, their options declared once. Importing this reads no file and no torch.
-"""
+"""Declarations of the data sets and their options. Importing this reads no file and no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

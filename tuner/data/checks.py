@@ -1,9 +1,4 @@
-"""`data check`: entry point, warnings.
-
-Defects that a data set can be trained with all the same: `data check` counts them, `launch` only tells them.
-
-Looking for every defect of a data set before anything is trained on it.
-"""
+"""`data check`: every defect of a data set, found before anything is trained; warnings are told, defects refused."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path

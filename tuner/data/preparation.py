@@ -1,6 +1,4 @@
-"""Prepare(): raw data set -> memory-mapped splits.
-
-Prepared data: a data set divided by case, resized, and kept memory-mapped for all workers of a host.
+"""Preparation: a data set divided by case, resized, memory-mapped for all workers of a host; its fingerprint.
 
 Symbols: N samples, C channels, *S space ([H, W] or [D, H, W]).
 

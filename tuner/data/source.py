@@ -1,8 +1,4 @@
-"""Dataset protocols.
-
-Where a data set lies: always below the data root, whatever an option or a file of the data set says.
-
-What a data set's module gives to the rest: cases with samples, and the test cases at their original size.
+"""Protocols of a data set: cases with samples, test cases at their original size, files below the data root.
 
 A further data set is one module with a function that returns a `Source` (and one that checks its files), and one row
 in `tuner.data.catalog`.

@@ -1,9 +1,4 @@
-"""`tuner plan`: device-hours, disk, warnings.
-
-What a study will take, from what its losses were measured to cost: device-hours, disk, workers, and warnings.
-
-What a study will take, found out before it starts: nothing of its budget is run, and nothing is stored.
-"""
+"""Cost estimate of a study (`tuner plan`): device-hours, disk, workers and warnings, from measured step times."""
 
 import math
 import shutil

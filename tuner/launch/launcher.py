@@ -1,9 +1,4 @@
-"""Launcher protocol, slots.
-
-What a launcher is: one call that starts one worker on one device slot, and a handle on what was started.
-
-What this machine has to share among workers.
-"""
+"""Launcher protocol: one call starts one worker on one device slot; handles, slots, and this machine's cores."""
 
 import os
 import sys

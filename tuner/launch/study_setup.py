@@ -1,13 +1,4 @@
-"""Preflight checks, create or continue a study.
-
-A study that exists already: what may change when it is launched again, and what is refused.
-
-What is known of the data before a trial has run, and what that says about the work ahead.
-
-Whether the networks of a study can be trained on its data here, before a trial is stored. Imports no torch.
-
-From a specification to a stored study: everything is looked at first, and only then is anything created.
-"""
+"""Study setup: preflight checks of data, models and devices; only then is a study created, or continued."""
 
 import math
 import os
@@ -28,8 +19,8 @@ from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, pr
 from tuner.launch.launcher import read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
-from tuner.models.pretrained import find_weights
 from tuner.models.rules import dims_problem
+from tuner.models.weights_path import find_weights
 from tuner.search.finite_space import count_points
 from tuner.settings import Settings
 from tuner.storage.records import NewStudy, StudyRecord

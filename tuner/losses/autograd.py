@@ -1,9 +1,4 @@
-"""Custom autograd functions and reductions.
-
-Powers with a gradient that is finite everywhere, in closed form: fewer passes than autograd's chain.
-
-Small pieces of arithmetic that the formulas share: class averages, safe quotients, class weights.
-"""
+"""Custom autograd functions with closed-form gradients (powers, focal terms), and reductions that formulas share."""
 
 from collections.abc import Sequence
 from typing import Any

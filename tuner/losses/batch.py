@@ -1,10 +1,6 @@
-"""LossInputs: checked logits, labels, cached softmax statistics.
+"""LossInputs: a batch of logits and labels, checked and flattened once, its softmax statistics computed once.
 
-A property that is computed once, in a form that torch.compile can follow (functools' takes a lock).
-
-What every loss reads: a batch of logits and labels, checked and flattened once, its softmax computed once.
-
-A loss as a function: the checks, the precision and the all-void rule, written once for every formula.
+`segmentation_loss` makes a formula over them a function of logits and target.
 """
 
 from collections.abc import Callable

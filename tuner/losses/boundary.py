@@ -1,9 +1,4 @@
-"""Boundary, region-wise, boundary DoU, Hausdorff.
-
-Losses that weigh probabilities by where they are relative to the true borders.
-
-Losses that stand for the Hausdorff distance: errors cost the more the farther they are from a border.
-"""
+"""Boundary losses: boundary, region-wise, boundary DoU, and the Hausdorff losses."""
 
 import math
 from typing import Any

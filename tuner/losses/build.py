@@ -1,11 +1,4 @@
-"""Config -> SegmentationLoss.
-
-When in the training a loss is asked, for those that change on the way.
-
-How the terms of a loss are mixed: a sum with weights, or a base and an addition on a schedule.
-
-From a configuration to a module: single losses, losses mixed with a base, and weighted sums of the user's own.
-"""
+"""Build a loss from its configuration: single losses, losses mixed with a base on a schedule, weighted sums."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Combinations: a pixel term and an overlap term from one softmax."""
+"""Compound losses: a pixel term and an overlap term from one softmax."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,4 @@
-"""EDT on host and device, target maps.
-
-Exact Euclidean distances to the borders of masks that change in every step: on the host, and on the device.
+"""Exact Euclidean distance transforms on the host and on the device, and target maps made with them.
 
 On the host one pass along the columns counts steps for all masks together; the other axes take, for growing k, the
 minimum with what lies k away plus k^2, until no pixel can gain: masks whose every pixel is near a border, as those of
@@ -8,11 +6,8 @@ unsure predictions are, need few such steps on small integers. Others go to the 
 
 On a device one scan along an axis counts steps, and the other axes take the minimum over all places at once.
 
-The maps of `tuner.label_maps`, all but the skeleton, by torch alone, for labels on a device: nothing goes to the host.
-
-Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.label_maps` for every image, to the bit.
-
-Target maps for losses: handed in with the batch, or made here from the target.
+Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.label_maps` for every image, to the
+bit.
 """
 
 from collections.abc import Callable

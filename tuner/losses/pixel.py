@@ -1,9 +1,4 @@
-"""Cross-entropy, focal, OHEM, top-k, poly-1, NACL.
-
-Cross-entropy with one more idea: a prior, a polynomial term, or neighbours that soften the target.
-
-Pixel losses: every valid pixel is judged by the probability of its true class.
-"""
+"""Pixel losses: cross-entropy, focal, top-k, OHEM, poly-1, logit adjustment, NACL."""
 
 import math
 from collections.abc import Sequence

@@ -1,14 +1,8 @@
-"""Dice, Jaccard, Tversky, generalized Dice, MCC, Wasserstein.
-
-Overlap losses: Dice, Jaccard, Tversky and kin, from the sums of probabilities over each class.
+"""Region losses: Dice, Jaccard, Tversky, generalised Dice, sensitivity-specificity, MCC, Dice++, Wasserstein Dice.
 
 TP_c, P_c, T_c are the sums over valid pixels of p_c t_c, p_c and t_c; FP_c = P_c - TP_c and FN_c = T_c - TP_c.
-`batch` sums them over the whole batch (stable for rare classes), otherwise per image. `classes` averages over
-the classes that are "present" in the unit, or over "all". `include_background` counts class 0 as well.
-
-Overlap losses that count errors otherwise than Dice does.
-
-The generalised Wasserstein Dice loss: errors cost what the classes are apart.
+`batch` sums them over the whole batch (stable for rare classes), otherwise per image. `classes` averages over the
+classes that are "present" in the unit, or over "all". `include_background` counts class 0 as well.
 """
 
 import math

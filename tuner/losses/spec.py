@@ -1,4 +1,4 @@
-"""A row of the loss catalogue: everything that is said about a loss, said once, without importing torch."""
+"""LossSpec: the declaration of a loss, without importing torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

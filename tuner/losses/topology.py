@@ -1,9 +1,4 @@
-"""ClDice, skeleton recall, blob loss.
-
-The blob loss: every object counts the same, however small.
-
-Losses for thin structures: the centre lines must be found, and must be connected.
-"""
+"""Topology losses for thin structures and small objects: clDice, skeleton recall, blob loss."""
 
 from collections.abc import Callable
 

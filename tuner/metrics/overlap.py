@@ -1,8 +1,4 @@
-"""Confusion counts, Dice, IoU.
-
-Confusion counts on the device that holds the predictions: one bincount for a whole batch.
-
-Dice and intersection over union, from confusion counts.
+"""Overlap metrics: Dice and IoU from confusion counts, which are counted on the predictions' device.
 
 Symbols: C classes, class 0 the background; `confusion[t, p]` the number of pixels with truth t and prediction p.
 """

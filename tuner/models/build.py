@@ -1,4 +1,4 @@
-"""Config -> SegmentationModel."""
+"""Build a model from its configuration, and refuse options that do not fit its dimensions or each other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast

@@ -1,17 +1,4 @@
-"""ModelSpec and all declarations.
-
-One row of the model registry, and what all models have.
-
-Networks of packages that an extra brings.
-
-Options that several networks have.
-
-MONAI's networks.
-
-The networks of the loss survey's experiments, written from their papers.
-
-Every network that a study may name. Importing this imports neither torch nor MONAI.
-"""
+"""Declarations of the models and their options. Importing this imports neither torch nor MONAI."""
 
 import re
 from dataclasses import dataclass

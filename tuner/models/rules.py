@@ -1,9 +1,4 @@
-"""Rules between the options of models, and the dimensions that they work in.
-
-Which networks are made for images and which for volumes. Imports no torch.
-
-What the options of a model must have to do with each other. Imports no torch.
-"""
+"""Rules between options of a model, and its numbers of spatial dimensions. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,11 +1,4 @@
-"""U-Net and ResUNet.
-
-Layers by number of spatial dimensions and by name, and the way back from a layer to its name.
-
-The deep residual U-Net (Zhang, Liu, Wang 2018), in 2-D and 3-D.
-
-The U-Net that the loss survey compares with: Ronneberger's, padded and normalised, in 2-D and 3-D.
-"""
+"""U-Net (Ronneberger's, padded and normalised) and ResUNet (Zhang, Liu, Wang 2018), in 2-D and 3-D."""
 
 import math
 from typing import cast

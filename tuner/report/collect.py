@@ -1,9 +1,4 @@
-"""Data of a report.
-
-What a report is made of: the trials of one study, or of several on the same data, as the store and files say.
-
-The survey's table in numbers: for each model and loss its published defaults, its best tuned options, its cost.
-"""
+"""Data of a report: trials of one study, or of several on the same data; the survey's table in numbers."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence

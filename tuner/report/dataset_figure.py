@@ -1,4 +1,4 @@
-"""What a data set holds, as one figure: shares, sizes, widths and boundaries of its classes, and its intensities."""
+"""Figure of a data set: shares, sizes, widths and boundaries of its classes, and its intensities."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The qualitative figure: the same validation cases, a column for each of the best losses, errors in colour."""
+"""Prediction grid: the same validation cases, a column for each of the best losses, errors in colour."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

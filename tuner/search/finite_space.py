@@ -5,18 +5,18 @@ that is not, at first with the same loss.
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import product
 
 import numpy as np
 
 from tuner.registry import Scalar
-from tuner.search.distributions import internal, single, to_unit
+from tuner.search.distributions import single, to_unit
+from tuner.search.grid import combinations, switches
+from tuner.search.points import PointKey, point_key
 from tuner.search.sampler import suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.space_filling import combinations, switches
 
-PointKey = tuple[tuple[str, float], ...]
 MOST_COMPARED = 4096
 """In a larger part of a space, the first untried point from a random one on is taken instead of the nearest."""
 _STREAM = 9
@@ -41,19 +41,6 @@ def count_points(space: SearchSpace, fixed: Mapping[str, Scalar] | None = None) 
             return None
         total += math.prod(size for size in sizes if size is not None)
     return total
-
-
-def point_key(space: SearchSpace, params: Mapping[str, Scalar]) -> PointKey | None:
-    """Return what two equal points have in common; None for what is no whole point of the space."""
-    active = space.active(params)
-    if any(d.name not in params or not d.contains(params[d.name]) for d in active):
-        return None
-    return tuple((d.name, internal(d, params[d.name])) for d in active)
-
-
-def point_keys(space: SearchSpace, points: Iterable[Mapping[str, Scalar]]) -> set[PointKey]:
-    """Return the keys of whole points."""
-    return {key for params in points if (key := point_key(space, params)) is not None}
 
 
 def can_repeat(space: SearchSpace, params: Mapping[str, Scalar]) -> bool:

@@ -12,7 +12,8 @@ from optuna.trial import TrialState, create_trial
 
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, internal
-from tuner.search.sampler import FinishedTrial, in_memory_study, suggestion_rng
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import in_memory_study, suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.tpe import Tpe
 from tuner.search.trial_table import Branches, Floats, TrialTable

@@ -9,7 +9,8 @@ from optuna.trial import TrialState, create_trial
 
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, distributions
-from tuner.search.sampler import FinishedTrial, in_memory_study
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import in_memory_study
 from tuner.search.space import SearchSpace
 
 

@@ -23,8 +23,9 @@ from tuner.registry import Scalar
 from tuner.search.catalog import PRUNERS, SAMPLERS
 from tuner.search.curve_table import Curve
 from tuner.search.distributions import single, to_unit
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.pruners import Peers, Pruner, make_pruner
-from tuner.search.sampler import FinishedTrial, SeededSampler
+from tuner.search.sampler import SeededSampler
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.trial_table import Floats
 

@@ -1,4 +1,4 @@
-"""Dimensions, conditional space, encodings."""
+"""Search space: dimensions, conditions between them, and what a point must satisfy."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,13 +1,9 @@
-"""TPE.
+"""Tree-structured Parzen estimator on a conditional space: shared dimensions first, then the chosen branches.
 
-Which trials are good when there are several objectives.
-
-Tree-structured Parzen estimator on a conditional space: the shared dimensions first, then the chosen branches.
-
-Optuna's multivariate TPE with `group` and `constant_liar` splits a conditional space into groups that are sampled
-one after the other. Ours are known beforehand: the dimensions that every trial has, `loss` among them, and one group
-for each (switch, choice). Only the groups that the new trial needs are sampled, from columns that are kept up to date,
-so a suggestion costs the same however many losses compete. The densities are Optuna's own.
+Optuna's multivariate TPE with `group` and `constant_liar` splits a conditional space into groups that are sampled one
+after the other. Ours are known beforehand: the dimensions that every trial has, `loss` among them, and one group for
+each (switch, choice). Only the groups that the new trial needs are sampled, from columns that are kept up to date, so
+a suggestion costs the same however many losses compete. The densities are Optuna's own.
 """
 
 import math
@@ -26,7 +22,8 @@ from optuna.study._multi_objective import _fast_non_domination_rank
 
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, from_unit, internal, single
-from tuner.search.sampler import FinishedTrial, suggestion_rng
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.trial_table import Floats, Ints, TrialTable
 

@@ -1,11 +1,4 @@
-"""What all parts share.
-
-What was computed for the newest revision of a study is true until the next one: a small memory.
-
-The type of a row of any query.
-
-What every part of the store stands on: the database, and a few statements that several parts need.
-"""
+"""Base of the storage's parts: shared context, a cache by revision, lookups and inserts that several parts need."""
 
 import threading
 from collections import OrderedDict

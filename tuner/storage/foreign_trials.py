@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, func, select, update
 
 from tuner.registry import Scalar
-from tuner.search.sampler import FinishedTrial
+from tuner.search.finished_trial import FinishedTrial
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import StorageBase, bump_revision, insert_rows
 from tuner.storage.engine import seconds_now, utc_now

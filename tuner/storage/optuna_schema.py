@@ -1,11 +1,9 @@
-"""Optuna's tables as written here.
-
-The columns of Optuna's tables that we read and write, and how Optuna spells what it stores in them.
+"""Optuna's tables: the columns that are read and written here, and how Optuna spells what it stores.
 
 The tables are created by Optuna itself (`tuner.storage.migrate`), so that its tools open the same storage;
 `OPTUNA_SCHEMA` is the version of that schema which these definitions describe, and every opening checks it.
 
-The same storage as an object of Optuna's, for whatever speaks Optuna: its own tools, a notebook, another program.
+`optuna_storage` gives the same storage as Optuna's object.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it."""
+"""Records that go into the storage and come out of it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.registry import Scalar
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.pruners import Peers
-from tuner.search.sampler import FinishedTrial
 from tuner.search.space import Dimension, SearchSpace
 from tuner.storage.states import DesiredState, Reason, State, Verdict
 

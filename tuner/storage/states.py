@@ -1,4 +1,4 @@
-"""States of a trial and phases of a study: what is allowed, and what follows from what.
+"""States of a trial, reasons, verdicts, and phases of a study: what may follow what.
 
             claim              finish(COMPLETE)
  WAITING ──────────► RUNNING ───────────────────► COMPLETE

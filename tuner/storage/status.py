@@ -1,13 +1,4 @@
-"""Status, studies, best.
-
-Counting attempts by loss and state, over one index and without their wide rows: pages do it for all of a study.
-
-The Pareto front of a study with several objectives.
-
-What follows from the attempts of a study and changes only with its revision: counted once for each.
-
-Studies as people see them: the documents of `status`, `studies` and `best`, by aggregate SQL. Never Optuna.
-"""
+"""Status queries: the documents of `status`, `studies` and `best`, counts by state, the Pareto front. Never Optuna."""
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""The store: a URL in, everything about the database hidden. See `states.py` for what may follow what."""
+"""Storage: the public facade of the database, opened by URL. States and transitions: `states.py`."""
 
 from collections.abc import Callable
 from types import TracebackType

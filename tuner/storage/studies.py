@@ -1,4 +1,4 @@
-"""Studies: created whole or not at all, raised, paused, stopped, deleted."""
+"""Studies: created whole or not at all; budget, pause, stop, resume, enqueue, delete."""
 
 import re
 import uuid

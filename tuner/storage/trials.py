@@ -1,9 +1,4 @@
-"""State transitions and the queue.
-
-The queue: what waits, in Optuna's table and in ours.
-
-The life of a trial: claim, set_params, report, finish. Each is a compare-and-set that says whether it won.
-"""
+"""Trials: state transitions (claim, set_params, finish), each a compare-and-set that says whether it won; the queue."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,7 +10,7 @@ from sqlalchemy import Connection, func, insert, literal, select, update
 
 from tuner.errors import SpecError
 from tuner.registry import Scalar
-from tuner.search.finite_space import point_key, point_keys
+from tuner.search.points import point_key, point_keys
 from tuner.search.space import SearchSpace
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision, insert_or_ignore, insert_rows

@@ -1,15 +1,6 @@
-"""Registration, heartbeat, reaping, device quarantine.
+"""Workers: registration, heartbeat, quarantine of devices, and trials of lost workers put back into the queue.
 
-Devices that were put aside: what ended there lately and elsewhere, and which worker ended itself over it.
-
-It stands in the worker's own row, which is kept for a week. A worker that is started on the same device
-later is somebody's word that it is mended.
-
-Which process a worker is: so that a colleague on the same machine sees at once that it is gone.
-
-Trials whose worker is gone are failed and put back into the queue, in one transaction.
-
-Workers: who is there, since when, and when each was last heard of, by the database's clock.
+Silence is measured by the database's clock; on one host a vanished process is noticed at once.
 """
 
 import math

@@ -1,8 +1,4 @@
-"""Samples and patches on the device.
-
-Samples by index, on the device that trains: resident there when they fit, else read from the memory map by batch.
-
-Patches of the training half, drawn anew in every epoch: some anywhere, some around a pixel of a class.
+"""Batches of samples or patches on the training device: resident there when they fit, else read from the memory map.
 
 Everything that is drawn depends on (seed, epoch) only, so that a continued training draws what it would have drawn.
 """

@@ -1,13 +1,4 @@
-"""Model, loss, optimizer of one trial, checked against config.
-
-What a loss gets from the training it is part of: the network's features, and a regressor that knows the data.
-
-What a machine lets a network be made of: files of pretrained weights, and code of the user's own.
-
-A network on its device, in the precision and layout that are right for it: what training and prediction share.
-
-The parts of one trial, built from its configuration, and the proof that they are what was asked for.
-"""
+"""Components of one training: model, loss, optimizer, built from the configuration and checked against it."""
 
 import hashlib
 import json
@@ -35,7 +26,8 @@ from tuner.losses.inverse_form import FrozenRegressor, label_borders, train_on_b
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.catalog import ENTRY
 from tuner.models.features import FEATURES, FeatureTap
-from tuner.models.pretrained import find_weights, load_pretrained
+from tuner.models.pretrained import load_pretrained
+from tuner.models.weights_path import find_weights
 from tuner.registry import Scalar
 from tuner.training.custom import load_entry
 from tuner.training.device import resolve_precision, seed_everything, supported_precision

@@ -18,7 +18,7 @@ from tuner.config.trial import TrialConfig
 from tuner.errors import EntryError
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import SPELLING
-from tuner.training.run_dir import EpochReport, check_finite
+from tuner.training.epoch_report import EpochReport, check_finite
 
 EntryFunction = Callable[[TrialConfig, str, Path], Iterator[Any]]
 

@@ -1,4 +1,4 @@
-"""What `tuner train` does: a configuration from scratch, and the test cases scored with its best weights."""
+"""`tuner train`: a configuration from scratch, and test cases scored with its best weights."""
 
 import json
 from collections.abc import Callable, Collection, Iterable
@@ -16,8 +16,9 @@ from tuner.metrics.catalog import METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
 from tuner.training.components import AllowedSources, PlacedModel, place_model
+from tuner.training.epoch_report import EpochReport
 from tuner.training.evaluate import Labels, by_class
-from tuner.training.run_dir import BEST, EpochReport, RunDirectory
+from tuner.training.run_dir import BEST, RunDirectory
 from tuner.training.sliding_window import Geometry, predict_image
 from tuner.training.trainer import train
 

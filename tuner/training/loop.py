@@ -1,4 +1,4 @@
-"""A training under way: its parts, its data on the device, one epoch of it, and its state for the checkpoint."""
+"""Training state: model, optimizer and data on the device; one epoch, one step, and the checkpoint's content."""
 
 import logging
 import math
@@ -17,9 +17,9 @@ from tuner.training.batches import Batches, Patches, Samples
 from tuner.training.checkpoint import copied
 from tuner.training.components import NOTHING, AllowedSources, build_components
 from tuner.training.device import copy_to_device, epoch_order, free_memory, generator, seed_everything
+from tuner.training.epoch_report import Diverged
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.optimizer import trained_parameters
-from tuner.training.run_dir import Diverged
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""A finished training put to use: its best weights, on further images, without its data set."""
+"""`tuner predict`: the best weights of a finished run on further images, without its data set."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator

@@ -1,8 +1,4 @@
-"""Predictions.npz and .png.
-
-A picture of predictions: image, truth, prediction, difference; in colours that colour-blind people tell apart.
-
-What the best epoch predicted on a few fixed validation cases, and its confusion matrix, as files.
+"""Predictions of the best epoch on fixed validation cases (predictions.npz, .png) and the confusion matrix.
 
 They are written once, when the training ends: from memory, or by predicting again with `best.safetensors` when the
 best epoch belongs to an earlier attempt.

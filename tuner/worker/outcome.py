@@ -1,4 +1,4 @@
-"""How a trial ends, and who is to blame: the table of `states.py` applied to what a training does."""
+"""Outcome of a trial: classification of failures, collapse, early end; the table of `states.py` applied."""
 
 import errno
 import math
@@ -10,7 +10,7 @@ from tuner.errors import DiskFullError, TunerError, UnreachableError
 from tuner.search.pruners import make_pruner
 from tuner.storage.records import Claim, EpochRow, Outcome, ReportAnswer
 from tuner.storage.states import Reason, State, Verdict
-from tuner.training.run_dir import Diverged, EpochReport, is_better
+from tuner.training.epoch_report import Diverged, EpochReport, is_better
 
 COLLAPSED_AFTER = 5
 """Validations running that predict one class only, before a trial counts as collapsed."""

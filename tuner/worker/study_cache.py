@@ -1,4 +1,4 @@
-"""The studies that a worker serves, and their data on its machine: one study, one content of its data."""
+"""Study cache of a worker: the studies that it serves and their data on its machine."""
 
 import json
 import logging

@@ -24,14 +24,16 @@ from tuner.config.trial import TrialConfig
 from tuner.errors import TunerError, UnreachableError
 from tuner.notifications import make_notifier
 from tuner.registry import Scalar
-from tuner.search.finite_space import can_repeat, point_key, point_keys, untried
+from tuner.search.finite_space import can_repeat, untried
+from tuner.search.points import point_key, point_keys
 from tuner.settings import Settings
 from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer, StopRule
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.trials import PointTakenError
-from tuner.training.run_dir import EpochReport
-from tuner.worker.health import REPLACE, ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
+from tuner.training.epoch_report import EpochReport
+from tuner.worker.exit_codes import REPLACE
+from tuner.worker.health import ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
 from tuner.worker.outcome import (
     TrialMonitor,
     classify_failure,

@@ -1,4 +1,4 @@
-"""Rows of the boundary losses."""
+"""Declarations of the boundary losses."""
 
 from tuner.losses.catalog import options as shared
 from tuner.losses.spec import LossSpec

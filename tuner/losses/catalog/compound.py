@@ -1,9 +1,4 @@
-"""Declarations (the post-survey rows of beyond.py go to their own family).
-
-Rows of the combinations.
-
-Rows of losses that came after the survey, or outside it.
-"""
+"""Declarations of the compound losses, and of losses from outside the survey."""
 
 from tuner.losses.catalog import options as shared
 from tuner.losses.catalog.boundary import distance_exponent, foreground

@@ -1,4 +1,4 @@
-"""Rows of the pixel losses."""
+"""Declarations of the pixel losses."""
 
 from tuner.losses.catalog import options as shared
 from tuner.losses.spec import LossSpec

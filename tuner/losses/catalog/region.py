@@ -1,4 +1,4 @@
-"""Rows of the region losses."""
+"""Declarations of the region losses."""
 
 from tuner.losses.catalog import options as shared
 from tuner.losses.spec import LossSpec
