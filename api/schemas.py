@@ -78,7 +78,7 @@ class Study(Document):
 
     name: str = Field(examples=["organs"])
     phase: Phase
-    phase_reason: Literal["budget", "timeout", "user", "failures"] | None
+    phase_reason: Literal["budget", "plateau", "target", "timeout", "user", "failures"] | None
     dataset: str | None = Field(examples=["synapse"])
     model: str | None = Field(examples=["unet"])
     objectives: list[Objective]

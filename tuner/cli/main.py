@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tuner.cli import (
+    bench,
     catalog,
     compare,
     control,
@@ -46,6 +47,7 @@ for module in (
     predict,
     report,
     compare,
+    bench,
     catalog,
     data,
     db,

@@ -31,6 +31,7 @@ from tuner.launch.study_setup import (
     find_study,
     first_estimate,
     new_total,
+    repeats_note,
     steps_per_epoch,
 )
 from tuner.launch.supervisor import Supervisor
@@ -47,7 +48,7 @@ def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
     if serve:
         check_service_package()
     if _is_used_up(request):
-        output.tell(f"The budget of {name} is used up; --trials N raises it.")
+        output.tell(_why_over(settings, name))
         return _finish(settings, name, as_json=as_json)
     with ExitStack() as stack:
         ground = stack.enter_context(placement_for(_requested_resources(request), settings, output.tell))
@@ -129,7 +130,15 @@ def _is_used_up(request: Request) -> bool:
     if new_total(record, request.spec) is not None:
         return False
     with Storage.open(request.settings.storage, read_only=True) as store:
-        return store.queries.phase(record.name)[0] == "done"
+        return store.queries.phase(record.name)[0] == "done" and not store.foreign.waiting(record.name)
+
+
+def _why_over(settings: Settings, name: str) -> str:
+    with Storage.open(settings.storage, read_only=True) as store:
+        document = store.queries.status(name)
+    if document["phase_reason"] == "budget":
+        return f"The budget of {name} is used up; --trials N raises it."
+    return f"{name} has ended: {document['message']}. --trials N, with a larger number, goes on."
 
 
 def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
@@ -178,6 +187,9 @@ def _introduction(opened: StudyHandle) -> list[str]:
                 f"  {len(left)} losses get no trial with their published defaults in this budget: {', '.join(left)}. "
                 f"--trials {needed} would hold all; the sampler may still try them."
             )
+    repeats = repeats_note(spec, record.total)
+    if repeats is not None:
+        lines.append(f"  {repeats}")
     if opened.data.protocol == "test":
         lines.append(
             "  validated on the test cases (dataset.validation: test): no result of this study is a test result"
@@ -195,6 +207,8 @@ def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
     reason, message = document["phase_reason"], document.get("message")
     if document["phase"] == "stopped" and reason == "failures":
         output.tell(f"The study has stopped itself: {message}")
+    if document["phase"] == "done" and message:
+        output.tell(f"The study has ended before its budget: {message}.")
     if best is None:
         raise NoSuccessError(
             _no_success(name, document), hint=f"tuner trials {name}{_where(settings)} shows why each ended."

@@ -175,7 +175,9 @@ def status(name: NameArgument, storage: StorageOption = None, as_json: JsonOptio
 def trials(
     name: NameArgument,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, a column for each parameter.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Earlier attempts of repeated trials as well.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Earlier attempts, and trials that other programs added, as well.")
+    ] = False,
     by: Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Rank by another metric.")] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only trials in this state.")] = None,
     loss: Annotated[str | None, typer.Option("--loss", help="Only trials with this loss.")] = None,
@@ -192,6 +194,14 @@ def trials(
             raise UnknownNameError(kind="loss of this study", name=loss, known=competing, where="--loss")
         rows = store.queries.trials(name, all_attempts=every, by=by, state=state.upper() if state else None, loss=loss)
         objectives = store.studies.get(name).objectives
+        foreign = store.foreign.rows(name)
+    if every:
+        rows = sorted([*rows, *foreign], key=lambda row: row["number"]) if by is None else rows
+    elif foreign:
+        output.tell(
+            f"note: {len(foreign)} complete trials were added by another program through Optuna; they steer the "
+            "sampler and are no trials of the budget. --all lists them (--json: `foreign`)."
+        )
     if as_json:
         output.put_json(rows)
     elif as_csv:
@@ -324,7 +334,7 @@ def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:
 
 def _phase(document: Mapping[str, Any]) -> str:
     reason = document["phase_reason"]
-    return f"{document['phase']} ({reason})" if reason and document["phase"] != "done" else str(document["phase"])
+    return f"{document['phase']} ({reason})" if reason and reason != "budget" else str(document["phase"])
 
 
 def _done_of_total(counts: Mapping[str, int]) -> str:

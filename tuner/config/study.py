@@ -121,6 +121,15 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 SECTIONS = ("name", "dataset", "model", "loss", "train", "search", "objectives", "sampler", "pruner", "budget", "seed")
 
 
+class StopRule(Section):
+    """When a study ends before its budget is used up, by its first objective."""
+
+    no_gain_in: int | None = Field(
+        None, ge=1, le=1_000_000, description="So many trials running, complete or pruned, none better than the best."
+    )
+    target: float | None = Field(None, description="A value as good as this one is enough.")
+
+
 class Budget(Section):
     """How much a study may take."""
 
@@ -132,6 +141,7 @@ class Budget(Section):
         900.0, gt=0, description="Seconds without a step after which a training counts as hanging; null: never."
     )
     retries: int = Field(3, ge=0, le=1000, description="Lost workers that a trial survives.")
+    stop: StopRule | None = Field(None, description="Ends the study early: {no_gain_in: N}, {target: V}, or both.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +362,8 @@ def _budget(given: object, problems: Problems) -> Budget:
     for key in ("timeout", "trial_timeout", "stall_timeout"):
         if key in content:
             content[key] = parse_duration(content[key], f"budget.{key}", problems)
+    if content.get("stop") is not None:
+        content["stop"] = build_section(StopRule, content["stop"], "budget.stop", problems)
     return build_section(Budget, content, "budget", problems) or Budget()
 
 

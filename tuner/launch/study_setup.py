@@ -21,6 +21,7 @@ from tuner.launch.new_study import AUTO, create_study
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.rules import dims_problems
 from tuner.models.weights_path import find_weights
+from tuner.search.finite_space import count_points
 from tuner.settings import Settings
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
@@ -140,6 +141,29 @@ def first_estimate(spec: StudySpec, machine: ProbeResult, data: DataFacts) -> fl
 def steps_per_epoch(spec: StudySpec, data: DataFacts) -> int:
     """Return the optimiser steps of an epoch."""
     return math.ceil(data.train / spec.base.train.batch_size)
+
+
+def repeats_note(spec: StudySpec, total: int) -> str | None:
+    """Say how many of a study's trials can only repeat points that were tried; None when none has to."""
+    per_loss = spec.budget.trials_per_loss
+    if per_loss and spec.space.find("loss"):
+        shares = [(per_loss, count_points(spec.space, {"loss": loss.name})) for loss in spec.candidates]
+    else:
+        shares = [(total, count_points(spec.space))]
+    distinct = sum(trials if points is None else min(trials, points) for trials, points in shares)
+    repeats = sum(trials for trials, _ in shares) - distinct
+    if repeats <= 0:
+        return None
+    what = "nothing is searched" if distinct == 1 else f"the search space has only {distinct} points for this budget"
+    again = f"{repeats} of {total} trials repeat a point" + (" with the same seed" if _one_seed(spec) else "")
+    return (
+        f"note: {what}: {again}. `--trials {distinct}` takes each point once; "
+        "repeats with other seeds are asked for by `search: {train.seed: [0, 1, 2]}`."
+    )
+
+
+def _one_seed(spec: StudySpec) -> bool:
+    return spec.space.find("train.seed") is None
 
 
 EXTRAS = {"smp": ("torchvision", "timm", "segmentation_models_pytorch")}
@@ -470,6 +494,7 @@ def _continue(
         planned = request.spec.budget.trials_per_loss or request.spec.sampler["name"] == "grid"
         tail = request.spec.queue(total)[record.total :] if planned else []
         store.studies.raise_budget(record.name, total, tail)
+    store.foreign.adopt(record.study_id)
     timeout = new_timeout(record, request)
     changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
     store.studies.resume(record.name, resources=_stored(resources, data, request.settings), **changes)

@@ -152,6 +152,15 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class StopRule:
+    """When a study ends before its budget is used up, by its first objective."""
+
+    no_gain_in: int | None = None
+    """So many trials that ended COMPLETE or PRUNED since the best one."""
+    target: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What a sampler has not seen yet, and what runs beside it."""
 

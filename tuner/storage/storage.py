@@ -8,6 +8,7 @@ from tuner.storage import migrate
 from tuner.storage.base import RevisionCache, StorageContext
 from tuner.storage.engine import MAX_CONNECTIONS, RETRY_TIMEOUT_S, Database
 from tuner.storage.epochs import Epochs
+from tuner.storage.foreign_trials import ForeignTrials
 from tuner.storage.notifications import Notifications
 from tuner.storage.status import StatusQueries
 from tuner.storage.studies import Studies
@@ -34,7 +35,7 @@ class Storage:
 
     `studies` creates, changes and deletes studies; `trials` moves trials from state to state; `epochs` stores reports
     and gives samplers and pruners what they learn from; `workers` registers them, and gives back what lost ones held;
-    `queries` reads; `notifications` says who sends which event.
+    `queries` reads; `notifications` says who sends which event; `foreign` takes up what others add to our studies.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Storage:
         self.workers = Workers(self.context)
         self.queries = Queries(self.context)
         self.notifications = Notifications(self.context)
+        self.foreign = ForeignTrials(self.context)
 
     @classmethod
     def open(

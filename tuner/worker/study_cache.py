@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -36,6 +37,8 @@ class ServedStudy:
     spec: StudySpec
     searcher: SeededSampler
     cursor: int = 0
+    foreign_at: float = -math.inf
+    """When other programs' trials were last looked for."""
 
 
 class StudyCache:
