@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,10 +44,15 @@ def study_file(here: Path) -> Path:
 @pytest.fixture(scope="session")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `tuner launch` has used up a budget; copy it, never change it."""
-    return search_once(tmp_path_factory)
+    # each folder of tests that imports the fixture has one of its own, and would search again
+    if not _SEARCHED:
+        _SEARCHED.append(search_once(tmp_path_factory))
+    return _SEARCHED[0]
 
 
-@cache  # each folder of tests that imports the fixture has one of its own, and would search again
+_SEARCHED: list[Path] = []
+
+
 def search_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Search, and return the folder."""
     from tuner.cli.main import run

@@ -21,7 +21,6 @@ from tuner.cli import (
     train,
     worker,
 )
-from tuner.cli import maintenance as cleaning
 from tuner.cli.failures import exit_code_of
 from tuner.cli.help import SuggestingGroup
 
@@ -50,7 +49,6 @@ for module in (
     catalog,
     data,
     db,
-    cleaning,
     maintenance,
     serve,
 ):

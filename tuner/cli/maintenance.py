@@ -17,11 +17,6 @@ from tuner.cli.options import ArtifactsOption, CacheOption, DataRootOption, Json
 from tuner.settings import Settings
 
 
-def register_gc(app: typer.Typer) -> None:
-    """Enter the commands of this module."""
-    app.command("gc", rich_help_panel="Maintenance", cls=PanelCommand)(gc)
-
-
 def gc(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME]", help="Only files of this study.", show_default=False)
@@ -88,6 +83,7 @@ class Finding:
 
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
+    app.command("gc", rich_help_panel="Maintenance", cls=PanelCommand)(gc)
     app.command("doctor", rich_help_panel="Maintenance", cls=PanelCommand)(doctor)
 
 
