@@ -50,7 +50,7 @@ class UserNet(nn.Module):
         _check_keywords(maker, path, keywords)
         try:
             net = maker(**keywords)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EntryError(f"{path} failed: {type(error).__name__}: {error}", where=WHERE) from error
         if not isinstance(net, nn.Module):
             raise EntryError(f"{path} returned {type(net).__name__}; it must return a torch module.", where=WHERE)

@@ -287,6 +287,12 @@ class Worker:
                 self.stop.set()
             self._publish_rest(claim, error)
             self._readiness.observe(error)
+        except BaseException:  # Ctrl-C where no handler turns it into a stop, or a training that raises the like
+            with self._ending:
+                self.store.trials.finish(claim, _within(study, claim, replace(interrupted(), counted=True)))
+                self._serving = None
+            self._artifacts.release(name, claim.number)
+            raise
         outcome = _within(study, claim, outcome)
         with self._ending:  # not while the process is ended over this very trial
             is_kept = self.store.trials.finish(claim, outcome, _stop_rule(study))
@@ -405,7 +411,7 @@ class Worker:
         return self.store.epochs.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
 
     def _check_device(self, name: str) -> None:
-        """End with DeviceAsideError where this device fails what others do well."""
+        """End with DeviceQuarantinedError where this device fails what others do well."""
         with self._db_lock:
             try:
                 check_device(self.store, name, self._id, host=socket.gethostname(), device=self.device)
