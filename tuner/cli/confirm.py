@@ -119,7 +119,7 @@ def confirm(
 ) -> None:
     """Train the finalists of a search and a baseline again with fresh seeds, and say which of them differ."""
     from tuner.artifacts.remote import artifacts_of
-    from tuner.cli.confirmation_run import ConfirmRequest, confirm_study, dry_run_document, introduction
+    from tuner.cli.confirmation_run import ConfirmRequest, Show, confirm_study, dry_run_document, introduction
     from tuner.cli.stored import open_store
     from tuner.launch.confirmation import forecast, read_wish
 
@@ -139,7 +139,8 @@ def confirm(
             for line in introduction(wish, found)[:-1]:
                 output.put(line)
         return
-    code = confirm_study(ConfirmRequest(name, section, settings, resources, retry=True), as_json=as_json)
+    request = ConfirmRequest(name, section, settings, resources, retry=True)
+    code = confirm_study(request, show=Show.JSON if as_json else Show.TEXT)
     if code:
         raise typer.Exit(code)
 
@@ -173,7 +174,7 @@ def section_of(**flags: Any) -> ConfirmSection:
         if all(word.isdecimal() for word in words):
             given["trials"] = [int(word) for word in words]
         else:
-            problems.append(f"trials: {given.pop('trials')!r} are no numbers of trials, as in --trials 24,80")
+            problems.append(f"--trials: {given.pop('trials')!r} are no numbers of trials, as in --trials 24,80")
     section = confirm_section(given, problems, "--")
     if problems or section is None:
         raise SpecError([problem.replace("--.", "--") for problem in problems])

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from tuner.analysis.confirmation import verdict_document, verdict_of
@@ -40,7 +41,15 @@ class ConfirmRequest:
     """Whether runs that failed are tried again."""
 
 
-def confirm_study(request: ConfirmRequest, *, as_json: bool) -> int:
+class Show(Enum):
+    """What is printed at the end."""
+
+    TEXT = "text"
+    JSON = "json"
+    NOTHING = "nothing"
+
+
+def confirm_study(request: ConfirmRequest, *, show: Show) -> int:
     """Bring a confirmation to its end, print the verdict, and return the exit code.
 
     Raises:
@@ -64,7 +73,9 @@ def confirm_study(request: ConfirmRequest, *, as_json: bool) -> int:
             code = _bring_to_end(request, store, settings, files, resources, ground, machine)
             if code is not None:
                 return code
-        return put_outcome(store, files, name, settings, as_json=as_json)
+        if show is Show.NOTHING:
+            return 0
+        return put_outcome(store, files, name, settings, as_json=show is Show.JSON)
 
 
 def _bring_to_end(
