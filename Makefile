@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-TRIALS ?= 24
+TRIALS ?= 12
 PARALLEL ?= -n auto --maxprocesses=8 --dist worksteal
 
 INSTALLED := $(VENV)/.installed
@@ -19,7 +19,7 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib tuner 
 
 help:
 	@echo "make install    .venv/bin/tuner, with the PostgreSQL driver"
-	@echo "make demo       a search on a procedural abdomen, on the CPU, in minutes"
+	@echo "make demo       a search on a procedural abdomen and its verdict, on the CPU, in minutes"
 	@echo "make test       the tests       make test-slow  those that take long as well"
 	@echo "make bench      the benchmarks  make lint       format, lint, types, import floors"
 
@@ -41,12 +41,12 @@ $(DEVELOPED): $(INSTALLED)
 
 demo: $(INSTALLED)
 	@mkdir -p demo
-	$(BIN)/tuner launch --dataset phantom --storage sqlite:///demo/tuner.db --cache demo/cache --devices cpu \
-	  --workers $(WORKERS) --trials $(TRIALS)
-	@echo
-	@echo "The study is in demo/tuner.db, the files of its trials are in demo/artifacts/phantom."
+	@echo "The study will be in demo/tuner.db, the files of its trials in demo/artifacts/phantom."
 	@echo "For other commands to find it:  export TUNER_STORAGE=sqlite:///$(CURDIR)/demo/tuner.db TUNER_CACHE=$(CURDIR)/demo/cache"
 	@echo "Then, for example:              $(BIN)/tuner status phantom"
+	@echo
+	$(BIN)/tuner launch --dataset phantom --storage sqlite:///demo/tuner.db --cache demo/cache --devices cpu \
+	  --workers $(WORKERS) --trials $(TRIALS)
 
 test: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not gpu"

@@ -124,23 +124,12 @@ class LaunchOptions:
 
     def resources(self) -> "Resources":
         """Return who is to work. Raises RequestError, UnknownNameError."""
-        from tuner.errors import RequestError
-        from tuner.launch.study_setup import Resources
-
-        if self.launcher is not None:
-            LAUNCHERS.find(self.launcher, where="--launcher")
-        if self.ray_address is not None and self.launcher not in (None, "ray"):
-            raise RequestError(
-                f"the launcher {self.launcher!r} has no use for the address of a Ray cluster.",
-                hint="Write --launcher ray, or leave the address out.",
-                where="--ray-address",
-            )
-        return Resources(
-            workers=self.workers,
-            devices=self.devices,
-            per_device=self.per_device,
-            launcher="ray" if self.ray_address is not None else self.launcher,
-            ray_address=self.ray_address,
+        return resources_of(
+            self.workers,
+            self.devices,
+            self.per_device,
+            self.launcher,
+            self.ray_address,
             ray_insecure=self.ray_insecure,
         )
 
@@ -172,7 +161,7 @@ def launch(
 ) -> None:
     """Create a study, or continue it where it stopped, and search until its budget is used up."""
     resources, settings = options.resources(), options.settings()
-    _log_as(options.log_format)
+    log_as(options.log_format)
     _start(study_document(study, dataset), options.values(name), settings, resources, options)
 
 
@@ -183,7 +172,7 @@ def resume(name: NameArgument, *, options: LaunchOptions) -> None:
     from tuner.storage.storage import Storage
 
     resources, settings = options.resources(), options.settings()
-    _log_as(options.log_format)
+    log_as(options.log_format)
     with Storage.open(settings.storage, read_only=True) as store:
         record = store.studies.get(name)
     document = YamlDocument(record.spec, {}, f"study {name}")
@@ -233,7 +222,7 @@ def study_document(study: Path | None, dataset: str | None) -> "YamlDocument":
     return read_yaml(study)
 
 
-def _log_as(log_format: str | None) -> None:
+def log_as(log_format: str | None) -> None:
     """Have the workers that are started here write their logs as this launch was told to."""
     os.environ["TUNER_LOG_FORMAT"] = "json" if wants_json_logs(log_format) else "text"
 
@@ -254,3 +243,34 @@ def values_of(
     if timeout is not None:
         values["budget.timeout"] = float(timeout) if timeout.replace(".", "", 1).isdecimal() else timeout
     return values
+
+
+def resources_of(
+    workers: int | None,
+    devices: str | None,
+    per_device: str | None,
+    launcher: str | None,
+    ray_address: str | None,
+    *,
+    ray_insecure: bool,
+) -> "Resources":
+    """Return what the flags say about workers. Raises RequestError for what does not go together."""
+    from tuner.errors import RequestError
+    from tuner.launch.study_setup import Resources
+
+    if launcher is not None:
+        LAUNCHERS.find(launcher, where="--launcher")
+    if ray_address is not None and launcher not in (None, "ray"):
+        raise RequestError(
+            f"the launcher {launcher!r} has no use for the address of a Ray cluster.",
+            hint="Write --launcher ray, or leave the address out.",
+            where="--ray-address",
+        )
+    return Resources(
+        workers=workers,
+        devices=devices,
+        per_device=per_device,
+        launcher="ray" if ray_address is not None else launcher,
+        ray_address=ray_address,
+        ray_insecure=ray_insecure,
+    )

@@ -30,6 +30,8 @@ FREE_KEYS = ("train.threads", "train.precision")
 """Resolved when a study is created; null and `auto` then mean what is stored."""
 CHANGEABLE = ("budget.timeout", "budget.trials", "budget.trials_per_loss")
 """May change; the number of trials may only rise, which is looked at by itself."""
+CONFIRM = "confirm."
+"""What follows the search may change until it has begun."""
 
 
 def check_same(record: StudyRecord, spec: StudySpec, *, trials_given: bool = False) -> None:
@@ -64,7 +66,8 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if key in CHANGEABLE or (key in FREE_KEYS and new in (None, "auto")) or _same(old, new):
+        is_free = key in CHANGEABLE or key.startswith(CONFIRM) or (key in FREE_KEYS and new in (None, "auto"))
+        if is_free or _same(old, new):
             continue
         lines.append(f"{key}: {_shown(before, key)} stored, {_shown(after, key)} asked for")
     return lines
