@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from tuner.data.catalog import DATASETS
+from tuner.data.label_noise import KEY
+from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
 from tuner.data.splits import complete_validation, validation_problem
 from tuner.errors import ConfigError, SpecError, UnknownNameError, closest
@@ -191,6 +193,9 @@ def dataset_section(given: object, problems: list[str]) -> dict[str, Any]:
         problems.append(f"dataset.validation: {problem}")
     else:
         section["validation"] = complete_validation(section["validation"])
+    noise = options.pop(KEY, None)
+    if noise is not None:
+        section[KEY] = _label_noise(noise, problems)
     if LABELS in options and any(option.name == LABELS for option in DATASETS[name].options):
         labels = options[LABELS] = labels_text(options[LABELS])
         wrong = labels_problem(labels)
@@ -198,6 +203,13 @@ def dataset_section(given: object, problems: list[str]) -> dict[str, Any]:
             problems.append(f"dataset.{LABELS}: {wrong}")
             del options[LABELS]
     return section | complete(DATASETS[name].options, options, "dataset", problems)
+
+
+def _label_noise(given: object, problems: list[str]) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        problems.append(f"dataset.{KEY}: {given!r} is not a mapping, as in {{kind: drop, rate: 0.2, seed: 0}}")
+        return {}
+    return complete(NOISE_OPTIONS, given, f"dataset.{KEY}", problems)
 
 
 def model_section(given: object, problems: list[str]) -> dict[str, Any]:
