@@ -6,6 +6,7 @@ from pathlib import Path
 from tuner.analysis.confirmation import verdict_of
 from tuner.analysis.importance import importances
 from tuner.analysis.leaderboard import caveats
+from tuner.analysis.robustness import robustness_of
 from tuner.analysis.seed_spread import SeedSpread, confirm_command, seed_spread, unconfirmed_statement
 from tuner.analysis.verdict import Verdict
 from tuner.artifacts.local import Artifacts
@@ -15,6 +16,7 @@ from tuner.report.charts import Line as Curve
 from tuner.report.charts import Strip, draw_curves, draw_strips
 from tuner.report.collect import Entry, Line, ReportData, StudyData, lines_of, rank, ranked
 from tuner.report.prediction_grid import PredictionGrid, draw_prediction_grid
+from tuner.report.robustness_figure import robustness_blocks
 from tuner.report.tables import Scores, class_table, main_table, span, with_deviation
 from tuner.report.verdict_document import verdict_section
 from tuner.storage.storage import Storage
@@ -47,6 +49,9 @@ def compose(
             blocks.append(Picture(draw_strips(strips, material.metric), "image/svg+xml", caption, "Values by loss"))
         of_classes = class_table(material, lines)
         blocks += [of_classes] if of_classes else []
+    for chapter in material.chapters:
+        robustness = robustness_of(store, artifacts, chapter.record.name)
+        blocks += robustness_blocks(robustness) if robustness else []
     blocks += _curves(material, store)
     blocks += _pictures(material, artifacts, cache)
     blocks += _importance(material)
