@@ -15,7 +15,7 @@ from api.study_files import spec_yaml, stored_spec
 from api.templating import page, render
 from tuner.analysis.confirmation import verdict_of
 from tuner.analysis.seed_spread import SEED, confirm_command
-from tuner.errors import ConflictError, TunerError
+from tuner.errors import ConflictError, DataError, TunerError
 from tuner.figures.data import LossNumbers, label
 from tuner.storage.base import AnyRow
 from tuner.storage.dashboard_queries import FigureQueries
@@ -129,7 +129,10 @@ class StudyView:
         if self.study.space.find(SEED):
             rows = self.figures.points(self.study, most=FOR_SPREAD).rows
             sample = [{"state": "COMPLETE", "value": row.value, "params": row.params} for row in rows]
-        verdict = verdict_of(self.service.store, self.service.artifacts, self.study.name)
+        try:
+            verdict = verdict_of(self.service.store, self.service.artifacts, self.study.name)
+        except DataError as error:
+            return Standing(error.message)
         return standing_of(losses, sample, study_seed=self.study.seed, verdict=verdict)
 
     def _best_options(self, losses: list[LossNumbers]) -> dict[str, list[tuple[str, str]]]:

@@ -24,6 +24,11 @@ class SeedSpread:
     configurations: int
     """Configurations that were trained with several seeds."""
 
+    @property
+    def source(self) -> str:
+        """Say what it is estimated from."""
+        return f"{self.configurations} repeated configuration{'s' * (self.configurations != 1)}"
+
 
 def seed_spread(rows: Sequence[Mapping[str, Any]], *, study_seed: int) -> SeedSpread | None:
     """Return the spread of values over training seeds; None where the trials do not tell it.
@@ -66,11 +71,8 @@ def unconfirmed_statement(spread: SeedSpread | None) -> str:
     """Say that nothing is confirmed, and how far a value is to be trusted."""
     if spread is None:
         return "Not confirmed: how much a value moves between trainings with other seeds is not known yet."
-    count = spread.configurations
-    return (
-        f"Not confirmed: between trainings with other seeds a value moves by about ±{spread.deviation:.1g} "
-        f"(from {count} repeated configuration{'s' * (count != 1)})."
-    )
+    moves = f"between trainings with other seeds a value moves by about ±{spread.deviation:.1g}"
+    return f"Not confirmed: {moves} (from {spread.source})."
 
 
 def confirm_command(study: str) -> str:

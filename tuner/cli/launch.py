@@ -31,6 +31,7 @@ from tuner.cli.options import (
     StorageOption,
     WebhookOption,
     settings_of,
+    storage_flag,
     wants_json_logs,
 )
 from tuner.cli.progress import Observer, make_view, watch
@@ -164,9 +165,9 @@ def launch(
     as_json: JsonOption = False,
 ) -> None:
     """Create a study, or continue it where it stopped, and search until its budget is used up."""
-    resources = _resources(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
+    resources = resources_of(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
     settings = settings_of(storage, artifacts, data_root, cache, webhook)
-    _log_as(log_format)
+    log_as(log_format)
     document = study_document(study, dataset)
     values = values_of(name=name, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
     _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
@@ -198,9 +199,9 @@ def resume(
     from tuner.config.yaml_reader import YamlDocument
     from tuner.storage.storage import Storage
 
-    resources = _resources(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
+    resources = resources_of(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
     settings = settings_of(storage, artifacts, data_root, cache, webhook)
-    _log_as(log_format)
+    log_as(log_format)
     with Storage.open(settings.storage, read_only=True) as store:
         record = store.studies.get(name)
     values = values_of(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
@@ -254,7 +255,7 @@ def study_document(study: Path | None, dataset: str | None) -> "YamlDocument":
     return read_yaml(study)
 
 
-def _log_as(log_format: str | None) -> None:
+def log_as(log_format: str | None) -> None:
     """Have the workers that are started here write their logs as this launch was told to."""
     import os
 
@@ -279,7 +280,7 @@ def values_of(
     return values
 
 
-def _resources(
+def resources_of(
     workers: int | None,
     devices: str | None,
     per_device: str | None,
@@ -288,6 +289,7 @@ def _resources(
     *,
     ray_insecure: bool,
 ) -> "Resources":
+    """Return what the flags say about workers. Raises RequestError for what does not go together."""
     from tuner.errors import RequestError
     from tuner.launch.launcher import LAUNCHERS
     from tuner.launch.study_setup import Resources
@@ -334,7 +336,7 @@ def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
         stack.enter_context(notify_while(store, settings, name))
         interrupted = _run(opened, ground, store, settings)
     if interrupted:
-        output.tell(f"\nInterrupted; nothing is lost. It goes on with: tuner resume {name}{_where(settings)}")
+        output.tell(f"\nInterrupted; nothing is lost. It goes on with: tuner resume {name}{storage_flag(settings)}")
         return INTERRUPTED
     return _finish(settings, name, as_json=as_json)
 
@@ -470,7 +472,7 @@ def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
         output.tell(f"The study has stopped itself: {message}")
     if best is None:
         raise NoSuccessError(
-            _no_success(name, document), hint=f"tuner trials {name}{_where(settings)} shows why each ended."
+            _no_success(name, document), hint=f"tuner trials {name}{storage_flag(settings)} shows why each ended."
         )
     if as_json:
         output.put_json(
@@ -498,7 +500,7 @@ def _no_success(name: str, document: Mapping[str, Any]) -> str:
 
 
 def _stopped(name: str, reason: str | None, settings: Settings) -> str:
-    again = f"tuner resume {name}{_where(settings)}"
+    again = f"tuner resume {name}{storage_flag(settings)}"
     if reason == "timeout":
         return f"The time is used up before the budget is. It goes on with: {again} --timeout 2h\n"
     return f"Stopped before the budget is used up. It goes on with: {again}\n"
@@ -512,7 +514,7 @@ def _put_best_default(rows: list[dict[str, Any]], objective: Mapping[str, str], 
 
 
 def _put_next(name: str, settings: Settings) -> None:
-    where = _where(settings)
+    where = storage_flag(settings)
     output.put()
     output.put("Next")
     for words, what in (
@@ -532,14 +534,6 @@ def _program() -> str:
     if shutil.which("tuner") is None and sys.argv[0].endswith(f"{os.sep}tuner"):
         return os.path.relpath(sys.argv[0])
     return "tuner"
-
-
-def _where(settings: Settings) -> str:
-    """Return the storage as a flag, when it is not the one that a command without flags would use."""
-    from tuner.cli.options import settings_of
-    from tuner.storage.url import read_url, redact_url
-
-    return "" if settings.storage == settings_of().storage else f" --storage {redact_url(read_url(settings.storage))}"
 
 
 def _put_status(settings: Settings, name: str) -> None:

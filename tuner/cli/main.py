@@ -8,6 +8,7 @@ import typer
 from tuner.cli import (
     catalog,
     compare,
+    confirm,
     control,
     data,
     db,
@@ -47,6 +48,7 @@ for module in (
     predict,
     report,
     compare,
+    confirm,
     catalog,
     data,
     db,

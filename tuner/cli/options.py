@@ -122,3 +122,10 @@ def limit_threads(threads: int | None) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def storage_flag(settings: Settings) -> str:
+    """Return the storage as a flag, when it is not the one that a command without flags would use."""
+    from tuner.storage.url import read_url, redact_url
+
+    return "" if settings.storage == settings_of().storage else f" --storage {redact_url(read_url(settings.storage))}"

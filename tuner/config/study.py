@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import Field
 
+from tuner.config.confirm_section import ConfirmSection, confirm_section
 from tuner.config.search_space import SearchSection, read_search
 from tuner.config.trial import (
     Objective,
@@ -120,7 +121,20 @@ def _copy(content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-SECTIONS = ("name", "dataset", "model", "loss", "train", "search", "objectives", "sampler", "pruner", "budget", "seed")
+SECTIONS = (
+    "name",
+    "dataset",
+    "model",
+    "loss",
+    "train",
+    "search",
+    "objectives",
+    "sampler",
+    "pruner",
+    "budget",
+    "seed",
+    "confirm",
+)
 
 
 class Budget(Section):
@@ -147,6 +161,8 @@ class StudySpec:
     pruner: dict[str, Any]
     budget: Budget
     seed: int
+    confirm: ConfirmSection | None = None
+    """What is trained again when the search is over."""
 
     @property
     def space(self) -> SearchSpace:
@@ -192,6 +208,10 @@ class StudySpec:
             config = config.model_copy(update={"train": config.train.model_copy(update={"seed": self.seed})})
         return config
 
+    def division_seed(self, config: TrialConfig) -> int:
+        """Return the seed that divides the cases of a trial into those that train and those that validate."""
+        return self.seed
+
     def queue(self, trials: int | None = None) -> list[dict[str, Scalar]]:
         """Return the points that fill the budget: published defaults, families in turn, then empty ones."""
         if self.sampler["name"] == "grid":
@@ -218,6 +238,7 @@ class StudySpec:
             "pruner": self.pruner,
             "budget": self.budget.model_dump(mode="json"),
             "seed": self.seed,
+            **({} if self.confirm is None else {"confirm": self.confirm.model_dump(mode="json", exclude_unset=True)}),
         }
 
     def with_train(self, **values: object) -> "StudySpec":
@@ -309,11 +330,12 @@ def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
         problems.append(f"seed: {seed!r} is not an integer from 0 to 2**63 - 1")
         seed = 0
     search = read_search(search_raw, base, problems)
+    confirm = confirm_section(raw.get("confirm"), problems)
     sampler = _row(raw.get("sampler"), SAMPLERS, "sampler", "tpe", problems)
     pruner = _row(raw.get("pruner"), PRUNERS, "pruner", "median", problems)
     if problems or search is None:
         return None
-    spec = StudySpec(str(name), base, search, sampler, pruner, budget, int(seed))
+    spec = StudySpec(str(name), base, search, sampler, pruner, budget, int(seed), confirm)
     if sampler["name"] == "grid" and "trials" not in (raw.get("budget") or {}) and all(d.grid() for d in spec.space):
         spec = replace(spec, budget=budget.model_copy(update={"trials": grid_size(spec.space)}))
     _cross_check(spec, problems)

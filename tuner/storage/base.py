@@ -59,6 +59,9 @@ else:
     AnyRow = Row
 
 
+CONFIRMATION = "/confirmation"
+"""What follows a study's name in the name of its confirmation, and in the path of its files."""
+
 own = schema.studies.c.study_id == optuna_schema.studies.c.study_id
 same_name = schema.studies.c.name == optuna_schema.studies.c.study_name
 
@@ -94,12 +97,13 @@ class StorageBase:
             known[name] = row
             return row
         names = list(connection.scalars(select(optuna_schema.studies.c.study_name)))
+        known_names = [known_name for known_name in names if not known_name.endswith(CONFIRMATION)]
         if name in names:
             raise ConflictError(
                 f"study {name!r} was made with Optuna by another program: it is shown, and left alone.",
                 where=self._database.display_url,
             )
-        near = closest(name, names)
+        near = closest(name, known_names)
         raise NotFoundError(
             f"there is no study {name!r}.",
             hint=f"Did you mean {near!r}?" if near else "`tuner studies` lists them.",
@@ -113,6 +117,7 @@ def to_record(row: AnyRow) -> StudyRecord:
         study_id=row.study_id,
         name=row.name,
         identity=row.identity,
+        parent=row.parent,
         marks_folder=row.marks_folder,
         spec=row.spec,
         space=read_space(row.space),

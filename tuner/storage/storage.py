@@ -6,6 +6,7 @@ from typing import Any, Self, TypeVar
 
 from tuner.storage import migrate
 from tuner.storage.base import RevisionCache, StorageContext
+from tuner.storage.confirmations import Confirmations
 from tuner.storage.engine import MAX_CONNECTIONS, RETRY_TIMEOUT_S, Database
 from tuner.storage.epochs import Epochs
 from tuner.storage.notifications import Notifications
@@ -34,7 +35,7 @@ class Storage:
 
     `studies` creates, changes and deletes studies; `trials` moves trials from state to state; `epochs` stores reports
     and gives samplers and pruners what they learn from; `workers` registers them, and gives back what lost ones held;
-    `queries` reads; `notifications` says who sends which event.
+    `confirmations` trains the finalists of a study again; `queries` reads; `notifications` says who sends which event.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Storage:
         self.epochs = Epochs(self.context)
         self.workers = Workers(self.context)
         self.queries = Queries(self.context)
+        self.confirmations = Confirmations(self.context)
         self.notifications = Notifications(self.context)
 
     @classmethod

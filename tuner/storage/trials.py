@@ -36,6 +36,8 @@ class QueueSlot:
     filled: bool
     urgency: int = PLANNED
     enqueue_token: str | None = None
+    branch: str | None = None
+    """What it is counted under, where that is not its loss."""
 
 
 def is_filled(space: SearchSpace, params: Mapping[str, Scalar]) -> bool:
@@ -133,7 +135,7 @@ def _fresh(ground: StudyQueue, trial_id: int, number: int, place: QueueSlot) -> 
         "lost": 0,
         "urgency": place.urgency,
         "alone": False,
-        "branch": place.params.get("loss", ground.loss),
+        "branch": place.branch or place.params.get("loss", ground.loss),
         "params": dict(place.params),
         "empty": not place.params,
         "filled": place.filled,

@@ -402,7 +402,9 @@ class Workers(LostTrials, Quarantine):
         held = select(_attempts.c.study_id).where(
             _attempts.c.worker_id == worker_id, _attempts.c.claimed_at.is_not(None), _attempts.c.finished_at.is_(None)
         )
-        bound = select(_workers.c.study_id).where(_workers.c.worker_id == worker_id, _workers.c.study_id.is_not(None))
+        bound = select(_workers.c.study_id).where(
+            _workers.c.worker_id == worker_id, _workers.c.study_id.is_not(None), ~held.exists()
+        )
         gap = now - _studies.c.spent_at
         together = gap <= self._context.heartbeat_timeout_s / 2
         connection.execute(
@@ -451,7 +453,7 @@ def live_by_study(connection: Connection, heartbeat_timeout_s: float) -> dict[in
     """Return what `live_workers` returns of each study that has any, by its id; one statement."""
     found: dict[int, list[dict[str, Any]]] = {}
     for row in _live_rows(connection, heartbeat_timeout_s, None):
-        for study_id in {row.study_id, row.serves} - {None}:
+        for study_id in {row.study_id, row.serves, row.searched} - {None}:
             found.setdefault(study_id, []).append(_document(row))
     return found
 
@@ -460,14 +462,28 @@ def _live_rows(
     connection: Connection, heartbeat_timeout_s: float, study_id: int | None, *, or_aside: bool = False
 ) -> list[AnyRow]:
     live = _workers.c.left_at.is_(None) & (_workers.c.seen_at > seconds_now() - heartbeat_timeout_s)
+    searched = _studies.alias()  # the study whose confirmation is served
     if study_id is not None:
-        live &= (_workers.c.study_id == study_id) | (_attempts.c.study_id == study_id)
+        confirmation = _studies.alias()
+        confirmed = (
+            select(searched.c.study_id)
+            .join(confirmation, confirmation.c.parent == searched.c.identity)
+            .where(confirmation.c.study_id == study_id)
+            .correlate(None)
+        )
+        live &= (
+            (_workers.c.study_id == study_id)
+            | _workers.c.study_id.in_(confirmed)
+            | (_attempts.c.study_id == study_id)
+            | (searched.c.study_id == study_id)
+        )
     query = (
         select(
             _workers,
             _attempts.c.number.label("trial"),
             _attempts.c.study_id.label("serves"),
-            _studies.c.name.label("study"),
+            func.coalesce(searched.c.name, _studies.c.name).label("study"),
+            searched.c.study_id.label("searched"),
         )
         .outerjoin(
             _attempts,
@@ -476,6 +492,7 @@ def _live_rows(
             & _attempts.c.finished_at.is_(None),
         )
         .outerjoin(_studies, _studies.c.study_id == _attempts.c.study_id)
+        .outerjoin(searched, searched.c.identity == _studies.c.parent)
         .where(live | is_quarantined() if or_aside else live)
         .order_by(_workers.c.started_at, _workers.c.worker_id)
     )
@@ -488,12 +505,13 @@ def _document(row: AnyRow) -> dict[str, Any]:
         "host": row.host,
         "pid": row.pid,
         "device": row.device,
-        "trial": row.trial,
+        "trial": row.trial if row.searched is None else None,
+        "run": None if row.searched is None else row.trial,
         "last_seen": iso(row.seen_at),
         "study": row.study,
         "version": row.version,
         "progress": row.progress,
-        "study_id": row.serves if row.serves is not None else row.study_id,
+        "study_id": next((i for i in (row.searched, row.serves, row.study_id) if i is not None), None),
     }
 
 
