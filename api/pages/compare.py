@@ -36,7 +36,7 @@ def show_comparison(
     by: ByQuery = None,
     offset: Offset = 0,
 ) -> Response:
-    """Compare the named trials; none named: the best of the leading losses, of every loss, or of each family.
+    """Compare the named trials; none named: the best of a few losses, of every loss, or of each family.
 
     As many as fit beside each other are on a page; the others are on the pages after it.
     """

@@ -18,7 +18,7 @@ from tuner.cli.options import (
 from tuner.cli.progress import Observer, make_view, watch
 from tuner.cli.serve import check_service_package
 from tuner.cli.show import best_lines
-from tuner.cli.stored import best_document, published_defaults, stored_spec
+from tuner.cli.stored import best_document, confirmation_lines, published_defaults, stored_spec
 from tuner.config.confirm_section import ConfirmSection
 from tuner.errors import NoSuccessError, RunError, TunerError
 from tuner.launch.launcher import LAUNCHERS, WorkerSpec, log_path
@@ -235,6 +235,7 @@ def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
         best = best_document(store, name)
         rows = store.queries.trials(name)
         record = store.studies.get(name)
+        known = [] if best is None or as_json else confirmation_lines(store, settings, name)
     reason, message = document["phase_reason"], document.get("message")
     if document["phase"] == "stopped" and reason == "failures":
         output.tell(f"The study has stopped itself: {message}")
@@ -253,7 +254,9 @@ def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
             output.tell(_stopped(name, reason, settings))
         for line in best_lines(best, record.objectives):
             output.put(line)
-        _put_against_default(rows, record.objectives[0], best, published_defaults(stored_spec(record)))
+        _put_best_default(rows, record.objectives[0], published_defaults(stored_spec(record)))
+        for text in known:
+            output.put(f"  {text}")
         _put_next(name, settings)
     if document["phase"] == "stopped" and reason == "failures":
         raise RunError(f"study {name!r} stopped itself.", hint=f"Mend what fails, then: tuner resume {name}")
@@ -274,18 +277,11 @@ def _stopped(name: str, reason: str | None, settings: Settings) -> str:
     return f"Stopped before the budget is used up. It goes on with: {again}\n"
 
 
-def _put_against_default(
-    rows: list[dict[str, Any]], objective: Mapping[str, str], best: Mapping[str, Any], defaults: int
-) -> None:
+def _put_best_default(rows: list[dict[str, Any]], objective: Mapping[str, str], defaults: int) -> None:
     standings = leaderboard(rows, objective["direction"], defaults=defaults)
     default = best_default(standings, objective["direction"])
-    if default is None or default.default is None:
-        return
-    gain = best["value"] - default.default
-    output.put(
-        f"  the best published default is {default.loss} with {output.number(default.default)}: "
-        + ("the search found nothing better" if gain == 0 else f"{gain:+.4f} by searching")
-    )
+    if default is not None and default.default is not None:
+        output.put(f"  best value of published defaults: {default.loss} {output.number(default.default)}")
 
 
 def _put_next(name: str, settings: Settings) -> None:
@@ -293,7 +289,7 @@ def _put_next(name: str, settings: Settings) -> None:
     output.put()
     output.put("Next")
     for words, what in (
-        (f"status {name}{where}", "how the losses compare"),
+        (f"status {name}{where}", "the best value of each loss"),
         (f"trials {name}{where}", "every trial"),
         (f"best {name}{where}", "the best again, in full"),
         (f"confirm {name}{where}", "train the best again with other seeds: is it really better?"),

@@ -20,6 +20,8 @@ from tuner.config.trial import (
     unknown_keys,
 )
 from tuner.data.catalog import DATASETS
+from tuner.data.label_noise import KEY as NOISE
+from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.splits import FOLD
 from tuner.errors import Problem, Problems
 from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES
@@ -204,6 +206,7 @@ class SearchSectionParser:
             options = {f"dataset.{o.name}": (o, None) for o in DATASETS[self.base.dataset["name"]].options}
             fold = self._fold_option()
             options |= {FOLD: (fold, None)} if fold else {}
+            options |= {f"dataset.{NOISE}.{o.name}": (o, None) for o in NOISE_OPTIONS}
         elif section == "model" and models:
             options = {f"model.{m}.{o.name}": (o, ("model.name", m)) for m in models for o in MODELS[m].all_options}
         elif section == "model" and self.base.model.get("name") == ENTRY:

@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from tuner.data.catalog import DATASETS
+from tuner.data.label_noise import KEY
+from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
 from tuner.data.splits import complete_validation, validation_problem
 from tuner.errors import ConfigError, Problem, Problems, UnknownNameError, closest
@@ -188,6 +190,9 @@ def dataset_section(given: object, problems: Problems) -> dict[str, Any]:
         problems.add("dataset.validation", problem, section["validation"])
     else:
         section["validation"] = complete_validation(section["validation"])
+    noise = options.pop(KEY, None)
+    if noise is not None:
+        section[KEY] = _label_noise(noise, problems)
     if LABELS in options and any(option.name == LABELS for option in DATASETS[name].options):
         labels = options[LABELS] = labels_text(options[LABELS])
         wrong = labels_problem(labels)
@@ -195,6 +200,13 @@ def dataset_section(given: object, problems: Problems) -> dict[str, Any]:
             problems.add(f"dataset.{LABELS}", wrong, labels)
             del options[LABELS]
     return section | complete(DATASETS[name].options, options, "dataset", problems)
+
+
+def _label_noise(given: object, problems: Problems) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        problems.add(f"dataset.{KEY}", f"{given!r} is not a mapping, as in {{kind: drop, rate: 0.2, seed: 0}}", given)
+        return {}
+    return complete(NOISE_OPTIONS, given, f"dataset.{KEY}", problems)
 
 
 def model_section(given: object, problems: Problems) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def write_splits(
                 progress("preparing", done, total)
     journal.remove()
     manifest: dict[str, Any] = {
-        "class_frequencies": _frequencies(journal.counts, name, len(class_names)),
+        "class_frequencies": class_frequencies(journal.counts, name, len(class_names)),
         "class_names": list(class_names),
         "samples": {case: len(found) for case, found in spaces.items()},
     }
@@ -198,6 +198,13 @@ def open_split(folder: Path, half: str, cases: tuple[str, ...], manifest: Mappin
     )
 
 
+def label_writer(folder: Path, half: str, like: SampleArray) -> ArrayWriter | FlatWriter:
+    """Return a writer of other labels for the samples of a half, of the same sizes."""
+    if isinstance(like, Ragged):
+        return FlatWriter(folder / _flat(half, "labels"), shapes=like.shapes, dtype="u1")
+    return ArrayWriter(folder / f"{half}-labels.npy", shape=like.shape, dtype="u1")
+
+
 def is_uneven(source: Source) -> bool:
     """Say whether samples keep the sizes that they have."""
     return isinstance(source, VariableSize) and source.uneven
@@ -231,7 +238,11 @@ def _writers(
             )
 
 
-def _frequencies(counts: NDArray[np.int64], name: str, classes: int) -> list[float]:
+def class_frequencies(counts: NDArray[np.int64], name: str, classes: int) -> list[float]:
+    """Return the share of each class among the labelled pixels, from the pixels of each label [256].
+
+    Raises DataError for labels that are no classes, and where nothing is labelled.
+    """
     foreign = [int(label) for label in np.flatnonzero(counts) if classes <= label != IGNORE_INDEX]
     if foreign:
         raise DataError(f"labels {foreign} are not classes of {name} (0 to {classes - 1}).")

@@ -218,7 +218,7 @@ def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str
     declared = {option.name: option for option in entry.options}
     problems = Problems()
     for name, value in config.items():
-        if name in ("name", "validation"):
+        if name in ("name", "validation", "label_noise"):
             continue
         if name not in declared:
             raise UnknownNameError(
