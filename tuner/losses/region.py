@@ -159,16 +159,10 @@ def sensitivity_specificity(
     """
     missed, false = view.error_sums(per_image=not batch, power=2.0)
     of = view.overlap(per_image=not batch)
-    rest = others(of.t)
+    rest = of.others(of.t)
     error = sensitivity_ratio * _rate(missed, of.t + smooth) + (1 - sensitivity_ratio) * _rate(false, rest + smooth)
     first = 0 if include_background else 1
     return class_mean(error[:, first:], of.t[:, first:], of.units, classes=classes)
-
-
-def others(sums: Tensor) -> Tensor:
-    """Return, for sums [U, C], those of all classes but the one: [U, C], exact where the total less the one is not."""
-    apart = 1 - torch.eye(sums.shape[1], dtype=sums.dtype, device=sums.device)
-    return sums @ apart
 
 
 def _rate(errors: Tensor, pixels: Tensor) -> Tensor:
@@ -218,10 +212,10 @@ def mcc(view: LossInputs, *, smooth: float, batch: bool, include_background: boo
     """
     of = view.overlap(per_image=not batch)
     _, false = view.error_sums(per_image=not batch)
-    n = of.t.sum(1, keepdim=True).clamp_min(1)
-    rest = others(of.t)
+    n = of.valid_pixels().clamp_min(1)
+    rest = of.others(of.t)
     # the root of four shares: the product of four counts leaves float32
-    spread = (of.p / n) * (of.t / n) * (others(of.p) / n) * (rest / n)
+    spread = (of.p / n) * (of.t / n) * (of.others(of.p) / n) * (rest / n)
     root = torch.where(spread > 0, torch.where(spread > 0, spread, 1).sqrt(), 0)
     # TP TN - FP FN = TP (T' - FP) - FP (T - TP), T' being the pixels of all others
     found = of.tp * rest - false * of.t
