@@ -290,6 +290,32 @@ def test_a_weight_counts_as_often(name: str) -> None:
     torch.testing.assert_close(bare(name, logits, target, mask=weight), bare(name, *twice))
 
 
+WEIGHED = [name for name in losses.names() if "classes" in {option.name for option in losses.info(name).options}]
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+def test_class_weights_weigh_the_mean_over_classes(name: str) -> None:
+    """Equal weights change nothing; a class of weight 0 does not move its own sums."""
+    logits, target = scene()
+    value = bare(name, logits, target)
+
+    torch.testing.assert_close(bare(name, logits, target, class_weights=[2.0, 2.0, 2.0]), value)
+    assert not torch.equal(bare(name, logits, target, class_weights=[1.0, 5.0, 1.0]), value)
+
+
+def test_class_weights_by_hand() -> None:
+    """Dice of every class, then the weighted mean."""
+    logits, target = overlapping()
+    weights = [3.0, 1.0, 0.0]
+    dice = [losses.functional.dice(logits[:, [c]], target[:, [c]], activation="sigmoid") for c in range(3)]
+
+    value = losses.create("dice", activation="sigmoid", class_weights=weights)(logits, target)
+
+    torch.testing.assert_close(value, (3 * dice[0] + dice[1]) / 4)
+    with pytest.raises(LossInputError, match="no mean over classes"):
+        losses.create("focal", class_weights=weights)(logits, target.argmax(1))
+
+
 def test_hand_computed_values_of_overlapping_classes() -> None:
     """Two pixels, two classes, p = 1/2 and 3/4, by hand."""
     ln3 = float(torch.log(torch.tensor(3.0, dtype=torch.float64)))

@@ -144,12 +144,18 @@ def _raised(base: Tensor, exponent: float) -> Tensor:
     return (F.threshold(base, TINY, 0) if exponent < 1 else base.clamp_min(0)).pow_(exponent)
 
 
-def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str) -> Tensor:
+def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str, weights: Tensor | None = None) -> Tensor:
     """Average value [U, C] over classes, then over the units that have a valid pixel.
 
-    t [U, C]: target pixels; classes: "present" (those with t > 0; a unit without any gives 0) or "all".
+    t [U, C]: target pixels; classes: "present" (those with t > 0; a unit without any gives 0) or "all". weights: how
+    much each class counts, those of the last C classes where the first was left out.
     """
-    if classes == "all":
+    if weights is not None:
+        counted = weights[-value.shape[1] :].to(value.dtype)
+        counted = counted.expand_as(value) if classes == "all" else counted * (t > 0)
+        mass = counted.sum(1)
+        of_unit = (value * counted).sum(1) / torch.where(mass > 0, mass, 1)
+    elif classes == "all":
         of_unit = value.mean(1)
     else:
         present = (t > 0).to(value.dtype)

@@ -92,6 +92,7 @@ class LossInputs:
     None where only the device knows. `sums` and `squares` say which sums the losses of this batch will read,
     so that one pass makes all of them; without `logs` they hardly need -ln p. `maps` keeps the target maps that a loss
     had to make. `per_pixel` asks pixel losses for the value of every pixel instead of the mean.
+    `class_weights` [C] say how much classes count in the mean over them.
     """
 
     logits: Tensor
@@ -103,6 +104,7 @@ class LossInputs:
     logs: bool = True
     maps: dict[str, Tensor] = field(default_factory=dict)
     per_pixel: bool = False
+    class_weights: Tensor | None = None
     kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -275,6 +277,7 @@ def read_inputs(
     squares: bool = False,
     logs: bool = True,
     per_pixel: bool = False,
+    class_weights: Tensor | None = None,
 ) -> LossInputs:
     """Check and flatten what a loss is given.
 
@@ -292,7 +295,8 @@ def read_inputs(
     classes = logits.shape[1]
 
     def inputs(labels: Tensor, void: Tensor | None, whole_void: bool | None) -> LossInputs:
-        return LossInputs(logits, labels, void, whole_void, sums, squares, logs, per_pixel=per_pixel)
+        reads = (sums, squares, logs)
+        return LossInputs(logits, labels, void, whole_void, *reads, per_pixel=per_pixel, class_weights=class_weights)
 
     if not on_host(labels):
         void = _void(labels, ignore_index, mask)

@@ -85,7 +85,7 @@ def boundary_dou(view: LossInputs, *, alpha_max: float, smooth: float, classes: 
     # A - 2 I, the squared error
     off = missed + false + smooth
     error = quotient(off, off + (1 - alpha) * of.tp)
-    return class_mean(error, of.t, of.units, classes=classes)
+    return class_mean(error, of.t, of.units, classes=classes, weights=view.class_weights)
 
 
 def rim_counts(view: LossInputs) -> Tensor:

@@ -63,7 +63,7 @@ def _combo_of_overlapping(
     if exponent != 0:
         value = value * view.of_class(class_weights(frequencies, exponent, view.logits))
     of = overlap(view, batch=True, include_background=True)
-    error = class_mean(dice_error(of, smooth=smooth), of.t, of.units, classes="all")
+    error = class_mean(dice_error(of, smooth=smooth), of.t, of.units, classes="all", weights=view.class_weights)
     return alpha * pixel_mean(value, view) + (1 - alpha) * error
 
 
@@ -72,7 +72,7 @@ def combo_parts(
 ) -> Tensor:
     """Return alpha CE_w + (1 - alpha) Dice loss with given class weights [C]."""
     of = overlap(view, batch=True, include_background=background)
-    error = class_mean(dice_error(of, smooth=smooth), of.t, of.units, classes="all")
+    error = class_mean(dice_error(of, smooth=smooth), of.t, of.units, classes="all", weights=view.class_weights)
     entropy = weighted_cross_entropy(view, weights=weights, normalise=normalise)
     return alpha * entropy + (1 - alpha) * error
 
@@ -104,7 +104,7 @@ def exponential_logarithmic(
     error = share_of(missed + false, 2 * of.tp + smooth)
     index = quotient(2 * of.tp + smooth, of.p + (of.t + smooth), positive=smooth > 0)
     depth = torch.where(error < 0.5, -torch.log1p(-error.clamp_max(0.5)), -torch.log(index.clamp(1e-12, 1)))
-    rough = class_mean(safe_power(depth, gamma), of.t, of.units, classes=classes)
+    rough = class_mean(safe_power(depth, gamma), of.t, of.units, classes=classes, weights=view.class_weights)
     of_pixel = weighed(view, view.of_class(weights))
     assert of_pixel is not None
     fine = mean_of(power_sum(view.exact_nll if gamma < 1 else view.nll, gamma, of_pixel), view)
@@ -132,7 +132,7 @@ def unified_focal(
     sharp = safe_power(error, 1 - gamma)
     if asymmetric and view.first_foreground == 1:
         sharp = torch.cat([error[:, :1], sharp[:, 1:]], 1)
-    regions = class_mean(sharp, of.t, of.units, classes=classes)
+    regions = class_mean(sharp, of.t, of.units, classes=classes, weights=view.class_weights)
     return weight * pixels + (1 - weight) * regions
 
 
@@ -159,7 +159,9 @@ def dice_cross_entropy(
     if class_weight_exponent != 0:
         weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
     of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    error = class_mean(
+        dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes, weights=view.class_weights
+    )
     return weight * weighted_cross_entropy(view, weights=weights) + (1 - weight) * error
 
 
@@ -186,7 +188,9 @@ def dice_focal(
     if class_weight_exponent != 0:
         weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
     of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    error = class_mean(
+        dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes, weights=view.class_weights
+    )
     return weight * weighted_focal(view, weights=weights, gamma=gamma) + (1 - weight) * error
 
 
@@ -207,7 +211,9 @@ def dice_topk(
     Ours: MONAI has none, and nnU-Net's counts void pixels among the hardest.
     """
     of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    error = class_mean(
+        dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes, weights=view.class_weights
+    )
     return weight * hardest_mean(view, k / 100) + (1 - weight) * error
 
 

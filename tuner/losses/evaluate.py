@@ -68,6 +68,7 @@ def evaluate(
     mask: Tensor | None,
     reduction: str,
     validate: bool,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mixture of formulas: a scalar; with reduction "none" [B, *S] of pixel losses, [B] of others.
 
@@ -81,6 +82,8 @@ def evaluate(
         batch = read_batch(
             logits, target, activation=activation, ignore_index=ignore_index, mask=mask, validate=validate
         )
+        if class_weights is not None:
+            batch = replace(batch, class_weights=_class_weights(class_weights, formulas, batch))
         for formula in formulas:
             check_fit(formula.entry, batch, formula.arguments)
         if reduction == "mean":
@@ -88,6 +91,17 @@ def evaluate(
         if all(formula.entry.family == "pixel" for formula in formulas):
             return mix([formula.value(batch, per_pixel=True) for formula in formulas])
         return torch.stack([mix(_values(cut, one)) for cut, one in _by_image(formulas, batch)])
+
+
+def _class_weights(weights: Tensor, formulas: Sequence[Formula], batch: Batch) -> Tensor:
+    if not any(option.name == "classes" for formula in formulas for option in formula.entry.options):
+        raise LossInputError(
+            f"{formulas[0].entry.name} takes no mean over classes: class_weights have no meaning. Losses with the "
+            "option 'classes' take them, and pixel losses weigh classes by class_weight_exponent."
+        )
+    if weights.shape != (batch.classes,):
+        raise LossInputError(f"class_weights are {list(weights.shape)}: one for each of {batch.classes} classes.")
+    return weights.to(batch.logits.device)
 
 
 def _values(formulas: Sequence[Formula], batch: Batch) -> list[Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from inspect import Parameter, Signature, cleandoc, signature
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tuner.errors import LossInputError
@@ -28,6 +29,7 @@ _COMMON: dict[str, Any] = {
     "mask": None,
     "reduction": "mean",
     "class_frequencies": None,
+    "class_weights": None,
     "validate": False,
 }
 
@@ -46,6 +48,7 @@ def _function_of(entry: LossSpec) -> Callable[..., Tensor]:
         mask: Tensor | None = None,
         reduction: str = "mean",
         class_frequencies: Tensor | Sequence[float] | None = None,
+        class_weights: Tensor | Sequence[float] | None = None,
         validate: bool = False,
         state: nn.Module | None = None,
         **keywords: Any,
@@ -80,6 +83,7 @@ def _function_of(entry: LossSpec) -> Callable[..., Tensor]:
             mask=mask,
             reduction=reduction,
             validate=validate,
+            class_weights=None if class_weights is None else torch.as_tensor(class_weights),
         )
 
     function.__name__ = function.__qualname__ = entry.name

@@ -33,7 +33,7 @@ def lovasz_softmax(view: LossInputs, *, classes: str, per_image: bool, bins: int
         else:
             slopes, hits = _slopes(view, counts, every=classes == "all")
     value: Tensor = RankedErrors.apply(p, slopes, hits)  # type: ignore[no-untyped-call]
-    return class_mean(value, counts, (counts.sum(1) > 0).to(p.dtype), classes=classes)
+    return class_mean(value, counts, (counts.sum(1) > 0).to(p.dtype), classes=classes, weights=view.class_weights)
 
 
 def _lovasz_of_overlapping(view: DenseInputs, *, classes: str, per_image: bool) -> Tensor:
@@ -49,7 +49,9 @@ def _lovasz_of_overlapping(view: DenseInputs, *, classes: str, per_image: bool) 
     rows = zip(hit.flatten(0, 1), total.flatten(), strict=True)
     steps = torch.stack([jaccard_steps(row, number) for row, number in rows]).view_as(ranked)
     value = torch.linalg.vecdot(ranked.clamp_min(0), steps).T
-    return class_mean(value, total.T, counted.any(-1).any(0).to(value.dtype), classes=classes)
+    return class_mean(
+        value, total.T, counted.any(-1).any(0).to(value.dtype), classes=classes, weights=view.class_weights
+    )
 
 
 class RankedErrors(torch.autograd.Function):

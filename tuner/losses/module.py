@@ -20,6 +20,8 @@ class Loss(nn.Module):
     See `create` for what it takes. What it learns are its parameters: give an optimizer `loss.parameters()`.
     """
 
+    class_weights: Tensor | None
+
     def __init__(
         self,
         name: str,
@@ -30,8 +32,10 @@ class Loss(nn.Module):
         ignore_index: int | None,
         reduction: str,
         validate: bool,
+        class_weights: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.register_buffer("class_weights", class_weights, persistent=False)
         self.name = name
         self.terms = nn.ModuleDict(dict(terms))
         self.mixing = mixing
@@ -63,6 +67,7 @@ class Loss(nn.Module):
             mask=mask,
             reduction=self.reduction,
             validate=self.validate,
+            class_weights=self.class_weights,
         )
 
     def set_progress(self, share: float) -> None:
@@ -91,6 +96,7 @@ def create(
     ignore_index: int | None = None,
     reduction: str = "mean",
     class_frequencies: Tensor | Sequence[float] | None = None,
+    class_weights: Tensor | Sequence[float] | None = None,
     validate: bool = False,
     **options: Any,
 ) -> Loss:
@@ -108,6 +114,7 @@ def create(
             where none counts, or of every image alone, [B], of all others.
         class_frequencies: Share of each class in the training data, for options that weigh by it; see
             `count_class_frequencies`.
+        class_weights: How much each class counts in the mean over classes, for losses with the option `classes`.
         validate: Check labels on every device; the host waits for it. On the CPU they always are.
         options: By their names in `losses.info(name).options`, and `preset`; the rest has its published default.
 
@@ -140,6 +147,7 @@ def create(
         ignore_index=ignore_index,
         reduction=reduction,
         validate=validate,
+        class_weights=None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32),
     )
 
 

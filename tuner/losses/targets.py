@@ -36,6 +36,7 @@ class Batch:
     overlapping: bool = False
     is_soft: bool = False
     is_looked_at: bool = False
+    class_weights: Tensor | None = None
 
     @property
     def classes(self) -> int:
@@ -76,6 +77,7 @@ class Batch:
                 squares=squares,
                 logs=logs,
                 per_pixel=per_pixel,
+                class_weights=self.class_weights,
             )
         assert self.dense is not None
         return DenseInputs(
@@ -87,6 +89,7 @@ class Batch:
             squares,
             logs,
             per_pixel=per_pixel,
+            class_weights=self.class_weights,
             target=self.dense.flatten(2),
             weight=None if self.weight is None else self.weight.flatten(2),
             overlapping=self.overlapping,
@@ -282,9 +285,13 @@ def mean_over_classes(batch: Batch, value_of: Callable[[Batch], Tensor], *, pres
     """Average what a loss says of every class against the rest; with `present_only` over those in the target."""
     assert batch.dense is not None
     values = torch.stack([value_of(batch.of_class(c)) for c in range(batch.logits.shape[1])])
-    if not present_only:
+    if not present_only and batch.class_weights is None:
         return values.mean(0)
+    if not present_only:
+        weights = batch.class_weights.to(values.dtype)  # type: ignore[union-attr]
+        return (values * weights).sum(0) / weights.sum()
     seen = batch.dense if batch.weight is None else batch.dense * batch.weight
     present = (seen.transpose(0, 1).flatten(1) > 0).any(1).to(values.dtype)
-    present = present.view(-1, *(1,) * (values.ndim - 1))
-    return (values * present).sum(0) / present.sum(0).clamp_min(1)
+    if batch.class_weights is not None:
+        present = present * batch.class_weights.to(values.dtype)
+    return (values * present).sum(0) / torch.where(present.sum() > 0, present.sum(), 1)
