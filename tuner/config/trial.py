@@ -17,7 +17,8 @@ from tuner.data.catalog import DATASETS
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
 from tuner.data.splits import complete_validation, validation_problem
 from tuner.errors import ConfigError, SpecError, UnknownNameError, closest
-from tuner.losses.catalog.registry import LOSSES
+from tuner.losses.catalog.registry import FAMILIES, LOSSES
+from tuner.losses.declared import SPELLING, declared_options, options_as_data, options_from_data
 from tuner.losses.spec import PRESET, LossSpec, term_weight, with_preset
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
@@ -227,6 +228,8 @@ def loss_section(given: object, problems: list[str]) -> dict[str, Any]:
     """Complete `loss`: `dice`, `{name: focal, gamma: 2}`, `{edgy: [dice, boundary]}`, or the nested form."""
     if given is None:
         given = "dice_cross_entropy"
+    if isinstance(given, Mapping) and isinstance(given.get("entry"), str):
+        return own_loss_section(given, problems)
     if isinstance(given, Mapping) and "name" not in given and len(given) == 1:
         ((label, terms),) = given.items()
         return sum_section(str(label), terms, {}, problems)
@@ -243,6 +246,49 @@ def loss_section(given: object, problems: list[str]) -> dict[str, Any]:
         options |= nested
     options = _expanded(LOSSES[name], options, f"loss.{name}", problems)
     return {"name": name, name: complete(LOSSES[name].options, options, f"loss.{name}", problems)}
+
+
+def own_loss_section(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Complete `loss: {entry: package.module:function, gamma: 2}`: its options by the function's own declarations.
+
+    The section is `{name, entry, declared, <name>: options}`, the name being the function's.
+    """
+    own = own_loss(given, problems)
+    if own is None:
+        return {}
+    name, path, options = own
+    values = {str(key): value for key, value in given.items() if key not in ("entry", "name", "declared", name)}
+    nested = given.get(name, {})
+    if isinstance(nested, Mapping):
+        values |= nested
+    if given.get("name", name) != name:
+        problems.append(f"loss.name: {given['name']!r}; the loss of {path} is called {name!r}")
+    section = complete(options, values, f"loss.{name}", problems)
+    return {"name": name, "entry": path, "declared": options_as_data(options), name: section}
+
+
+def own_loss(given: Mapping[str, Any], problems: list[str]) -> tuple[str, str, tuple[Option, ...]] | None:
+    """Return name, path and options of a loss of the user's own; what is wrong is appended, and the result is None."""
+    path = given.get("entry")
+    if not isinstance(path, str) or not SPELLING.fullmatch(path):
+        problems.append(f"loss.entry: {path!r} is not spelt `package.module:function`")
+        return None
+    name = path.partition(":")[2]
+    if name in LOSSES or name in (*FAMILIES, "all", "weight"):
+        problems.append(f"loss.entry: {name!r} is the name of a loss or family of ours; call the function otherwise")
+        return None
+    try:
+        stored = given.get("declared")
+        options = declared_options(path) if stored is None else options_from_data(stored)
+    except SpecError as error:
+        problems.extend(error.problems)
+        return None
+    if options is None:
+        problems.append(
+            f"loss.entry: the source of {path!r} is not on this machine's import path, so that its options are unknown"
+        )
+        return None
+    return name, path, options
 
 
 def _expanded(entry: LossSpec, options: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tuner.errors import LossInputError as LossInputError
     from tuner.losses import functional as functional
     from tuner.losses.class_frequencies import count_class_frequencies as count_class_frequencies
+    from tuner.losses.declared import Choices as Choices
+    from tuner.losses.declared import Range as Range
     from tuner.losses.listing import info as info
     from tuner.losses.listing import names as names
     from tuner.losses.module import DeepSupervision as DeepSupervision
@@ -26,9 +28,11 @@ api_version = "1.0"
 """Raised by one before the dot when a public name or its meaning goes, behind it when one comes."""
 
 _PUBLIC = {
+    "Choices": "tuner.losses.declared",
     "DeepSupervision": "tuner.losses.module",
     "Loss": "tuner.losses.module",
     "LossInputError": "tuner.errors",
+    "Range": "tuner.losses.declared",
     "count_class_frequencies": "tuner.losses.class_frequencies",
     "create": "tuner.losses.module",
     "functional": "",

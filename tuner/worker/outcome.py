@@ -147,6 +147,8 @@ def ramp_epochs(config: TrialConfig, data: PreparedData) -> int:
     """Return how many epochs the loss is still being ramped up, and its trial must not be judged."""
     from tuner.losses.build import build_loss
 
+    if "entry" in config.loss:
+        return 0
     loss = build_loss(
         config.loss, classes=data.classes, ignore_index=data.ignore_index, class_frequencies=data.class_frequencies
     )
