@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from tuner.analysis.leaderboard import best_default, leaderboard
@@ -21,7 +20,7 @@ from tuner.cli.show import best_lines
 from tuner.cli.stored import best_document, confirmation_lines, published_defaults, stored_spec
 from tuner.config.confirm_section import ConfirmSection
 from tuner.errors import NoSuccessError, RunError, TunerError
-from tuner.launch.launcher import LAUNCHERS, WorkerSpec, log_path
+from tuner.launch.launcher import LAUNCHERS, WorkerSpec, worker_specs
 from tuner.launch.placement import Placement, placement_for
 from tuner.launch.study_setup import (
     Request,
@@ -174,18 +173,7 @@ def _why_over(settings: Settings, name: str) -> str:
 
 def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
     threads = opened.spec.base.train.threads or opened.machine.threads
-    begun = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return [
-        WorkerSpec(
-            study=opened.record.name,
-            settings=settings,
-            slot=slot,
-            device=device,
-            threads=threads,
-            log=log_path(settings.artifacts, opened.record.name, f"{begun}-{slot}"),
-        )
-        for slot, device in enumerate(opened.machine.slots)
-    ]
+    return worker_specs(settings, opened.record.name, devices=opened.machine.slots, threads=threads)
 
 
 def _introduction(opened: StudyHandle) -> list[str]:

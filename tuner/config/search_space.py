@@ -14,6 +14,7 @@ from tuner.config.trial import (
     TrainConfig,
     TrialConfig,
     build_section,
+    own_loss,
     sum_problems,
     term_options,
     unknown,
@@ -25,6 +26,7 @@ from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.splits import FOLD
 from tuner.errors import Problem, Problems
 from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES
+from tuner.losses.declared import options_as_data, options_from_data
 from tuner.losses.spec import term_weight
 from tuner.models.catalog import ENTRY, MODELS
 from tuner.models.custom_section import own_option
@@ -52,6 +54,8 @@ class SearchSection:
     candidates: tuple[CandidateLoss, ...]
     fixed: dict[str, Scalar]
     sums: dict[str, tuple[str, ...]]
+    own: dict[str, dict[str, Any]]
+    """Losses of the user's own by name: `entry` and what it has `declared`."""
 
     def overlay(self, base: TrialConfig, params: Mapping[str, Scalar]) -> dict[str, Any]:
         """Lay fixed values and a trial's parameters over the base; returns raw sections."""
@@ -67,6 +71,7 @@ class SearchSection:
             sections["loss"] = {"name": name}
             if name in self.sums:
                 sections["loss"]["terms"] = list(self.sums[str(name)])
+            sections["loss"] |= self.own.get(str(name), {})
         label = sections["loss"].get("name")
         model = values.pop("model.name", None)
         if model is not None:
@@ -104,6 +109,8 @@ class SearchSectionParser:
         self.dimensions: list[Dimension] = []
         self.fixed: dict[str, Scalar] = {}
         self.sums: dict[str, tuple[str, ...]] = {}
+        self.own: dict[str, dict[str, Any]] = {}
+        self.own_options: dict[str, tuple[Option, ...]] = {}
 
     def read(self) -> SearchSection:
         """Return the section; what is wrong was added to `problems`."""
@@ -127,18 +134,30 @@ class SearchSectionParser:
             elif mode == "search" and published is not None and names:
                 self._published(path, option, when, published)
         return SearchSection(
-            self.raw, SearchSpace(tuple(self.dimensions)), self._candidates(names, options), self.fixed, self.sums
+            self.raw,
+            SearchSpace(tuple(self.dimensions)),
+            self._candidates(names, options),
+            self.fixed,
+            self.sums,
+            self.own,
         )
 
     def _read_candidates(self) -> list[str]:
         given = self.raw["loss"]
         items = [given] if isinstance(given, (str, Mapping)) else given
+        if isinstance(items, (list, tuple)):
+            # what was read of a user's source is stored with the study: others have no source to read
+            items = [self._own_loss(item) if _is_own(item) else item for item in items]
+            self.raw["loss"] = items
         if not isinstance(items, (list, tuple)) or not items:
             self.problems.add("search.loss", f"{given!r} is not a list of losses, families, `all`, or sums", given)
             return []
         names: list[str] = []
         for item in items:
-            if isinstance(item, Mapping):
+            if _is_own(item):
+                name = str(item["entry"]).partition(":")[2]
+                names.extend([name] if name in self.own else [])
+            elif isinstance(item, Mapping):
                 for label, terms in item.items():
                     found = sum_problems(str(label), terms, where=f"search.loss.{label}")
                     self.problems.extend(found)
@@ -156,6 +175,21 @@ class SearchSectionParser:
             else:
                 self.problems.append(unknown("loss", str(item), [*LOSSES, *FAMILIES, "all"], "search.loss"))
         return list(dict.fromkeys(names))
+
+    def _own_loss(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Take in a loss of the user's own, `{entry: package.module:function}`; return it with its declarations."""
+        wrong = Problems()
+        for key in item:
+            if key not in _OWN_KEYS:
+                wrong.add("loss", f"unknown key {key!r} beside `entry`", key)
+        found = own_loss(item, wrong)
+        self.problems.extend(problem.below("search") for problem in wrong)
+        if found is None:
+            return dict(item)
+        name, path, options = found
+        self.own[name] = {"entry": path, "declared": options_as_data(options)}
+        self.own_options[name] = options
+        return dict(self.own[name])
 
     def _models(self) -> list[str]:
         given = self.raw["model.name"]
@@ -182,6 +216,12 @@ class SearchSectionParser:
         return found
 
     def _options_of(self, name: str, terms: tuple[str, ...] | None) -> Iterable[tuple[str, Option]]:
+        own = self.own_options.get(name)
+        if own is None and name == self.base.loss.get("name") and "entry" in self.base.loss:
+            own = options_from_data(self.base.loss["declared"])
+        if own is not None:
+            yield from ((f"loss.{name}.{option.name}", option) for option in own)
+            return
         if terms is None:
             yield from ((f"loss.{name}.{option.name}", option) for option in LOSSES[name].options)
             return
@@ -332,6 +372,14 @@ class SearchSectionParser:
 
     def _family(self, name: str) -> str:
         return LOSSES[name].family if name in LOSSES else "sum"
+
+
+_OWN_KEYS = ("entry", "declared")
+
+
+def _is_own(item: object) -> bool:
+    """Tell whether an item of `search.loss` names a function of the user's own."""
+    return isinstance(item, Mapping) and isinstance(item.get("entry"), str)
 
 
 def _step_problems(where: str, step: Any, steps: Any, log: Any, *, whole: bool) -> Problems:

@@ -14,8 +14,9 @@ from tuner.data.label_noise import KEY
 from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
 from tuner.data.splits import complete_validation, validation_problem
-from tuner.errors import ConfigError, Problem, Problems, UnknownNameError, closest
-from tuner.losses.catalog.registry import LOSSES
+from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError, closest
+from tuner.losses.catalog.registry import FAMILIES, LOSSES
+from tuner.losses.declared import SPELLING, declared_options, options_as_data, options_from_data
 from tuner.losses.spec import PRESET, LossSpec, term_weight, with_preset
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
@@ -236,6 +237,8 @@ def loss_section(given: object, problems: Problems) -> dict[str, Any]:
     """Complete `loss`: `dice`, `{name: focal, gamma: 2}`, `{edgy: [dice, boundary]}`, or the nested form."""
     if given is None:
         given = "dice_cross_entropy"
+    if isinstance(given, Mapping) and isinstance(given.get("entry"), str):
+        return own_loss_section(given, problems)
     if isinstance(given, Mapping) and "name" not in given and len(given) == 1:
         ((label, terms),) = given.items()
         return sum_section(str(label), terms, {}, problems)
@@ -252,6 +255,53 @@ def loss_section(given: object, problems: Problems) -> dict[str, Any]:
         options |= nested
     options = _expanded(LOSSES[name], options, f"loss.{name}", problems)
     return {"name": name, name: complete(LOSSES[name].options, options, f"loss.{name}", problems)}
+
+
+def own_loss_section(given: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    """Complete `loss: {entry: package.module:function, gamma: 2}`: its options by the function's own declarations.
+
+    The section is `{name, entry, declared, <name>: options}`, the name being the function's.
+    """
+    own = own_loss(given, problems)
+    if own is None:
+        return {}
+    name, path, options = own
+    values = {str(key): value for key, value in given.items() if key not in ("entry", "name", "declared", name)}
+    nested = given.get(name, {})
+    if isinstance(nested, Mapping):
+        values |= nested
+    if given.get("name", name) != name:
+        problems.add("loss.name", f"{given['name']!r}; the loss of {path} is called {name!r}", given["name"])
+    section = complete(options, values, f"loss.{name}", problems)
+    return {"name": name, "entry": path, "declared": options_as_data(options), name: section}
+
+
+def own_loss(given: Mapping[str, Any], problems: Problems) -> tuple[str, str, tuple[Option, ...]] | None:
+    """Return name, path and options of a loss of the user's own; what is wrong is appended, and the result is None."""
+    path = given.get("entry")
+    if not isinstance(path, str) or not SPELLING.fullmatch(path):
+        problems.add("loss.entry", f"{path!r} is not spelt `package.module:function`", path)
+        return None
+    name = path.partition(":")[2]
+    if name in LOSSES or name in (*FAMILIES, "all", "weight"):
+        problems.add(
+            "loss.entry", f"{name!r} is the name of a loss or family of ours; call the function otherwise", name
+        )
+        return None
+    try:
+        stored = given.get("declared")
+        options = declared_options(path) if stored is None else options_from_data(stored)
+    except SpecError as error:
+        problems.extend(error.problems)
+        return None
+    if options is None:
+        problems.add(
+            "loss.entry",
+            f"the source of {path!r} is not on this machine's import path, so that its options are unknown",
+            path,
+        )
+        return None
+    return name, path, options
 
 
 def _expanded(entry: LossSpec, options: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:

@@ -205,18 +205,27 @@ def check_models(spec: StudySpec, settings: Settings, *, spatial_dims: int, trai
                 where="model.name",
             )
     if spec.base.model.get("name") == ENTRY:
-        _check_allowed(str(spec.base.model["entry"]), settings.allow_entry)
+        _check_allowed(str(spec.base.model["entry"]), settings.allow_entry, where="model.entry")
+    for path in own_losses(spec):
+        _check_allowed(path, settings.allow_entry, where="loss.entry")
     for name in weights_names(spec):
         find_weights(name, settings.data_root)
 
 
-def _check_allowed(path: str, allowed: Collection[str]) -> None:
+def own_losses(spec: StudySpec) -> list[str]:
+    """Return the functions of the user's own that compete as losses, or the one that is fixed."""
+    if spec.search.own:
+        return [str(own["entry"]) for own in spec.search.own.values()]
+    return [str(spec.base.loss["entry"])] if "entry" in spec.base.loss else []
+
+
+def _check_allowed(path: str, allowed: Collection[str], *, where: str) -> None:
     package = path.partition(":")[0].partition(".")[0]
     if package not in allowed:
         raise EntryError(
             f"code of the package {package!r} may not be imported on this machine.",
             hint=f"Its owner can allow it: TUNER_ALLOW_ENTRY={package}.",
-            where="model.entry",
+            where=where,
         )
 
 
@@ -455,7 +464,7 @@ def _fitted(question: ProbeRequest, request: Request, say: Say) -> ProbeRequest:
 
 
 def _is_own_code(spec: StudySpec) -> bool:
-    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY
+    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY or bool(own_losses(spec))
 
 
 def _check_continuation(request: Request, record: StudyRecord) -> None:

@@ -19,8 +19,13 @@ from tuner.registry import Option, Scalar, load, option_named
 class EpochProgress:
     """An epoch, counted from 1, of so many; the default is the end, where every schedule has arrived."""
 
-    epoch: int = 1
-    epochs: int = 1
+    epoch: float = 1
+    epochs: float = 1
+
+    @classmethod
+    def at_share(cls, share: float) -> "EpochProgress":
+        """Return the moment at which a share of the training lies behind, from 0.0 to 1.0."""
+        return cls(1 + share, 2)
 
     @property
     def progress(self) -> float:
@@ -137,7 +142,14 @@ GIVEN_AT_BUILD = frozenset({"class_frequencies"})
 class Term(nn.Module):
     """One loss with the options that it will really be called with, and what it learns."""
 
-    def __init__(self, entry: LossSpec, options: Mapping[str, Scalar], class_frequencies: Sequence[float]) -> None:
+    def __init__(
+        self,
+        entry: LossSpec,
+        options: Mapping[str, Scalar],
+        class_frequencies: Sequence[float] | None,
+        *,
+        classes: int | None = None,
+    ) -> None:
         super().__init__()
         self.entry = entry
         self.options = dict(options)
@@ -148,10 +160,13 @@ class Term(nn.Module):
         self._learned: dict[str, Scalar] = {}
         if entry.state:
             made, chosen = load(entry.state), {name: options[name] for name in entry.state_options}
-            bound = signature(made).bind(classes=len(class_frequencies), **chosen)
+            count = classes if class_frequencies is None else len(class_frequencies)
+            bound = signature(made).bind(classes=count, **chosen)
             self.state = made(*bound.args, **bound.kwargs)
             self._learned = {name: bound.arguments[name] for name in entry.state_options}
-        frequencies = torch.tensor(tuple(class_frequencies), dtype=torch.float32)
+        frequencies = None
+        if class_frequencies is not None:
+            frequencies = torch.tensor(tuple(class_frequencies), dtype=torch.float32)
         self.register_buffer("class_frequencies", frequencies, persistent=False)
 
     @property
@@ -166,6 +181,10 @@ class Term(nn.Module):
 
     def forward(self, view: LossInputs, inputs: Mapping[str, Tensor], moment: EpochProgress) -> Tensor:
         """Return the bare loss."""
+        return self.function.from_inputs(view, **self.arguments(inputs, moment))
+
+    def arguments(self, inputs: Mapping[str, Tensor], moment: EpochProgress) -> dict[str, Any]:
+        """Return all that the formula is called with beside its view."""
         given: dict[str, Any] = {name: inputs.get(name) for name in self.entry.needs if name not in GIVEN_AT_BUILD}
         if "class_frequencies" in self.entry.needs:
             given["class_frequencies"] = self.class_frequencies
@@ -173,7 +192,7 @@ class Term(nn.Module):
             given["moment"] = moment
         if self.state is not None:
             given["state"] = self.state
-        return self.function.from_inputs(view, **self.keywords, **given)
+        return {**self.keywords, **given}
 
 
 class SegmentationLoss(nn.Module):
@@ -289,20 +308,24 @@ def build_loss(
     if config.get("terms"):
         terms, blend = _sum_of(name, [str(term) for term in config["terms"]], chosen, class_frequencies)
     else:
-        terms, blend = _single(name, chosen, class_frequencies)
+        terms, blend = build_terms(name, chosen, class_frequencies)
     return SegmentationLoss(name, terms, blend, classes=classes, ignore_index=ignore_index)
 
 
-def _single(name: str, chosen: Mapping[str, Any], frequencies: Sequence[float]) -> tuple[dict[str, Term], WeightedSum]:
+def build_terms(
+    name: str, chosen: Mapping[str, Any], frequencies: Sequence[float] | None, *, classes: int | None = None
+) -> tuple[dict[str, Term], WeightedSum]:
+    """Return the terms of a loss that stands alone, itself first, and how they are mixed."""
     entry = LOSSES.find(name, where="loss.name")
     options = read_options(entry, entry.options, chosen, where=f"loss.{name}")
     own = {option.name: options[option.name] for option in entry.own_options}
-    terms = {name: Term(entry, own, frequencies)}
+    terms = {name: Term(entry, own, frequencies, classes=classes)}
     mixed = {key: options[key] for key in entry.mixing_options}
     blend = combination_of(entry, mixed)
     for base in blend.hidden:
         row = LOSSES.find(base, where=f"loss.{name}.base")
-        terms[base] = Term(row, read_options(row, row.own_options, {}, where=f"loss.{name}"), frequencies)
+        values = read_options(row, row.own_options, {}, where=f"loss.{name}")
+        terms[base] = Term(row, values, frequencies, classes=classes)
     return terms, blend
 
 

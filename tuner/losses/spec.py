@@ -27,7 +27,9 @@ class LossSpec:
     "stopped_gradient" (something is held fixed in the gradient that is not in the value), "saturation" (confidence is
     punished). `state` is "module:class" of what a loss learns beside the network; it is built with the
     `state_options`. `presets` are sets of options by name, for losses that are published with more than one set of
-    defaults.
+    defaults. `multilabel` says how classes that overlap are read, if they can be: "joint", all in one formula, or
+    "per_class", the mean over the classes of the loss of each against the rest. `soft_labels` allows targets between 0
+    and 1 and pixels of different weight.
     """
 
     name: str
@@ -47,6 +49,13 @@ class LossSpec:
     state: str = ""
     state_options: tuple[str, ...] = ()
     presets: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict, hash=False)
+    multilabel: Literal["", "joint", "per_class"] = ""
+    soft_labels: bool = False
+
+    @property
+    def state_needs_classes(self) -> bool:
+        """Whether what it learns has a size that depends on the number of classes."""
+        return "boundary_head" in self.needs
 
     @property
     def own_options(self) -> tuple[Option, ...]:

@@ -23,6 +23,7 @@ from tuner.errors import EffectiveConfigError, SpecError
 from tuner.losses.boundary_aware import DistanceHead
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.losses.inverse_form import FrozenRegressor, label_borders, train_on_borders
+from tuner.losses.own import OwnLoss
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.catalog import ENTRY
 from tuner.models.features import FEATURES, FeatureTap
@@ -283,9 +284,7 @@ def build_components(
     seed = train.seed or 0
     seed_everything(seed, "model")
     net = build_network(config, data, device, sources)
-    loss = build_loss(
-        config.loss, classes=data.classes, ignore_index=data.ignore_index, class_frequencies=data.class_frequencies
-    )
+    loss = build_training_loss(config, data, sources)
     tap = attach_loss_inputs(loss, net.model, data)
     loss = loss.to(device)
     patch = train.patch_shape(data.spatial_dims)
@@ -306,6 +305,26 @@ def build_components(
     )
     check_effective(config, trial.effective_options())
     return trial
+
+
+def build_training_loss(config: TrialConfig, data: PreparedData, sources: AllowedSources) -> SegmentationLoss:
+    """Build the loss of a trial; code of the user's own is imported where the machine's owner has allowed it.
+
+    Raises EntryError where it may not or cannot be.
+    """
+    path = config.loss.get("entry")
+    if path is None:
+        return build_loss(
+            config.loss,
+            classes=data.classes,
+            ignore_index=data.ignore_index,
+            class_frequencies=data.class_frequencies,
+        )
+    name = str(config.loss["name"])
+    function = load_entry(path, sources.allow_entry, where="loss.entry")
+    return OwnLoss(
+        name, path, function, config.loss.get(name, {}), classes=data.classes, ignore_index=data.ignore_index
+    )
 
 
 def check_effective(config: TrialConfig, effective: Mapping[str, Scalar]) -> None:

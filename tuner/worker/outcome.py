@@ -145,4 +145,4 @@ def ended_by_hand(last: tuple[int, float] | None) -> Outcome:
 
 def ramp_epochs(config: TrialConfig) -> int:
     """Return how many epochs the loss is still being ramped up, and its trial must not be judged."""
-    return math.ceil(ramp_end(config.loss) * config.train.epochs)
+    return 0 if "entry" in config.loss else math.ceil(ramp_end(config.loss) * config.train.epochs)

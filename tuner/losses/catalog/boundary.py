@@ -69,6 +69,7 @@ BOUNDARY: tuple[LossSpec, ...] = (
         standalone=False,
         mixing_options=("base", "schedule", "weight", "step"),
         violated_properties=FOREGROUND_ONLY | {"zero_minimum"},
+        multilabel="per_class",
     ),
     LossSpec(
         name="hausdorff",
@@ -105,6 +106,7 @@ BOUNDARY: tuple[LossSpec, ...] = (
         standalone=False,
         mixing_options=("base", "schedule", "weight"),
         violated_properties=FOREGROUND_ONLY,
+        multilabel="per_class",
     ),
     LossSpec(
         name="boundary_aware",
@@ -298,6 +300,7 @@ BOUNDARY: tuple[LossSpec, ...] = (
         good_for="large objects",
         bad_for="small and large objects at once: their alpha differs",
         mixing_options=("cross_entropy_weight",),
+        multilabel="joint",
     ),
     LossSpec(
         name="region_wise",

@@ -50,6 +50,8 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="general use, light imbalance; input and output imbalance apart",
         bad_for="two weights to tune",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="exponential_logarithmic",
@@ -85,6 +87,8 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="small objects beside large ones; control over the focus",
         bad_for="the balance of its two terms has to be found",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="unified_focal",
@@ -135,6 +139,8 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="strong imbalance with less suppression than focal",
         bad_for="still sensitive; trains longer",
         violated_properties=BACKGROUND_APART,
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="dice_cross_entropy",
@@ -158,6 +164,8 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="nearly everything; steady from the first step",
         bad_for="extreme imbalance, where neither half sees the object",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="dice_focal",
@@ -176,6 +184,8 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="small organs, strong imbalance",
         bad_for="noisy labels",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
 )
 
@@ -217,6 +227,8 @@ BEYOND: tuple[LossSpec, ...] = (
         summary="cross-entropy with its first polynomial term turned up or down",
         good_for="a cheap gain over cross-entropy",
         bad_for="nothing in particular; epsilon differs from task to task",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="logit_adjusted_ce",
@@ -271,6 +283,7 @@ BEYOND: tuple[LossSpec, ...] = (
         summary="cross-entropy over pixels that are not yet safe",
         good_for="street scenes: many easy pixels",
         bad_for="noisy labels",
+        multilabel="joint",
     ),
     LossSpec(
         name="nacl",
@@ -312,6 +325,8 @@ BEYOND: tuple[LossSpec, ...] = (
         summary="one Dice over all classes, small ones weighed up",
         good_for="very different sizes of classes",
         bad_for="absent classes, which weigh as the smallest one",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="dice_plus_plus",
@@ -338,6 +353,8 @@ BEYOND: tuple[LossSpec, ...] = (
         summary="Dice that forgives small doubts",
         good_for="Dice with calibrated probabilities",
         bad_for="sharp decisions",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="mcc",
@@ -363,6 +380,8 @@ BEYOND: tuple[LossSpec, ...] = (
         summary="one minus the correlation of prediction and label",
         good_for="imbalance where true negatives matter too",
         bad_for="images of one class, which have no correlation",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="soft_cldice",
@@ -392,6 +411,7 @@ BEYOND: tuple[LossSpec, ...] = (
         standalone=False,
         mixing_options=("base", "weight"),
         violated_properties=FOREGROUND_ONLY | {"zero_minimum"},
+        multilabel="per_class",
     ),
     LossSpec(
         name="skeleton_recall",
@@ -413,6 +433,7 @@ BEYOND: tuple[LossSpec, ...] = (
         standalone=False,
         mixing_options=("base", "weight"),
         violated_properties=FOREGROUND_ONLY,
+        multilabel="per_class",
     ),
     LossSpec(
         name="blob",
@@ -433,6 +454,7 @@ BEYOND: tuple[LossSpec, ...] = (
         standalone=False,
         mixing_options=("base", "weight"),
         violated_properties=FOREGROUND_ONLY,
+        multilabel="per_class",
     ),
     LossSpec(
         name="log_hausdorff",
@@ -454,6 +476,7 @@ BEYOND: tuple[LossSpec, ...] = (
         standalone=False,
         mixing_options=("base", "weight"),
         violated_properties=FOREGROUND_ONLY,
+        multilabel="per_class",
     ),
     LossSpec(
         name="dice_topk",
@@ -478,6 +501,7 @@ BEYOND: tuple[LossSpec, ...] = (
         summary="Dice with cross-entropy of the hardest pixels",
         good_for="hard regions; among the steadiest in the comparison that named it",
         bad_for="noisy labels",
+        multilabel="joint",
     ),
     LossSpec(
         name="generalized_dice_focal",
@@ -499,5 +523,7 @@ BEYOND: tuple[LossSpec, ...] = (
         good_for="very different sizes of classes, hard examples",
         bad_for="noisy labels, absent classes",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
 )

@@ -35,6 +35,8 @@ PIXEL: tuple[LossSpec, ...] = (
         good_for="everything, as the baseline; variants handle imbalance",
         bad_for="small objects among much background; only the true class's probability counts, borders stay soft",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="topk",
@@ -66,6 +68,7 @@ PIXEL: tuple[LossSpec, ...] = (
         summary="cross-entropy over the hardest pixels only",
         good_for="regions that train badly; overlapping objects",
         bad_for="noisy labels (they are the hardest pixels); sensitive to k",
+        multilabel="joint",
     ),
     LossSpec(
         name="focal",
@@ -79,6 +82,8 @@ PIXEL: tuple[LossSpec, ...] = (
         good_for="strong imbalance, hard examples, complex scenes",
         bad_for="noisy labels; a large gamma shrinks the gradient, so the learning rate must follow",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="distance_map_ce",
@@ -119,5 +124,6 @@ PIXEL: tuple[LossSpec, ...] = (
         good_for="hard borders, medical images",
         bad_for="noisy borders; needs a distance map of every target",
         needs=("own_distance",),
+        multilabel="per_class",
     ),
 )

@@ -18,6 +18,8 @@ REGION: tuple[LossSpec, ...] = (
         summary="one minus the soft Dice score",
         good_for="medical images, small or rare classes; follows the metric",
         bad_for="tiny classes per image (unstable gradient); knows no relations between classes",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="log_cosh_dice",
@@ -30,6 +32,8 @@ REGION: tuple[LossSpec, ...] = (
         summary="the Dice loss with a smooth, bounded gradient",
         good_for="as Dice, where its gradient jumps",
         bad_for="the last percents: the gradient fades towards the optimum; ignores class relations",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="generalized_wasserstein_dice",
@@ -74,6 +78,8 @@ REGION: tuple[LossSpec, ...] = (
         summary="one minus the soft intersection over union",
         good_for="sharp borders, imbalance; follows the metric",
         bad_for="little overlap at the start: its gradient vanishes there",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="lovasz_softmax",
@@ -120,6 +126,7 @@ REGION: tuple[LossSpec, ...] = (
         good_for="the IoU metric, imbalance, precise borders; fine-tuning",
         bad_for="speed (a sort per class); many pixels tie in saturated predictions",
         mixing_options=("cross_entropy_weight",),
+        multilabel="joint",
     ),
     LossSpec(
         name="tversky",
@@ -139,6 +146,8 @@ REGION: tuple[LossSpec, ...] = (
         summary="Dice with a price for false alarms and another for misses",
         good_for="when a miss and a false alarm do not cost the same",
         bad_for="two more parameters; gradients as those of Jaccard",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="focal_tversky",
@@ -167,6 +176,8 @@ REGION: tuple[LossSpec, ...] = (
         summary="Tversky with a focus on hard classes",
         good_for="asymmetric error costs together with imbalance",
         bad_for="one more exponent to find; may be suppressed near convergence",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="sensitivity_specificity",
@@ -193,6 +204,8 @@ REGION: tuple[LossSpec, ...] = (
         summary="squared error, misses and false alarms each by their own number",
         good_for="imbalance, a chosen balance of misses and false alarms",
         bad_for="confident errors: its gradient fades there; the balance has to be found",
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="region_mutual_information",
@@ -242,6 +255,7 @@ REGION: tuple[LossSpec, ...] = (
         good_for="structure: pixels are not judged alone",
         bad_for="speed and memory; its scale depends on the image size; negative values are normal",
         violated_properties=frozenset({"shift", "zero_minimum"}),
+        multilabel="joint",
     ),
     LossSpec(
         name="robust_t",
@@ -282,5 +296,6 @@ REGION: tuple[LossSpec, ...] = (
         violated_properties=frozenset({"class_permutation", "zero_minimum"}),
         state="tuner.losses.robust:DegreesOfFreedom",
         state_options=("log_degrees_of_freedom", "learning_rate"),
+        multilabel="joint",
     ),
 )
