@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.data.catalog import DATASETS, DatasetEntry
+from tuner.data.catalog import DATASETS, DatasetSpec
 from tuner.data.preparation import PreparedData, prepare
 from tuner.data.source import TestCase
 from tuner.errors import DataError
@@ -54,7 +54,7 @@ def open_stripes(options: Mapping[str, Scalar], data_root: Path | None) -> Strip
     return Stripes(str(options["fault"]))
 
 
-ROW = DatasetEntry(
+ROW = DatasetSpec(
     name="stripes",
     summary="Stripes.",
     channels=3,

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.losses.batch import read_inputs
-from tuner.losses.build import EpochProgress, SegmentationLoss, Term, build_loss
+from tuner.losses.batch import EpochProgress, read_inputs
+from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Scalar

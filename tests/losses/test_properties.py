@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.losses.images import CLASSES, FREQUENCIES, VOID, bare, blobs, built, gradient, scores, truth
-from tuner.losses.batch import read_inputs
-from tuner.losses.build import EpochProgress, Term
+from tuner.losses.batch import EpochProgress, read_inputs
+from tuner.losses.build import Term
 from tuner.losses.spec import LossSpec
 
 Shape = tuple[int, ...]

@@ -278,6 +278,22 @@ def _check_shapes(logits: Tensor, target: Tensor) -> None:
         raise LossInputError(f"{shapes}: the target must hold integer class ids.")
 
 
+@dataclass(frozen=True, slots=True)
+class EpochProgress:
+    """An epoch, counted from 1, of so many; the default is the end, where every schedule has arrived."""
+
+    epoch: int = 1
+    epochs: int = 1
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that lies behind, 0.0 in the first epoch and 1.0 in the last."""
+        return 1.0 if self.epochs <= 1 else min(1.0, (self.epoch - 1) / (self.epochs - 1))
+
+
+END = EpochProgress()
+
+
 class LossFunction:
     """A formula over a View, callable on logits and target.
 

@@ -1,14 +1,11 @@
 """Config -> SegmentationLoss.
 
-When in the training a loss is asked, for those that change on the way.
-
 How the terms of a loss are mixed: a sum with weights, or a base and an addition on a schedule.
 
 From a configuration to a module: single losses, losses mixed with a base, and weighted sums of the user's own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from inspect import signature
 from typing import Any, cast
 
@@ -16,27 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import LossInputError, SpecError, UnknownNameError
-from tuner.losses.batch import LossFunction, LossInputs, check_labels, full_precision, read_inputs
+from tuner.losses.batch import EpochProgress, LossFunction, LossInputs, check_labels, full_precision, read_inputs
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec, term_weight, with_preset
 from tuner.registry import Option, Scalar, load, option_named
-
-
-@dataclass(frozen=True, slots=True)
-class EpochProgress:
-    """An epoch, counted from 1, of so many; the default is the end, where every schedule has arrived."""
-
-    epoch: int = 1
-    epochs: int = 1
-
-    @property
-    def progress(self) -> float:
-        """Share of the training that lies behind, 0.0 in the first epoch and 1.0 in the last."""
-        return 1.0 if self.epochs <= 1 else min(1.0, (self.epoch - 1) / (self.epochs - 1))
-
-
-END = EpochProgress()
-
 
 COMPANION = "cross_entropy_weight"
 MIN_SHARE = 0.01

@@ -8,13 +8,13 @@ What the options of a model must have to do with each other. Imports no torch.
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.models.catalog import MODELS, ModelEntry
+from tuner.models.catalog import MODELS, ModelSpec
 from tuner.registry import load
 
 _KIND = {2: "images (2-D)", 3: "volumes (3-D)"}
 
 
-def dims_problem(entry: ModelEntry, spatial_dims: int) -> list[str]:
+def dims_problem(entry: ModelSpec, spatial_dims: int) -> list[str]:
     """Say in one line that a model is not made for what the data set holds; an empty list where it is."""
     if spatial_dims in entry.dims:
         return []
@@ -25,7 +25,7 @@ def dims_problem(entry: ModelEntry, spatial_dims: int) -> list[str]:
     ]
 
 
-def rule_problems(entry: ModelEntry, options: Mapping[str, Any], path: str) -> list[str]:
+def rule_problems(entry: ModelSpec, options: Mapping[str, Any], path: str) -> list[str]:
     """Say what is wrong with legal options that do not go together, a line each."""
     found: list[str] = load(entry.rule)(options) if entry.rule else []
     return [f"{path}.{problem}" for problem in found]
