@@ -14,7 +14,7 @@ from tuner.registry import load
 def test_reading_it_imports_nothing_heavy() -> None:
     """`tuner datasets` answers at once."""
     code = (
-        "import sys, tuner.data.catalog, tuner.data.augmentation, tuner.data.splits;"
+        "import sys, tuner.data.catalog, tuner.data.splits;"
         "print(sorted({'torch', 'numpy', 'h5py', 'nibabel', 'scipy'} & set(sys.modules)))"
     )
 

@@ -69,7 +69,7 @@ ROW = DatasetSpec(
 
 
 def _prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str = "", **config: Any) -> PreparedData:
-    monkeypatch.setitem(DATASETS._rows, "stripes", ROW)
+    monkeypatch.setitem(DATASETS._specs, "stripes", ROW)
     return prepare(
         {"name": "stripes", "fault": fault, "validation": ["south"], **config}, data_root=None, cache=tmp_path, seed=0
     )

@@ -3,8 +3,8 @@
 import pytest
 
 from tests.search.planted_optimum import conditional_space
+from tuner.search.grid import combinations
 from tuner.search.space import Dimension, SearchSpace, describe
-from tuner.search.space_filling import combinations
 
 LR = Dimension("train.lr", "float", 1e-5, 1e-1, log=True)
 WIDTH = Dimension("model.width", "int", 8, 64)

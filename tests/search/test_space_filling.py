@@ -8,9 +8,9 @@ import pytest
 from tests.search.planted_optimum import complete, conditional_space, play, searcher_for
 from tuner.errors import SpecError
 from tuner.registry import Scalar
+from tuner.search.grid import combinations, grid_size
 from tuner.search.sampler import FinishedTrial, SeededSampler
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.space_filling import combinations, grid_size
 
 
 def flat(number: int, params: Mapping[str, Scalar]) -> FinishedTrial:

@@ -24,7 +24,7 @@ from tuner.data.splits import FOLD
 from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES
 from tuner.losses.spec import term_weight
 from tuner.models.catalog import ENTRY, MODELS
-from tuner.models.custom import own_option
+from tuner.models.custom_section import own_option
 from tuner.registry import Option, Scalar, Search
 from tuner.search.initial_points import CandidateLoss
 from tuner.search.space import Dimension, SearchSpace, tidy

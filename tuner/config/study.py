@@ -37,9 +37,9 @@ from tuner.config.yaml_reader import YamlDocument, parse_yaml, read_yaml
 from tuner.errors import ConfigError, SpecError, UnknownNameError
 from tuner.registry import Scalar
 from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.search.grid import grid_queue, grid_size
 from tuner.search.initial_points import CandidateLoss, left_out, queue
 from tuner.search.space import SearchSpace
-from tuner.search.space_filling import grid_queue, grid_size
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 

@@ -21,7 +21,7 @@ from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import PRESET, LossSpec, term_weight, with_preset
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
-from tuner.models.custom import is_own, own_model_section
+from tuner.models.custom_section import is_own, own_model_section
 from tuner.models.rules import rule_problems
 from tuner.registry import Option, Scalar
 

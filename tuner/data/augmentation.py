@@ -1,6 +1,4 @@
-"""Batched augmentation and its options.
-
-Which augmentations there are, their options and defaults, declared once. Importing this imports no torch.
+"""Augmentations: their options and defaults, declared once, and how they are applied.
 
 Augmentation of whole batches on their device: one grid for rotation, scale, shift, flips and quarter turns.
 

@@ -221,7 +221,10 @@ and unpack both into one folder below the data root""",
     background=False,
 )
 
-PICTURES = (_CITYSCAPES, _FOLDER)
+PICTURES: tuple[DatasetSpec, ...] = (
+    _CITYSCAPES,
+    _FOLDER,
+)
 
 
 def complete_options(entry: DatasetSpec, config: Mapping[str, Any]) -> dict[str, Scalar]:

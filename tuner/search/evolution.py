@@ -18,9 +18,9 @@ from optuna.trial import FrozenTrial, create_trial
 from tuner.errors import SpecError
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, from_unit, single, to_unit
+from tuner.search.grid import combinations
 from tuner.search.sampler import FinishedTrial, in_memory_study, suggestion_rng
 from tuner.search.space import SearchSpace
-from tuner.search.space_filling import combinations
 from tuner.search.tpe import Tpe
 from tuner.search.trial_table import Branches, TrialTable
 

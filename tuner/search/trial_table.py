@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from tuner.registry import Scalar
 from tuner.search.distributions import internal, single
+from tuner.search.grid import switches
 from tuner.search.sampler import FinishedTrial
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.space_filling import switches
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
