@@ -1,3 +1,3 @@
 """Which loss, with which options, for my segmentation data: the search, as a service."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
