@@ -33,8 +33,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from tuner.label_maps import MAPS
-from tuner.losses.batch import read_inputs
-from tuner.losses.build import END, SegmentationLoss, Term, build_loss
+from tuner.losses.batch import END, read_inputs
+from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.distance_transform import target_map
 

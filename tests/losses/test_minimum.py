@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.losses.images import ALL, CLASSES, corners, one_term, term_value, truth
-from tuner.losses.build import END, combination_of
+from tuner.losses.batch import END
+from tuner.losses.build import combination_of
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.losses.images import corners, ends, one_term, term_value, truth
-from tuner.losses.build import EpochProgress, combination_of
+from tuner.losses.batch import EpochProgress
+from tuner.losses.build import combination_of
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec
 

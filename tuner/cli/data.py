@@ -12,7 +12,7 @@ from tuner.cli.help import PanelCommand, make_group
 from tuner.cli.options import CacheOption, DataRootOption, JsonOption, settings_of
 
 if TYPE_CHECKING:
-    from tuner.data.catalog import DatasetEntry
+    from tuner.data.catalog import DatasetSpec
     from tuner.settings import Settings
 
 
@@ -201,7 +201,7 @@ def _write_figure(out: Path, document: Mapping[str, Any], noise: bytes | None) -
     output.tell(f"drawn: {out}")
 
 
-def _section(entry: "DatasetEntry", overrides: list[str]) -> dict[str, Any]:
+def _section(entry: "DatasetSpec", overrides: list[str]) -> dict[str, Any]:
     from tuner.config.trial import dataset_section
     from tuner.config.yaml_reader import parse_yaml
     from tuner.errors import Problems, SpecError

@@ -27,7 +27,7 @@ from tuner.data.arrays import (
     write_splits,
 )
 from tuner.data.cache import FileHashCache, open_or_build
-from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetEntry, complete_options
+from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetSpec, complete_options
 from tuner.data.label_noise import KEY, LabelNoise, spoil
 from tuner.data.source import IGNORE_INDEX, DefinesClasses, Grouped, Source, SupportsInference, TestCase
 from tuner.data.splits import Protocol, choose_cases
@@ -177,7 +177,7 @@ def test_cases(config: Mapping[str, Any], *, data_root: Path | None, cache: Path
         yield source.original(case)
 
 
-def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[DatasetEntry, dict[str, Scalar], Source]:
+def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[DatasetSpec, dict[str, Scalar], Source]:
     """Find the data set of a `dataset` section: its row, its options with defaults filled in, and its cases."""
     entry = DATASETS.find(str(config.get("name")), where="dataset.name")
     options = complete_options(entry, config)
@@ -185,7 +185,7 @@ def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[Data
     return entry, options, source
 
 
-def class_names_of(entry: DatasetEntry, source: Source, memory: FileHashCache) -> tuple[str, ...]:
+def class_names_of(entry: DatasetSpec, source: Source, memory: FileHashCache) -> tuple[str, ...]:
     """Return the names of the classes: the row's, or what the files say where the row leaves it to them."""
     return source.class_names(memory) if isinstance(source, DefinesClasses) else entry.class_names
 

@@ -349,8 +349,29 @@ def _check_shapes(logits: Tensor, target: Tensor) -> None:
         raise LossInputError(f"{shapes}: the target must hold integer class ids.")
 
 
+@dataclass(frozen=True, slots=True)
+class EpochProgress:
+    """An epoch, counted from 1, of so many; the default is the end, where every schedule has arrived."""
+
+    epoch: float = 1
+    epochs: float = 1
+
+    @classmethod
+    def at_share(cls, share: float) -> "EpochProgress":
+        """Return the moment at which a share of the training lies behind, from 0.0 to 1.0."""
+        return cls(1 + share, 2)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that lies behind, 0.0 in the first epoch and 1.0 in the last."""
+        return 1.0 if self.epochs <= 1 else min(1.0, (self.epoch - 1) / (self.epochs - 1))
+
+
+END = EpochProgress()
+
+
 class LossFunction:
-    """A formula over a View, callable on logits and target.
+    """A formula over LossInputs, callable on logits and target.
 
     `loss(logits, target, ignore_index=255, gamma=2.0)` checks its input, raises half types to float32, switches
     autocast off and returns a scalar; a batch without a valid pixel gives exactly 0 and a zero gradient.

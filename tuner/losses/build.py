@@ -1,7 +1,6 @@
 """Build a loss from its configuration: single losses, losses mixed with a base on a schedule, weighted sums."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from inspect import signature
 from typing import Any, cast
 
@@ -9,32 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import LossInputError, Problem, Problems, SpecError, UnknownNameError
-from tuner.losses.batch import LossFunction, LossInputs, check_labels, full_precision, read_inputs
+from tuner.losses.batch import EpochProgress, LossFunction, LossInputs, check_labels, full_precision, read_inputs
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec, term_weight, with_preset
 from tuner.registry import Option, Scalar, load, option_named
-
-
-@dataclass(frozen=True, slots=True)
-class EpochProgress:
-    """An epoch, counted from 1, of so many; the default is the end, where every schedule has arrived."""
-
-    epoch: float = 1
-    epochs: float = 1
-
-    @classmethod
-    def at_share(cls, share: float) -> "EpochProgress":
-        """Return the moment at which a share of the training lies behind, from 0.0 to 1.0."""
-        return cls(1 + share, 2)
-
-    @property
-    def progress(self) -> float:
-        """Share of the training that lies behind, 0.0 in the first epoch and 1.0 in the last."""
-        return 1.0 if self.epochs <= 1 else min(1.0, (self.epoch - 1) / (self.epochs - 1))
-
-
-END = EpochProgress()
-
 
 COMPANION = "cross_entropy_weight"
 MIN_SHARE = 0.01

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tuner.errors import LossInputError
-from tuner.losses.build import EpochProgress, Term, WeightedSum, build_terms
+from tuner.losses.batch import EpochProgress
+from tuner.losses.build import Term, WeightedSum, build_terms
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.evaluate import REDUCTIONS, Formula, check_frequencies, check_inputs, evaluate
 from tuner.losses.targets import ACTIVATIONS

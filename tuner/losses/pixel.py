@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.autograd import class_weights, focal_mean, focal_term, pixel_mean, window_mean
-from tuner.losses.batch import LossInputs, segmentation_loss
-from tuner.losses.build import END, EpochProgress
+from tuner.losses.batch import END, EpochProgress, LossInputs, segmentation_loss
 from tuner.losses.distance_transform import target_map
 from tuner.losses.softmax_stats import on_host
 

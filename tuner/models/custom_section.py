@@ -1,6 +1,7 @@
-"""The `model` section that names a function of the user: `model: {entry: package.module:function, width: 32}`.
+"""The `model` section that names a function of the user's own: its spelling and its options.
 
-What stands beside `entry` is handed to the function as it is. Imports nothing of theirs, and no torch.
+`model: {entry: package.module:function, width: 32}`; what stands beside `entry` is handed to the function as it is.
+Imports neither torch nor anything of the user's.
 """
 
 from collections.abc import Mapping

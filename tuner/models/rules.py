@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.errors import Problem, Problems
-from tuner.models.catalog import MODELS, ModelEntry
+from tuner.models.catalog import MODELS, ModelSpec
 from tuner.registry import load
 
 _KIND = {2: "images (2-D)", 3: "volumes (3-D)"}
 
 
-def dims_problems(entry: ModelEntry, spatial_dims: int) -> Problems:
+def dims_problems(entry: ModelSpec, spatial_dims: int) -> Problems:
     """Say that a model is not made for what the data set holds; nothing where it is."""
     found = Problems()
     if spatial_dims in entry.dims:
@@ -25,7 +25,7 @@ def dims_problems(entry: ModelEntry, spatial_dims: int) -> Problems:
     return found
 
 
-def rule_problems(entry: ModelEntry, options: Mapping[str, Any], path: str) -> list[Problem]:
+def rule_problems(entry: ModelSpec, options: Mapping[str, Any], path: str) -> list[Problem]:
     """Say what is wrong with legal options that do not go together."""
     found: Problems = load(entry.rule)(options) if entry.rule else Problems()
     return [problem.below(path) for problem in found]

@@ -1,17 +1,19 @@
-"""Declarations of the region losses."""
+"""Declarations of the region losses.
 
+Formulas: `tuner.losses.region`, `lovasz`, `mutual_information`, `robust` and `topology`.
+"""
+
+from tuner.losses.catalog import formulas
 from tuner.losses.catalog import options as shared
 from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Search
-
-BACKGROUND_APART = frozenset({"class_permutation"})
 
 REGION: tuple[LossSpec, ...] = (
     LossSpec(
         name="dice",
         family="region",
         survey=True,
-        fn="tuner.losses.region:dice",
+        fn=formulas.region.dice,
         options=shared.overlap_options(search=True),
         paper="Milletari, Navab, Ahmadi 2016, arXiv:1606.04797",
         formula="mean_c 1 - (2 TP_c + s) / (P_c + T_c + s)",
@@ -25,7 +27,7 @@ REGION: tuple[LossSpec, ...] = (
         name="log_cosh_dice",
         family="region",
         survey=True,
-        fn="tuner.losses.region:log_cosh_dice",
+        fn=formulas.region.log_cosh_dice,
         options=shared.overlap_options(search=True),
         paper="Jadon 2020, arXiv:2006.14822",
         formula="ln cosh(Dice loss)",
@@ -39,7 +41,7 @@ REGION: tuple[LossSpec, ...] = (
         name="generalized_wasserstein_dice",
         family="region",
         survey=True,
-        fn="tuner.losses.region:generalized_wasserstein_dice",
+        fn=formulas.region.generalized_wasserstein_dice,
         options=(
             Option(
                 "sibling_distance",
@@ -65,13 +67,13 @@ REGION: tuple[LossSpec, ...] = (
         summary="Dice that knows which classes are alike",
         good_for="classes that are easily taken for each other",
         bad_for="some overhead; the distances between classes have to be thought of",
-        violated_properties=BACKGROUND_APART,
+        violated_properties=shared.BACKGROUND_APART,
     ),
     LossSpec(
         name="jaccard",
         family="region",
         survey=True,
-        fn="tuner.losses.region:jaccard",
+        fn=formulas.region.jaccard,
         options=shared.overlap_options(search=True),
         paper="Rahman, Wang 2016, doi:10.1007/978-3-319-50835-1_22",
         formula="mean_c 1 - (TP_c + s) / (P_c + T_c - TP_c + s)",
@@ -85,7 +87,7 @@ REGION: tuple[LossSpec, ...] = (
         name="lovasz_softmax",
         family="region",
         survey=True,
-        fn="tuner.losses.lovasz:lovasz_softmax",
+        fn=formulas.lovasz.lovasz_softmax,
         options=(
             Option(
                 "classes",
@@ -132,7 +134,7 @@ REGION: tuple[LossSpec, ...] = (
         name="tversky",
         family="region",
         survey=True,
-        fn="tuner.losses.region:tversky",
+        fn=formulas.region.tversky,
         options=(
             shared.false_positives(),
             shared.false_negatives(),
@@ -153,7 +155,7 @@ REGION: tuple[LossSpec, ...] = (
         name="focal_tversky",
         family="region",
         survey=True,
-        fn="tuner.losses.region:focal_tversky",
+        fn=formulas.region.focal_tversky,
         options=(
             shared.false_positives(),
             shared.false_negatives(),
@@ -183,7 +185,7 @@ REGION: tuple[LossSpec, ...] = (
         name="sensitivity_specificity",
         family="region",
         survey=True,
-        fn="tuner.losses.region:sensitivity_specificity",
+        fn=formulas.region.sensitivity_specificity,
         options=(
             Option(
                 "sensitivity_ratio",
@@ -211,7 +213,7 @@ REGION: tuple[LossSpec, ...] = (
         name="region_mutual_information",
         family="region",
         survey=True,
-        fn="tuner.losses.mutual_information:region_mutual_information",
+        fn=formulas.mutual_information.region_mutual_information,
         options=(
             Option(
                 "weight",
@@ -261,7 +263,7 @@ REGION: tuple[LossSpec, ...] = (
         name="robust_t",
         family="region",
         survey=True,
-        fn="tuner.losses.robust:robust_t",
+        fn=formulas.robust.robust_t,
         options=(
             Option(
                 "log_degrees_of_freedom",
@@ -293,9 +295,156 @@ REGION: tuple[LossSpec, ...] = (
         summary="a likelihood that learns how much label noise to forgive",
         good_for="noisy labels, outliers",
         bad_for="clean labels, where others are better; more than one foreground class is our extension",
-        violated_properties=frozenset({"class_permutation", "zero_minimum"}),
-        state="tuner.losses.robust:DegreesOfFreedom",
+        violated_properties=shared.BACKGROUND_APART | frozenset({"zero_minimum"}),
+        state=formulas.robust.DegreesOfFreedom,
         state_options=("log_degrees_of_freedom", "learning_rate"),
         multilabel="joint",
+    ),
+    LossSpec(
+        name="generalized_dice",
+        family="region",
+        survey=False,
+        fn=formulas.region.generalized_dice,
+        options=(
+            shared.class_weighting(),
+            shared.smooth(1e-5),
+            shared.batch(),
+            shared.include_background(),
+        ),
+        paper="Sudre et al. 2017, arXiv:1707.03237",
+        formula="1 - (2 sum_c w_c TP_c + w s) / (sum_c w_c (P_c + T_c) + w s), w the largest w_c",
+        summary="one Dice over all classes, small ones weighed up",
+        good_for="very different sizes of classes",
+        bad_for="absent classes, which weigh as the smallest one",
+        multilabel="joint",
+        soft_labels=True,
+    ),
+    LossSpec(
+        name="dice_plus_plus",
+        family="region",
+        survey=False,
+        fn=formulas.region.dice_plus_plus,
+        options=(
+            Option(
+                "gamma",
+                "float",
+                2.0,
+                "exponent of both kinds of error; 1 is Dice",
+                low=1.0,
+                high=10.0,
+                search=Search(1.0, 4.0),
+            ),
+            shared.smooth(1e-5),
+            shared.batch(),
+            shared.include_background(),
+            shared.classes(),
+        ),
+        paper="Yeung et al. 2023, arXiv:2111.00528",
+        formula="mean_c 1 - 2 TP / (2 TP + sum t (1 - p)^gamma + sum (1 - t) p^gamma)",
+        summary="Dice that forgives small doubts",
+        good_for="Dice with calibrated probabilities",
+        bad_for="sharp decisions",
+        multilabel="joint",
+        soft_labels=True,
+    ),
+    LossSpec(
+        name="mcc",
+        family="region",
+        survey=False,
+        fn=formulas.region.mcc,
+        options=(
+            Option(
+                "smooth",
+                "float",
+                1e-5,
+                "added to the denominator, as share of the pixels",
+                low=0.0,
+                high=1.0,
+                search=Search(1e-6, 1e-2, log=True),
+            ),
+            shared.batch(),
+            shared.include_background(),
+            shared.classes(),
+        ),
+        paper="Abhishek, Hamarneh 2021, arXiv:2010.13454",
+        formula="mean_c 1 - (TP TN - FP FN) / (sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) + s)",
+        summary="one minus the correlation of prediction and label",
+        good_for="imbalance where true negatives matter too",
+        bad_for="images of one class, which have no correlation",
+        multilabel="joint",
+        soft_labels=True,
+    ),
+    LossSpec(
+        name="soft_cldice",
+        family="region",
+        survey=False,
+        fn=formulas.topology.soft_cldice,
+        options=(
+            shared.base(),
+            shared.added_weight(0.5, low=0.05, high=2.0),
+            Option(
+                "iterations",
+                "int",
+                3,
+                "erosions of the soft skeleton: at least half the width of the widest tube, in pixels",
+                low=1,
+                high=50,
+                search=Search(choices=(3, 5, 10)),
+            ),
+            shared.smooth(1.0),
+            shared.classes(),
+        ),
+        paper="Shit et al. 2021, arXiv:2003.07311",
+        formula="base + weight * (1 - clDice)",
+        summary="centre lines must lie in the other's mask, both ways",
+        good_for="vessels, roads, neurons: what must stay connected",
+        bad_for="blobs: silent on objects wider than twice its iterations; costs many poolings",
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=shared.BACKGROUND_APART | {"zero_minimum"},
+        multilabel="per_class",
+    ),
+    LossSpec(
+        name="skeleton_recall",
+        family="region",
+        survey=False,
+        fn=formulas.topology.skeleton_recall,
+        options=(
+            shared.base(),
+            shared.added_weight(1.0, low=0.1, high=2.0),
+            shared.smooth(1.0),
+            shared.classes(),
+        ),
+        paper="Kirchhoff et al. 2024, arXiv:2404.03010",
+        formula="base + weight * mean_c 1 - (sum p_c s_c + 1) / (sum s_c + 1)",
+        summary="the target's centre lines must be found",
+        good_for="thin structures, at little cost",
+        bad_for="false alarms, which only the base sees; thick objects, whose middle is found long before their border",
+        needs=("skeleton",),
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=shared.BACKGROUND_APART,
+        multilabel="per_class",
+    ),
+    LossSpec(
+        name="blob",
+        family="region",
+        survey=False,
+        fn=formulas.topology.blob,
+        options=(
+            shared.base(),
+            shared.added_weight(0.5, low=0.05, high=2.0),
+            shared.smooth(1e-5),
+        ),
+        paper="Kofler et al. 2023, arXiv:2205.08209",
+        formula="base + weight * mean over objects of 1 - Dice(object)",
+        summary="every object counts the same, however small",
+        good_for="many lesions of different size",
+        bad_for="single organs, where it is another Dice",
+        needs=("objects",),
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=shared.BACKGROUND_APART,
+        multilabel="per_class",
     ),
 )
