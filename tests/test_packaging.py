@@ -58,5 +58,5 @@ def test_the_wheel_holds_study_files_and_migrations(tmp_path: Path) -> None:
 
     for name in ("tuner/studies/phantom.yaml", "tuner/studies/synapse.yaml", "tuner/cli/main.py", "tuner/__main__.py"):
         assert name in names
-    assert any(name.startswith("tuner/store/migrations/versions/v") for name in names)
+    assert any(name.startswith("tuner/storage/migrations/versions/v") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
