@@ -108,6 +108,15 @@ def launch(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the study.", rich_help_panel=_SPEC)
     ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--warm-start",
+            metavar="STUDY|FILE",
+            help="Begin with the results of a study, a db backup file, or a CSV with values; may be repeated.",
+            rich_help_panel=_SPEC,
+        ),
+    ] = None,
     trials: TrialsOption = None,
     epochs: EpochsOption = None,
     seed: SeedOption = None,
@@ -134,7 +143,16 @@ def launch(
     _log_as(log_format)
     document = study_document(study, dataset)
     values = values_of(name=name, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
-    _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
+    _start(
+        document,
+        values,
+        overrides or [],
+        settings,
+        resources,
+        as_json=as_json,
+        serve=serve,
+        warm_start=tuple(warm_start or ()),
+    )
 
 
 def resume(
@@ -182,6 +200,7 @@ def _start(
     *,
     as_json: bool,
     serve: bool,
+    warm_start: tuple[str, ...] = (),
 ) -> None:
     from tuner.cli.search import search
     from tuner.config.study import load_spec
@@ -194,6 +213,7 @@ def _start(
         resources=resources,
         trials_given="budget.trials" in values,
         timeout_given="budget.timeout" in values,
+        warm_start=warm_start,
     )
     code = search(request, as_json=as_json, serve=serve)
     if code:
