@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
-TRIALS ?= 24
+TRIALS ?= 12
 PARALLEL ?= -n auto --maxprocesses=8 --dist worksteal
 
 INSTALLED := $(VENV)/.installed
@@ -15,13 +15,14 @@ TORCH := $(shell grep -i '^torch==' constraints.txt)
 # and MONAI anew, ten seconds of CPU. What is there already is left alone; what is written for another Python does not count.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib tuner api || true
 
-.PHONY: help install demo test test-slow bench lint format clean
+.PHONY: help install demo test test-slow bench dist lint format clean
 
 help:
 	@echo "make install    .venv/bin/tuner, with the PostgreSQL driver"
-	@echo "make demo       a search on a procedural abdomen, on the CPU, in minutes"
+	@echo "make demo       a search on a procedural abdomen and its verdict, on the CPU, in minutes"
 	@echo "make test       the tests       make test-slow  those that take long as well"
-	@echo "make bench      the benchmarks  make lint       format, lint, types, import floors"
+	@echo "make bench      the benchmarks  make lint       format, lint, types, import layers"
+	@echo "make dist       sdist and wheel in dist/; the wheel, in an empty environment, runs the first trials of the demo"
 
 install: $(INSTALLED)
 
@@ -41,12 +42,12 @@ $(DEVELOPED): $(INSTALLED)
 
 demo: $(INSTALLED)
 	@mkdir -p demo
-	$(BIN)/tuner launch --dataset phantom --storage sqlite:///demo/tuner.db --cache demo/cache --devices cpu \
-	  --workers $(WORKERS) --trials $(TRIALS)
-	@echo
-	@echo "The study is in demo/tuner.db, the files of its trials are in demo/artifacts/phantom."
+	@echo "The study will be in demo/tuner.db, the files of its trials in demo/artifacts/phantom."
 	@echo "For other commands to find it:  export TUNER_STORAGE=sqlite:///$(CURDIR)/demo/tuner.db TUNER_CACHE=$(CURDIR)/demo/cache"
 	@echo "Then, for example:              $(BIN)/tuner status phantom"
+	@echo
+	$(BIN)/tuner launch --dataset phantom --storage sqlite:///demo/tuner.db --cache demo/cache --devices cpu \
+	  --workers $(WORKERS) --trials $(TRIALS)
 
 test: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL) -m "not slow and not gpu"
@@ -59,6 +60,18 @@ bench: $(DEVELOPED)
 	  case $$script in */__init__.py|*/naive_search.py) continue ;; esac; \
 	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
+
+dist: $(DEVELOPED)
+	rm -rf dist build/wheel-env build/wheel-demo
+	$(BIN)/python -m hatchling build -t sdist -d dist
+	$(PIP) wheel --quiet --no-deps -w dist dist/*.tar.gz # from the sdist, which is thereby known to be whole
+	$(BIN)/python -m venv build/wheel-env
+	build/wheel-env/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt "$(TORCH)"
+	build/wheel-env/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt dist/*.whl
+	mkdir build/wheel-demo
+	cd build/wheel-demo && timeout 900 ../wheel-env/bin/tuner launch --dataset phantom --storage sqlite:///tuner.db --cache cache \
+	  --devices cpu --workers 1 --trials 3 --epochs 2
+	@ls -l dist
 
 lint: $(DEVELOPED)
 	$(BIN)/ruff format --check

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 
-from api.dependencies import unless_matches
+from api.http_cache import unless_matches
 from tuner.errors import NotFoundError
 
 FOLDER = Path(__file__).resolve().parent / "static"

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 import tuner
 from api import static_files
-from api.dependencies import tag_of, unless_matches
+from api.http_cache import tag_of, unless_matches
 from tuner.analysis.leaderboard import family_of
 from tuner.figures.data import label
 

@@ -7,24 +7,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from api.config import Service
-from api.dependencies import (
-    MAX_NUMBER,
-    FiguresDep,
-    Limit,
-    Offset,
-    ServiceDep,
-    StudyName,
-    StudyTag,
-    tag_of,
-    tagged,
-    unless_matches,
-)
+from api.dependencies import MAX_NUMBER, FiguresDep, Limit, Offset, ServiceDep, StudyName, StudyTag
 from api.errors import READ, WRITE, content, errors
-from api.http_cache import ResponseCache
+from api.http_cache import ResponseCache, tag_of, tagged, unless_matches
 from api.schemas import BestDetail, ExportFormat, NewBudget, Resume, Study, StudyFile
 from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
 from tuner.analysis.export import export_trial, render
-from tuner.errors import ConflictError, NotFoundError, SpecError
+from tuner.errors import ConflictError, NotFoundError, Problem, SpecError
 
 router = APIRouter(tags=["studies"])
 
@@ -122,9 +111,11 @@ def raise_budget(name: StudyName, service: ServiceDep, body: Annotated[NewBudget
 def _raise_budget(service: Service, name: str, trials: int) -> None:
     total = service.store.studies.get(name).total
     if trials < total:
-        raise SpecError([f"trials: {trials} is below the total of {total}; a budget can only be raised"])
+        raise SpecError(
+            [Problem("trials", f"{trials} is below the total of {total}; a budget can only be raised", trials)]
+        )
     if trials - total > MAX_TRIALS:
-        raise SpecError([f"trials: adds {trials - total}; at most {MAX_TRIALS} at a time"])
+        raise SpecError([Problem("trials", f"adds {trials - total}; at most {MAX_TRIALS} at a time", trials)])
     service.store.studies.raise_budget(name, trials)
 
 

@@ -46,22 +46,23 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `tuner launch` has used up a budget; copy it, never change it."""
     # each folder of tests that imports the fixture has one of its own, and would search again
     if not SEARCHED:
-        SEARCHED.append(search_once(tmp_path_factory))
+        SEARCHED.append(search_once(tmp_path_factory.getbasetemp()))
     return SEARCHED[0]
 
 
 SEARCHED: list[Path] = []
 
 
-def search_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Search, and return the folder."""
+def search_once(base: Path) -> Path:
+    """Search in a folder below `base`, and return the folder."""
     from tuner.cli.main import run
 
-    folder = tmp_path_factory.mktemp("search")
+    folder = base / "search-of-the-session"
+    folder.mkdir()
     (folder / "tiny.yaml").write_text(STUDY, encoding="utf-8")
     before = Path.cwd()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TUNER_CACHE", str(base / "cache-of-the-session"))
         patch.setenv("TUNER_ALLOW_ENTRY", "tests")
         os.chdir(folder)
         try:

@@ -88,7 +88,7 @@ def test_problems_are_named() -> None:
         {"loss": "tversky", "train.lr": 1.0, "loss.focal.gamma": 2.0, "train.momentum": 0.9}
     )
 
-    assert problems == [
+    assert list(map(str, problems)) == [
         "train.lr: 1.0 is outside 1e-05 to 0.01 (log)",
         "loss.focal.gamma: exists only when loss is focal",
         "train.momentum: is not searched",

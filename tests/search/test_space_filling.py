@@ -66,8 +66,8 @@ def test_a_grid_needs_steps() -> None:
         SeededSampler(conditional_space(), ("maximize",), sampler="grid", options={}, seed=0)
 
     assert len(refused.value.problems) == 4
-    assert "search.train.lr" in refused.value.problems[0]
-    assert "steps: N" in refused.value.problems[0]
+    assert "search.train.lr" in str(refused.value.problems[0])
+    assert "steps: N" in str(refused.value.problems[0])
     assert grid_size(conditional_space()) == 0
 
 

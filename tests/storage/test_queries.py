@@ -16,7 +16,6 @@ from tests.storage.examples import DICE_AND_HD95, claimed, completed, epoch, fai
 from tuner.errors import ConflictError, NotFoundError, UnknownNameError
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.states import Reason
-from tuner.storage.status import pareto_front
 from tuner.storage.storage import Storage
 from tuner.storage.trial_queries import Order
 
@@ -229,20 +228,6 @@ def test_best_of_several_objectives_is_on_the_front(store: Storage) -> None:
     assert best is not None
     assert (best["number"], best["values"]) == (2, [0.8, 5.0])
     assert [(p["number"], p["values"]) for p in best["front"]] == [(2, [0.8, 5.0]), (3, [0.6, 2.0])]
-
-
-def test_the_front_is_what_nothing_beats() -> None:
-    """Compared with the definition, on a grid full of ties."""
-    points = [(float(a), float(b)) for a, b in product(range(4), repeat=2)] * 2 + [(-1.0, 9.0), (9.0, -1.0)]
-
-    front = pareto_front(points[5:])
-
-    slow = [
-        i
-        for i, p in enumerate(points[5:])
-        if not any(q != p and all(x <= y for x, y in zip(q, p, strict=True)) for q in points[5:])
-    ]
-    assert sorted(front) == slow
 
 
 def test_revision_changes_with_every_write_but_a_life_sign(store: Storage) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import __version__
+from tuner.analysis.confirmation import verdict_of
 from tuner.analysis.leaderboard import caveats
 from tuner.artifacts.local import Artifacts
 from tuner.config.study import load_spec
@@ -71,7 +72,15 @@ def export_trial(
         "trained": row["finished"],
         "exported": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "versions": _versions(artifacts, name, number),
-        "caveats": caveats(spec.space, record.objectives[0], rows, row, epochs=epochs, protocol=protocol),
+        "caveats": caveats(
+            spec.space,
+            record.objectives[0],
+            rows,
+            row,
+            study_seed=spec.seed,
+            protocol=protocol,
+            verdict=verdict_of(store, artifacts, name) if artifacts is not None else None,
+        ),
     }
     return config.model_copy(update={"provenance": provenance})
 

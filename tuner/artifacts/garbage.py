@@ -154,7 +154,8 @@ def _unused(prepared: list[Path], store: Storage, known: list[dict[str, Any]]) -
     for document in known:
         fingerprint = store.studies.get(document["name"]).resources.get("fingerprint")
         fingerprints.add(str(fingerprint)[:CACHED_FINGERPRINT])
-        if document["phase"] != "done":
+        confirmation = document["confirmation"]
+        if document["phase"] != "done" or (confirmation is not None and confirmation["phase"] != "done"):
             busy.add(document["dataset"])
     for folder in prepared:
         if folder.name.startswith("."):

@@ -24,6 +24,8 @@ from tuner.errors import DiskFullError, NotFoundError, RunError
 logger = logging.getLogger(__name__)
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+CONFIRMATION = "confirmation"
+"""Folder below a study's artifacts that holds those of its confirmation: the study called `NAME/confirmation`."""
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 CARRIED_ON = (
@@ -104,6 +106,8 @@ class Artifacts:
         identity = self._owner(study)
         if identity is None or self._marked(study) == identity:
             return None
+        if "/" in study:  # else the folder of the study that is confirmed would pass for an earlier one's
+            self.take(study.partition("/")[0])
         folder = self.path(study, 0).parent
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -111,7 +115,7 @@ class Artifacts:
                 if self._marked(study) == identity:
                     return None
                 aside = self._set_aside(folder, logs=logs)
-                folder.mkdir(exist_ok=True)
+                folder.mkdir(parents=True, exist_ok=True)
                 write_mark(folder, identity)
         except OSError as error:
             raise _explained(error, folder) from error
@@ -147,7 +151,8 @@ class Artifacts:
 
     def path(self, study: str, number: int) -> Path:
         """Return where the folder of a trial is or would be. Raises NotFoundError for names that no study has."""
-        if not STUDY_NAME.fullmatch(study):
+        searched = study.partition("/")[0]
+        if not STUDY_NAME.fullmatch(searched) or study not in (searched, f"{searched}/{CONFIRMATION}"):
             raise NotFoundError(f"{study!r} is not the name of a study.")
         if isinstance(number, bool) or number < 0:
             raise NotFoundError(f"{number!r} is not the number of a trial.")

@@ -1,6 +1,7 @@
 """`launch` and `resume`: create or continue a study, start its workers, watch it, show what was found."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from tuner.cli.options import (
     StorageOption,
     WebhookOption,
     settings_of,
+    takes_options,
     wants_json_logs,
 )
 from tuner.launch.launcher import LAUNCHERS
@@ -24,6 +26,7 @@ from tuner.launch.launcher import LAUNCHERS
 if TYPE_CHECKING:
     from tuner.config.yaml_reader import YamlDocument
     from tuner.launch.study_setup import Resources
+    from tuner.settings import Settings
 
 
 _PANEL = "Search"
@@ -91,12 +94,57 @@ ServeOption = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOptions:
+    """What `launch` and `resume` have in common."""
+
+    trials: TrialsOption = None
+    epochs: EpochsOption = None
+    seed: SeedOption = None
+    overrides: SetOption = None
+    timeout: TimeoutOption = None
+    workers: WorkersOption = None
+    devices: DevicesOption = None
+    per_device: PerDeviceOption = None
+    launcher: LauncherOption = None
+    ray_address: RayAddressOption = None
+    ray_insecure: RayInsecureOption = False
+    serve: ServeOption = False
+    webhook: WebhookOption = None
+    log_format: LogFormatOption = None
+    storage: StorageOption = None
+    artifacts: ArtifactsOption = None
+    data_root: DataRootOption = None
+    cache: CacheOption = None
+    as_json: JsonOption = False
+
+    def settings(self) -> "Settings":
+        """Combine the flags with the environment, see `settings_of`."""
+        return settings_of(self.storage, self.artifacts, self.data_root, self.cache, self.webhook)
+
+    def resources(self) -> "Resources":
+        """Return who is to work. Raises RequestError, UnknownNameError."""
+        return resources_of(
+            self.workers,
+            self.devices,
+            self.per_device,
+            self.launcher,
+            self.ray_address,
+            ray_insecure=self.ray_insecure,
+        )
+
+    def values(self, name: str | None = None) -> dict[str, Any]:
+        """Return what the flags say under the dotted keys of the study file."""
+        return values_of(name=name, trials=self.trials, epochs=self.epochs, seed=self.seed, timeout=self.timeout)
+
+
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     app.command("launch", rich_help_panel=_PANEL, cls=PanelCommand)(launch)
     app.command("resume", rich_help_panel=_PANEL, cls=PanelCommand)(resume)
 
 
+@takes_options(LaunchOptions)
 def launch(
     study: Annotated[
         Path | None, typer.Argument(metavar="[STUDY.yaml]", help="A study file of yours.", show_default=False)
@@ -117,105 +165,51 @@ def launch(
             rich_help_panel=_SPEC,
         ),
     ] = None,
-    trials: TrialsOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    overrides: SetOption = None,
-    timeout: TimeoutOption = None,
-    workers: WorkersOption = None,
-    devices: DevicesOption = None,
-    per_device: PerDeviceOption = None,
-    launcher: LauncherOption = None,
-    ray_address: RayAddressOption = None,
-    ray_insecure: RayInsecureOption = False,
-    serve: ServeOption = False,
-    webhook: WebhookOption = None,
-    log_format: LogFormatOption = None,
-    storage: StorageOption = None,
-    artifacts: ArtifactsOption = None,
-    data_root: DataRootOption = None,
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: LaunchOptions,
 ) -> None:
     """Create a study, or continue it where it stopped, and search until its budget is used up."""
-    resources = _resources(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
-    settings = settings_of(storage, artifacts, data_root, cache, webhook)
-    _log_as(log_format)
-    document = study_document(study, dataset)
-    values = values_of(name=name, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
-    _start(
-        document,
-        values,
-        overrides or [],
-        settings,
-        resources,
-        as_json=as_json,
-        serve=serve,
-        warm_start=tuple(warm_start or ()),
-    )
+    resources, settings = options.resources(), options.settings()
+    log_as(options.log_format)
+    document, values = study_document(study, dataset), options.values(name)
+    _start(document, values, settings, resources, options, warm_start=tuple(warm_start or ()))
 
 
-def resume(
-    name: NameArgument,
-    trials: TrialsOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    overrides: SetOption = None,
-    timeout: TimeoutOption = None,
-    workers: WorkersOption = None,
-    devices: DevicesOption = None,
-    per_device: PerDeviceOption = None,
-    launcher: LauncherOption = None,
-    ray_address: RayAddressOption = None,
-    ray_insecure: RayInsecureOption = False,
-    serve: ServeOption = False,
-    webhook: WebhookOption = None,
-    log_format: LogFormatOption = None,
-    storage: StorageOption = None,
-    artifacts: ArtifactsOption = None,
-    data_root: DataRootOption = None,
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_options(LaunchOptions)
+def resume(name: NameArgument, *, options: LaunchOptions) -> None:
     """Continue a study from what is stored: no file is needed. --trials raises its budget."""
     from tuner.config.yaml_reader import YamlDocument
     from tuner.storage.storage import Storage
 
-    resources = _resources(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
-    settings = settings_of(storage, artifacts, data_root, cache, webhook)
-    _log_as(log_format)
+    resources, settings = options.resources(), options.settings()
+    log_as(options.log_format)
     with Storage.open(settings.storage, read_only=True) as store:
         record = store.studies.get(name)
-    values = values_of(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
     document = YamlDocument(record.spec, {}, f"study {name}")
-    _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
+    _start(document, options.values(), settings, resources, options)
 
 
 def _start(
     document: "YamlDocument",
     values: dict[str, Any],
-    overrides: list[str],
-    settings: Any,
+    settings: "Settings",
     resources: "Resources",
-    *,
-    as_json: bool,
-    serve: bool,
+    options: LaunchOptions,
     warm_start: tuple[str, ...] = (),
 ) -> None:
     from tuner.cli.search import search
     from tuner.config.study import load_spec
     from tuner.launch.study_setup import Request
 
-    spec = load_spec(document, overrides, values)
     request = Request(
-        spec=spec,
+        spec=load_spec(document, options.overrides or [], values),
         settings=settings,
         resources=resources,
         trials_given="budget.trials" in values,
         timeout_given="budget.timeout" in values,
         warm_start=warm_start,
     )
-    code = search(request, as_json=as_json, serve=serve)
+    code = search(request, as_json=options.as_json, serve=options.serve)
     if code:
         raise typer.Exit(code)
 
@@ -240,7 +234,7 @@ def study_document(study: Path | None, dataset: str | None) -> "YamlDocument":
     return read_yaml(study)
 
 
-def _log_as(log_format: str | None) -> None:
+def log_as(log_format: str | None) -> None:
     """Have the workers that are started here write their logs as this launch was told to."""
     os.environ["TUNER_LOG_FORMAT"] = "json" if wants_json_logs(log_format) else "text"
 
@@ -263,7 +257,7 @@ def values_of(
     return values
 
 
-def _resources(
+def resources_of(
     workers: int | None,
     devices: str | None,
     per_device: str | None,
@@ -272,6 +266,7 @@ def _resources(
     *,
     ray_insecure: bool,
 ) -> "Resources":
+    """Return what the flags say about workers. Raises RequestError for what does not go together."""
     from tuner.errors import RequestError
     from tuner.launch.study_setup import Resources
 

@@ -106,6 +106,7 @@ class Observer:
         return fresh
 
 
+TRIAL = "trial"
 EVENTS = 6
 """Events that the live view keeps in sight."""
 PLAIN_EVERY_S = 30.0
@@ -125,16 +126,23 @@ class View(Protocol):
         """Leave the screen tidy."""
 
 
-def make_view(metric: str, epochs: int) -> View:
-    """Return the view that suits stderr. `metric`: the first objective; `epochs`: of a trial."""
-    return LiveView(metric, epochs) if sys.stderr.isatty() else PlainView(metric, epochs)
+def make_view(metric: str, epochs: int, *, noun: str = TRIAL) -> View:
+    """Return the view that suits stderr.
+
+    Args:
+        metric: The first objective.
+        epochs: Of a trial.
+        noun: `run` for those of a confirmation: they compete for nothing, and no best one is shown.
+    """
+    return LiveView(metric, epochs, noun) if sys.stderr.isatty() else PlainView(metric, epochs, noun)
 
 
 class PlainView:
     """A line for each trial that ends, and one about the whole study every half minute."""
 
-    def __init__(self, metric: str, epochs: int) -> None:
+    def __init__(self, metric: str, epochs: int, noun: str = TRIAL) -> None:
         self._metric = metric
+        self._noun = noun
         self._epochs = epochs
         self._last = 0.0
         self._best: int | None = None
@@ -142,14 +150,14 @@ class PlainView:
     def show(self, snapshot: Snapshot) -> None:
         """Write what is new."""
         for row in snapshot.ended:
-            self.note(event(row, self._metric))
-        best = snapshot.document["best"]
+            self.note(event(row, self._metric, self._noun))
+        best = snapshot.document["best"] if self._noun == TRIAL else None
         if best and best["number"] != self._best:
             self._best = best["number"]
             self.note(f"best so far: {self._metric} {number(best['value'])}, {best['loss']}, trial {best['number']}")
         if time.monotonic() - self._last >= PLAIN_EVERY_S:
             self._last = time.monotonic()
-            self.note(overview(snapshot, self._metric, self._epochs))
+            self.note(overview(snapshot, self._metric, self._epochs, self._noun))
 
     def note(self, text: str) -> None:
         """Write a line with the time before it."""
@@ -162,11 +170,12 @@ class PlainView:
 class LiveView:
     """One picture that is drawn again and again."""
 
-    def __init__(self, metric: str, epochs: int) -> None:
+    def __init__(self, metric: str, epochs: int, noun: str = TRIAL) -> None:
         from rich.console import Console
         from rich.live import Live
 
         self._metric = metric
+        self._noun = noun
         self._epochs = epochs
         self._events: deque[str] = deque(maxlen=EVENTS)
         self._live = Live(console=Console(stderr=True), auto_refresh=False, vertical_overflow="crop")
@@ -175,7 +184,7 @@ class LiveView:
     def show(self, snapshot: Snapshot) -> None:
         """Draw the study as it is now."""
         for row in snapshot.ended:
-            self.note(event(row, self._metric))
+            self.note(event(row, self._metric, self._noun))
         self._live.update(self._picture(snapshot), refresh=True)
 
     def note(self, text: str) -> None:
@@ -191,7 +200,9 @@ class LiveView:
         from rich.padding import Padding
         from rich.text import Text
 
-        parts: list[RenderableType] = [self._head(snapshot), self._bar(snapshot), self._best(snapshot)]
+        parts: list[RenderableType] = [self._head(snapshot), self._bar(snapshot)]
+        if self._noun == TRIAL:
+            parts.append(self._best(snapshot))
         if snapshot.running:
             parts.append(Padding(self._running(snapshot), (1, 0, 0, 2)))
         if self._events:
@@ -226,10 +237,12 @@ class LiveView:
             (f"{counts['failed']} failed", "red" if counts["failed"] else "dim"),
         )
         left = (
-            f"about {duration(snapshot.left_s)} left" if snapshot.left_s else "the first trial says how long it takes"
+            f"about {duration(snapshot.left_s)} left"
+            if snapshot.left_s
+            else f"the first {self._noun} says how long it takes"
         )
         row.add_row(
-            Text("  trials"),
+            Text(f"  {self._noun}s"),
             ProgressBar(total=total, completed=snapshot.finished, width=32),
             Text(f"{snapshot.finished}/{total}", style="bold"),
             words,
@@ -259,10 +272,11 @@ class LiveView:
         from rich.text import Text
 
         table = Table.grid(padding=(0, 2))
-        devices = {worker["trial"]: worker["device"] for worker in snapshot.document["workers"]}
+        held = TRIAL if self._noun == TRIAL else "run"
+        devices = {worker[held]: worker["device"] for worker in snapshot.document["workers"]}
         for row in snapshot.running:
             table.add_row(
-                Text(f"trial {row['number']}", style="cyan"),
+                Text(_title(row, self._noun), style="cyan"),
                 Text(row["loss"] or "…"),
                 ProgressBar(total=self._epochs, completed=row["epochs"], width=16),
                 Text(f"epoch {row['epochs']}/{self._epochs}"),
@@ -273,9 +287,17 @@ class LiveView:
         return table
 
 
-def event(row: Row, metric: str) -> str:
+def _title(row: Row, noun: str) -> str:
+    """Name a trial by its number, a run of a confirmation by its number and fold."""
+    if noun == TRIAL:
+        return f"{noun} {row['number']}"
+    fold = row["params"].get("fold")
+    return f"{noun} {row['params']['run']}" + ("" if fold is None else f", fold {fold}")
+
+
+def event(row: Row, metric: str, noun: str = TRIAL) -> str:
     """Say how a trial ended."""
-    head = f"trial {row['number']}"
+    head = _title(row, noun)
     loss = f" ({row['loss']})" if row["loss"] else ""
     if row["state"] == "COMPLETE":
         return f"{head} complete: {metric} {number(row['value'])}{loss}, {duration(row['duration_s'])}"
@@ -285,16 +307,16 @@ def event(row: Row, metric: str) -> str:
     return f"{head} {word}{at}{loss}{message}"
 
 
-def overview(snapshot: Snapshot, metric: str, epochs: int) -> str:
+def overview(snapshot: Snapshot, metric: str, epochs: int, noun: str = TRIAL) -> str:
     """Say in a line how the study stands."""
-    counts, best = snapshot.counts, snapshot.document["best"]
-    parts = [f"{snapshot.finished} of {counts['total']} trials"]
+    counts, best = snapshot.counts, snapshot.document["best"] if noun == TRIAL else None
+    parts = [f"{snapshot.finished} of {counts['total']} {noun}s"]
     parts += [f"{counts[key]} {key}" for key in ("pruned", "failed") if counts[key]]
     if best:
         parts.append(f"best {metric} {number(best['value'])} ({best['loss']})")
     for row in snapshot.running:
         value = f", {number(row['last_value'])}" if row["last_value"] is not None else ""
-        parts.append(f"trial {row['number']} {row['loss'] or ''} epoch {row['epochs']}/{epochs}{value}")
+        parts.append(f"{_title(row, noun)} {row['loss'] or ''} epoch {row['epochs']}/{epochs}{value}")
     if snapshot.phase != "running":
         parts.append(snapshot.phase)
     if snapshot.missing:

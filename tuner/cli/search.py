@@ -6,21 +6,21 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 from tuner.analysis.leaderboard import best_default, leaderboard
 from tuner.cli import output
 from tuner.cli.failures import INTERRUPTED
 from tuner.cli.options import (
-    settings_of,
+    storage_flag,
 )
 from tuner.cli.progress import Observer, make_view, watch
 from tuner.cli.serve import check_service_package
 from tuner.cli.show import best_lines
-from tuner.cli.stored import best_document, published_defaults, stored_spec
+from tuner.cli.stored import best_document, confirmation_lines, published_defaults, stored_spec
+from tuner.config.confirm_section import ConfirmSection
 from tuner.errors import NoSuccessError, RunError, TunerError
-from tuner.launch.launcher import LAUNCHERS, WorkerSpec, log_path
+from tuner.launch.launcher import LAUNCHERS, WorkerSpec, worker_specs
 from tuner.launch.placement import Placement, placement_for
 from tuner.launch.study_setup import (
     Request,
@@ -44,12 +44,23 @@ DASHBOARD_PORT = 8000
 
 def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
     """Run a study to the end of its budget, the dashboard beside it if asked for; return the exit code."""
-    settings, name = request.settings, request.spec.name
+    name = request.spec.name
     if serve:
         check_service_package()
     if _is_used_up(request):
-        output.tell(_why_over(settings, name))
-        return _finish(settings, name, as_json=as_json)
+        output.tell(_why_over(request.settings, name))
+        return _conclude(request, as_json=as_json)
+    with ExitStack() as beside:
+        code = _search(request, beside, as_json=as_json, serve=serve)
+        return _conclude(request, as_json=as_json) if code is None else code
+
+
+def _search(request: Request, beside: ExitStack, *, as_json: bool, serve: bool) -> int | None:
+    """Use up what is left of the budget; return the exit code where that ends the command.
+
+    What is to live until its end is entered into `beside`.
+    """
+    settings, name = request.settings, request.spec.name
     with ExitStack() as stack:
         ground = stack.enter_context(placement_for(_requested_resources(request), settings, output.tell))
         opened = create_or_resume_study(replace(request, ask=ground.ask), say=output.tell, progress=show_progress)
@@ -58,14 +69,33 @@ def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
         if LAUNCHERS[str(opened.resources.launcher)].fn is None:
             return _leave_queued(opened, settings, as_json=as_json, serve=serve)
         if serve:
-            output.tell(f"  dashboard: {stack.enter_context(_dashboard(settings))}studies/{name}\n")
+            output.tell(f"  dashboard: {beside.enter_context(_dashboard(settings))}studies/{name}\n")
         store = stack.enter_context(Storage.open(settings.storage))
         stack.enter_context(notify_while(store, settings, name))
         interrupted = _run(opened, ground, store, settings)
     if interrupted:
-        output.tell(f"\nInterrupted; nothing is lost. It goes on with: tuner resume {name}{_where(settings)}")
+        output.tell(f"\nInterrupted; nothing is lost. It goes on with: tuner resume {name}{storage_flag(settings)}")
         return INTERRUPTED
-    return _finish(settings, name, as_json=as_json)
+    return None
+
+
+def _conclude(request: Request, *, as_json: bool) -> int:
+    """Show how a study ended, and go on to the confirmation that its file asks for; return the exit code."""
+    from tuner.cli.confirmation_run import ConfirmRequest, Show, confirm_study
+
+    settings, name, section = request.settings, request.spec.name, request.spec.confirm
+    with Storage.open(settings.storage, read_only=True) as store:
+        document = store.queries.status(name)
+    if section is None or document["phase"] != "done" or document["best"] is None:
+        return _finish(settings, name, as_json=as_json)
+    if document["confirmation"] is not None:  # it is gone on with as it is
+        section = ConfirmSection()
+    confirmation = ConfirmRequest(name, section, settings, request.resources)
+    if as_json:
+        return confirm_study(confirmation, show=Show.NOTHING) or _finish(settings, name, as_json=True)
+    code = _finish(settings, name, as_json=False)
+    output.put()
+    return code or confirm_study(confirmation, show=Show.TEXT)
 
 
 def _run(opened: StudyHandle, ground: Placement, store: Storage, settings: Settings) -> bool:
@@ -143,18 +173,7 @@ def _why_over(settings: Settings, name: str) -> str:
 
 def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
     threads = opened.spec.base.train.threads or opened.machine.threads
-    begun = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return [
-        WorkerSpec(
-            study=opened.record.name,
-            settings=settings,
-            slot=slot,
-            device=device,
-            threads=threads,
-            log=log_path(settings.artifacts, opened.record.name, f"{begun}-{slot}"),
-        )
-        for slot, device in enumerate(opened.machine.slots)
-    ]
+    return worker_specs(settings, opened.record.name, devices=opened.machine.slots, threads=threads)
 
 
 def _introduction(opened: StudyHandle) -> list[str]:
@@ -204,6 +223,7 @@ def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
         best = best_document(store, name)
         rows = store.queries.trials(name)
         record = store.studies.get(name)
+        known = [] if best is None or as_json else confirmation_lines(store, settings, name)
     reason, message = document["phase_reason"], document.get("message")
     if document["phase"] == "stopped" and reason == "failures":
         output.tell(f"The study has stopped itself: {message}")
@@ -211,7 +231,7 @@ def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
         output.tell(f"The study has ended before its budget: {message}.")
     if best is None:
         raise NoSuccessError(
-            _no_success(name, document), hint=f"tuner trials {name}{_where(settings)} shows why each ended."
+            _no_success(name, document), hint=f"tuner trials {name}{storage_flag(settings)} shows why each ended."
         )
     if as_json:
         output.put_json(
@@ -222,7 +242,9 @@ def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
             output.tell(_stopped(name, reason, settings))
         for line in best_lines(best, record.objectives):
             output.put(line)
-        _put_against_default(rows, record.objectives[0], best, published_defaults(stored_spec(record)))
+        _put_best_default(rows, record.objectives[0], published_defaults(stored_spec(record)))
+        for text in known:
+            output.put(f"  {text}")
         _put_next(name, settings)
     if document["phase"] == "stopped" and reason == "failures":
         raise RunError(f"study {name!r} stopped itself.", hint=f"Mend what fails, then: tuner resume {name}")
@@ -237,34 +259,28 @@ def _no_success(name: str, document: Mapping[str, Any]) -> str:
 
 
 def _stopped(name: str, reason: str | None, settings: Settings) -> str:
-    again = f"tuner resume {name}{_where(settings)}"
+    again = f"tuner resume {name}{storage_flag(settings)}"
     if reason == "timeout":
         return f"The time is used up before the budget is. It goes on with: {again} --timeout 2h\n"
     return f"Stopped before the budget is used up. It goes on with: {again}\n"
 
 
-def _put_against_default(
-    rows: list[dict[str, Any]], objective: Mapping[str, str], best: Mapping[str, Any], defaults: int
-) -> None:
+def _put_best_default(rows: list[dict[str, Any]], objective: Mapping[str, str], defaults: int) -> None:
     standings = leaderboard(rows, objective["direction"], defaults=defaults)
     default = best_default(standings, objective["direction"])
-    if default is None or default.default is None:
-        return
-    gain = best["value"] - default.default
-    output.put(
-        f"  the best published default is {default.loss} with {output.number(default.default)}: "
-        + ("the search found nothing better" if gain == 0 else f"{gain:+.4f} by searching")
-    )
+    if default is not None and default.default is not None:
+        output.put(f"  best value of published defaults: {default.loss} {output.number(default.default)}")
 
 
 def _put_next(name: str, settings: Settings) -> None:
-    where = _where(settings)
+    where = storage_flag(settings)
     output.put()
     output.put("Next")
     for words, what in (
-        (f"status {name}{where}", "how the losses compare"),
+        (f"status {name}{where}", "the best value of each loss"),
         (f"trials {name}{where}", "every trial"),
         (f"best {name}{where}", "the best again, in full"),
+        (f"confirm {name}{where}", "train the best again with other seeds: is it really better?"),
         (f"export {name}{where} -o best.yaml", "the best configuration as a file"),
         ("train best.yaml -o final", "train it again, with the test cases scored"),
         (f"report {name}{where} -o report.html", "all of it in one file that opens offline"),
@@ -278,13 +294,6 @@ def _program() -> str:
     if shutil.which("tuner") is None and sys.argv[0].endswith(f"{os.sep}tuner"):
         return os.path.relpath(sys.argv[0])
     return "tuner"
-
-
-def _where(settings: Settings) -> str:
-    """Return the storage as a flag, when it is not the one that a command without flags would use."""
-    from tuner.storage.url import read_url, redact_url
-
-    return "" if settings.storage == settings_of().storage else f" --storage {redact_url(read_url(settings.storage))}"
 
 
 def _put_status(settings: Settings, name: str) -> None:

@@ -212,12 +212,14 @@ def trials(
 
 def best(name: NameArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Show the best trial of a study: its value, its loss and its options."""
-    from tuner.cli.stored import best_document, open_store
+    from tuner.cli.stored import best_document, confirmation_lines, open_store
     from tuner.errors import NotFoundError
 
-    with open_store(settings_of(storage).storage) as store:
+    settings = settings_of(storage)
+    with open_store(settings.storage) as store:
         document = best_document(store, name)
         objectives = store.studies.get(name).objectives
+        known = [] if document is None or as_json else confirmation_lines(store, settings, name)
     if document is None:
         raise NotFoundError(
             f"no trial of {name!r} is complete yet.", hint=f"`tuner status {name}` says how the study stands."
@@ -225,7 +227,7 @@ def best(name: NameArgument, storage: StorageOption = None, as_json: JsonOption 
     if as_json:
         output.put_json(document)
         return
-    for line in best_lines(document, objectives):
+    for line in [*best_lines(document, objectives), *(f"  {text}" for text in known)]:
         output.put(line)
     output.tell(f"\ntuner export {name} -o best.yaml   writes it as a file that `tuner train` takes")
 

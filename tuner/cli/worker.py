@@ -173,12 +173,11 @@ def _linger(error: "DeviceQuarantinedError", stop: threading.Event) -> None:
 
 def _seconds(until_idle: str | None) -> float | None:
     from tuner.config.study import parse_duration
-    from tuner.errors import SpecError
+    from tuner.errors import Problems
 
-    problems: list[str] = []
+    problems = Problems()
     found = parse_duration(until_idle, "--until-idle", problems)
-    if problems:
-        raise SpecError(problems)
+    problems.refuse()
     return found
 
 

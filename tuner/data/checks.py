@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.data.cache import FileHashCache
-from tuner.data.catalog import DATASETS, DatasetEntry, complete_options
+from tuner.data.catalog import DATASETS, DatasetSpec, complete_options
 from tuner.data.source import FoundClass
 from tuner.errors import RequestError
 from tuner.registry import load
@@ -79,7 +79,7 @@ def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | No
     return found if isinstance(found, Findings) else Findings(found)
 
 
-def check_download(entry: DatasetEntry, raw: Path) -> Findings:
+def check_download(entry: DatasetSpec, raw: Path) -> Findings:
     """Open every file of a raw download that `data prepare` would convert, and return its defects, a line each.
 
     Raises:

@@ -16,10 +16,10 @@ from tuner.data.cache import FileHashCache
 from tuner.errors import DataError
 
 if TYPE_CHECKING:
-    from tuner.data.catalog import DatasetEntry
+    from tuner.data.catalog import DatasetSpec
 
 
-def find_below(data_root: Path | None, path: str, entry: "DatasetEntry") -> Path:
+def find_below(data_root: Path | None, path: str, entry: "DatasetSpec") -> Path:
     """Return the folder `<data root>/<path>`.
 
     Raises:

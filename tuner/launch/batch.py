@@ -68,7 +68,7 @@ def program() -> list[str]:
 
 def check_job(job: Job) -> None:
     """Refuse what Slurm or Kubernetes would refuse, or a shell would take for something else. Raises SpecError."""
-    from tuner.errors import SpecError
+    from tuner.errors import Problem, Problems
 
     rules = (
         ("--study", job.study, _NAME, "the name of a study"),
@@ -77,11 +77,11 @@ def check_job(job: Job) -> None:
         ("--partition", job.partition, _WORD, "the name of a partition"),
         ("--image", job.image, _IMAGE, "the name of an image"),
     )
-    problems = [
-        f"{flag}: {value!r} is not {what}" for flag, value, rule, what in rules if value and not rule.fullmatch(value)
-    ]
-    if problems:
-        raise SpecError(problems)
+    Problems(
+        Problem(flag, f"{value!r} is not {what}", value)
+        for flag, value, rule, what in rules
+        if value and not rule.fullmatch(value)
+    ).refuse()
 
 
 GRACE_S = 90

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tuner import __version__
 from tuner.artifacts.remote import artifacts_of, check_address
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import flatten
@@ -18,19 +17,22 @@ from tuner.errors import ConfigError, ConflictError, DataError, EntryError, NotF
 from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, probe_devices
 from tuner.launch.launcher import read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
+from tuner.launch.new_study import AUTO, create_study
 from tuner.launch.warm_start import read_warm_start
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
-from tuner.models.rules import dims_problem
+from tuner.models.rules import dims_problems
 from tuner.models.weights_path import find_weights
 from tuner.search.finite_space import count_points
 from tuner.settings import Settings
-from tuner.storage.records import NewStudy, PriorResult, StudyRecord
+from tuner.storage.records import PriorResult, StudyRecord
 from tuner.storage.storage import Storage
 
 FREE_KEYS = ("train.threads", "train.precision")
 """Resolved when a study is created; null and `auto` then mean what is stored."""
 CHANGEABLE = ("budget.timeout", "budget.trials", "budget.trials_per_loss")
 """May change; the number of trials may only rise, which is looked at by itself."""
+CONFIRM = "confirm."
+"""What follows the search may change until it has begun."""
 
 
 def check_same(record: StudyRecord, spec: StudySpec, *, trials_given: bool = False) -> None:
@@ -66,7 +68,8 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        if key in CHANGEABLE or (key in FREE_KEYS and new in (None, "auto")) or _same(old, new):
+        is_free = key in CHANGEABLE or key.startswith(CONFIRM) or (key in FREE_KEYS and new in (None, "auto"))
+        if is_free or _same(old, new):
             continue
         lines.append(f"{key}: {_shown(before, key)} stored, {_shown(after, key)} asked for")
     return lines
@@ -190,7 +193,7 @@ def check_models(spec: StudySpec, settings: Settings, *, spatial_dims: int, trai
     if spec.base.train.entry is not None:
         return  # a training of the user's own builds what it likes
     rows = [MODELS[name] for name in model_names(spec) if name in MODELS]
-    problems = [problem for row in rows for problem in dims_problem(row, spatial_dims)]
+    problems = [problem for row in rows for problem in dims_problems(row, spatial_dims)]
     if problems:
         raise SpecError(problems)
     if not trains_here:
@@ -204,18 +207,27 @@ def check_models(spec: StudySpec, settings: Settings, *, spatial_dims: int, trai
                 where="model.name",
             )
     if spec.base.model.get("name") == ENTRY:
-        _check_allowed(str(spec.base.model["entry"]), settings.allow_entry)
+        _check_allowed(str(spec.base.model["entry"]), settings.allow_entry, where="model.entry")
+    for path in own_losses(spec):
+        _check_allowed(path, settings.allow_entry, where="loss.entry")
     for name in weights_names(spec):
         find_weights(name, settings.data_root)
 
 
-def _check_allowed(path: str, allowed: Collection[str]) -> None:
+def own_losses(spec: StudySpec) -> list[str]:
+    """Return the functions of the user's own that compete as losses, or the one that is fixed."""
+    if spec.search.own:
+        return [str(own["entry"]) for own in spec.search.own.values()]
+    return [str(spec.base.loss["entry"])] if "entry" in spec.base.loss else []
+
+
+def _check_allowed(path: str, allowed: Collection[str], *, where: str) -> None:
     package = path.partition(":")[0].partition(".")[0]
     if package not in allowed:
         raise EntryError(
             f"code of the package {package!r} may not be imported on this machine.",
             hint=f"Its owner can allow it: TUNER_ALLOW_ENTRY={package}.",
-            where="model.entry",
+            where=where,
         )
 
 
@@ -237,7 +249,6 @@ def weights_names(spec: StudySpec) -> Iterator[str]:
 
 
 DEFECTS_SHOWN = 20
-AUTO = "auto"
 
 Say = Callable[[str], None]
 
@@ -369,13 +380,11 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
     with Storage.open(settings.storage, create=True) as store:
         if record is None:
-            spec = resolve_precision(spec, machine) if trains_here else spec
-            record, is_new = _create(store, spec, resources, data, settings)
+            record, is_new = _create(store, spec, machine if trains_here else None, resources, data, settings)
             if not is_new:
                 check_same(record, request.spec, trials_given=request.trials_given)
         else:
             is_new = False
-            spec = stored_spec(record)
         earlier = artifacts_of(settings, owner=store.studies.folder_mark).take(record.name, logs=is_new)
         if earlier is not None:
             say(f"note: files of an earlier study {record.name} were put into {earlier}")
@@ -385,7 +394,7 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
                 say(line)
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
-    return StudyHandle(record, spec, resources, machine, data, is_new)
+    return StudyHandle(record, stored_spec(record), resources, machine, data, is_new)
 
 
 def check_writable(folder: Path) -> None:
@@ -467,7 +476,7 @@ def _fitted(question: ProbeRequest, request: Request, say: Say) -> ProbeRequest:
 
 
 def _is_own_code(spec: StudySpec) -> bool:
-    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY
+    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY or bool(own_losses(spec))
 
 
 def _check_continuation(request: Request, record: StudyRecord) -> None:
@@ -486,34 +495,16 @@ def new_timeout(record: StudyRecord, request: Request) -> float | None:
     return asked if request.timeout_given or asked != record.spec["budget"].get("timeout") else None
 
 
-def resolve_precision(spec: StudySpec, machine: ProbeResult) -> StudySpec:
-    """Return the study with the threads and the precision that this machine gives it."""
-    values: dict[str, Any] = {}
-    if spec.base.train.threads is None:
-        values["threads"] = machine.threads
-    if spec.base.train.precision == AUTO:
-        values["precision"] = machine.precision or AUTO
-    return spec.with_train(**values)
-
-
 def _create(
-    store: Storage, spec: StudySpec, resources: Resources, data: DataFacts, settings: Settings
+    store: Storage,
+    spec: StudySpec,
+    machine: ProbeResult | None,
+    resources: Resources,
+    data: DataFacts,
+    settings: Settings,
 ) -> tuple[StudyRecord, bool]:
     try:
-        record = store.studies.create(
-            NewStudy(
-                name=spec.name,
-                spec=spec.as_dict(),
-                space=spec.space,
-                objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
-                queue=spec.queue(),
-                seed=spec.seed,
-                retries=spec.budget.retries,
-                timeout_s=spec.budget.timeout,
-                resources=_stored(resources, data, settings),
-                version=__version__,
-            )
-        )
+        record = create_study(store, spec, machine=machine, resources=_stored(resources, data, settings))
     except ConflictError:
         return store.studies.get(spec.name), False  # another launcher was a moment faster: help it
     return record, True

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.losses.batch import read_inputs
-from tuner.losses.build import EpochProgress, Term
+from tuner.losses.batch import EpochProgress, read_inputs
+from tuner.losses.build import Term
 from tuner.losses.spec import LossSpec
 
 SIDE = 64

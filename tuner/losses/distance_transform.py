@@ -12,6 +12,7 @@ bit.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -109,6 +110,8 @@ def _spread(squares: Tensor, axis: int, ruler: _Ruler) -> Tensor:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _of_numpy(masks: Tensor) -> Tensor:
+    if not _has_host_transforms():
+        return squared_region_distances(masks)
     return torch.from_numpy(_on_host(masks.numpy()))
 
 
@@ -233,7 +236,7 @@ def target_map(view: LossInputs, name: str, given: Tensor | None) -> Tensor:
         _check(view, name, given)
         return given.to(view.logits.dtype)
     if name not in view.maps:
-        if view.labels.device.type != "cpu" and name in DEVICE_MAPS:
+        if name in DEVICE_MAPS and (view.labels.device.type != "cpu" or not _has_host_transforms()):
             marked = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
             view.maps[name] = DEVICE_MAPS[name](marked, classes=view.classes).to(view.logits.dtype)
             return view.maps[name]
@@ -241,6 +244,17 @@ def target_map(view: LossInputs, name: str, given: Tensor | None) -> Tensor:
         made = [MAPS[name](image, classes=view.classes, void=VOID) for image in labels]
         view.maps[name] = torch.from_numpy(np.stack(made)).to(view.logits.device, view.logits.dtype)
     return view.maps[name]
+
+
+@cache
+def _has_host_transforms() -> bool:
+    """Say whether the packages are here whose transforms are faster on the host than torch's own arithmetic."""
+    try:
+        import edt
+        from scipy import ndimage
+    except ImportError:
+        return False
+    return edt is not None and ndimage is not None
 
 
 def marked_labels(view: LossInputs) -> np.ndarray:

@@ -81,7 +81,11 @@ def iou(confusion: Counts) -> ClassScores:
     return _per_class(confusion, lambda hit, total: hit / (total - hit))
 
 
-OVERLAP: Mapping[str, Callable[[Counts], ClassScores]] = {"dice": dice, "iou": iou}
+OVERLAP: Mapping[str, Callable[[Counts], ClassScores]] = {
+    "dice": dice,
+    "iou": iou,
+}
+"""The metrics for which confusion counts suffice; those of surfaces are methods of `SurfaceDistances`."""
 
 
 def _per_class(confusion: Counts, ratio: Callable[[float, float], float]) -> ClassScores:

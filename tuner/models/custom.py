@@ -3,9 +3,7 @@
 The function is called with the keywords `channels`, `classes`, `spatial_dims` and the options that stand beside
 `entry`, and returns a torch module that maps [B, channels, *S] to logits [B, classes, *S]. The module may say more by
 attributes: `stride` (input sizes must be multiples of it), `classifier` (the layer that makes logits of features) and
-`effective_options()`.
-
-`model: {entry: package.module:function, width: 32}`; what stands beside `entry` is handed to the function as it is.
+`effective_options()`. `tuner.models.custom_section` reads the section of the configuration.
 """
 
 import inspect
@@ -50,7 +48,7 @@ class UserNet(nn.Module):
         _check_keywords(maker, path, keywords)
         try:
             net = maker(**keywords)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise EntryError(f"{path} failed: {type(error).__name__}: {error}", where=WHERE) from error
         if not isinstance(net, nn.Module):
             raise EntryError(f"{path} returned {type(net).__name__}; it must return a torch module.", where=WHERE)

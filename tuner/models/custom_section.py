@@ -1,11 +1,13 @@
-"""The `model` section that names a function of the user: `model: {entry: package.module:function, width: 32}`.
+"""The `model` section that names a function of the user's own: its spelling and its options.
 
-What stands beside `entry` is handed to the function as it is. Imports nothing of theirs, and no torch.
+`model: {entry: package.module:function, width: 32}`; what stands beside `entry` is handed to the function as it is.
+Imports neither torch nor anything of the user's.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
+from tuner.errors import Problems
 from tuner.models.catalog import ENTRY, SPELLING, WEIGHTS
 from tuner.registry import Option, Scalar, Search
 
@@ -21,19 +23,19 @@ def is_own(given: object) -> bool:
     return isinstance(given, Mapping) and ("entry" in given or given.get("name") == ENTRY)
 
 
-def own_model_section(given: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+def own_model_section(given: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
     """Check the section and return it with the name `entry`. Problems are appended, never raised."""
     options = {str(key): value for key, value in given.items()}
     name, path = options.pop("name", ENTRY), options.pop("entry", None)
-    found = []
+    found = Problems()
     if name != ENTRY:
-        found.append(f"model: {name!r} is a model of the catalogue, `entry` one of your own; keep one of the two")
+        found.add("model", f"{name!r} is a model of the catalogue, `entry` one of your own; keep one of the two", name)
     if not isinstance(path, str) or not SPELLING.fullmatch(path):
-        found.append(f"model.entry: {path!r} is not spelt `package.module:function`")
+        found.add("model.entry", f"{path!r} is not spelt `package.module:function`", path)
     for key, value in options.items():
         problem = WEIGHTS.problem(value) if key == WEIGHTS.name else option_problem(key, value)
         if problem:
-            found.append(f"model.{key}: {problem}")
+            found.add(f"model.{key}", problem, value)
     problems.extend(found)
     return {} if found else {"name": ENTRY, "entry": path, **options}
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
-from tuner.errors import SpecError
+from tuner.errors import Problem, SpecError
 from tuner.registry import Scalar
 from tuner.search.distributions import from_unit
 from tuner.search.finished_trial import FinishedTrial
@@ -96,12 +96,8 @@ class Grid(SpaceFilling):
         super().__init__(space, seed)
         lacking = [d.name for d in space if not d.grid()]
         if lacking:
-            raise SpecError(
-                [
-                    f"search.{name}: the sampler `grid` needs a list of choices, or `steps: N` beside `low` and `high`"
-                    for name in lacking
-                ]
-            )
+            wanted = "the sampler `grid` needs a list of choices, or `steps: N` beside `low` and `high`"
+            raise SpecError([Problem(f"search.{name}", wanted) for name in lacking])
 
     def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point: number `slot` of the grid points that have the fixed values, then from the start."""

@@ -1,11 +1,11 @@
 """Base of the storage's parts: shared context, a cache by revision, lookups and inserts that several parts need."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from cachetools import LRUCache
 from sqlalchemy import Connection, Insert, Row, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -27,8 +27,7 @@ class RevisionCache(Generic[T]):
     MOST = 32
 
     def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._kept: OrderedDict[str, tuple[int, T]] = OrderedDict()
+        self._kept: LRUCache[str, tuple[int, T]] = LRUCache(most)
         self._lock = threading.Lock()
 
     def get(self, identity: str, revision: int, make: Callable[[], T]) -> T:
@@ -40,9 +39,6 @@ class RevisionCache(Generic[T]):
         made = make()
         with self._lock:
             self._kept[identity] = (revision, made)
-            self._kept.move_to_end(identity)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
         return made
 
 
@@ -51,6 +47,9 @@ if TYPE_CHECKING:
 else:
     AnyRow = Row
 
+
+CONFIRMATION = "/confirmation"
+"""What follows a study's name in the name of its confirmation, and in the path of its files."""
 
 own = schema.studies.c.study_id == optuna_schema.studies.c.study_id
 same_name = schema.studies.c.name == optuna_schema.studies.c.study_name
@@ -87,12 +86,13 @@ class StorageBase:
             known[name] = row
             return row
         names = list(connection.scalars(select(optuna_schema.studies.c.study_name)))
+        known_names = [known_name for known_name in names if not known_name.endswith(CONFIRMATION)]
         if name in names:
             raise ConflictError(
                 f"study {name!r} was made with Optuna by another program: it is shown, and left alone.",
                 where=self._database.display_url,
             )
-        near = closest(name, names)
+        near = closest(name, known_names)
         raise NotFoundError(
             f"there is no study {name!r}.",
             hint=f"Did you mean {near!r}?" if near else "`tuner studies` lists them.",
@@ -106,6 +106,7 @@ def to_record(row: AnyRow) -> StudyRecord:
         study_id=row.study_id,
         name=row.name,
         identity=row.identity,
+        parent=row.parent,
         marks_folder=row.marks_folder,
         spec=row.spec,
         space=read_space(row.space),

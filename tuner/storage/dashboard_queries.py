@@ -16,7 +16,7 @@ from tuner.storage.base import AnyRow, own, same_name
 from tuner.storage.engine import iso, seconds_now
 from tuner.storage.records import StudyRecord
 from tuner.storage.states import State
-from tuner.storage.status import StateCount, Summaries
+from tuner.storage.status import StateCount, Summaries, confirmation_revision
 from tuner.storage.storage import Storage
 
 _attempts = schema.attempts
@@ -135,6 +135,7 @@ class PageQueries(Summaries):
             select(schema.studies.c.name, _attempts.c.branch)
             .join(schema.studies, schema.studies.c.study_id == _attempts.c.study_id)
             .where(_attempts.c.branch.is_not(None), _attempts.c.value.is_not(None))
+            .where(schema.studies.c.parent.is_(None))
             .group_by(schema.studies.c.study_id, schema.studies.c.name, _attempts.c.branch)
             .order_by(schema.studies.c.study_id.desc())
         )
@@ -186,6 +187,7 @@ class PageQueries(Summaries):
                 studies.c.revision,
                 _newest_epoch(studies.c.study_id).label("epoch"),
                 live.correlate(studies).scalar_subquery().label("live"),
+                confirmation_revision().label("runs"),
             )
             .join(optuna_schema.studies, own & same_name)
             .where(studies.c.name == name)
@@ -196,7 +198,7 @@ class PageQueries(Summaries):
             if row is None:
                 self._find(connection, name)
                 return ""
-            return f"{row.identity}-{row.revision}-{row.epoch}-{row.live}"
+            return f"{row.identity}-{row.revision}-{row.epoch}-{row.live}{row.runs}"
 
         return self._database.read(read)
 

@@ -126,7 +126,7 @@ def _adopt(
     place = QueueSlot(slot, known, is_filled(ground.space, known), ENQUEUED)
     row = fresh_attempt(ground, trial_id, number, place)
     if problems:
-        message = "enqueued by another program, and no point of this study: " + "; ".join(problems)
+        message = "enqueued by another program, and no point of this study: " + "; ".join(map(str, problems))
         now = seconds_now()
         row |= {
             "claimed_at": now,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, DateTime, Engine, Enum, Float, Integer, MetaData, String, Table, Text, event
 
-from tuner.errors import SpecError
+from tuner.errors import Problem, SpecError
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace, describe
 from tuner.storage.url import check_file, read_url
@@ -167,7 +167,7 @@ def internal_value(dimension: Dimension, value: Scalar) -> float:
                 return float(index)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    raise SpecError([f"{dimension.name}: {value!r} is outside {describe(dimension)}"])
+    raise SpecError([Problem(dimension.name, f"{value!r} is outside {describe(dimension)}", value)])
 
 
 def param_rows(trial_id: int, space: SearchSpace, params: Mapping[str, Scalar]) -> list[dict[str, Any]]:

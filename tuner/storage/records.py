@@ -42,6 +42,8 @@ class StudyRecord:
     study_id: int
     name: str
     identity: str
+    parent: str | None
+    """Identity of the study whose finalists this one, a confirmation, trains again; None for a search."""
     marks_folder: bool
     """Whether the folder of its files is marked with `identity`; not those of studies of older versions."""
     spec: dict[str, Any]
@@ -63,6 +65,42 @@ class StudyRecord:
     def directions(self) -> tuple[str, ...]:
         """Direction of each objective."""
         return tuple(o["direction"] for o in self.objectives)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationRun:
+    """One training of a confirmation: with folds, one of several that make a run."""
+
+    configuration: str
+    run: int
+    """From 1; it has the same seed, folds and order of the data for every configuration."""
+    fold: int | None = None
+
+    @property
+    def params(self) -> dict[str, Scalar]:
+        """Return its point of the confirmation's space."""
+        fold = {} if self.fold is None else {"fold": self.fold}
+        return {"configuration": self.configuration, "run": self.run, **fold}
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> "ConfirmationRun":
+        """Read it back from a trial's parameters."""
+        return cls(str(params["configuration"]), int(params["run"]), params.get("fold"))
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A verdict on a confirmation that is planned or was made; it spends a part of the error rate."""
+
+    look: int
+    """From 1."""
+    runs: int
+    """Of each configuration: the look is due when so many are over."""
+    level: float
+    """The part of alpha that it spends."""
+    configurations: tuple[str, ...]
+    pairs: int
+    """Of the first look: p values are adjusted over so many."""
 
 
 @dataclass(frozen=True, slots=True)

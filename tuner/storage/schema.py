@@ -30,6 +30,7 @@ metadata = MetaData()
 
 _json = JSON(none_as_null=True)
 _seconds = Float(53)
+_name = String(100).with_variant(String(80), "sqlite")  # which keeps any length, and cannot change a column
 _long = BigInteger().with_variant(Integer, "sqlite")
 
 
@@ -45,9 +46,10 @@ studies = Table(
     "tuner_studies",
     metadata,
     Column("study_id", Integer, _study(), primary_key=True, autoincrement=False),
-    Column("name", String(80), nullable=False),  # must equal Optuna's: SQLite gives the ids of deleted studies again
+    Column("name", _name, nullable=False),  # must equal Optuna's: SQLite gives the ids of deleted studies again
     Column("identity", String(32), nullable=False),
     Column("marks_folder", Boolean, nullable=False, server_default=false()),  # its files' folder says whose it is
+    Column("parent", String(32)),  # of a confirmation: the identity of the study whose finalists it trains again
     Column("spec", _json, nullable=False),
     Column("space", _json, nullable=False),
     Column("objectives", _json, nullable=False),
@@ -67,6 +69,20 @@ studies = Table(
     Column("revision", _long, nullable=False),
     Column("version", String(32), nullable=False),
     Column("created_at", _seconds, nullable=False),
+)
+
+Index("tuner_studies_parent", studies.c.parent)
+
+looks = Table(
+    "tuner_looks",
+    metadata,
+    Column("study_id", Integer, _study(), primary_key=True, autoincrement=False),  # of the confirmation
+    Column("look", Integer, primary_key=True, autoincrement=False),  # from 1
+    Column("runs", Integer, nullable=False),  # of each configuration: it is due when so many are over
+    Column("level", _seconds, nullable=False),  # the part of alpha that it spends
+    Column("configurations", _json, nullable=False),  # names of those that are judged
+    Column("pairs", Integer, nullable=False),  # of the first look
+    Column("planned_at", _seconds, nullable=False),
 )
 
 attempts = Table(
@@ -170,7 +186,7 @@ workers = Table(
     Column("version", String(32), nullable=False),
     Column("progress", _json),
     Column("aside_study_id", Integer),  # the study over which it has put its device aside
-    Column("aside_study", String(80)),
+    Column("aside_study", _name),
     Column("aside_why", Text),
     Column("started_at", _seconds, nullable=False),
     Column("seen_at", _seconds, nullable=False),

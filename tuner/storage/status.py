@@ -1,14 +1,16 @@
 """Status queries: the documents of `status`, `studies` and `best`, counts by state, the Pareto front. Never Optuna."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, select, true
+from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, literal, select, true
 
+from tuner.search.pareto import pareto_front
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, own, same_name
+from tuner.storage.confirmations import confirmation_of
 from tuner.storage.engine import iso
 from tuner.storage.states import DesiredState, Reason, State, StudyFacts, phase
 from tuner.storage.trials import timed_out
@@ -112,20 +114,6 @@ def best_trials(connection: Connection, study: AnyRow) -> list[dict[str, Any]]:
     ]
 
 
-def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """Return the indices of the points, to be minimised, that no other point beats; in the order of the points."""
-    front: list[int] = []
-    for i in sorted(range(len(points)), key=lambda index: (points[index], index)):
-        if not any(_dominates(points[j], points[i]) for j in front):
-            front.append(i)
-    return front
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Tell whether `one` is nowhere worse than `other` and somewhere better."""
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
-
-
 @dataclass(frozen=True, slots=True)
 class Summary:
     """A study in short; nobody may change what it holds."""
@@ -197,7 +185,9 @@ class StatusQueries(Summaries):
         def read(connection: Connection) -> dict[str, Any]:
             row = self._find(connection, name)
             live, aside = live_and_quarantined(connection, self._context.heartbeat_timeout_s, row.study_id)
-            return self._document(connection, row, live) | {"put_aside": aside}
+            return self._document(connection, row, live, confirmation_of(connection, row.identity)) | {
+                "put_aside": aside
+            }
 
         return self._database.read(read)
 
@@ -212,11 +202,13 @@ class StatusQueries(Summaries):
                 .select_from(theirs.outerjoin(_studies, own & same_name))
                 .order_by(theirs.c.study_id)
             ).all()
+            confirmations = {row.parent: row for row in rows if row.parent is not None}
             return [
                 _foreign(connection, row.id, row.their_name)
                 if row.identity is None
-                else self._document(connection, row, live.get(row.id, []))
+                else self._document(connection, row, live.get(row.id, []), confirmations.get(row.identity))
                 for row in rows
+                if row.parent is None
             ]
 
         return self._database.read(read)
@@ -305,11 +297,14 @@ class StatusQueries(Summaries):
         def read(connection: Connection) -> str:
             row = self._find(connection, name)
             newest = connection.scalar(select(func.max(_epochs.c.id)).where(_epochs.c.study_id == row.study_id))
-            return f"{row.identity}-{row.revision}-{newest or 0}"
+            of_runs = connection.scalar(select(confirmation_revision()).where(_studies.c.study_id == row.study_id))
+            return f"{row.identity}-{row.revision}-{newest or 0}{of_runs}"
 
         return self._database.read(read)
 
-    def _document(self, connection: Connection, row: AnyRow, workers: list[dict[str, Any]]) -> dict[str, Any]:
+    def _document(
+        self, connection: Connection, row: AnyRow, workers: list[dict[str, Any]], confirmation: AnyRow | None
+    ) -> dict[str, Any]:
         summary = self._summary(connection, row)
         named, reason = self._phase(connection, row, summary, len(workers))
         best = deepcopy(summary.best)
@@ -327,7 +322,21 @@ class StatusQueries(Summaries):
             "timeout_s": row.timeout_s,
             "spent_s": row.spent_s,
             "created": iso(row.created_at),
+            "confirmation": None
+            if confirmation is None
+            else self._confirmation(connection, confirmation, len(workers)),
             "foreign": False,
+        }
+
+    def _confirmation(self, connection: Connection, row: AnyRow, live: int) -> dict[str, Any]:
+        """Return how the confirmation of a study stands; `live` workers serve the study."""
+        summary = self._summary(connection, row)
+        named, reason = self._phase(connection, row, summary, live)
+        return {
+            "phase": named,
+            "phase_reason": reason,
+            "message": row.message,
+            "runs": {"total": row.total} | summary.counts,
         }
 
     def _phase(self, connection: Connection, row: AnyRow, summary: Summary, live: int) -> tuple[str, str | None]:
@@ -342,6 +351,18 @@ class StatusQueries(Summaries):
                 ready=lambda: any_stands_ready(connection, self._context.heartbeat_timeout_s),
             )
         )
+
+
+def confirmation_revision() -> ColumnElement[str]:
+    """Return, as SQL beside a row of `tuner_studies`, what changes with every write to its confirmation.
+
+    Empty where it has none.
+    """
+    child = _studies.alias()
+    newest = select(func.max(_epochs.c.id)).where(_epochs.c.study_id == child.c.study_id).scalar_subquery()
+    told = literal("-") + cast(child.c.revision, String) + "-" + cast(func.coalesce(newest, 0), String)
+    found = select(told).where(child.c.parent == _studies.c.identity).correlate(_studies).scalar_subquery()
+    return func.coalesce(found, "")
 
 
 def _named(spec: dict[str, Any], section: str) -> str | None:
@@ -372,5 +393,6 @@ def _foreign(connection: Connection, study_id: int, name: str) -> dict[str, Any]
         "trials": {"total": sum(counts.values())} | counts,
         "best": None,
         "workers": [],
+        "confirmation": None,
         "foreign": True,
     }

@@ -6,6 +6,7 @@ from typing import Any, Self, TypeVar
 
 from tuner.storage import migrate
 from tuner.storage.base import RevisionCache, StorageContext
+from tuner.storage.confirmations import Confirmations
 from tuner.storage.engine import MAX_CONNECTIONS, RETRY_TIMEOUT_S, Database
 from tuner.storage.epochs import Epochs
 from tuner.storage.foreign_trials import ForeignTrials
@@ -35,7 +36,8 @@ class Storage:
 
     `studies` creates, changes and deletes studies; `trials` moves trials from state to state; `epochs` stores reports
     and gives samplers and pruners what they learn from; `workers` registers them, and gives back what lost ones held;
-    `queries` reads; `notifications` says who sends which event; `foreign` takes up what others add to our studies.
+    `queries` reads; `confirmations` trains the finalists of a study again; `notifications` says who sends which event;
+    `foreign` takes up what others add to our studies.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Storage:
         self.epochs = Epochs(self.context)
         self.workers = Workers(self.context)
         self.queries = Queries(self.context)
+        self.confirmations = Confirmations(self.context)
         self.notifications = Notifications(self.context)
         self.foreign = ForeignTrials(self.context)
 

@@ -3,13 +3,14 @@
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tuner.errors import ConflictError, SpecError
+from tuner.errors import ConflictError, Problem, SpecError
 from tuner.registry import Scalar
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import StorageBase, bump_revision, insert_rows, to_record
@@ -30,14 +31,14 @@ class Studies(StorageBase):
     def create(self, study: NewStudy) -> StudyRecord:
         """Store a study with its whole budget as waiting trials. Raises ConflictError when the name is taken."""
         if not NAME.fullmatch(study.name):
-            raise SpecError([f"name: {study.name!r} does not match {NAME.pattern}"])
+            raise SpecError([Problem("name", f"{study.name!r} does not match {NAME.pattern}", study.name)])
         identity = uuid.uuid4().hex
 
         def create(connection: Connection) -> None:
             _forget_orphans(connection)
             if _is_taken(connection, study.name, identity):
                 return
-            study_id = _insert_study(connection, study, identity)
+            study_id = insert_study(connection, study, identity)
             places = [
                 QueueSlot(slot, params, is_filled(study.space, params)) for slot, params in enumerate(study.queue)
             ]
@@ -64,14 +65,15 @@ class Studies(StorageBase):
         return found
 
     def delete(self, name: str) -> None:
-        """Delete a study with all its trials. Raises ConflictError while a worker is alive for it."""
+        """Delete a study, its trials and its confirmation. Raises ConflictError while a worker is alive for it."""
 
         def remove(connection: Connection) -> None:
             row = self._find(connection, name)
             bump_revision(connection, row.study_id)
+            family = [row.study_id, *_confirmations_of(connection, row.identity)]
             held, workers = schema.attempts.c, schema.workers.c
             holders = select(held.worker_id).where(
-                held.study_id == row.study_id, held.claimed_at.is_not(None), held.finished_at.is_(None)
+                held.study_id.in_(family), held.claimed_at.is_not(None), held.finished_at.is_(None)
             )
             alive = connection.scalar(
                 select(func.count()).where(
@@ -84,7 +86,8 @@ class Studies(StorageBase):
                 raise ConflictError(
                     f"study {name!r} runs ({alive} live workers).", hint=f"`tuner stop {name}` first, then delete it."
                 )
-            _delete(connection, row.study_id)
+            for study_id in family:
+                _delete(connection, study_id)
 
         self._database.write(remove)
 
@@ -102,7 +105,7 @@ class Studies(StorageBase):
             ground = StudyQueue(row.study_id, read_space(row.space), row.loss)
             tail = [dict(params) for params in queue][:missing]
             tail += [{} for _ in range(missing - len(tail))]
-            first = _next_slot(connection, row.study_id)
+            first = next_slot(connection, row.study_id)
             places = [QueueSlot(first + i, params, is_filled(ground.space, params)) for i, params in enumerate(tail)]
             append(connection, ground, places)
             bump_revision(connection, row.study_id, total=total)
@@ -134,7 +137,7 @@ class Studies(StorageBase):
             space = read_space(row.space)
             ground = StudyQueue(row.study_id, space, row.loss)
             problems = [
-                f"params.{p}" if len(points) == 1 else f"point {i}: {p}"
+                p.below("params") if len(points) == 1 else replace(p, path=f"point {i}: {p.path}")
                 for i, params in enumerate(points, start=1)
                 for p in space.problems(params)
             ]
@@ -290,15 +293,17 @@ class Studies(StorageBase):
     ) -> None:
         def want(connection: Connection) -> None:
             row = self._find(connection, name)
-            bump_revision(
-                connection, row.study_id, wanted=wanted.value, wanted_reason=reason, message=message, **changes
-            )
+            wish = {"wanted": wanted.value, "wanted_reason": reason, "message": message}
+            bump_revision(connection, row.study_id, **wish, **changes)
+            family = [row.study_id, *_confirmations_of(connection, row.identity)]
+            for study_id in family[1:]:
+                bump_revision(connection, study_id, **wish)
             if end_now is not None:
                 held = schema.attempts.c
                 connection.execute(
                     update(schema.attempts)
                     .where(
-                        held.study_id == row.study_id,
+                        held.study_id.in_(family),
                         held.claimed_at.is_not(None),
                         held.finished_at.is_(None),
                         ~held.prune_requested,
@@ -321,7 +326,7 @@ def _enqueue(connection: Connection, ground: StudyQueue, params: Mapping[str, Sc
     place = QueueSlot(0, params, is_filled(ground.space, params), ENQUEUED, token)
     number = _take_empty(connection, ground, place)
     if number is None:
-        place = QueueSlot(_next_slot(connection, ground.study_id), params, place.filled, ENQUEUED, token)
+        place = QueueSlot(next_slot(connection, ground.study_id), params, place.filled, ENQUEUED, token)
         number = append(connection, ground, [place])[0]
         bump_revision(connection, ground.study_id, total=schema.studies.c.total + 1)
     else:
@@ -368,7 +373,8 @@ def _fixed_loss(study: NewStudy) -> str | None:
     return loss if isinstance(loss, str) else None
 
 
-def _insert_study(connection: Connection, study: NewStudy, identity: str) -> int:
+def insert_study(connection: Connection, study: NewStudy, identity: str, *, parent: str | None = None) -> int:
+    """Write the rows of a study without its trials; return its id."""
     theirs = optuna_schema.studies
     study_id: int = connection.scalars(insert(theirs).values(study_name=study.name).returning(theirs.c.study_id)).one()
     insert_rows(
@@ -388,6 +394,7 @@ def _insert_study(connection: Connection, study: NewStudy, identity: str) -> int
             study_id=study_id,
             name=study.name,
             identity=identity,
+            parent=parent,
             marks_folder=True,
             spec=dict(study.spec),
             space=[d.as_dict() for d in study.space],
@@ -429,7 +436,8 @@ def _taken(name: str) -> ConflictError:
     )
 
 
-def _next_slot(connection: Connection, study_id: int) -> int:
+def next_slot(connection: Connection, study_id: int) -> int:
+    """Return the next free place of a study's budget."""
     newest = connection.scalar(select(func.max(schema.attempts.c.slot)).where(schema.attempts.c.study_id == study_id))
     return 0 if newest is None else newest + 1
 
@@ -469,8 +477,16 @@ def _take_empty(connection: Connection, ground: StudyQueue, place: QueueSlot) ->
     return int(row.number)
 
 
+_OURS = (schema.looks, schema.notices, schema.epochs, schema.attempts, schema.studies)
+
+
+def _confirmations_of(connection: Connection, identity: str) -> list[int]:
+    """Return the ids of the confirmations of a study: none or one."""
+    return list(connection.scalars(select(schema.studies.c.study_id).where(schema.studies.c.parent == identity)))
+
+
 def _delete(connection: Connection, study_id: int) -> None:
-    for ours in (schema.notices, schema.epochs, schema.attempts, schema.studies):
+    for ours in _OURS:
         connection.execute(delete(ours).where(ours.c.study_id == study_id))
     trials = optuna_schema.trials
     of_study = select(trials.c.trial_id).where(trials.c.study_id == study_id)
@@ -487,5 +503,8 @@ def _forget_orphans(connection: Connection) -> None:
     ours, theirs = schema.studies, optuna_schema.studies
     there = exists().where(theirs.c.study_id == ours.c.study_id, theirs.c.study_name == ours.c.name)
     orphans = list(connection.scalars(select(ours.c.study_id).where(~there)))
-    for table in (schema.notices, schema.epochs, schema.attempts, schema.studies) if orphans else ():
+    for table in _OURS if orphans else ():
         connection.execute(delete(table).where(table.c.study_id.in_(orphans)))
+    identities = select(ours.c.identity)
+    for study_id in list(connection.scalars(select(ours.c.study_id).where(ours.c.parent.not_in(identities)))):
+        _delete(connection, study_id)

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal, select, update
 
-from tuner.errors import SpecError
+from tuner.errors import Problem
 from tuner.registry import Scalar
 from tuner.search.points import point_key, point_keys
 from tuner.search.space import SearchSpace
@@ -32,6 +32,8 @@ class QueueSlot:
     filled: bool
     urgency: int = PLANNED
     enqueue_token: str | None = None
+    branch: str | None = None
+    """What it is counted under, where that is not its loss."""
 
 
 def is_filled(space: SearchSpace, params: Mapping[str, Scalar]) -> bool:
@@ -132,7 +134,7 @@ def fresh_attempt(ground: StudyQueue, trial_id: int, number: int, place: QueueSl
         "lost": 0,
         "urgency": place.urgency,
         "alone": False,
-        "branch": place.params.get("loss", ground.loss),
+        "branch": place.branch or place.params.get("loss", ground.loss),
         "params": dict(place.params),
         "empty": not place.params,
         "filled": place.filled,
@@ -207,9 +209,9 @@ class Trials(StorageBase):
             PointTakenError: Another trial has it, and `unless_taken` was asked for.
         """
         active = space.active(params)
-        problems = space.problems(params) + [f"{d.name}: is missing" for d in active if d.name not in params]
-        if problems:
-            raise SpecError(problems, where=f"trial {claim.number}")
+        problems = space.problems(params)
+        problems += [Problem(d.name, "is missing") for d in active if d.name not in params]
+        problems.refuse(where=f"trial {claim.number}")
         rows = param_rows(claim.trial_id, space, params)
 
         def fill(connection: Connection) -> bool:

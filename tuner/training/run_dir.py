@@ -53,6 +53,11 @@ class DataCard:
         return self.sample_shape[0]
 
     @property
+    def classes(self) -> int:
+        """Number of classes, the background included."""
+        return len(self.class_names)
+
+    @property
     def spatial_dims(self) -> int:
         """2 for pictures and slices, 3 for volumes."""
         return len(self.sample_shape) - 1

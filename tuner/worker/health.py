@@ -39,8 +39,8 @@ class ProcessSpentError(RunError):
 def stop_when_failing(store: Storage, name: str) -> None:
     """Stop a study whose trials fail for one and the same reason, instead of burning its budget.
 
-    That is: the last FAILURES_IN_A_ROW trials that ended all failed, with the same reason and the same message but for
-    its numbers. Bad data, a broken device or a missing package look like that; unlucky parameters do not.
+    That is: the last MAX_CONSECUTIVE_FAILURES trials that ended all failed, with the same reason and the same message
+    but for its numbers. Bad data, a broken device or a missing package look like that; unlucky parameters do not.
     """
     newest = store.queries.trials(name, sort="finished", order="desc", limit=MAX_CONSECUTIVE_FAILURES)
     ended = [trial for trial in newest if trial["finished"]]
@@ -58,7 +58,7 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
     The failed trials stay what they are: an error is not tried again, here as anywhere.
 
     Raises:
-        DeviceAsideError: It was put aside.
+        DeviceQuarantinedError: It was put aside.
     """
     why = failing(store.workers.recent_attempts(name, RECENT_ATTEMPTS), host=host, device=device)
     if why is not None:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from tuner.config.study import StudySpec, load_spec
+from tuner.config.confirmation import served_spec
+from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
-from tuner.config.yaml_reader import YamlDocument
 from tuner.data.preparation import PreparedData, check_same_data, prepare
 from tuner.errors import ConflictError, StorageError, TunerError
 from tuner.search.finished_trial import FinishedTrial
@@ -150,9 +150,10 @@ class StudyCache:
 
     def prepared(self, study: ServedStudy, config: TrialConfig) -> PreparedData:
         """Return the data of a trial; it stays mapped for the next ones."""
-        key = json.dumps([config.dataset, study.spec.seed], sort_keys=True)
+        seed = study.spec.division_seed(config)
+        key = json.dumps([config.dataset, seed], sort_keys=True)
         if key not in self._data:
-            places, seed = self._settings.with_stored(study.record.resources), study.spec.seed
+            places = self._settings.with_stored(study.record.resources)
             self._data[key] = prepare(config.dataset, data_root=places.data_root, cache=places.cache, seed=seed)
         return self._data[key]
 
@@ -162,7 +163,7 @@ class StudyCache:
 
     def _read(self, name: str) -> ServedStudy:
         record = self._record(name)
-        spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
+        spec = served_spec(record.spec, name)
         sampler = dict(spec.sampler)
         searcher = SeededSampler(
             spec.space, spec.directions, sampler=sampler.pop("name"), options=sampler, seed=spec.seed

@@ -17,11 +17,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from tuner import __version__
 from tuner.artifacts.remote import RETRY_TIMEOUT_S, artifacts_of
+from tuner.config.confirmation import ConfirmationSpec
 from tuner.config.trial import TrialConfig
-from tuner.errors import TunerError, UnreachableError
+from tuner.data.preparation import PreparedData
+from tuner.errors import RunError, TunerError, UnreachableError
 from tuner.notifications import make_notifier
 from tuner.registry import Scalar
 from tuner.search.finite_space import can_repeat, untried
@@ -32,6 +35,7 @@ from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.trials import PointTakenError
 from tuner.training.epoch_report import EpochReport
+from tuner.worker.confirmation_run import ScoringStoppedError, note_cases, score_test_cases
 from tuner.worker.exit_codes import REPLACE
 from tuner.worker.health import ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
 from tuner.worker.outcome import (
@@ -228,7 +232,7 @@ class Worker:
                 self.store.workers.requeue_lost()
             names = [self.study] if self.study else self.store.queries.studies_with_work()
         self._obstacle = self._readiness.blocked_reason() if names else None
-        for name in names if self._obstacle is None else ():
+        for name in self._claimable(names) if self._obstacle is None else ():
             study = self._served.refresh(name) if self.study else self._served.get_or_none(name)
             if study is None:
                 continue
@@ -243,9 +247,8 @@ class Worker:
                     self._serving = None
                     self._worked = time.monotonic()
                 return True
-        with self._db_lock:
-            if self.study and self.store.queries.phase(self.study)[0] in ("done", "stopped"):
-                return False
+        if self.study and self._is_over(self.study):
+            return False
         self.progress.should_stop()
         if self._obstacle is not None:
             self._worked = time.monotonic()
@@ -261,6 +264,22 @@ class Worker:
         for number in self.store.foreign.adopt(study.record.study_id):
             logger.info("trial %d was enqueued by another program: it is a place of the budget now", number)
         study.searcher.observe(self.store.foreign.finished(study.record.study_id))
+
+    def _claimable(self, names: list[str]) -> Iterator[str]:
+        """Yield studies, behind the one that is served its confirmation; each is asked for when nothing was before."""
+        yield from names
+        if self.study is not None:
+            with self._db_lock:
+                confirmation = self.store.confirmations.find(self.study)
+            if confirmation is not None:
+                yield confirmation.name
+
+    def _is_over(self, name: str) -> bool:
+        """Tell whether nothing is left to wait for of a study and its confirmation."""
+        with self._db_lock:
+            document = self.store.queries.status(name)
+        parts = [document, document["confirmation"]]
+        return all(part["phase"] in ("done", "stopped") for part in parts if part is not None)
 
     def _serve(self, study: ServedStudy, claim: Claim) -> None:
         """Fill in, train and end one claimed trial, whatever happens on the way."""
@@ -287,6 +306,12 @@ class Worker:
                 self.stop.set()
             self._publish_rest(claim, error)
             self._readiness.observe(error)
+        except BaseException:  # Ctrl-C where no handler turns it into a stop, or a training that raises the like
+            with self._ending:
+                self.store.trials.finish(claim, _within(study, claim, replace(interrupted(), counted=True)))
+                self._serving = None
+            self._artifacts.release(name, claim.number)
+            raise
         outcome = _within(study, claim, outcome)
         with self._ending:  # not while the process is ended over this very trial
             is_kept = self.store.trials.finish(claim, outcome, _stop_rule(study))
@@ -303,7 +328,7 @@ class Worker:
         self._artifacts.release(name, claim.number)
         if outcome.state is State.FAIL and not outcome.retry:
             stop_when_failing(self.store, name)
-        if self._announcer is not None:
+        if self._announcer is not None and study.record.parent is None:
             with self._db_lock:
                 self._announcer.after_trial(name, claim.number)
         if outcome.reason is Reason.ERROR:
@@ -343,17 +368,67 @@ class Worker:
 
     def _train(self, study: ServedStudy, claim: Claim, config: TrialConfig) -> Outcome:
         """Train a configuration, report its epochs, and say how it ended."""
-        from tuner.training.trainer import train
-
         name = study.record.name
         with self.progress.paused():  # it may wait for hours for another worker, who prepares the same
             data = self._served.prepared(study, config)
-        trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config, data))
+        trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config))
         if self._serving is not None:
             self._serving.trial = trial
         folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
         if config.train.entry is None and not self._artifacts.continues(name, claim.number):
             self._warn_lost_epochs(claim)
+        if not isinstance(study.spec, ConfirmationSpec):
+            return self._train_epochs(study, claim, trial, config, data, folder)
+        return self._train_finalist(study, claim, trial, config, data, folder)
+
+    def _train_finalist(
+        self,
+        study: ServedStudy,
+        claim: Claim,
+        trial: TrialMonitor,
+        config: TrialConfig,
+        data: PreparedData,
+        folder: Path,
+    ) -> Outcome:
+        """Train a run of a confirmation, and score it on the test cases where these are judged on."""
+        assert isinstance(study.spec, ConfirmationSpec)
+        places = self.settings.with_stored(study.record.resources)
+        if config.train.entry is None:
+            with self.progress.paused():
+                search = self._served.prepared(study, study.spec.base)
+                note_cases(folder, config, data=data, search=search, places=places)
+        try:
+            outcome = self._train_epochs(study, claim, trial, config, data, folder)
+        except RunError as error:
+            outcome = classify_failure(error, exclusive_device=claim.exclusive_device, device=self.device)
+            if outcome.reason is not Reason.DIVERGED:
+                raise
+        if study.spec.plan.section.on == "test" and outcome.state is not State.FAIL:
+            try:
+                with self.progress.paused():
+                    score_test_cases(
+                        folder,
+                        config,
+                        data=data,
+                        device=self.device,
+                        places=places,
+                        stop=self.progress.should_stop,
+                    )
+            except ScoringStoppedError:
+                return _told(self.progress, trial.last)
+        return outcome
+
+    def _train_epochs(
+        self,
+        study: ServedStudy,
+        claim: Claim,
+        trial: TrialMonitor,
+        config: TrialConfig,
+        data: PreparedData,
+        folder: Path,
+    ) -> Outcome:
+        from tuner.training.trainer import train
+
         reports = train(
             config,
             data=data,
@@ -405,7 +480,7 @@ class Worker:
         return self.store.epochs.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
 
     def _check_device(self, name: str) -> None:
-        """End with DeviceAsideError where this device fails what others do well."""
+        """End with DeviceQuarantinedError where this device fails what others do well."""
         with self._db_lock:
             try:
                 check_device(self.store, name, self._id, host=socket.gethostname(), device=self.device)
@@ -421,7 +496,8 @@ class Worker:
         """Return the numbers of the trials that other workers of this host train on the same device."""
         here = (socket.gethostname(), self.device)
         others = [w for w in self.store.workers.live(name) if (w["host"], w["device"]) == here and w["id"] != self._id]
-        return [w["trial"] for w in others if w["trial"] is not None]
+        held = [w["trial"] if w["run"] is None else w["run"] for w in others]
+        return [number for number in held if number is not None]
 
     def _wait_for_device(self, claim: Claim) -> None:
         """Let the older trials on this device end first: this one ran out of memory beside others."""
