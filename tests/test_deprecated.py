@@ -13,7 +13,7 @@ from tuner.config.trial import TrialConfig, load_config
 from tuner.deprecated import REMOVED_IN
 from tuner.storage.optuna_schema import optuna_storage
 from tuner.storage.storage import Storage, check, upgrade
-from tuner.training.run_dir import Diverged, EpochReport
+from tuner.training.epoch_report import Diverged, EpochReport
 
 MOVED = {
     "tuner.training.reports.EpochReport": EpochReport,

@@ -12,12 +12,13 @@ import optuna
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.storage.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned, run_all
+from tests.storage.examples import claimed, completed, epoch, failed, new_study, point, pruned, run_all
 from tuner.errors import ConflictError, NotFoundError, UnknownNameError
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.states import Reason
 from tuner.storage.storage import Storage
 from tuner.storage.trial_queries import Order
+from tuner.testing.storage import DICE_AND_HD95
 
 STATUS = {"name", "phase", "phase_reason", "dataset", "model", "objectives", "trials", "best", "workers"}
 TRIAL = {

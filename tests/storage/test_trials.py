@@ -4,11 +4,12 @@ import os
 
 import pytest
 
-from tests.storage.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned
+from tests.storage.examples import claimed, completed, epoch, failed, new_study, point, pruned
 from tuner.search.finished_trial import FinishedTrial
 from tuner.storage.records import Outcome, StopRule
 from tuner.storage.states import DesiredState, Reason, State, StudyFacts, Verdict, phase
 from tuner.storage.storage import Storage
+from tuner.testing.storage import DICE_AND_HD95
 
 FEASIBLE = {"memory": -1.0, "finite": -1.0}
 

@@ -2,6 +2,5 @@
 
 from tuner.deprecated import moved
 
-__getattr__ = moved(
-    __name__, {"EpochReport": "tuner.training.run_dir:EpochReport", "Diverged": "tuner.training.run_dir:Diverged"}
-)
+_NEW = "tuner.training.epoch_report"
+__getattr__ = moved(__name__, {"EpochReport": f"{_NEW}:EpochReport", "Diverged": f"{_NEW}:Diverged"})
