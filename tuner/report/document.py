@@ -1,6 +1,7 @@
 """What a report says, in order: the answer, the tables, the figures, the pictures, how it was made."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from tuner.analysis.confirmation import verdict_of
@@ -11,6 +12,7 @@ from tuner.analysis.seed_spread import SeedSpread, confirm_command, seed_spread,
 from tuner.analysis.verdict import Verdict
 from tuner.artifacts.local import Artifacts
 from tuner.config.yaml_reader import dump_yaml
+from tuner.errors import DataError
 from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
 from tuner.report.charts import Line as Curve
 from tuner.report.charts import Strip, draw_curves, draw_strips
@@ -31,11 +33,11 @@ def compose(
     """Return title and blocks of the report."""
     tables = {model: lines_of(material, model) for model in material.models}
     title = f"Which loss for {material.first.spec.base.dataset['name']}?"
-    verdicts = {
-        chapter.record.name: verdict
-        for chapter in material.chapters
-        if (verdict := verdict_of(store, artifacts, chapter.record.name)) is not None
-    }
+    verdicts: dict[str, Verdict] = {}
+    for chapter in material.chapters:
+        with suppress(DataError):  # the files of its runs are on another machine
+            verdict = verdict_of(store, artifacts, chapter.record.name)
+            verdicts |= {} if verdict is None else {chapter.record.name: verdict}
     blocks: list[Block] = [Heading(title, 1), Paragraph(_answer(material, tables, [*verdicts.values()]), strong=True)]
     blocks.append(Paragraph(_about(material)))
     for name, verdict in verdicts.items():
