@@ -262,6 +262,10 @@ class LossRow(Document):
     good_for: str
     bad_for: str
     alone: bool = Field(description="False: it is always base + weight · itself.")
+    multilabel: Literal["", "joint", "per_class"] = Field(
+        description="How classes that overlap are read: all in one formula, each against the rest, or not at all."
+    )
+    soft_labels: bool = Field(description="Whether targets between 0 and 1 and weights of pixels are allowed.")
 
 
 class PreparedRow(Document):

@@ -33,6 +33,8 @@ def loss_document(entry: LossSpec) -> dict[str, Any]:
         "good_for": entry.good_for,
         "bad_for": entry.bad_for,
         "alone": entry.standalone,
+        "multilabel": entry.multilabel,
+        "soft_labels": entry.soft_labels,
     }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.losses.images import FREQUENCIES, VOID, blobs, built, scores
-from tuner.config.trial import loss_section
+from tuner.config.trial import load_config, loss_section
 from tuner.errors import LossInputError, Problems, SpecError, UnknownNameError
 from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
@@ -413,3 +413,13 @@ def test_features_of_the_network_are_used() -> None:
     assert features.grad.abs().max() > 0
     # the authors detach the classifier
     assert weight.grad is None
+
+
+def test_every_loss_can_be_a_term(entry: LossSpec) -> None:
+    """What a study file completes is what is built: a term has neither base, schedule nor companion."""
+    other = "dice" if entry.name != "dice" else "focal"
+    config = load_config({"dataset": "phantom", "loss": {"edgy": [other, entry.name]}})
+
+    loss = build(config.loss)
+
+    assert set(config.parameters()) >= set(loss.effective_options())

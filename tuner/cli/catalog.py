@@ -14,6 +14,11 @@ from tuner.cli.help import PanelCommand
 from tuner.cli.options import JsonOption
 
 _PANEL = "Catalogue"
+_OVERLAPPING = {
+    "": "no: its classes exclude each other",
+    "joint": "classes may overlap (activation=sigmoid in the library), all in one formula",
+    "per_class": "classes may overlap (activation=sigmoid in the library), each against the rest, then the mean",
+}
 _BY_FILES = "those that the files hold"
 RowName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them, in full.", show_default=False)]
 
@@ -57,6 +62,7 @@ def losses(
             ("good for", row.good_for),
             ("bad for", row.bad_for),
             ("needs", ", ".join(row.needs) or "logits and labels only"),
+            ("overlapping", _OVERLAPPING[row.multilabel] + ("; soft labels" if row.soft_labels else "")),
             ("paper", row.paper),
         ]
         if competing_name(row.name) != row.name:
@@ -164,6 +170,8 @@ def loss_document(row: Any) -> dict[str, Any]:
         "good_for": row.good_for,
         "bad_for": row.bad_for,
         "alone": row.standalone,
+        "multilabel": row.multilabel,
+        "soft_labels": row.soft_labels,
         "presets": {name: dict(options) for name, options in row.presets.items()},
     }
 

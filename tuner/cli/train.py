@@ -19,6 +19,7 @@ from tuner.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from tuner.artifacts.local import Artifacts
     from tuner.config.trial import TrialConfig
 
 
@@ -36,7 +37,8 @@ def export(
     path: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="File to write.", show_default=False)],
     trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="This trial, not the best.", min=0)] = None,
     form: Annotated[
-        str | None, typer.Option("--format", metavar="FORMAT", help="yaml, json or python. Default: by the ending.")
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="yaml, json, python or torch. Default: by the ending."),
     ] = None,
     storage: StorageOption = None,
     artifacts: ArtifactsOption = None,
@@ -49,11 +51,12 @@ def export(
 
     settings = settings_of(storage, artifacts)
     chosen = format_of(path, form)
+    _check_landed(chosen)
     with open_store(settings.storage) as store:
-        config = export_trial(
-            store, name, number=trial, artifacts=artifacts_of(settings, owner=store.studies.folder_mark)
-        )
-    replaced = write_export(path, render(config, chosen))
+        files = artifacts_of(settings, owner=store.studies.folder_mark)
+        config = export_trial(store, name, number=trial, artifacts=files)
+    is_torch = chosen == "torch"
+    replaced = _write_torch(path, config, files) if is_torch else write_export(path, render(config, chosen))
     origin = config.provenance
     if as_json:
         output.put_json({"path": str(path), "format": chosen, "replaced": replaced, "config": config.as_dict()})
@@ -63,7 +66,47 @@ def export(
     output.tell(f"{word} {path}: trial {origin['trial']} of {name}, {value}, loss {config.loss['name']}")
     for text in origin["caveats"]:
         output.tell(f"  mind: {text}")
-    output.tell(f"  python {path}   trains it" if chosen == "python" else f"  tuner train {path} -o final   trains it")
+    steps = {"python": f"python {path}   trains it", "torch": f"python {path}   compares it with the trial's own parts"}
+    output.tell(f"  {steps.get(chosen, f'tuner train {path} -o final   trains it')}")
+
+
+def _check_landed(form: str) -> None:
+    """Refuse a format of the contract that is still to come."""
+    from tuner.errors import RequestError
+
+    if form in ("nnunet", "monai", "smp", "mmseg"):
+        raise RequestError(
+            f"the format {form!r} is not in this version.",
+            hint="There are yaml, json, python and torch.",
+            where="--format",
+        )
+
+
+def _write_torch(path: Path, config: "TrialConfig", files: "Artifacts") -> bool:
+    """Write the winner as one file of torch, its tensors beside it; return whether it replaced a file."""
+    import json
+
+    from safetensors.torch import load
+
+    from tuner.analysis.export import write_export
+    from tuner.analysis.torch_export import torch_export
+    from tuner.errors import NotFoundError
+
+    study, number = str(config.provenance["study"]), int(config.provenance["trial"])
+    with files.open(study, number, "data.json") as file:
+        facts = json.load(file)
+    try:
+        with files.open(study, number, "best.safetensors") as file:
+            weights = load(file.read())
+    except NotFoundError:
+        weights = None
+    beside = path.with_suffix(".pt")
+    made = torch_export(config, facts, weights, beside=beside.name)
+    write_export(beside, made.tensors)
+    replaced = write_export(path, made.text)
+    for what in made.left_out:
+        output.tell(f"  not in it: {what}")
+    return replaced
 
 
 def train(

@@ -92,10 +92,6 @@ class TrainConfig(Section):
         return (self.patch,) * spatial_dims if isinstance(self.patch, int) else tuple(self.patch)
 
 
-BASE_OPTIONS = ("base", "weight")
-"""Options that turn an add-on into `base + weight * addon`; a term of a sum is bare and has neither."""
-
-
 class Objective(Section):
     """One metric to optimise; its direction comes with the metric."""
 
@@ -347,8 +343,8 @@ def sum_problems(label: str, terms: object, *, where: str) -> Problems:
 
 
 def term_options(entry: LossSpec) -> tuple[Option, ...]:
-    """Options of a loss inside a sum: an add-on is bare there."""
-    return entry.options if entry.standalone else tuple(o for o in entry.options if o.name not in BASE_OPTIONS)
+    """Options of a loss inside a sum: it is bare there, without base, schedule or companion."""
+    return entry.own_options
 
 
 def train_section(given: object, problems: Problems) -> TrainConfig:

@@ -240,12 +240,19 @@ def target_map(view: LossInputs, name: str, given: Tensor | None) -> Tensor:
             marked = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
             view.maps[name] = DEVICE_MAPS[name](marked, classes=view.classes).to(view.logits.dtype)
             return view.maps[name]
-        labels = marked_labels(view)
-        made = [MAPS[name](image, classes=view.classes, void=VOID) for image in labels]
-        view.maps[name] = torch.from_numpy(np.stack(made)).to(view.logits.device, view.logits.dtype)
+        marked = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
+        view.maps[name] = _made_on_host(marked, name, view.classes).to(view.logits.device, view.logits.dtype)
     return view.maps[name]
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _made_on_host(marked: Tensor, name: str, classes: int) -> Tensor:
+    """Return the map of labels [B, *S], VOID on void pixels; torch.compile would take numpy's steps for its own."""
+    images = marked.cpu().numpy()
+    return torch.from_numpy(np.stack([MAPS[name](image, classes=classes, void=VOID) for image in images]))
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 @cache
 def _has_host_transforms() -> bool:
     """Say whether the packages are here whose transforms are faster on the host than torch's own arithmetic."""
@@ -255,12 +262,6 @@ def _has_host_transforms() -> bool:
     except ImportError:
         return False
     return edt is not None and ndimage is not None
-
-
-def marked_labels(view: LossInputs) -> np.ndarray:
-    """Return the labels [B, *S] on the host, VOID on void pixels."""
-    labels = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
-    return labels.cpu().numpy()
 
 
 def _check(view: LossInputs, name: str, given: Tensor) -> None:

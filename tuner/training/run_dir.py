@@ -46,6 +46,9 @@ class DataCard:
     validation_cases: tuple[str, ...]
     reading: Mapping[str, Any] = field(default_factory=dict)
     """How an image is read and normalised, and the label id of each class (`tuner.data.inference_inputs`)."""
+    class_frequencies: tuple[float, ...] | None = None
+    """Share of each class in the training cases, as the loss was given it; None in runs of earlier versions."""
+    ignore_index: int = 255
 
     @property
     def channels(self) -> int:
@@ -74,6 +77,8 @@ def write_data_card(folder: Path, data: PreparedData) -> None:
         validation_protocol=data.validation_protocol,
         validation_cases=data.validation.cases,
         reading=data.reading,
+        class_frequencies=tuple(float(share) for share in data.class_frequencies),
+        ignore_index=data.ignore_index,
     )
     write_json(folder / FACTS, {"format": _FORMAT, **asdict(facts)})
 
