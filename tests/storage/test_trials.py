@@ -60,18 +60,6 @@ def test_out_of_memory_is_tried_alone_once(store: Storage) -> None:
     assert store.queries.status("organs")["trials"]["failed"] == 1
 
 
-def test_a_result_counts_once(store: Storage) -> None:
-    """The answer to a commit may be lost: telling the same again is fine, telling something else is not."""
-    study = store.studies.create(new_study(trials=1))
-    claim = claimed(store, study.study_id)
-
-    assert store.trials.finish(claim, completed(0.5))
-    assert store.trials.finish(claim, completed(0.5))
-    assert not store.trials.finish(claim, failed())
-
-    assert [o.values for o in store.epochs.history(study.study_id).finished] == [(0.5,)]
-
-
 def test_the_result_of_a_reaped_trial_is_refused(store: Storage) -> None:
     """Its place has gone to another attempt: two results for one place would count twice."""
     study = store.studies.create(new_study(trials=1))
