@@ -236,7 +236,7 @@ class SlowToAsk(Storage):
 
 
 def test_an_order_for_one_trial_does_not_reach_the_next(tmp_path: Path) -> None:
-    """The sign of life that brings it may come back when the next trial is under way."""
+    """The heartbeat that brings it may come back when the next trial is under way."""
     url = f"sqlite:///{tmp_path / 'tuner.db'}"
     with SlowToAsk.open(url, create=True) as store:
         create(store, tiny(entry("endless"), "train.epochs=15", "budget.trials=2", "pruner=none"))

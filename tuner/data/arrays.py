@@ -2,7 +2,7 @@
 
 Samples of different sizes, one behind the other in one memory-mapped file, read as if they were a list of arrays.
 
-The training and the validation half of a prepared data set, written into and opened from a folder of the cache.
+The training and the validation split of a prepared data set, written into and opened from a folder of the cache.
 """
 
 import math
@@ -173,7 +173,7 @@ def write_splits(
     cases: Mapping[str, Sequence[str]],
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """Write both halves and return what the manifest says of them.
+    """Write both splits and return what the manifest says of them.
 
     Raises:
         DataError: Labels are no classes, samples are fewer, more or of other sizes than announced, or none is labelled.
@@ -228,7 +228,7 @@ def _write_split(
 
 
 def open_validation(folder: Path, manifest: Mapping[str, Any]) -> tuple[SampleArray, SampleArray]:
-    """Map the images [N, C, *S] and labels [N, *S] of the validation half of a prepared folder, without its source.
+    """Map the images [N, C, *S] and labels [N, *S] of the validation split of a prepared folder, without its source.
 
     Raises OSError, ValueError or DataError when the folder does not hold what its manifest says.
     """
@@ -244,7 +244,7 @@ def open_split(folder: Path, half: str, cases: tuple[str, ...], manifest: Mappin
         labels=labels,
         case_of=np.repeat(np.arange(len(cases), dtype=np.int32), [sizes[case] for case in cases]),
         cases=cases,
-        # Distances are measured on the validation half only; the heads of all training files stay closed.
+        # Distances are measured on the validation split only; the heads of all training files stay closed.
         spacings=tuple(map(source.spacing, cases)) if half == "validation" and isinstance(source, HasSpacing) else (),
     )
 

@@ -2,7 +2,7 @@
 
 Samples by index, on the device that trains: resident there when they fit, else read from the memory map by batch.
 
-Patches of the training half, drawn anew in every epoch: some anywhere, some around a pixel of a class.
+Patches of the training split, drawn anew in every epoch: some anywhere, some around a pixel of a class.
 
 Everything that is drawn depends on (seed, epoch) only, so that a continued training draws what it would have drawn.
 """

@@ -148,7 +148,7 @@ def _draw_legend(pen: ImageDraw.ImageDraw, line: Sequence[Entry], top: int, font
 
 
 KEPT_CASES = 16
-"""Cases in `predictions.npz`: the first ones of the validation half, the same for all trials of a study."""
+"""Cases in `predictions.npz`: the first ones of the validation split, the same for all trials of a study."""
 KEPT_BYTES = 256 * 2**20
 """Of their label maps in memory: whole scans at full resolution take a hundred megabytes each."""
 DRAWN_CASES = 6

@@ -1,6 +1,6 @@
 """Memory backpressure, failing devices.
 
-Trials that fail one after the other: over the study, which then stops itself, or over one device, put aside.
+Trials that fail one after the other: over the study, which then stops itself, or over one device, which is quarantined.
 
 Whether a worker may claim a trial: is there memory on its device, and does the place of the files answer?
 """
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 MAX_CONSECUTIVE_FAILURES = 5
 """Trials that end in the same failure one after the other, before the study stops itself."""
 MAX_DEVICE_FAILURES = 3
-"""Trials that fail one after the other on one device while those of others do not, before it is put aside."""
+"""Trials that fail one after the other on one device while those of others do not, before it is quarantined."""
 RECENT_ATTEMPTS = 256
 """Attempts that ended last, among which those of the device are looked for."""
 QUARANTINE_S = 1800.0
-"""Seconds after which whoever keeps workers on a device that was put aside tries it again."""
+"""Seconds after which whoever keeps workers on a device that was quarantined tries it again."""
 QUARANTINED = 69
-"""Exit code of a worker whose device was put aside (EX_UNAVAILABLE)."""
+"""Exit code of a worker whose device was quarantined (EX_UNAVAILABLE)."""
 REPLACE = 75
 """Exit code of a worker that ended its process over one trial (EX_TEMPFAIL): another one is to take its place."""
 
@@ -68,7 +68,7 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
     The failed trials stay what they are: an error is not tried again, here as anywhere.
 
     Raises:
-        DeviceAsideError: It was put aside.
+        DeviceAsideError: It was quarantined.
     """
     why = failing(store.workers.recent_attempts(name, RECENT_ATTEMPTS), host=host, device=device)
     if why is not None:
@@ -80,7 +80,7 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
 
 
 def failing(ends: list[FinishedAttempt], *, host: str, device: str) -> str | None:
-    """Say why a device is to be put aside, or None.
+    """Say why a device is to be quarantined, or None.
 
     Its last trials all failed with an error, and since the first of them began, others have completed trials of the
     same study. `ends`: newest first.
