@@ -84,7 +84,7 @@ class Service:
     artifacts: Artifacts
     config: ServiceSettings
     leaderboards: RevisionCache[list[LossNumbers]] = field(default_factory=RevisionCache)
-    """Of the newest revision of each study: epochs and life signs change none, so most polls find theirs here."""
+    """Of the newest revision of each study: epochs and heartbeats change none, so most polls find theirs here."""
     standings: RevisionCache[LeaderboardView] = field(default_factory=RevisionCache)
     """What pages of studies say beside, remembered likewise."""
 

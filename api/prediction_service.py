@@ -147,7 +147,7 @@ def _class_names(service: Service, name: str, count: int) -> list[str]:
 
 
 def _lines(handle: BinaryIO) -> Iterator[dict[str, Any]]:
-    """Yield the mappings in the last `MOST_LINES` bytes of a JSON-lines file; one line is held at a time."""
+    """Yield the mappings in the last `MAX_LINES` bytes of a JSON-lines file; one line is held at a time."""
     size = handle.seek(0, 2)
     handle.seek(max(0, size - MAX_LINES))
     while line := handle.readline(LONGEST_LINE):

@@ -23,7 +23,7 @@ const plotly = () => {
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
 const SERIES = ["#0d9488", "#e07b00", "#3b82f6", "#c026a3", "#8a8f00", "#dc2626", "#7c6f64", "#0ea5e9", "#65a30d"];
 const WAIT = 15_000;
-const MOST_ROWS = 500;
+const MAX_ROWS = 500;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -131,8 +131,8 @@ const showTable = async (figure) => {
   const head = table.createTHead().insertRow();
   for (const name of columns) { const title = document.createElement("th"); title.scope = "col"; title.textContent = name; head.append(title); }
   const body = table.createTBody();
-  for (const row of rows.slice(0, MOST_ROWS)) body.insertRow().append(...row.map(cell));
-  if (rows.length > MOST_ROWS) table.createCaption().textContent = `The first ${MOST_ROWS} of ${rows.length} rows; the CSV has all of them.`;
+  for (const row of rows.slice(0, MAX_ROWS)) body.insertRow().append(...row.map(cell));
+  if (rows.length > MAX_ROWS) table.createCaption().textContent = `The first ${MAX_ROWS} of ${rows.length} rows; the CSV has all of them.`;
   box.replaceChildren(rows.length ? table : document.createTextNode("nothing yet"));
 };
 

@@ -172,7 +172,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
 
 @contextmanager
 def memory_bounded() -> Iterator[None]:
-    """Fail when this process grows by more than `MOST_MEMORY`, even for a moment."""
+    """Fail when this process grows by more than `MAX_MEMORY`, even for a moment."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

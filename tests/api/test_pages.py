@@ -237,7 +237,7 @@ def test_the_catalogue_shows_how_every_loss_answers_to_errors(reader: httpx.Clie
     assert page.count('class="pair"') == 5 * len(LOSSES)
 
 
-def test_a_device_that_was_put_aside_is_shown(writer: httpx.Client, folder: Path) -> None:
+def test_a_device_that_was_quarantined_is_shown(writer: httpx.Client, folder: Path) -> None:
     """The lab sees which card is broken, on the page of workers and on that of the study."""
     with Storage.open(f"sqlite:///{folder / 'tuner.db'}") as store:
         worker = store.workers.register(host="node7", pid=os.getpid(), device="cuda:3", study="goals", version="t")

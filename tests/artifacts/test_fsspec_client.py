@@ -98,7 +98,7 @@ def test_what_goes_on_failing_leaves_the_earlier_file(tmp_path: Path, error: typ
 
 
 def test_whoever_is_told_to_stop_does_not_wait_for_the_network(tmp_path: Path) -> None:
-    """A batch system gives seconds: one try, then the trial is given back."""
+    """A batch system gives seconds: one try, then the trial is returned to the queue."""
     files = Flaky()
     files.failures = 1000
 

@@ -119,7 +119,7 @@ def test_retry_from_the_command_line(tuner: Shell, study_file: Path) -> None:
 
 @pytest.mark.slow
 def test_a_process_that_lets_no_thread_run_is_ended_as_well(tmp_path: Path) -> None:
-    """A training that holds Python's lock stops signs of life and watchdog alike."""
+    """A training that holds Python's lock stops heartbeats and watchdog alike."""
     file = write(tmp_path, "clutching", "stall_timeout: 5s, retries: 1")
 
     result = run_apart(tmp_path, "launch", file, "--devices=cpu", timeout=300)

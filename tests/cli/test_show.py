@@ -162,7 +162,7 @@ def test_status_says_who_does_what_where(searched: Shell, here: Path) -> None:
     assert row.split()[:7] == [worker, "node-7", str(os.getpid()), "cuda:3", str(claim.number), loss, "0"]
 
 
-def test_status_says_what_is_put_aside_and_what_waits(searched: Shell, here: Path) -> None:
+def test_status_says_what_is_quarantined_and_what_waits(searched: Shell, here: Path) -> None:
     """A broken card, or a full one, explains why a study is slow."""
     with Storage.open(f"sqlite:///{here / 'tuner.db'}") as store:
         broken, full = (

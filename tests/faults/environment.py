@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import bookkeeping
-from tests.faults.processes import Crew
+from tests.faults.processes import WorkerPool
 from tests.faults.slow_worker import Nursery
 from tests.postgres import Server
 from tests.worker.studies import create, settings, tiny
@@ -44,7 +44,7 @@ SMALL = Scale()
 
 
 @dataclass
-class Ground:
+class FaultEnvironment:
     """One scenario's place."""
 
     folder: Path
@@ -71,12 +71,12 @@ class Ground:
         """Open the storage, until the end of the scenario."""
         return self.stack.enter_context(Storage.open(self.url, create=True))
 
-    def crew(self, places: Settings | None = None, *, fresh: float | None = None) -> Crew:
+    def crew(self, places: Settings | None = None, *, fresh: float | None = None) -> WorkerPool:
         """Return processes that end with the scenario."""
         share = self.scale.fresh if fresh is None else fresh
         seed = self.chance.randrange(10**6)
         return self.stack.enter_context(
-            Crew(places or self.places, self.log, nursery=self.nursery, fresh=share, seed=seed)
+            WorkerPool(places or self.places, self.log, nursery=self.nursery, fresh=share, seed=seed)
         )
 
     def study(self, store: Storage, *overrides: str, name: str = "tiny", trials: int | None = None) -> StudySpec:
@@ -116,7 +116,7 @@ def ground(
     scale: Scale = SMALL,
     nursery: Nursery | None = None,
     server: Server | None = None,
-) -> Iterator[Ground]:
+) -> Iterator[FaultEnvironment]:
     """Make the place of a scenario; its processes are gone afterwards."""
     with ExitStack() as stack:
-        yield Ground(folder, url, scale, random.Random(seed), stack, nursery, server)
+        yield FaultEnvironment(folder, url, scale, random.Random(seed), stack, nursery, server)

@@ -10,15 +10,15 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
-from tests.faults.environment import Ground
-from tests.faults.processes import Crew, holders, wait_until
+from tests.faults.environment import FaultEnvironment
+from tests.faults.processes import WorkerPool, holders, wait_until
 from tests.storage.proxy import Proxy
 from tuner.storage.storage import HEARTBEAT_TIMEOUT_S, Storage
 
 LONGER = "train.epochs=12"
 
 
-def restarts(here: Ground) -> dict[str, Any]:
+def restarts(here: FaultEnvironment) -> dict[str, Any]:
     """PostgreSQL is stopped, ended at once or killed, and comes back; no worker ends over it."""
     server = here.server
     assert server is not None
@@ -44,7 +44,7 @@ def restarts(here: Ground) -> dict[str, Any]:
     return {name: how.count(name) for name in ends} | figures | here.check(store, spec)
 
 
-def cut_network(here: Ground) -> dict[str, Any]:
+def cut_network(here: FaultEnvironment) -> dict[str, Any]:
     """Nobody reaches the database: connections are cut and refused, then held up. Nobody is taken for lost."""
     store, crew = here.store(), here.crew()
     spec = here.study(store, LONGER)
@@ -63,7 +63,7 @@ def cut_network(here: Ground) -> dict[str, Any]:
         return {"cut for s": 2 * here.scale.outage_s, "taken for lost": lost} | here.check(store, spec)
 
 
-def cut_off_worker(here: Ground) -> dict[str, Any]:
+def cut_off_worker(here: FaultEnvironment) -> dict[str, Any]:
     """One of two workers is cut off for longer than the grace time: its trial goes to the other one, once."""
     store, crew = here.store(), here.crew()
     spec = here.study(store, LONGER)
@@ -83,7 +83,7 @@ def cut_off_worker(here: Ground) -> dict[str, Any]:
         return {"cut off for s": round(away_s)} | here.check(store, spec)
 
 
-def full_disk(here: Ground, *, database_too: bool = False) -> dict[str, Any]:
+def full_disk(here: FaultEnvironment, *, database_too: bool = False) -> dict[str, Any]:
     """The disk of the artifacts runs full while workers train: they stop in words, and go on when there is space."""
     with _small_disk(here.folder / "small") as disk:
         url = f"sqlite:///{disk / 'tuner.db'}" if database_too else here.url
@@ -108,12 +108,12 @@ def full_disk(here: Ground, *, database_too: bool = False) -> dict[str, Any]:
         return {"exit codes": " ".join(map(str, codes)), "of the database": database_too} | figures
 
 
-def _far(here: Ground, crew: Crew, study: str, url: str, *, count: int) -> list[int]:
+def _far(here: FaultEnvironment, crew: WorkerPool, study: str, url: str, *, count: int) -> list[int]:
     return [crew.work(study, storage=url) for _ in range(count)]
 
 
 @contextmanager
-def _wired(here: Ground) -> Iterator[tuple[Proxy, str]]:
+def _wired(here: FaultEnvironment) -> Iterator[tuple[Proxy, str]]:
     """A wire to the database that can be cut, and the storage's URL at its other end."""
     url = make_url(here.url)
     assert url.port is not None

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults import infrastructure_faults, worker_faults
-from tests.faults.environment import Ground, Scale, ground
+from tests.faults.environment import FaultEnvironment, Scale, ground
 from tests.faults.slow_worker import Nursery
 from tests.postgres import Server, find_binaries, running_server
 
@@ -37,7 +37,7 @@ class Scenario:
     """One thing that goes wrong, and on which storages it is tried."""
 
     name: str
-    run: Callable[[Ground], dict[str, Any]]
+    run: Callable[[FaultEnvironment], dict[str, Any]]
     storages: tuple[str, ...] = ("sqlite", "postgresql")
     changes: dict[str, Any] = field(default_factory=dict)
     """Of the full scale."""

@@ -37,7 +37,7 @@ def wait_until(what: Callable[[], bool], *, seconds: float, log: Path, pause_s: 
         time.sleep(pause_s)
 
 
-class Crew:
+class WorkerPool:
     """Workers, and launchers, of one study; whatever still runs at the end is killed.
 
     `fresh`: the share of workers that are started as anybody starts them; the others come from the nursery.

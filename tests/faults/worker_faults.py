@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.faults.environment import EPOCHS, Ground
+from tests.faults.environment import EPOCHS, FaultEnvironment
 from tests.faults.processes import holders, wait_until
 from tests.worker.studies import TINY
 from tuner.launch.study_setup import stored_spec
@@ -36,7 +36,7 @@ datetime.datetime = Shifted
 """What a worker's `sitecustomize` does so that its host's clock is wrong."""
 
 
-def kills(here: Ground, *, at_address: bool = False) -> dict[str, Any]:
+def kills(here: FaultEnvironment, *, at_address: bool = False) -> dict[str, Any]:
     """SIGKILL of workers at random moments, again and again, in one study after the other.
 
     `at_address`: their files go to `file://…`, and what a killed one had on its machine is gone with it.
@@ -70,7 +70,7 @@ def kills(here: Ground, *, at_address: bool = False) -> dict[str, Any]:
     }
 
 
-def frozen(here: Ground) -> dict[str, Any]:
+def frozen(here: FaultEnvironment) -> dict[str, Any]:
     """SIGSTOP for longer than the grace time, then SIGCONT: the late worker's results are refused."""
     store, crew = here.store(), here.crew()
     spec = here.study(store)
@@ -93,7 +93,7 @@ def frozen(here: Ground) -> dict[str, Any]:
     return {"frozen for s": round(silent_s), "late results refused": refused} | here.check(store, spec)
 
 
-def two_launchers(here: Ground) -> dict[str, Any]:
+def two_launchers(here: FaultEnvironment) -> dict[str, Any]:
     """Two launchers at the same moment, on a storage in which there is nothing yet: both help."""
     file = here.folder / "study.yaml"
     file.write_text(TINY)
@@ -110,7 +110,7 @@ def two_launchers(here: Ground) -> dict[str, Any]:
     return {"launchers": 2, "workers that trained": len(workers)} | here.check(store, spec)
 
 
-def killed_launcher(here: Ground) -> dict[str, Any]:
+def killed_launcher(here: FaultEnvironment) -> dict[str, Any]:
     """The launcher dies, and its workers with it; `tuner resume` needs the name alone."""
     store, crew = here.store(), here.crew(fresh=1.0)
     spec = here.study(store)
@@ -124,7 +124,7 @@ def killed_launcher(here: Ground) -> dict[str, Any]:
     return {"workers that died with it": len(pids)} | here.check(store, spec)
 
 
-def skewed_clocks(here: Ground) -> dict[str, Any]:
+def skewed_clocks(here: FaultEnvironment) -> dict[str, Any]:
     """One host a day ahead, one a day behind, a third dies: only the database's clock counts."""
     store, crew = here.store(), here.crew()
     spec = here.study(store)
@@ -142,7 +142,7 @@ def skewed_clocks(here: Ground) -> dict[str, Any]:
     return {"clocks off by h": "+24, -24", "taken for lost": len(lost)} | here.check(store, spec)
 
 
-def _freeze_one(here: Ground, store: Storage, name: str) -> tuple[int, int]:
+def _freeze_one(here: FaultEnvironment, store: Storage, name: str) -> tuple[int, int]:
     """Stop a worker while it holds a trial; return its pid and the trial's number."""
     until = time.monotonic() + 240
     while time.monotonic() < until:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 CHILD = """
 import os, sys, time
-from tuner.launch.local import die_with_parent as hold_on_to_parent
-hold_on_to_parent(int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid())
+from tuner.launch.local import die_with_parent
+die_with_parent(int(sys.argv[1]) if len(sys.argv) > 1 else os.getppid())
 print("up", flush=True)
 time.sleep(60)
 """

@@ -111,7 +111,7 @@ def test_draining_asks_and_waits(tmp_path: Path) -> None:
     assert launcher.started[0].exit_code() == 7
 
 
-def test_a_device_that_was_put_aside_is_not_started_at_once(tmp_path: Path) -> None:
+def test_a_device_that_was_quarantined_is_not_started_at_once(tmp_path: Path) -> None:
     """Its trials fail and those of others do not: the others go on, and it is tried again much later."""
     crew, launcher, notes = make_crew(tmp_path, SLEEP, slots=2)
     crew.ensure_running(lambda: True)
@@ -129,7 +129,7 @@ def test_a_device_that_was_put_aside_is_not_started_at_once(tmp_path: Path) -> N
     crew.kill()
 
 
-def test_a_launch_all_of_whose_devices_were_put_aside_ends(tmp_path: Path) -> None:
+def test_a_launch_all_of_whose_devices_were_quarantined_ends(tmp_path: Path) -> None:
     """Nothing would move, and nobody would be told."""
     crew, launcher, _ = make_crew(tmp_path, f"print('broken'); raise SystemExit({QUARANTINED})", slots=2)
     crew.ensure_running(lambda: True)

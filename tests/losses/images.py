@@ -12,9 +12,9 @@ from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Scalar
-from tuner.testing.loss import CLASSES, FREQUENCIES, VOID, bare, blobs, scores, truth
+from tuner.testing.loss import CLASSES, FREQUENCIES, LIVELY, VOID, bare, blobs, scores, truth
 
-__all__ = ["CLASSES", "FREQUENCIES", "VOID", "bare", "blobs", "scores", "truth"]
+__all__ = ["CLASSES", "FREQUENCIES", "LIVELY", "VOID", "bare", "blobs", "scores", "truth"]
 
 SHAPES = {"2d": (12, 12), "3d": (8, 8, 8)}
 

@@ -2,6 +2,7 @@
 
 from tuner.testing.storage import (
     DICE,
+    DICE_AND_HD95,
     LOSSES,
     SPACE,
     claimed,
@@ -16,6 +17,7 @@ from tuner.testing.storage import (
 
 __all__ = [
     "DICE",
+    "DICE_AND_HD95",
     "LOSSES",
     "SPACE",
     "claimed",

@@ -1,4 +1,4 @@
-"""What the storage keeps about devices that were put aside, endings by hand, and how a study is left to its workers."""
+"""Quarantined devices, trials that a user ended, and how a study is left to its workers, as the storage keeps them."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tuner.storage.storage import Storage, upgrade
 RELEASED = Path(__file__).parent / "released"
 
 
-def test_a_device_that_was_put_aside_by_an_older_version_stays_so(tmp_path: Path) -> None:
+def test_a_device_that_was_quarantined_by_an_older_version_stays_so(tmp_path: Path) -> None:
     """It stood in a JSON text then, where any note that held the word was taken for one."""
     path = tmp_path / "tuner.db"
     said = {"put_aside": {"study": "organs", "study_id": 1, "why": "its last 3 trials failed"}}

@@ -30,7 +30,7 @@ THREE = [ended(number, "a") for number in (1, 2, 4)]
 
 
 @pytest.mark.parametrize(
-    ("ends", "is_aside"),
+    ("ends", "is_quarantined_now"),
     [
         ([ended(1, "a"), ended(2, "a"), fine(3, "b"), ended(4, "a")], True),
         ([ended(1, "a"), ended(2, "a"), ended(4, "a")], False),
@@ -47,16 +47,16 @@ THREE = [ended(number, "a") for number in (1, 2, 4)]
     ],
     ids=["aside", "alone", "two only", "others fail too", "one was fine", "long ago", "timeouts", "pruned", "diverged"],
 )
-def test_a_device_is_blamed_only_when_others_do_well(ends: list[FinishedAttempt], is_aside: bool) -> None:
+def test_a_device_is_blamed_only_when_others_do_well(ends: list[FinishedAttempt], is_quarantined_now: bool) -> None:
     """A bad search space, bad data, or bad luck must not take machines out of a study."""
-    assert (failing(newest_first(*ends), host="a", device="cuda:0") is not None) is is_aside
+    assert (failing(newest_first(*ends), host="a", device="cuda:0") is not None) is is_quarantined_now
 
 
 def worker(store: Storage, host: str) -> str:
     return store.workers.register(host=host, pid=os.getpid(), device="cuda:0", study="organs", version="test")
 
 
-def test_a_device_is_put_aside_and_told_until_it_is_mended(store: Storage) -> None:
+def test_a_device_is_quarantined_and_told_until_it_is_mended(store: Storage) -> None:
     """The lab has to see which card is broken, and the study has to go on without it."""
     study = store.studies.create(new_study(trials=8))
     bad, good = worker(store, "a"), worker(store, "b")

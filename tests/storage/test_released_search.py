@@ -62,7 +62,7 @@ def test_as_a_user_would(url: str, tmp_path: Path) -> None:
     assert (refused.code, "tuner db upgrade" in refused.err) == (1, True), refused
 
     assert tuner("db", "upgrade").code == 0
-    resumed = tuner("resume", "tiny", "--workers", "2", "--devices", "cpu", "--json")
+    resumed = tuner("resume", "tiny", "--launcher", "local", "--workers", "2", "--devices", "cpu", "--json")
 
     assert resumed.code == 0, resumed.err
     assert resumed.json()["trials"]["complete"] == 4

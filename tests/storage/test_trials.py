@@ -1,4 +1,4 @@
-"""One method per arrow: what each outcome does to the trial, to the queue, and to what the sampler learns."""
+"""One method for each transition: what each outcome does to the trial, to the queue, and to what the sampler learns."""
 
 import os
 

@@ -27,7 +27,7 @@ SQLITE_FIRST = pytest.mark.parametrize(
 
 @pytest.fixture
 def hasty(url: str) -> Iterator[Storage]:
-    """A store that gives a worker up after GRACE_S, and wants a life sign every 0.05 s."""
+    """A store that gives a worker up after GRACE_S, and wants a heartbeat every 0.05 s."""
     with Storage.open(url, heartbeat_timeout_s=GRACE_S, heartbeat_interval_s=0.05) as opened:
         yield opened
 
@@ -168,7 +168,7 @@ def test_the_account_counts_time_with_somebody_alive(hasty: Storage) -> None:
 
     spent = hasty.studies.get("organs").spent_s
 
-    assert lived / 2 < spent <= lived + GRACE_S / 2  # the first life sign may close a gap shorter than the limit
+    assert lived / 2 < spent <= lived + GRACE_S / 2  # the first heartbeat may close a gap shorter than the limit
     time.sleep(GRACE_S)
     hasty.workers.heartbeat(one)
     assert hasty.studies.get("organs").spent_s <= spent + 0.1

@@ -1,4 +1,4 @@
-"""A worker whose files go to an address: complete with them, given back without them, continued elsewhere."""
+"""A worker whose files go to an address: with it complete, without it back in the queue and continued elsewhere."""
 
 import json
 import os

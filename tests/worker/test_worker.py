@@ -180,7 +180,7 @@ def test_the_first_worker_stores_which_data_it_found(tmp_path: Path, url: str) -
 
 
 def test_memory_is_told_without_asking_for_torch() -> None:
-    """A life sign must not cost the seconds that importing torch takes."""
+    """A heartbeat must not cost the seconds that importing torch takes."""
     code = "import sys, tuner.worker.worker as w; print(w.memory_used('cuda:0')['rss_mib'], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -202,7 +202,7 @@ def test_a_worker_for_any_study_takes_over_what_a_dead_one_held(tmp_path: Path, 
         assert store.queries.status("tiny")["trials"]["complete"] == 1
 
 
-def test_a_worker_whose_device_was_put_aside_ends_and_says_so(tmp_path: Path, url: str) -> None:
+def test_a_worker_whose_device_was_quarantined_ends_and_says_so(tmp_path: Path, url: str) -> None:
     """Its trials fail while those of another machine do not: it must not eat the budget, and the lab must see it."""
     with Storage.open(url, create=True) as store:
         create(store, tiny(entry("failing"), "budget.trials=8"))

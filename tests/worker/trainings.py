@@ -108,7 +108,7 @@ def spoiling(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[st
 
 
 def slow_to_begin(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
-    """A healthy training whose first epoch takes longer than any sign of life may be away."""
+    """A healthy training whose first epoch takes longer than any heartbeat may be away."""
     import time
 
     time.sleep(3)

@@ -145,7 +145,7 @@ def _loss_modules(config: TrialConfig) -> list[str]:
     """Return the modules of the terms of a loss, and of what they learn."""
     loss = _loss({"loss": config.loss, "classes": 2, "ignore_index": 255, "class_frequencies": [0.5, 0.5]})
     rows = [LOSSES[name] for name in loss.terms]
-    return [path.partition(":")[0] for row in rows for path in (row.fn, row.state) if path]
+    return [str(path).partition(":")[0] for row in rows for path in (row.fn, row.state) if path]
 
 
 def _loss(settings: Mapping[str, Any]) -> SegmentationLoss:

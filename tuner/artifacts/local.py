@@ -211,7 +211,7 @@ class Artifacts:
         """Raise SpecError unless files can be published."""
 
     def release(self, study: str, number: int) -> None:
-        """Say that this process has done with a trial, which has ended here or was given back."""
+        """Say that this process has done with a trial, which has ended here or was returned to the queue."""
 
     def delete(self, study: str, number: int | None = None) -> None:
         """Remove the folder of a trial, or of a whole study; what is not there needs no removing."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tuner.analysis.verdict import Verdict
 
 
-_PANEL = "Use what was found"
+_PANEL = "Results"
 _FORMS = (".html", ".htm", ".png", ".svg")
 _CASES = ("random", "fixed")
 _MAX_ROWS = 15

@@ -114,7 +114,7 @@ def check_command(
 def describe_command(
     name: NameArgument,
     overrides: OverridesOption = None,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the division into halves.", min=0)] = 0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Seed of the division into splits.", min=0)] = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="FILE", help="Draw it too: FILE.svg or FILE.html.", show_default=False),

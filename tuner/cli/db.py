@@ -60,7 +60,7 @@ def _size(document: dict[str, Any]) -> str:
     return f"{rows.get('studies', 0)} studies, {rows.get('trials', 0)} trials, {rows.get('tuner_epochs', 0)} epochs"
 
 
-_LOOK_S = 0.5
+_POLL_INTERVAL_S = 0.5
 
 
 def serve_command(
@@ -125,7 +125,7 @@ def serve_command(
 def _keep(server: "PostgresServer", stop: threading.Event) -> None:
     from tuner.errors import RunError
 
-    while not stop.wait(_LOOK_S):
+    while not stop.wait(_POLL_INTERVAL_S):
         code = server.exit_code()
         if code is not None:
             how = f"was killed by signal {-code}" if code < 0 else f"has ended by itself with code {code}"

@@ -122,7 +122,7 @@ def write_splits(
     cases: Mapping[str, Sequence[str]],
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """Write both halves and return what the manifest says of them.
+    """Write both splits and return what the manifest says of them.
 
     Raises:
         DataError: Labels are no classes, samples are fewer, more or of other sizes than announced, or none is labelled.
@@ -177,7 +177,7 @@ def _write_split(
 
 
 def open_validation(folder: Path, manifest: Mapping[str, Any]) -> tuple[SampleArray, SampleArray]:
-    """Map the images [N, C, *S] and labels [N, *S] of the validation half of a prepared folder, without its source.
+    """Map the images [N, C, *S] and labels [N, *S] of the validation split of a prepared folder, without its source.
 
     Raises OSError, ValueError or DataError when the folder does not hold what its manifest says.
     """
@@ -193,7 +193,7 @@ def open_split(folder: Path, half: str, cases: tuple[str, ...], manifest: Mappin
         labels=labels,
         case_of=np.repeat(np.arange(len(cases), dtype=np.int32), [sizes[case] for case in cases]),
         cases=cases,
-        # Distances are measured on the validation half only; the heads of all training files stay closed.
+        # Distances are measured on the validation split only; the heads of all training files stay closed.
         spacings=tuple(map(source.spacing, cases)) if half == "validation" and isinstance(source, HasSpacing) else (),
     )
 

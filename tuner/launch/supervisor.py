@@ -51,7 +51,7 @@ class _WorkerSlot:
     not_before: float = 0.0
     patience: RestartBackoff = field(default_factory=RestartBackoff)
     quarantined: bool = False
-    """Its device was put aside, and has not been tried again."""
+    """Its device was quarantined, and has not been tried again."""
 
 
 class Supervisor:
@@ -61,7 +61,7 @@ class Supervisor:
         launcher: Starts them.
         orders: One for each slot.
         note: Told of every start after the first and every unexpected end, in words.
-        standing: Goes on although all devices were put aside: they are tried again later.
+        standing: Goes on although all devices were quarantined: they are tried again later.
     """
 
     def __init__(

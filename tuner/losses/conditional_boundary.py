@@ -71,7 +71,7 @@ def boundary_parts(
     moves the features, not the classifier.
     pull: squared distance of a rightly predicted anchor to the mean of its rightly predicted same-class neighbours
     (no gradient through the mean). The last two are averaged over the anchors of a class, then over classes. The
-    released code drops class 0 from the context; ours does not. Of more than MOST_ANCHORS anchors in a batch every
+    released code drops class 0 from the context; ours does not. Of more than MAX_ANCHORS anchors in a batch every
     second (third, ...) one is taken: they are neighbours and say nearly the same.
     """
     valid = torch.ones_like(near) if view.void is None else ~view.void

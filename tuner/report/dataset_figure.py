@@ -18,7 +18,7 @@ Facts = Mapping[str, Any]
 
 
 def draw_fingerprint(described: Facts) -> bytes:
-    """Draw what `tuner.data.describe.describe` found as SVG; training and validation half side by side."""
+    """Draw what `tuner.data.describe.describe` found as SVG; training and validation split side by side."""
     names = list(described["train"]["organs"])
     parts = [text(LEFT, 24, f"{described['name']}: {', '.join(_lines(described))}")]
     parts += [_key(LEFT, 46)]

@@ -157,7 +157,7 @@ class PageQueries(Summaries):
         return found
 
     def overview_revision(self) -> str:
-        """Return what changes with every write to any study but a life sign."""
+        """Return what changes with every write to any study but a heartbeat."""
         revisions = select(
             schema.studies.c.identity, schema.studies.c.revision, _newest_epoch(schema.studies.c.study_id)
         ).order_by(schema.studies.c.study_id)

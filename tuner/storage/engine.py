@@ -173,7 +173,7 @@ OPEN_TIMEOUT_S = 14.0
 MAX_CONNECTIONS = 10
 """The most connections of a process with a PostgreSQL server, unless it says otherwise."""
 WORKER_CONNECTIONS = 2
-"""Those of a worker: one for the training, one for signs of life; while it is idle it needs only one of them."""
+"""Those of a worker: one for the training, one for heartbeats; while it is idle it needs only one of them."""
 _BUSY_S = 30.0
 _CONNECT_S = 6  # for each address of the host: localhost has two
 _POSTGRES_OPTIONS = (

@@ -61,7 +61,7 @@ studies = Table(
     Column("timeout_s", _seconds),
     Column("spent_s", _seconds, nullable=False),  # time with at least one live worker
     Column("spent_at", _seconds, nullable=False),  # when a worker last added to it
-    Column("alive_since", _seconds, nullable=False),  # since when life signs have come without a gap
+    Column("alive_since", _seconds, nullable=False),  # since when heartbeats have come without a gap
     Column("wanted", String(8), nullable=False),
     Column("wanted_reason", String(16)),
     Column("message", Text),

@@ -7,7 +7,7 @@
     └── a new attempt ◄┴──────────────────────────► FAIL
         (same place in the budget, same parameters, in the same transaction as the FAIL)
 
-One method of the store for each arrow, each a compare-and-set that says whether it won; no other code sets a state.
+One method for each transition, each a compare-and-set that says whether it won; no other code sets a state.
 The phase of a study is never stored: it follows from what is wanted, what is left, and who is alive.
 """
 

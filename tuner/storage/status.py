@@ -292,7 +292,7 @@ class StatusQueries(Summaries):
         return self._database.read(read)
 
     def revision(self, name: str) -> str:
-        """Return what changes with every write but a life sign: identity, revision, newest epoch. For ETags."""
+        """Return what changes with every write but a heartbeat: identity, revision, newest epoch. For ETags."""
 
         def read(connection: Connection) -> str:
             row = self._find(connection, name)

@@ -22,7 +22,7 @@ T = TypeVar("T")
 HEARTBEAT_TIMEOUT_S = 60.0
 """A worker that was silent that long is lost."""
 HEARTBEAT_INTERVAL_S = 5.0
-"""Workers give a life sign that often."""
+"""Workers give a heartbeat that often."""
 MAX_CACHED_SUMMARIES = 2000
 """So many studies are listed without counting their trials again."""
 

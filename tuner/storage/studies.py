@@ -165,7 +165,7 @@ class Studies(StorageBase):
         self._want(name, DesiredState.PAUSE, reason, None)
 
     def stop(self, name: str, reason: str = "user", message: str | None = None, *, now: bool = False) -> None:
-        """Have running trials given back to the queue. `reason`: `user` or `failures`, `message` says more.
+        """Have running trials returned to the queue. `reason`: `user` or `failures`, `message` says more.
 
         With `now`, the process of a training that does not answer is ended.
         """

@@ -57,7 +57,7 @@ def quarantined_by_study(connection: Connection, study_id: int | None) -> list[d
 
 
 def is_quarantined() -> ColumnElement[bool]:
-    """Condition on `tuner_workers`: it has put its device aside, and nobody has started one there since."""
+    """Condition on `tuner_workers`: it has quarantined its device, and nobody has started one there since."""
     later = _workers.alias()
     again = select(later.c.worker_id).where(
         later.c.host == _workers.c.host,
@@ -68,7 +68,7 @@ def is_quarantined() -> ColumnElement[bool]:
 
 
 def quarantined_devices(rows: Iterable[AnyRow], study_id: int | None) -> list[dict[str, Any]]:
-    """Return the documents of devices that were put aside, over one study or any; each device once."""
+    """Return the documents of devices that were quarantined, over one study or any; each device once."""
     found: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:
         if study_id in (None, row.aside_study_id):
@@ -184,7 +184,7 @@ _FORGET_S = 7 * 86_400.0
 
 
 class Workers(StorageBase):
-    """The part of the store that keeps life signs, looks after lost workers, and knows which devices fail."""
+    """The part of the store that keeps heartbeats, looks after lost workers, and knows which devices fail."""
 
     _adopted_at = -math.inf
 
@@ -318,7 +318,7 @@ class Workers(StorageBase):
         self._database.write(note)
 
     def quarantined(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the devices that were put aside, over one study or any: `{"host", "device", "study", "why", "since"}`.
+        """Return the devices that were quarantined, over one study or any: `{host, device, study, why, since}`.
 
         One that somebody has started a worker on since is not among them.
         """
@@ -333,7 +333,7 @@ class Workers(StorageBase):
 
         Of one study, or of all.
 
-        A worker is lost when it was silent too long by the database's clock, counted from when life signs came
+        A worker is lost when it was silent too long by the database's clock, counted from when heartbeats came
         without a gap (so that an outage of the database is nobody's fault), or at once when it was a process of this
         machine that no longer exists. One statement when there is nothing to do. Of very many, some at each look.
         """
@@ -382,7 +382,7 @@ class Workers(StorageBase):
         return self._database.write(end)
 
     def _account_active_time(self, connection: Connection, worker_id: str) -> None:
-        """Add the time since the last life sign to the study's account, and note gaps: nobody was alive in them.
+        """Add the time since the last heartbeat to the study's account, and note gaps: nobody was alive in them.
 
         Only the first of several workers in an interval adds anything.
         """
@@ -431,8 +431,8 @@ def any_stands_ready(connection: Connection, heartbeat_timeout_s: float) -> bool
 def live_and_quarantined(
     connection: Connection, heartbeat_timeout_s: float, study_id: int
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return what `live_workers` returns of a study, and the devices that were put aside over it; one statement."""
-    rows = _live_rows(connection, heartbeat_timeout_s, study_id, or_aside=True)
+    """Return what `live_workers` returns of a study, and the devices that were quarantined over it; one statement."""
+    rows = _live_rows(connection, heartbeat_timeout_s, study_id, or_quarantined=True)
     gone = [row for row in rows if row.left_at is not None]
     return [_document(row) for row in rows if row.left_at is None], quarantined_devices(reversed(gone), study_id)
 
@@ -447,7 +447,7 @@ def live_by_study(connection: Connection, heartbeat_timeout_s: float) -> dict[in
 
 
 def _live_rows(
-    connection: Connection, heartbeat_timeout_s: float, study_id: int | None, *, or_aside: bool = False
+    connection: Connection, heartbeat_timeout_s: float, study_id: int | None, *, or_quarantined: bool = False
 ) -> list[AnyRow]:
     live = _workers.c.left_at.is_(None) & (_workers.c.seen_at > seconds_now() - heartbeat_timeout_s)
     searched = _studies.alias()  # the study whose confirmation is served
@@ -481,7 +481,7 @@ def _live_rows(
         )
         .outerjoin(_studies, _studies.c.study_id == _attempts.c.study_id)
         .outerjoin(searched, searched.c.identity == _studies.c.parent)
-        .where(live | is_quarantined() if or_aside else live)
+        .where(live | is_quarantined() if or_quarantined else live)
         .order_by(_workers.c.started_at, _workers.c.worker_id)
     )
     return list(connection.execute(query))

@@ -37,7 +37,7 @@ from tuner.training.optimizer import Schedule, build_optimizer, effective_train
 logger = logging.getLogger(__name__)
 
 SLICES = 512
-"""Label images that the regressor learns from, evenly from all of the training half."""
+"""Label images that the regressor learns from, evenly from all of the training split."""
 
 MIN_SAMPLES = 8
 """With fewer border maps than this, the regressor stays the one that was trained on drawn shapes."""

@@ -50,7 +50,7 @@ class Predicted:
 
 
 class Validator:
-    """Predicts the validation half: whole samples in batches, or windows that slide over samples of any size."""
+    """Predicts the validation split: whole samples in batches, or windows that slide over samples of any size."""
 
     def __init__(self, data: PreparedData, device: str, *, train: TrainConfig) -> None:
         self.data, self._train = data, train
@@ -99,7 +99,7 @@ class Validator:
 
 
 def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]) -> Validation | None:
-    """Score a network on the validation half, distances in mm where the spacing of a case is known.
+    """Score a network on the validation split, distances in mm where the spacing of a case is known.
 
     None when `stop` said so in the middle.
     """

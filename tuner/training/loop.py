@@ -121,7 +121,7 @@ class TrainingState:
         return {name: copy_to_device(torch.from_numpy(maps[rows]), self.device) for name, maps in self.maps.items()}
 
     def validate(self, stop: Callable[[], bool]) -> Validation | None:
-        """Score the network on the validation half; None when `stop` said so in the middle."""
+        """Score the network on the validation split; None when `stop` said so in the middle."""
         return validate(self.trial, self.validation, stop=stop)
 
     def state(self, epoch: int) -> dict[str, Any]:

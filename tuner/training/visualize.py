@@ -128,7 +128,7 @@ def _legend_lines(entries: Sequence[Entry], width: int) -> list[list[Entry]]:
 
 
 KEPT_CASES = 16
-"""Cases in `predictions.npz`: the first ones of the validation half, the same for all trials of a study."""
+"""Cases in `predictions.npz`: the first ones of the validation split, the same for all trials of a study."""
 KEPT_BYTES = 256 * 2**20
 """Of their label maps in memory: whole scans at full resolution take a hundred megabytes each."""
 DRAWN_CASES = 6

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 MAX_CONSECUTIVE_FAILURES = 5
 """Trials that end in the same failure one after the other, before the study stops itself."""
 MAX_DEVICE_FAILURES = 3
-"""Trials that fail one after the other on one device while those of others do not, before it is put aside."""
+"""Trials that fail one after the other on one device while those of others do not, before it is quarantined."""
 RECENT_ATTEMPTS = 256
 """Attempts that ended last, among which those of the device are looked for."""
 
@@ -70,7 +70,7 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
 
 
 def failing(ends: list[FinishedAttempt], *, host: str, device: str) -> str | None:
-    """Say why a device is to be put aside, or None.
+    """Say why a device is to be quarantined, or None.
 
     Its last trials all failed with an error, and since the first of them began, others have completed trials of the
     same study. `ends`: newest first.

@@ -89,7 +89,7 @@ def _as_trials(results: Sequence[PriorResult], values: Sequence[float], *, first
 class StudyCache:
     """What one worker knows of studies; each is opened once, and only where its data is as the study began with it.
 
-    `talking` is held while the storage is asked, and not while data is prepared: signs of life come in between.
+    `talking` is held while the storage is asked, and not while data is prepared: heartbeats come in between.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""One worker: reap, claim, train, finish. The only place where the search half and the training half meet.
+"""One worker: reap, claim, train, finish. The only place where search and training meet.
 
 Workers are equal and alone: they meet in the database only, and may die at any moment. A worker that is told to stop
 (SIGTERM, `tuner stop`) abandons the epoch it is in, and gives its trial back with the checkpoint of the
@@ -56,11 +56,11 @@ logger = logging.getLogger(__name__)
 EXCLUSIVE_DEVICE_TIMEOUT_S = 1800.0
 """Seconds that a trial which needs its device for itself waits for the others to end."""
 HEARTBEAT_INTERVAL_S = 5.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 MAX_POLL_INTERVAL_S = 5.0
 """A worker that has long been idle looks for work that often: two hundred of them share one server."""
 STALL_TIMEOUT_S = 900.0
-"""A worker without a trial that has done nothing for so long gives no more signs of life."""
+"""A worker without a trial that has done nothing for so long gives no more heartbeats."""
 FIRST_STEP_S = 900.0
 """The first step of a training is waited for at least so long."""
 FOREIGN_INTERVAL_S = 5.0
@@ -508,7 +508,7 @@ class Worker:
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
-        """Give signs of life as long as the training makes progress, and listen for `tuner stop`."""
+        """Give heartbeats as long as the training makes progress, and listen for `tuner stop`."""
         over = threading.Event()
 
         def heartbeat() -> None:
@@ -596,7 +596,7 @@ class Worker:
             with self._ending:
                 if self._serving is not serving:  # it has ended by itself in the last moment
                     return
-                self._has_left = True  # no further sign of life
+                self._has_left = True  # no further heartbeat
                 words = "trial %d: its training does not answer, and this process is ended: %s"
                 logger.error(words, claim.number, outcome.message)
                 show_stacks()

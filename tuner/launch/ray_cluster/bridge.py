@@ -14,7 +14,7 @@ from tuner.launch.ray_cluster import actor
 from tuner.launch.ray_cluster.actor import NAMESPACE, WorkerActor, look, measure
 from tuner.launch.ray_cluster.connect import check_cluster_auth, reason
 
-LOOK_S = 60.0
+INSPECT_TIMEOUT_S = 60.0
 """Seconds that all nodes have to answer."""
 MEASURE_S = 60.0
 RESTARTS = 20
@@ -202,8 +202,12 @@ class Bridge:
             there = NodeAffinitySchedulingStrategy(node["id"], soft=False)
             options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": there}
             asked[task.options(**options).remote(places)] = node
-        done, silent = self.ray.wait(list(asked), num_returns=len(asked), timeout=LOOK_S) if asked else ([], [])
-        found = [{"host": asked[a]["host"], "problems": [f"did not answer within {LOOK_S:.0f} s"]} for a in silent]
+        done, silent = (
+            self.ray.wait(list(asked), num_returns=len(asked), timeout=INSPECT_TIMEOUT_S) if asked else ([], [])
+        )
+        found = [
+            {"host": asked[a]["host"], "problems": [f"did not answer within {INSPECT_TIMEOUT_S:.0f} s"]} for a in silent
+        ]
         for answer in done:
             try:
                 found.append(self.ray.get(answer))

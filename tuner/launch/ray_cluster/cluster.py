@@ -24,7 +24,7 @@ START_S = 60.0
 DOOR_S = 60.0
 ANSWER_S = 10.0
 """Seconds within which a cluster answers, or is refused."""
-LOOK_S = 90.0
+INSPECT_TIMEOUT_S = 90.0
 MEASURE_S = 120.0
 GRAIN = 10_000
 """Ray counts resources in ten-thousandths."""
@@ -79,7 +79,7 @@ class RayCluster:
                 "marker": str(marker),
                 "version": __version__,
             }
-            answer = self._talk.ask("look", seconds=LOOK_S, answers=("looked",), places=places)
+            answer = self._talk.ask("look", seconds=INSPECT_TIMEOUT_S, answers=("looked",), places=places)
         if answer is None:
             raise RunError("the Ray cluster has stopped answering.", where=self.address)
         problems = [line for node in answer["nodes"] for line in _problems(node)]
