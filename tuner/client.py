@@ -89,6 +89,15 @@ class Client:
         found: Json = self._send("POST", f"/studies/{quote(name)}/resume", {} if trials is None else {"trials": trials})
         return found
 
+    def verdict(self, name: str) -> Json:
+        """Return the document of `tuner verdict --json`: what may be said of the losses now."""
+        return self._document(f"/studies/{quote(name)}/verdict")
+
+    def confirm(self, name: str, **section: Any) -> Json:
+        """Have the best trials trained again with fresh seeds; `section`: top, seeds, folds, on, baseline, until, …."""
+        found: Json = self._send("POST", f"/studies/{quote(name)}/confirm", section)
+        return found
+
     def trials(self, name: str, **query: str | int | None) -> Json:
         """Return `{"items", "total"}`; `query`: state, loss, sort, order, limit, offset."""
         words = {key: value for key, value in query.items() if value is not None}
