@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,9 +47,18 @@ def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return search_once(tmp_path_factory)
 
 
-@cache  # each folder of tests that imports the fixture has one of its own, and would search again
 def search_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Search, and return the folder."""
+    """Search, and return the folder; each folder of tests that imports the fixture would search again otherwise."""
+    base = tmp_path_factory.getbasetemp()
+    if base not in _SEARCHED:
+        _SEARCHED[base] = _search(tmp_path_factory)
+    return _SEARCHED[base]
+
+
+_SEARCHED: dict[Path, Path] = {}
+
+
+def _search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tuner.cli.main import run
 
     folder = tmp_path_factory.mktemp("search")
