@@ -15,13 +15,14 @@ TORCH := $(shell grep -i '^torch==' constraints.txt)
 # and MONAI anew, ten seconds of CPU. What is there already is left alone; what is written for another Python does not count.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib tuner api || true
 
-.PHONY: help install demo test test-slow bench lint format clean
+.PHONY: help install demo test test-slow bench dist lint format clean
 
 help:
 	@echo "make install    .venv/bin/tuner, with the PostgreSQL driver"
 	@echo "make demo       a search on a procedural abdomen and its verdict, on the CPU, in minutes"
 	@echo "make test       the tests       make test-slow  those that take long as well"
-	@echo "make bench      the benchmarks  make lint       format, lint, types, import floors"
+	@echo "make bench      the benchmarks  make lint       format, lint, types, import layers"
+	@echo "make dist       sdist and wheel in dist/; the wheel, in an empty environment, runs the first trials of the demo"
 
 install: $(INSTALLED)
 
@@ -59,6 +60,18 @@ bench: $(DEVELOPED)
 	  case $$script in */__init__.py|*/naive_search.py) continue ;; esac; \
 	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
 	done
+
+dist: $(DEVELOPED)
+	rm -rf dist build/wheel-env build/wheel-demo
+	$(BIN)/python -m hatchling build -t sdist -d dist
+	$(PIP) wheel --quiet --no-deps -w dist dist/*.tar.gz # from the sdist, which is thereby known to be whole
+	$(BIN)/python -m venv build/wheel-env
+	build/wheel-env/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt "$(TORCH)"
+	build/wheel-env/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt dist/*.whl
+	mkdir build/wheel-demo
+	cd build/wheel-demo && timeout 900 ../wheel-env/bin/tuner launch --dataset phantom --storage sqlite:///tuner.db --cache cache \
+	  --devices cpu --workers 1 --trials 3 --epochs 2
+	@ls -l dist
 
 lint: $(DEVELOPED)
 	$(BIN)/ruff format --check

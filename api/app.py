@@ -1,9 +1,4 @@
-"""Create_app.
-
-The OpenAPI document: what FastAPI gathers from the routes, and how writes are authorised.
-
-The service put together: routes, errors, guard. Importing this opens nothing.
-"""
+"""The FastAPI application: routes, middleware, error handlers and the OpenAPI document. Importing opens nothing."""
 
 from typing import Any
 
@@ -15,7 +10,11 @@ import tuner
 from api import errors, static_files
 from api.config import Service, ServiceSettings
 from api.http_cache import ResponseCache, TtlCache
-from api.pages import every
+from api.pages import catalog as catalog_pages
+from api.pages import compare, new_study
+from api.pages import studies as studies_pages
+from api.pages import study as study_pages
+from api.pages import trial as trial_pages
 from api.route_table import RouteTable, check_query
 from api.routes import catalog, figures, health, studies, trials
 from api.security import SecurityMiddleware
@@ -47,6 +46,9 @@ def describe(app: FastAPI) -> None:
 
     app.openapi = openapi  # type: ignore[method-assign]
 
+
+PAGES = (studies_pages, new_study, study_pages, trial_pages, compare, catalog_pages)
+"""Modules with the routes of pages, which the API's document leaves out."""
 
 VERSION = "/api/v1"
 DESCRIPTION = """\
@@ -91,11 +93,9 @@ def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
     for module in (studies, trials, figures, catalog):
         versioned.include_router(module.router)
         routes.add(module.router, VERSION)
-    for router in (health.router, static_files.router, *(page.router for page in every.MODULES)):
-        routes.add(router)
     app.include_router(versioned)
-    app.include_router(health.router)
-    app.include_router(static_files.router)
-    app.include_router(every.router)
+    for module in (health, static_files, *PAGES):
+        routes.add(module.router)
+        app.include_router(module.router, include_in_schema=module is health)
     describe(app)
     return app

@@ -1,4 +1,4 @@
-"""What the service is told when it starts, and what its routes are given: the environment is never read later."""
+"""Settings of the service, and what its routes are given. The environment is never read later."""
 
 import hmac
 import ipaddress

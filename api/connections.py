@@ -1,4 +1,4 @@
-"""Connections that say nothing are closed: else each of them takes one of those that there are, for ever."""
+"""Time limits for connections that send nothing: each of them would hold one of a bounded number for ever."""
 
 import asyncio
 from typing import Any

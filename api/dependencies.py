@@ -1,12 +1,11 @@
 """What routes are given, and the parameters that many of them share."""
 
-from typing import Annotated, Any, cast
+from typing import Annotated, cast
 
 from fastapi import Depends, Path, Query, Request, Response
 
-import tuner
 from api.config import Service
-from api.errors import NotModifiedError
+from api.http_cache import tag_of, unless_matches
 from tuner.storage.dashboard_queries import FigureQueries
 
 MAX_NUMBER = 2**31 - 1
@@ -37,21 +36,6 @@ Limit = Annotated[int, Query(description="At most so many items.", ge=1, le=1000
 Offset = Annotated[int, Query(description="Items that are passed over.", ge=0, le=MAX_NUMBER)]
 
 
-def tag_of(revision: str) -> str:
-    """Return the ETag of what follows from a revision in this version of the program."""
-    return f'W/"{revision}-{tuner.__version__}"'
-
-
-def unless_matches(request: Request, tag: str) -> None:
-    """Raise NotModifiedError when the client has this already."""
-    asked = request.headers.get("if-none-match")
-    if asked is None:
-        return
-    known = {part.strip().removeprefix("W/") for part in asked.split(",")}
-    if "*" in known or tag.removeprefix("W/") in known:
-        raise NotModifiedError(tag)
-
-
 def study_tag(name: StudyName, request: Request, response: Response, service: ServiceDep) -> str:
     """Return the ETag of a study as it is now, after answering 304 where nothing has changed."""
     tag = tag_of(service.store.queries.revision(name))
@@ -62,8 +46,3 @@ def study_tag(name: StudyName, request: Request, response: Response, service: Se
 
 
 StudyTag = Annotated[str, Depends(study_tag)]
-
-
-def tagged(content: Any, tag: str, media_type: str = "application/json") -> Response:
-    """Return bytes or text with the ETag that they are true for."""
-    return Response(content, media_type=media_type, headers={"ETag": tag, "Cache-Control": "no-cache"})

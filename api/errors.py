@@ -1,9 +1,4 @@
-"""Error responses.
-
-Error bodies that routes announce in OpenAPI.
-
-Errors as the service shows them: one JSON shape, and the same four fields on a page.
-"""
+"""Error responses: one JSON shape, the same four fields on a page, and what routes announce of them in OpenAPI."""
 
 import json
 import logging
@@ -15,6 +10,8 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from api.http_cache import NotModifiedError
+from api.pages import error_page
 from api.schemas import ErrorBody
 from tuner.errors import TunerError
 
@@ -66,14 +63,6 @@ _HINTS = {
 }
 
 
-class NotModifiedError(Exception):
-    """What the client has is still true."""
-
-    def __init__(self, tag: str) -> None:
-        super().__init__(tag)
-        self.tag = tag
-
-
 def error_response(
     status: int,
     message: str,
@@ -117,8 +106,6 @@ def _public(error: Mapping[str, Any]) -> dict[str, Any]:
 
 def _answer(request: Request, status: int, error: Mapping[str, Any], headers: Mapping[str, str] | None) -> Response:
     if wants_page(request.scope):
-        from api.pages import error_page
-
         return error_page(request, status, error, headers)
     return Response(json.dumps({"error": error}), status, dict(headers or {}), "application/json")
 

@@ -1,4 +1,4 @@
-"""From a study to a figure: which rows are asked for, and what is drawn of them. Every query is bounded."""
+"""Figures of a study: bounded queries, drawn as Plotly JSON."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,12 +1,45 @@
-"""What was computed for a revision is true for it for ever: a small, bounded memory that all pages share.
+"""ETags, and caches of responses by revision and by age, bounded and shared by all pages.
 
 Fifty open pages then cost one computation a revision. Nothing is lost when it is dropped.
 """
 
 import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
+
+from cachetools import LRUCache, TTLCache
+from fastapi import Request, Response
+
+import tuner
+
+
+class NotModifiedError(Exception):
+    """What the client has is still true."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__(tag)
+        self.tag = tag
+
+
+def tag_of(revision: str) -> str:
+    """Return the ETag of what follows from a revision in this version of the program."""
+    return f'W/"{revision}-{tuner.__version__}"'
+
+
+def unless_matches(request: Request, tag: str) -> None:
+    """Raise NotModifiedError when the client has this already."""
+    asked = request.headers.get("if-none-match")
+    if asked is None:
+        return
+    known = {part.strip().removeprefix("W/") for part in asked.split(",")}
+    if "*" in known or tag.removeprefix("W/") in known:
+        raise NotModifiedError(tag)
+
+
+def tagged(content: Any, tag: str, media_type: str = "application/json") -> Response:
+    """Return bytes or text with the ETag that they are true for."""
+    return Response(content, media_type=media_type, headers={"ETag": tag, "Cache-Control": "no-cache"})
+
 
 MAX_BYTES = 24 * 2**20
 
@@ -15,31 +48,21 @@ class ResponseCache:
     """Bytes by key, the least recently used forgotten first."""
 
     def __init__(self, most_bytes: int = MAX_BYTES) -> None:
-        self._most = most_bytes
-        self._size = 0
-        self._kept: OrderedDict[tuple[str, ...], bytes] = OrderedDict()
+        self._kept: LRUCache[tuple[str, ...], tuple[bytes, int]] = LRUCache(most_bytes, getsizeof=lambda kept: kept[1])
         self._lock = threading.Lock()
 
     def get(self, key: tuple[str, ...], make: Callable[[], bytes]) -> bytes:
         """Return what was made for this key, or make it."""
         with self._lock:
             found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-                return found
+        if found is not None:
+            return found[0]
         made = make()
-        with self._lock:
-            if key not in self._kept and len(made) <= self._most // 4:
-                self._kept[key] = made
-                self._size += _weight(key, made)
-                while self._size > self._most:
-                    self._size -= _weight(*self._kept.popitem(last=False))
+        weight = len(made) + sum(map(len, key)) + 200  # an address may be longer than its page
+        if weight <= self._kept.maxsize // 4:
+            with self._lock:
+                self._kept[key] = made, weight
         return made
-
-
-def _weight(key: tuple[str, ...], made: bytes) -> int:
-    """Count the key as well: an address may be longer than its page."""
-    return len(made) + sum(map(len, key)) + 200
 
 
 class TtlCache:
@@ -50,23 +73,17 @@ class TtlCache:
     LONGEST = 1000
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], tuple[float, str, bytes]] = OrderedDict()
+        self._kept: TTLCache[tuple[str, str], tuple[str, bytes]] = TTLCache(self.MOST, self.FOR_S)
         self._lock = threading.Lock()
 
     def get(self, key: tuple[str, str]) -> tuple[str, bytes] | None:
         """Return ETag and content of a page that was made a moment ago."""
         with self._lock:
-            found = self._kept.get(key)
-        if found is None or time.monotonic() - found[0] > self.FOR_S:
-            return None
-        return found[1], found[2]
+            return self._kept.get(key)
 
     def put(self, key: tuple[str, str], tag: str, content: bytes) -> None:
         """Keep a page for a moment; not one of an address that no open page has."""
         if sum(map(len, key)) > self.LONGEST:
             return
         with self._lock:
-            self._kept[key] = (time.monotonic(), tag, content)
-            self._kept.move_to_end(key)
-            while len(self._kept) > self.MOST:
-                self._kept.popitem(last=False)
+            self._kept[key] = tag, content

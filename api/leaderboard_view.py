@@ -1,65 +1,47 @@
-"""Leaderboard and significance of the lead.
-
-Which loss wins, in a sentence: the lead of the best loss over the next, against how much a value moves by chance.
-
-What a study's page says that changes with its revision only: worked out once for each, for all readers.
-"""
+"""The leaderboard as a study's page shows it, computed once for each revision."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tuner.analysis.leaderboard import noise
+from tuner.analysis.seed_spread import best_seen_statement, seed_spread, unconfirmed_statement
+from tuner.analysis.verdict import Verdict
 from tuner.figures.data import LossNumbers
 from tuner.figures.plots import thin_points
 
-CLEAR = 2.0
-"""A lead counts when it is this many times the noise."""
-
 
 @dataclass(frozen=True, slots=True)
-class Significance:
-    """What may be said about the winner."""
+class Standing:
+    """What may be said of the values of a study: the verdict of its confirmation, or that there is none."""
 
-    kind: str
-    """`clear`, `tie` or `open`."""
     text: str
-    noise: float | None = None
-    source: str | None = None
-    tied: tuple[str, ...] = ()
-    """Losses that cannot be told from the leading one."""
+    note: str | None = None
+    """What is not known, before a confirmation."""
+    confirmed: bool = False
 
 
-def judge(
-    losses: Sequence[LossNumbers], sample: Sequence[Mapping[str, Any]], epochs: Sequence[Mapping[str, Any]]
-) -> Significance:
-    """Compare the best loss with the others.
+def standing_of(
+    losses: Sequence[LossNumbers],
+    sample: Sequence[Mapping[str, Any]],
+    *,
+    study_seed: int,
+    verdict: Verdict | None = None,
+) -> Standing:
+    """Say which value is the best one seen, or what the confirmation found.
 
     Args:
         losses: Best first.
-        sample: Complete trials as rows with `state`, `value`, `params`: repeats with other seeds tell the noise.
-        epochs: Those of the best trial: they tell it where nothing was repeated.
+        sample: Trials with `state`, `value`, `params`: repeats with other seeds tell how much a value moves.
+        study_seed: Seed of trainings that name none.
+        verdict: Of the confirmation, where there is one.
     """
-    ranked = [n for n in losses if n.best is not None]
-    if not ranked:
-        return Significance("open", "No trial is complete yet.")
-    first = ranked[0]
-    if len(ranked) == 1:
-        return Significance("open", f"Only {first.loss} has a complete trial so far.")
-    second = ranked[1]
-    lead = abs(float(first.best or 0) - float(second.best or 0))
-    estimate = noise(sample, epochs)
-    if estimate is None:
-        return Significance(
-            "open", f"{first.loss} leads {second.loss} by {lead:.2g}; nothing tells yet how noisy a value is."
-        )
-    spread, source = estimate
-    tied = tuple(n.loss for n in ranked[1:] if abs(float(first.best or 0) - float(n.best or 0)) <= CLEAR * spread)
-    if not tied:
-        text = f"{first.loss} leads {second.loss} by {lead:.2g}, more than {CLEAR:.0f} times the noise."
-        return Significance("clear", text, spread, source)
-    others = ", ".join(tied[:3]) + (f" and {len(tied) - 3} more" if len(tied) > 3 else "")
-    return Significance("tie", f"{first.loss} leads, but {others} cannot be told from it.", spread, source, tied)
+    if verdict is not None:
+        return Standing(verdict.text, confirmed=True)
+    first = next((n for n in losses if n.best is not None), None)
+    if first is None:
+        return Standing(best_seen_statement(None, None))
+    text = best_seen_statement(first.loss, first.best)
+    return Standing(text, unconfirmed_statement(seed_spread(sample, study_seed=study_seed)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +52,7 @@ class LeaderboardView:
     """Best first."""
     options: Mapping[str, Sequence[tuple[str, str]]]
     """Of each loss in its best trial, by their short names."""
-    verdict: Significance
+    standing: Standing
     failures: Sequence[Mapping[str, Any]]
     spec: str
 

@@ -1,9 +1,4 @@
-"""Predictions, samples.
-
-What trials predicted, beside the truth, as pictures and tables: read from artifacts, bounded, never unpickled.
-
-What the prepared data on this machine looks like: class frequencies and a few samples with their labels.
-"""
+"""Predictions beside the truth, and samples of the prepared data: pictures and tables from artifacts, bounded."""
 
 import json
 import math
@@ -22,7 +17,7 @@ from api.config import Service
 from tuner.analysis.predictions import Truth, predicted_cases, render_case
 from tuner.data.arrays import open_validation
 from tuner.data.cache import MANIFEST, read_manifest
-from tuner.data.catalog import DATASETS, DatasetEntry
+from tuner.data.catalog import DATASETS, DatasetSpec
 from tuner.errors import DataError, NotFoundError, TunerError
 from tuner.label_archive import Labels, read_npy_header
 from tuner.storage.records import StudyRecord
@@ -179,7 +174,7 @@ MAX_FOLDERS = 6
 _FOLDER = re.compile(r"([a-z0-9_]+)-([0-9a-f]{16})")
 
 
-def dataset_view(service: Service, entry: DatasetEntry) -> list[dict[str, Any]]:
+def dataset_view(service: Service, entry: DatasetSpec) -> list[dict[str, Any]]:
     """Return what was prepared of a data set, the newest first: fingerprint, sizes, frequencies, samples."""
     cache = service.config.settings.cache
     found = []

@@ -1,4 +1,4 @@
-"""Which addresses the service has, with which methods and which words of a query: what it checks requests against.
+"""Route table: addresses, methods and query parameters that requests are checked against.
 
 Gathered from our own routers, for how an application keeps the routes that it includes differs between versions.
 """

@@ -1,9 +1,4 @@
-"""Documents.
-
-Documents of the API, for OpenAPI and for clients. Routes answer with the store's rows as they are.
-
-What a study can name, for OpenAPI: losses, data sets and models with their options.
-"""
+"""Documents of the API as pydantic models, for OpenAPI and clients; routes answer with the storage's rows."""
 
 from typing import Any, Literal
 
@@ -90,7 +85,7 @@ class Study(Document):
 
     name: str = Field(examples=["organs"])
     phase: Phase
-    phase_reason: Literal["budget", "timeout", "user", "failures"] | None
+    phase_reason: Literal["budget", "plateau", "target", "timeout", "user", "failures"] | None
     dataset: str | None = Field(examples=["synapse"])
     model: str | None = Field(examples=["unet"])
     objectives: list[Objective]

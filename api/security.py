@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it: Host, size, token or session, Origin; headers on the way out."""
+"""Security middleware: Host, body size, token or session, Origin, and response headers."""
 
 import asyncio
 import math

@@ -1,9 +1,4 @@
-"""Uvicorn, worker pool.
-
-Standing workers beside the service: `tuner worker --any`, a process for each slot, replaced when one dies.
-
-The service as a process: an address, a storage, and uvicorn.
-"""
+"""The service as a process: uvicorn on an address, and a pool of `worker --any` processes beside it."""
 
 import contextlib
 import logging

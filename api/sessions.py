@@ -1,4 +1,4 @@
-"""Who is signed in, and who tried: sessions of their own, and a limit for guesses. Both live as long as the process."""
+"""Sessions of signed-in users, and the rate limit of sign-ins. Both live as long as the process."""
 
 import hashlib
 import logging

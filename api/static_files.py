@@ -1,4 +1,4 @@
-"""Files of the pages: our own, and plotly's script out of its installed package. No network, no build."""
+"""Static files: our own, and plotly's script from its installed package."""
 
 import gzip
 import hashlib
@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 
-from api.dependencies import unless_matches
+from api.http_cache import unless_matches
 from tuner.errors import NotFoundError
 
 FOLDER = Path(__file__).resolve().parent / "static"

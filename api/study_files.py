@@ -1,17 +1,19 @@
-"""Study files that come over the network: checked as any other, and kept below the data root."""
+"""Study files posted over the network: checked like any other, and kept below the data root."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
-import tuner
+from cachetools import LRUCache, cached
+
 from api.config import Service
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml
-from tuner.errors import SpecError
+from tuner.errors import Problem, Problems, SpecError
+from tuner.launch.new_study import create_study
 from tuner.registry import Scalar
-from tuner.storage.records import NewStudy, StudyRecord
+from tuner.storage.records import StudyRecord
 
 MAX_DEEP = 20
 MAX_VALUES = 4000
@@ -27,17 +29,18 @@ def read_posted(content: Any, data_root: Path | None) -> StudySpec:
     """Check a study file. Raises SpecError with every problem; nothing named in it is imported or opened."""
     check_size(content)
     spec = load_spec(YamlDocument(content, {}, None))
-    problems = [
-        f"{key}: {value!r} leads out of the data root; name what lies below it"
+    problems = Problems(
+        Problem(key, f"{value!r} leads out of the data root; name what lies below it", value)
         for key, value in _texts_of(spec)
         if _escapes(value, data_root)
-    ]
+    )
     if spec.total > MAX_TRIALS:
-        problems.append(
-            f"budget.trials: {spec.total}; at most {MAX_TRIALS} over the network; `tuner launch` takes more"
+        problems.add(
+            "budget.trials",
+            f"{spec.total}; at most {MAX_TRIALS} over the network; `tuner launch` takes more",
+            spec.total,
         )
-    if problems:
-        raise SpecError(problems)
+    problems.refuse()
     return spec
 
 
@@ -77,64 +80,31 @@ def read_posted_text(text: str, data_root: Path | None) -> StudySpec:
 
 def store_study(service: Service, spec: StudySpec) -> StudyRecord:
     """Store a study with its whole budget. Raises ConflictError when the name is taken."""
-    return service.store.studies.create(
-        NewStudy(
-            name=spec.name,
-            spec=spec.as_dict(),
-            space=spec.space,
-            objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
-            queue=spec.queue(),
-            seed=spec.seed,
-            retries=spec.budget.retries,
-            timeout_s=spec.budget.timeout,
-            version=tuner.__version__,
-        )
-    )
+    root = service.config.settings.data_root
+    return create_study(service.store, spec, resources={"data_root": str(root)} if root else {})
 
 
+def _version(record: StudyRecord) -> tuple[str, ...]:
+    """Return what tells one specification from another: `Studies.resolve_train` changes two keys of it, once."""
+    train = record.spec.get("train") or {}
+    return record.identity, str(train.get("threads")), str(train.get("precision"))
+
+
+@cached(LRUCache(64), key=_version, lock=Lock())
 def stored_spec(record: StudyRecord) -> StudySpec:
     """Return the specification of a stored study; read once, and again when its first worker has settled it."""
-    return _specs(_version(record), _Unhashed(record))
+    return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"))
 
 
+@cached(LRUCache(64), key=_version, lock=Lock())
 def spec_yaml(record: StudyRecord) -> str:
     """Return the specification of a stored study as YAML; written once."""
-    return _written(_version(record), _Unhashed(record))
+    return dump_yaml(record.spec)
 
 
 def configuration(record: StudyRecord, params: Mapping[str, Scalar]) -> dict[str, Any]:
     """Return the complete configuration of a trial with these parameters."""
     return stored_spec(record).config(params).as_dict()
-
-
-def _version(record: StudyRecord) -> tuple[str, ...]:
-    """Return what tells one specification from another: `Store.resolve_train` changes two keys of it, once."""
-    train = record.spec.get("train") or {}
-    return record.identity, str(train.get("threads")), str(train.get("precision"))
-
-
-class _Unhashed:
-    """Carries a record past the cache's key."""
-
-    def __init__(self, record: StudyRecord) -> None:
-        self.record = record
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Unhashed)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@lru_cache(maxsize=64)
-def _specs(version: tuple[str, ...], carried: _Unhashed) -> StudySpec:
-    record = carried.record
-    return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"))
-
-
-@lru_cache(maxsize=64)
-def _written(version: tuple[str, ...], carried: _Unhashed) -> str:
-    return dump_yaml(carried.record.spec)
 
 
 def _texts_of(spec: StudySpec) -> Iterator[tuple[str, str]]:

@@ -1,9 +1,4 @@
-"""Jinja, static files, inline SVG.
-
-Small pictures inside tables: SVG that the server writes, with colours from the style sheet and no script.
-
-Jinja, and how pages write numbers, times and parameters. Everything that is not a template is text, never markup.
-"""
+"""Jinja environment, formats of numbers and times, small inline SVG. What is no template is text, never markup."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +13,7 @@ from markupsafe import Markup, escape
 
 import tuner
 from api import static_files
-from api.dependencies import tag_of, unless_matches
+from api.http_cache import tag_of, unless_matches
 from tuner.analysis.leaderboard import family_of
 from tuner.figures.data import label
 

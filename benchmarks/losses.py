@@ -33,8 +33,8 @@ from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from tuner.label_maps import MAPS
-from tuner.losses.batch import read_inputs
-from tuner.losses.build import END, SegmentationLoss, Term, build_loss
+from tuner.losses.batch import END, read_inputs
+from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.distance_transform import target_map
 
@@ -159,7 +159,7 @@ def candidates(
         ).to(logits.device)
         inputs = {need: target_map(view, need, None) for need in loss.needs if need in MAPS}
         timed[name] = alone(loss, logits, target, inputs)
-        if loss.blend.hidden and "base" in LOSSES[name].blend:
+        if loss.mixing_options.hidden and "base" in LOSSES[name].mixing_options:
             timed[f"base {name}"] = lambda loss=loss, inputs=inputs: loss(logits, target, inputs)
         if name in MONAI:
             module, column = MONAI[name](), target.unsqueeze(1)
@@ -188,7 +188,7 @@ def alone(loss: SegmentationLoss, logits: Tensor, target: Tensor, inputs: Mappin
 
 def bare(name: str) -> dict[str, object]:
     """Options under which the loss has no companion."""
-    return {"cross_entropy_weight": 0.0} if "cross_entropy_weight" in LOSSES[name].blend else {}
+    return {"cross_entropy_weight": 0.0} if "cross_entropy_weight" in LOSSES[name].mixing_options else {}
 
 
 def measure(names: list[str], shape: tuple[int, ...], rounds: int, device: str, smp: types.ModuleType | None) -> None:

@@ -9,6 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from tuner import __version__
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -49,6 +52,38 @@ def test_what_is_installed_has_bytecode(tmp_path: Path) -> None:
     assert steps.rindex("$(PIP)") < steps.index("$(COMPILE)")
 
 
+def test_version_and_changelog_agree() -> None:
+    """What `tuner --version` says is the newest release that the changelog describes, or the one being written."""
+    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    versions = [re.match(r"(\d+)\.(\d+)\.(\d+)", heading) for heading in headings if heading != "Unreleased"]
+
+    assert all(versions)
+    numbers = [tuple(map(int, match.groups())) for match in versions if match]
+    assert numbers == sorted(set(numbers), reverse=True)
+    ours = tuple(map(int, re.findall(r"\d+", __version__)))
+    if headings[0] == "Unreleased":
+        assert ours > numbers[0], "the unreleased entries are of a version to come"
+    else:
+        assert ours == numbers[0]
+    assert f"## Upgrading to {__version__}" in (REPOSITORY / "docs" / "releases.md").read_text(encoding="utf-8")
+
+
+def test_types_are_announced() -> None:
+    """Without the marker, a checker takes everything that a user imports for Any."""
+    assert all((REPOSITORY / package / "py.typed").is_file() for package in ("tuner", "api"))
+
+
+def test_pre_commit_runs_what_make_lint_runs() -> None:
+    """A commit that passes there must pass here."""
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    recipe = (REPOSITORY / "Makefile").read_text(encoding="utf-8").split("\nlint:")[1].split("\n\n")[0]
+
+    assert {hook["entry"].split()[0].rpartition("/")[2] for hook in hooks} == set(
+        re.findall(r"\$\(BIN\)/([\w-]+)", recipe)
+    )
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_study_files_and_migrations(tmp_path: Path) -> None:
     """`tuner launch --dataset phantom` must work where no repository is."""
@@ -58,5 +93,6 @@ def test_the_wheel_holds_study_files_and_migrations(tmp_path: Path) -> None:
 
     for name in ("tuner/studies/phantom.yaml", "tuner/studies/synapse.yaml", "tuner/cli/main.py", "tuner/__main__.py"):
         assert name in names
-    assert any(name.startswith("tuner/store/migrations/versions/v") for name in names)
+    assert {"tuner/py.typed", "api/py.typed"} <= set(names)
+    assert any(name.startswith("tuner/storage/migrations/versions/v") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

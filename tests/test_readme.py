@@ -53,6 +53,16 @@ def test_the_study_file_of_the_readme_is_one() -> None:
     assert load_spec(parse_yaml(text)).name == "organs"
 
 
+LIBRARY = (Path(__file__).resolve().parent.parent / "docs" / "library.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"^```python\n(.*?)^```$", README + LIBRARY, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=range(len(PYTHON)))
+def test_python_of_the_documents_runs(block: str) -> None:
+    """Each block is what somebody pastes into a notebook of his own."""
+    exec(compile(block, "block", "exec"), {})
+
+
 @pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.timeout(900)

@@ -1,9 +1,4 @@
-"""Atomic writes, locks, disk-full errors, JSON lines.
-
-Writing in the cache so that nothing half-made is ever seen: temporary names, renames, locks, clear errors.
-
-Files that are either whole or not there, and a full disk that is called so.
-"""
+"""Atomic writes, file locks, JSON lines, and full disks named as such: a file is whole or not there."""
 
 import errno
 import fcntl
@@ -12,11 +7,11 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -85,23 +80,40 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-class ArrayWriter:
+class SampleWriter:
     """Writes a `.npy` file sample by sample.
 
     Not through a memory map: on a full disk that ends the process by a signal instead of an error. With `written` the
     file is there, and is gone on with after as many samples.
+
+    Args:
+        path: The file.
+        shape: Of the whole array, as its header says.
+        samples: The shape of each sample; their values stand behind one another.
+        dtype: Of the values.
+        written: How many samples are there already.
     """
 
-    def __init__(self, path: Path, *, shape: tuple[int, ...], dtype: DTypeLike, written: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        shape: tuple[int, ...],
+        samples: Sequence[tuple[int, ...]],
+        dtype: DTypeLike,
+        written: int = 0,
+    ) -> None:
         self.path = path
-        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._shape, self._samples, self._dtype = shape, samples, np.dtype(dtype)
         self.written = written
         self._handle = path.open("r+b" if written else "wb")
 
-    def __enter__(self) -> "ArrayWriter":
+    def __enter__(self) -> Self:
         header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": self._shape}
         np.lib.format.write_array_header_1_0(self._handle, header)
-        truncate_after(self._handle, self.written * math.prod(self._shape[1:]) * self._dtype.itemsize)
+        # what was written after the samples that count is cut off
+        self._handle.seek(sum(map(math.prod, self._samples[: self.written])) * self._dtype.itemsize, os.SEEK_CUR)
+        self._handle.truncate()
         return self
 
     def __exit__(
@@ -114,11 +126,12 @@ class ArrayWriter:
             self._handle.close()
 
     def append(self, sample: NDArray[Any]) -> None:
-        """Add one sample; raises DataError when it has not the shape of the others."""
-        if sample.shape != self._shape[1:]:
-            raise DataError(f"a sample has shape {sample.shape}, not {self._shape[1:]}.", where=self.path.name)
-        if self.written == self._shape[0]:
+        """Add one sample; raises DataError when it has not the shape that was announced for it."""
+        if self.is_complete:
             raise DataError(f"more than the {self.written} samples that were announced.", where=self.path.name)
+        wanted = tuple(self._samples[self.written])
+        if sample.shape != wanted:
+            raise DataError(f"a sample has shape {sample.shape}, not {wanted}.", where=self.path.name)
         self._handle.write(np.ascontiguousarray(sample, self._dtype).data)
         self.written += 1
 
@@ -131,13 +144,14 @@ class ArrayWriter:
     @property
     def is_complete(self) -> bool:
         """Whether as many samples were written as were announced."""
-        return self.written == self._shape[0]
+        return self.written == len(self._samples)
 
 
-def truncate_after(handle: BinaryIO, length: int) -> None:
-    """Go on writing `length` bytes behind the place where the file stands; what follows there is cut off."""
-    handle.seek(length, os.SEEK_CUR)
-    handle.truncate()
+class ArrayWriter(SampleWriter):
+    """Writes an array [N, *S] of samples [*S] of one shape."""
+
+    def __init__(self, path: Path, *, shape: tuple[int, ...], dtype: DTypeLike, written: int = 0) -> None:
+        super().__init__(path, shape=shape, samples=[shape[1:]] * shape[0], dtype=dtype, written=written)
 
 
 def _free(folder: Path) -> str:

@@ -1,20 +1,35 @@
-"""A small client of the REST service: standard library only, types on everything, errors in the service's own words.
+"""A small client of the REST service: no HTTP library, types on everything, errors in the service's own words.
 
 client = Client("http://127.0.0.1:8000", token="…")
 client.create({"name": "organs", "dataset": "phantom", "search": {"loss": ["region"]}})
 client.wait("organs")
 print(client.best("organs")["config"])
+
+What methods return are dictionaries whose keys `tuner.documents` declares.
 """
 
 import json
 import time
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+from cachetools import LRUCache
+
+from tuner.documents import (
+    BestDetail,
+    DatasetDocument,
+    FigureDocument,
+    LossDocument,
+    ModelDocument,
+    StudyDocument,
+    TrialDetail,
+    TrialDocument,
+    TrialPage,
+    WorkerDocument,
+)
 from tuner.errors import RequestError, RunError, TunerError
 from tuner.registry import Scalar
 
@@ -54,56 +69,61 @@ class Client:
         self._base = url.rstrip("/")
         self._token = token
         self._timeout_s = timeout_s
-        self._known: OrderedDict[str, tuple[str, Any]] = OrderedDict()
+        self._known: LRUCache[str, tuple[str, Any]] = LRUCache(_REMEMBERED)
 
-    def studies(self) -> list[Json]:
+    def studies(self) -> list[StudyDocument]:
         """Return all studies, newest first (at most 1000)."""
-        found: list[Json] = self._get("/studies", {"limit": PAGE})
+        found: list[StudyDocument] = self._get("/studies", {"limit": PAGE})
         return found
 
-    def study(self, name: str) -> Json:
+    def study(self, name: str) -> StudyDocument:
         """Return the document of `tuner status --json`."""
-        return self._document(f"/studies/{quote(name)}")
+        found: StudyDocument = self._get(f"/studies/{quote(name)}", {})
+        return found
 
-    def create(self, study_file: Mapping[str, Any]) -> Json:
+    def create(self, study_file: Mapping[str, Any]) -> StudyDocument:
         """Create a study from the content of a study file."""
-        found: Json = self._send("POST", "/studies", dict(study_file))
+        found: StudyDocument = self._send("POST", "/studies", dict(study_file))
         return found
 
     def delete(self, name: str, *, artifacts: bool = False) -> None:
         """Delete a study, and with `artifacts` the files of its trials."""
         self._send("DELETE", f"/studies/{quote(name)}?{urlencode({'artifacts': str(artifacts).lower()})}")
 
-    def pause(self, name: str) -> Json:
+    def pause(self, name: str) -> StudyDocument:
         """Let running trials finish; nothing new starts."""
-        found: Json = self._send("POST", f"/studies/{quote(name)}/pause")
+        found: StudyDocument = self._send("POST", f"/studies/{quote(name)}/pause")
         return found
 
-    def stop(self, name: str) -> Json:
+    def stop(self, name: str) -> StudyDocument:
         """Have running trials returned to the queue."""
-        found: Json = self._send("POST", f"/studies/{quote(name)}/stop")
+        found: StudyDocument = self._send("POST", f"/studies/{quote(name)}/stop")
         return found
 
-    def resume(self, name: str, *, trials: int | None = None) -> Json:
+    def resume(self, name: str, *, trials: int | None = None) -> StudyDocument:
         """Go on; `trials` raises the total of the budget."""
-        found: Json = self._send("POST", f"/studies/{quote(name)}/resume", {} if trials is None else {"trials": trials})
+        found: StudyDocument = self._send(
+            "POST", f"/studies/{quote(name)}/resume", {} if trials is None else {"trials": trials}
+        )
         return found
 
-    def verdict(self, name: str) -> Json:
+    def verdict(self, name: str) -> dict[str, Any]:
         """Return the document of `tuner verdict --json`: what may be said of the losses now."""
-        return self._document(f"/studies/{quote(name)}/verdict")
-
-    def confirm(self, name: str, **section: Any) -> Json:
-        """Have the best trials trained again with fresh seeds; `section`: top, seeds, folds, on, baseline, until, …."""
-        found: Json = self._send("POST", f"/studies/{quote(name)}/confirm", section)
+        found: dict[str, Any] = self._get(f"/studies/{quote(name)}/verdict", {})
         return found
 
-    def trials(self, name: str, **query: str | int | None) -> Json:
+    def confirm(self, name: str, **section: Any) -> StudyDocument:
+        """Have the best trials trained again with fresh seeds; `section`: top, seeds, folds, on, baseline, until, …."""
+        found: StudyDocument = self._send("POST", f"/studies/{quote(name)}/confirm", section)
+        return found
+
+    def trials(self, name: str, **query: str | int | None) -> TrialPage:
         """Return `{"items", "total"}`; `query`: state, loss, sort, order, limit, offset."""
         words = {key: value for key, value in query.items() if value is not None}
-        return self._document(f"/studies/{quote(name)}/trials", words)
+        found: TrialPage = self._get(f"/studies/{quote(name)}/trials", words)
+        return found
 
-    def iter_trials(self, name: str, **query: str | int | None) -> Iterator[Json]:
+    def iter_trials(self, name: str, **query: str | int | None) -> Iterator[TrialDocument]:
         """Yield every trial, page by page."""
         offset = 0
         while True:
@@ -113,58 +133,61 @@ class Client:
             if offset >= page["total"]:
                 return
 
-    def trial(self, name: str, number: int) -> Json:
+    def trial(self, name: str, number: int) -> TrialDetail:
         """Return a trial with `history` and `artifacts`."""
-        return self._document(f"/studies/{quote(name)}/trials/{number}")
+        found: TrialDetail = self._get(f"/studies/{quote(name)}/trials/{number}", {})
+        return found
 
     def enqueue(self, name: str, params: Mapping[str, Scalar]) -> int:
         """Have parameters tried next; return the number of the trial."""
         return int(self._send("POST", f"/studies/{quote(name)}/trials", {"params": dict(params)})["number"])
 
-    def prune(self, name: str, number: int) -> Json:
+    def prune(self, name: str, number: int) -> TrialDocument:
         """End a running trial at its next report."""
-        found: Json = self._send("POST", f"/studies/{quote(name)}/trials/{number}/prune")
+        found: TrialDocument = self._send("POST", f"/studies/{quote(name)}/trials/{number}/prune")
         return found
 
-    def best(self, name: str) -> Json:
+    def best(self, name: str) -> BestDetail:
         """Return the best trial with its configuration."""
-        return self._document(f"/studies/{quote(name)}/best")
+        found: BestDetail = self._get(f"/studies/{quote(name)}/best", {})
+        return found
 
     def export(self, name: str, *, trial: int | None = None, format: str = "yaml") -> str:
         """Return a configuration that stands alone, as text."""
         words = {"format": format} | ({} if trial is None else {"trial": str(trial)})
         return self._bytes(f"/studies/{quote(name)}/export", words).decode()
 
-    def figure(self, name: str, figure: str, **query: str | None) -> Json:
+    def figure(self, name: str, figure: str, **query: str | None) -> FigureDocument:
         """Return a figure as Plotly JSON; `query`: loss, x, y."""
         words = {key: value for key, value in query.items() if value is not None}
-        return self._document(f"/studies/{quote(name)}/figures/{quote(figure)}", words)
+        found: FigureDocument = self._get(f"/studies/{quote(name)}/figures/{quote(figure)}", words)
+        return found
 
     def artifact(self, name: str, number: int, file: str) -> bytes:
         """Return a file of a trial."""
         return self._bytes(f"/studies/{quote(name)}/trials/{number}/artifacts/{quote(file)}", {})
 
-    def losses(self) -> list[Json]:
+    def losses(self) -> list[LossDocument]:
         """Return the catalogue of losses."""
-        found: list[Json] = self._get("/losses", {})
+        found: list[LossDocument] = self._get("/losses", {})
         return found
 
-    def datasets(self) -> list[Json]:
+    def datasets(self) -> list[DatasetDocument]:
         """Return the catalogue of data sets."""
-        found: list[Json] = self._get("/datasets", {})
+        found: list[DatasetDocument] = self._get("/datasets", {})
         return found
 
-    def models(self) -> list[Json]:
+    def models(self) -> list[ModelDocument]:
         """Return the catalogue of models."""
-        found: list[Json] = self._get("/models", {})
+        found: list[ModelDocument] = self._get("/models", {})
         return found
 
-    def workers(self) -> list[Json]:
+    def workers(self) -> list[WorkerDocument]:
         """Return the live workers."""
-        found: list[Json] = self._get("/workers", {})
+        found: list[WorkerDocument] = self._get("/workers", {})
         return found
 
-    def wait(self, name: str, *, timeout_s: float | None = None, poll_s: float = 2.0) -> Json:
+    def wait(self, name: str, *, timeout_s: float | None = None, poll_s: float = 2.0) -> StudyDocument:
         """Wait until a study is done or stopped, and return it. Raises TimeoutError."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
@@ -175,13 +198,9 @@ class Client:
                 raise TimeoutError(f"study {name!r} is still {study['phase']} after {timeout_s:g} s")
             time.sleep(poll_s)
 
-    def _document(self, path: str, query: Mapping[str, Any] | None = None) -> Json:
-        found: Json = self._get(path, query or {})
-        return found
-
     def _get(self, path: str, query: Mapping[str, Any]) -> Any:
         address = f"{path}?{urlencode(query)}" if query else path
-        tag, known = self._known.get(address, (None, None))
+        tag, known = self._known.get(address) or (None, None)
         try:
             content, new_tag = self._ask("GET", address, headers={"If-None-Match": tag} if tag else {})
         except ServiceError as error:
@@ -191,9 +210,6 @@ class Client:
         found = json.loads(content)
         if new_tag:
             self._known[address] = (new_tag, found)
-            self._known.move_to_end(address)
-            while len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
         return found
 
     def _bytes(self, path: str, query: Mapping[str, str]) -> bytes:

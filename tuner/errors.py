@@ -20,7 +20,9 @@ TunerError                      code, status (HTTP), exit_code, message, hint, w
 """
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from typing import Any
 
 
 class TunerError(Exception):
@@ -68,15 +70,57 @@ class UnknownNameError(RequestError):
         super().__init__(f"unknown {kind} {name!r}.", hint=f"{guess}Known: {', '.join(names)}.", where=where)
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with what was asked for; as a text it is the line that people read."""
+
+    path: str
+    """Dotted key (`train.lr`), flag or parameter that it is about; empty where the error says where."""
+    message: str
+    """What is wrong, the value included as it was written."""
+    value: Any = None
+    """The value that was found, where there is one."""
+    hint: str | None = None
+    """What would be right, where the message does not say so already: known names, the closest one."""
+    line: int | None = None
+    """Line of the file in which it stands, from 1."""
+
+    def __str__(self) -> str:
+        """Write one line: where, what, what would be right."""
+        place = f"{self.path}: " if self.path else ""
+        advice = f" {self.hint}" if self.hint else ""
+        return f"{place}{self.message}{advice}" + (f" (line {self.line})" if self.line else "")
+
+    def below(self, path: str) -> "Problem":
+        """Return the same problem of a part, told of the whole: its path begins with that of the whole."""
+        return replace(self, path=f"{path}.{self.path}")
+
+
+class Problems(list[Problem]):
+    """What is wrong with a request, collected so that one answer tells all of it."""
+
+    def add(self, path: str, message: str, value: Any = None, *, hint: str | None = None) -> None:
+        """Add one; see `Problem`."""
+        self.append(Problem(path, message, value, hint))
+
+    def refuse(self, *, where: str | None = None) -> None:
+        """Raise SpecError with all of them, if there are any."""
+        if self:
+            raise SpecError(self, where=where)
+
+
 class SpecError(RequestError):
-    """A study file or an override holds one or several problems; all of them are listed."""
+    """A study file or an override holds one or several problems; all of them are listed.
+
+    A text among the problems is one without a path: `where` says what it is about.
+    """
 
     code = "bad_spec"
 
-    def __init__(self, problems: Sequence[str], *, where: str | None = None, hint: str | None = None) -> None:
-        self.problems = tuple(problems)
+    def __init__(self, problems: Sequence[Problem | str], *, where: str | None = None, hint: str | None = None) -> None:
+        self.problems = tuple(Problem("", item) if isinstance(item, str) else item for item in problems)
         lead = "" if len(self.problems) == 1 else f"{len(self.problems)} problems:\n  "
-        super().__init__(lead + "\n  ".join(self.problems), where=where, hint=hint)
+        super().__init__(lead + "\n  ".join(map(str, self.problems)), where=where, hint=hint)
 
 
 class DataError(RequestError):

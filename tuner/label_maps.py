@@ -1,5 +1,7 @@
 """Maps of a label image that losses are made with: exact distances, skeletons and objects, in plain numpy.
 
+SciPy, scikit-image and edt are imported by the maps that need them: a loss without maps costs none of them.
+
 Every function takes one image's labels [*S] of integers, 2-D or 3-D; `void` marks pixels without a label, which count
 as "not this class". Distances are Euclidean, in pixels, exact, and 0 where there is nothing to measure to: an
 image of one class has no border. The image's edge is no border either.
@@ -7,10 +9,8 @@ image of one class has no border. The image's edge is no border either.
 
 from collections.abc import Callable
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Labels = NDArray[np.integer]
 Distances = NDArray[np.float32]
@@ -80,18 +80,23 @@ def skeleton(labels: Labels, *, classes: int, void: int) -> NDArray[np.bool_]:
     As in the authors' code: all foreground classes are thinned as one mask (Zhang and Suen 1984 in 2-D, Lee, Kashyap,
     Chu 1994 in 3-D, topology-preserving), and a dilation adds the neighbours along the axes.
     """
-    from skimage.morphology import skeletonize  # half a second to import, and few losses need it
+    # half a second to import, and few losses need it
+    from scipy import ndimage
+    from skimage.morphology import skeletonize
 
     inside = (labels >= 1) & (labels < classes) & (labels != void)
     if not inside.any():
         return np.zeros(labels.shape, bool)
     lines = skeletonize(np.ascontiguousarray(inside)).astype(bool)
-    thick = ndimage.binary_dilation(lines, _cross(labels.ndim), iterations=2)
+    cross = ndimage.generate_binary_structure(labels.ndim, 1)
+    thick = ndimage.binary_dilation(lines, cross, iterations=2)
     return np.asarray(thick & inside, dtype=bool)
 
 
 def objects(labels: Labels, *, classes: int, void: int) -> NDArray[np.int64]:
     """Return [*S]: 0 on background and void, and a number from 1 for each connected object of a foreground class."""
+    from scipy import ndimage
+
     numbers = np.zeros(labels.shape, np.int64)
     found = 0
     for c in range(1, classes):
@@ -111,12 +116,10 @@ def _regions(labels: Labels, classes: int, void: int) -> NDArray[np.uint16]:
 
 
 def _edt(regions: NDArray[np.integer]) -> Distances:
+    import edt
+
     distances: Distances = edt.edt(np.ascontiguousarray(regions), black_border=False, parallel=1)
     return distances
-
-
-def _cross(ndim: int) -> NDArray[np.bool_]:
-    return np.asarray(ndimage.generate_binary_structure(ndim, 1), dtype=bool)
 
 
 PER_CLASS = frozenset({"signed_distance"})

@@ -1,13 +1,9 @@
-"""Events to webhooks.
-
-A webhook: a URL that gets a POST with one JSON document for each event.
+"""Notifications: events of a study (done, stopped, stalled, better trial) posted to a webhook as JSON.
 
 Sending never holds anything up: it has a thread of its own, little time, and may fail.
 
-Announcing to the outside that a study is done, has stopped or stalled, or has found something better.
-
-Who sends is decided in the database (`tuner.storage.notifications`), by whoever sees the event first: the worker whose
-trial brought it about, or a launch or a service that watches.
+Who sends is decided in the database (`tuner.storage.notifications`), by whoever sees the event first: the worker
+whose trial brought it about, or a launch or a service that watches.
 """
 
 import hashlib

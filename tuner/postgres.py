@@ -1,15 +1,8 @@
-"""`db serve`.
+"""A PostgreSQL server of one's own for `db serve`: programs, folder, account, start and stop.
 
-Whose processes the server's are: PostgreSQL refuses to run as root, so root hands it to another user.
-
-The folder of a server: its data, the password, the address; one keeper at a time, and never somebody else's folder.
-
-`tuner-server.json` (mode 0600) says host, port and password; `url` (0600) is what goes into TUNER_STORAGE; `data` is
-PostgreSQL's own, either whole or not there; `log` is what the server has to say.
-
-Where PostgreSQL's server programs are: of the system, or of a Python package that carries them.
-
-One PostgreSQL server and its keeper: made, started, watched, stopped in order.
+PostgreSQL refuses to run as root, so root hands it to another user. `tuner-server.json` (mode 0600) says host, port
+and password; `url` (0600) is what goes into TUNER_STORAGE; `data` is PostgreSQL's own, either whole or not there;
+`log` is what the server has to say.
 """
 
 import ctypes

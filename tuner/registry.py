@@ -1,6 +1,6 @@
-"""Registries: everything that has a name in YAML is one row, and its options are declared once, in that row.
+"""Registries of named declarations (losses, data sets, models, samplers …) with their options, declared once.
 
-A row names its code as `"package.module:function"`, so that catalogues, validators and forms are made
+A declaration names its code as `"package.module:function"`, so that catalogues, validators and forms are made
 without importing torch, MONAI or Optuna; `load` imports the code when it is needed.
 """
 
@@ -31,7 +31,7 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a row: its type, published default, legal closed interval, and what is searched.
+    """One option of a declaration: its type, published default, legal closed interval, and what is searched.
 
     `nullable` options take None as well; what None means stands in the summary.
     """
@@ -109,8 +109,8 @@ class Option:
         return isinstance(value, str)
 
 
-class Row(Protocol):
-    """What every registry row has."""
+class Declaration(Protocol):
+    """What every declaration has."""
 
     @property
     def name(self) -> str:
@@ -121,58 +121,68 @@ class Row(Protocol):
         """What can be set about it."""
 
 
-RowT = TypeVar("RowT", bound=Row)
+DeclarationT = TypeVar("DeclarationT", bound=Declaration)
 
 
-class Registry(Mapping[str, RowT], Generic[RowT]):
-    """Rows by name, in the order in which they were listed; an unknown name is refused with the closest known one."""
+class Registry(Mapping[str, DeclarationT], Generic[DeclarationT]):
+    """Declarations by name, in the order that they were listed in; an unknown name is refused with the closest."""
 
-    def __init__(self, kind: str, *groups: tuple[RowT, ...]) -> None:
+    def __init__(self, kind: str, *groups: tuple[DeclarationT, ...]) -> None:
         self.kind = kind
-        self._rows: dict[str, RowT] = {}
-        for row in (row for group in groups for row in group):
-            if row.name in self._rows:
-                raise ValueError(f"two {kind} rows are called {row.name!r}")
-            self._rows[row.name] = row
+        self._specs: dict[str, DeclarationT] = {}
+        for spec in (spec for group in groups for spec in group):
+            if spec.name in self._specs:
+                raise ValueError(f"two of the kind {kind} are called {spec.name!r}")
+            self._specs[spec.name] = spec
 
-    def __getitem__(self, name: str) -> RowT:
+    def __getitem__(self, name: str) -> DeclarationT:
         return self.find(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
+        return iter(self._specs)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._specs)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return name in self._specs
 
-    def find(self, name: str, *, where: str | None = None) -> RowT:
-        """Return the row called `name`, or raise UnknownNameError that points at `where`."""
+    def find(self, name: str, *, where: str | None = None) -> DeclarationT:
+        """Return the declaration called `name`, or raise UnknownNameError that points at `where`."""
         try:
-            return self._rows[name]
+            return self._specs[name]
         except KeyError:
-            raise UnknownNameError(kind=self.kind, name=name, known=self._rows, where=where) from None
+            raise UnknownNameError(kind=self.kind, name=name, known=self._specs, where=where) from None
 
 
-def option_named(row: Row, name: str, *, kind: str, where: str | None = None) -> Option:
-    """Return one option of a row, or raise UnknownNameError."""
-    for option in row.options:
+def option_named(spec: Declaration, name: str, *, kind: str, where: str | None = None) -> Option:
+    """Return one option of a declaration, or raise UnknownNameError."""
+    for option in spec.options:
         if option.name == name:
             return option
     raise UnknownNameError(
-        kind=f"option of {kind} {row.name!r}", name=name, known=[o.name for o in row.options], where=where
+        kind=f"option of {kind} {spec.name!r}", name=name, known=[o.name for o in spec.options], where=where
     )
 
 
-def defaults(row: Row) -> dict[str, Scalar]:
+def defaults(spec: Declaration) -> dict[str, Scalar]:
     """Return the published default of every option."""
-    return {option.name: option.default for option in row.options}
+    return {option.name: option.default for option in spec.options}
 
 
-def load(path: str) -> Any:
+class LazyModule:
+    """A module of ours that is not imported yet: `LazyModule("a.b").c` is "a.b:c", which `load` resolves."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> str:
+        return f"{self._name}:{attribute}"
+
+
+def load(path: object) -> Any:
     """Import `"package.module:attribute"` of our own code (never a user's: see `tuner.training.custom`)."""
-    module, _, attribute = path.partition(":")
+    module, _, attribute = str(path).partition(":")
     return getattr(import_module(module), attribute)
 
 

@@ -1,4 +1,4 @@
-"""Losses, data sets, workers: what there is, and who tried it."""
+"""Pages of losses, data sets and workers."""
 
 import json
 from functools import cache

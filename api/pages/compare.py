@@ -1,4 +1,4 @@
-"""Trials side by side: what differs, curves over each other, classes, and the wall of predictions."""
+"""Page that compares trials: parameters, curves, classes, predictions."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from api.figure_service import FigureService
 from api.pages.trial import column_context
 from api.routes.figures import csv_answer
 from api.templating import page
-from tuner.errors import SpecError
+from tuner.errors import Problem, SpecError
 from tuner.figures.data import label
 from tuner.storage.dashboard_queries import FigureQueries
 
@@ -36,7 +36,7 @@ def show_comparison(
     by: ByQuery = None,
     offset: Offset = 0,
 ) -> Response:
-    """Compare the named trials; none named: the best of the leading losses, of every loss, or of each family.
+    """Compare the named trials; none named: the best of a few losses, of every loss, or of each family.
 
     As many as fit beside each other are on a page; the others are on the pages after it.
     """
@@ -129,7 +129,7 @@ def _wall(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _numbers(text: str) -> list[int]:
     found = list(dict.fromkeys(int(part) for part in text.replace(",", " ").split()))
     if any(number > 2**31 - 1 for number in found):
-        raise SpecError(["trials: there is no trial with such a number"])
+        raise SpecError([Problem("trials", "there is no trial with such a number", text)])
     return found
 
 

@@ -1,4 +1,4 @@
-"""A new study from a form that the declarations make: the YAML that it will submit, and every refusal, on the spot."""
+"""Page that creates a study: a form made from the declarations, its YAML, and refusals while one types."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -89,7 +89,7 @@ def checked(text: str, service: ServiceDep) -> dict[str, Any]:
     try:
         spec = read_posted_text(text, service.config.settings.data_root)
     except SpecError as error:
-        return {"problems": list(error.problems), "says": None}
+        return {"problems": list(map(str, error.problems)), "says": None}
     except TunerError as error:
         return {"problems": [str(error)], "says": None}
     return {"problems": [], "says": _says(spec)}

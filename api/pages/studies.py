@@ -1,9 +1,4 @@
-"""List, login.
-
-Signing in: the token is exchanged for a cookie that scripts cannot read and other sites cannot send.
-
-All studies.
-"""
+"""Pages: the list of studies, and signing in (the token becomes a cookie that scripts cannot read)."""
 
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qs, quote, urlsplit

@@ -1,4 +1,4 @@
-"""One study: what happens now, which loss wins, every figure, every trial, and the levers."""
+"""Page of one study: progress, leaderboard, figures, trials, controls."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -8,12 +8,14 @@ from fastapi import APIRouter, Query, Request, Response
 from api.config import Service
 from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
 from api.figure_service import FigureService
-from api.leaderboard_view import LeaderboardView, Significance, judge
+from api.leaderboard_view import LeaderboardView, Standing, standing_of
 from api.routes.figures import written_csv
 from api.schemas import Order, Sort, State
 from api.study_files import spec_yaml, stored_spec
 from api.templating import page, render
-from tuner.errors import ConflictError, TunerError
+from tuner.analysis.confirmation import verdict_of
+from tuner.analysis.seed_spread import SEED, confirm_command
+from tuner.errors import ConflictError, DataError, TunerError
 from tuner.figures.data import LossNumbers, label
 from tuner.storage.base import AnyRow
 from tuner.storage.dashboard_queries import FigureQueries
@@ -24,7 +26,7 @@ router = APIRouter()
 ON_A_PAGE = 50
 MAX_CSV_ROWS = 100_000
 SPARK = 60
-FOR_NOISE = 300
+FOR_SPREAD = 300
 
 StateQuery = Annotated[State | Literal[""] | None, Query()]
 """A form without a choice sends an empty one."""
@@ -96,7 +98,8 @@ class StudyView:
             "losses": standing.losses,
             "options": standing.options,
             "families": standing.families,
-            "verdict": standing.verdict,
+            "standing": standing.standing,
+            "confirm_command": confirm_command(self.study.name),
             "scale": standing.scale(self.maximizes),
             "dots_shown": standing.dots_shown,
             "running": self._running(),
@@ -116,21 +119,21 @@ class StudyView:
         return LeaderboardView(
             losses,
             self._best_options(losses),
-            self._verdict(losses, self.service.store.queries.status(self.study.name)["best"]),
+            self._what_is_known(losses),
             self.figures.failures(self.study),
             spec_yaml(self.study),
         )
 
-    def _verdict(self, losses: list[LossNumbers], best: Mapping[str, Any] | None) -> Significance:
+    def _what_is_known(self, losses: list[LossNumbers]) -> Standing:
         sample: list[dict[str, Any]] = []
-        if self.study.space.find("train.seed"):
-            rows = self.figures.points(self.study, most=FOR_NOISE).rows
+        if self.study.space.find(SEED):
+            rows = self.figures.points(self.study, most=FOR_SPREAD).rows
             sample = [{"state": "COMPLETE", "value": row.value, "params": row.params} for row in rows]
-        epochs: list[dict[str, Any]] = []
-        if best:
-            curve = self.figures.curves_of(self.study, [best["number"]], most=10_000)
-            epochs = [{"value": row.value} for row in curve.get(best["number"], [])]
-        return judge(losses, sample, epochs)
+        try:
+            verdict = verdict_of(self.service.store, self.service.artifacts, self.study.name)
+        except DataError as error:
+            return Standing(error.message)
+        return standing_of(losses, sample, study_seed=self.study.seed, verdict=verdict)
 
     def _best_options(self, losses: list[LossNumbers]) -> dict[str, list[tuple[str, str]]]:
         """Return the options of each loss in its best trial, by their short names."""

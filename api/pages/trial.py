@@ -1,7 +1,4 @@
-"""Pictures of predictions, one slice at a time.
-
-One trial: its parameters against the defaults, its curves, what it predicted, where it ran, how to repeat it.
-"""
+"""Page of one trial: parameters against the defaults, curves, predictions slice by slice, environment, reproduction."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -9,7 +6,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.config import Service
-from api.dependencies import MAX_NUMBER, FiguresDep, ServiceDep, StudyName, TrialNumber, tag_of, unless_matches
+from api.dependencies import MAX_NUMBER, FiguresDep, ServiceDep, StudyName, TrialNumber
+from api.http_cache import tag_of, unless_matches
 from api.pages.study import full_configuration
 from api.prediction_service import PredictionService, confusion, tail, worst_cases
 from api.routes.figures import csv_answer

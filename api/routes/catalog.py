@@ -11,7 +11,7 @@ from api.dependencies import FiguresDep, ServiceDep
 from api.errors import errors
 from api.prediction_service import CLASSES_BY_FILES, dataset_view
 from api.schemas import DatasetRow, LossRow, ModelRow, Worker
-from tuner.data.catalog import DATASETS, DatasetEntry
+from tuner.data.catalog import DATASETS, DatasetSpec
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec
 from tuner.models.catalog import MODELS
@@ -49,7 +49,7 @@ def list_datasets(service: ServiceDep, figures: FiguresDep) -> Response:
     return _json([dataset_document(service, entry, used.get(entry.name, [])) for entry in DATASETS.values()])
 
 
-def dataset_document(service: Service, entry: DatasetEntry, studies: Sequence[str]) -> dict[str, Any]:
+def dataset_document(service: Service, entry: DatasetSpec, studies: Sequence[str]) -> dict[str, Any]:
     """Return a data set with what this machine knows of it."""
     prepared = dataset_view(service, entry)
     return {

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.dependencies import FiguresDep, ServiceDep, StudyName, StudyTag, tagged
+from api.dependencies import FiguresDep, ServiceDep, StudyName, StudyTag
 from api.errors import READ, content
 from api.figure_service import FigureRequest, FigureService
-from api.http_cache import ResponseCache
+from api.http_cache import ResponseCache, tagged
 from api.schemas import Figure, FigureFormat, FigureName, Table
 from tuner import figures as drawing
 

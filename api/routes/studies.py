@@ -7,26 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request, Response
 
 from api.config import Service
-from api.dependencies import (
-    MAX_NUMBER,
-    FiguresDep,
-    Limit,
-    Offset,
-    ServiceDep,
-    StudyName,
-    StudyTag,
-    tag_of,
-    tagged,
-    unless_matches,
-)
+from api.dependencies import MAX_NUMBER, FiguresDep, Limit, Offset, ServiceDep, StudyName, StudyTag
 from api.errors import READ, WRITE, content, errors
-from api.http_cache import ResponseCache
+from api.http_cache import ResponseCache, tag_of, tagged, unless_matches
 from api.schemas import BestDetail, Confirm, ExportFormat, NewBudget, Resume, Study, StudyFile, VerdictDetail
 from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
 from tuner.analysis.confirmation import verdict_document
 from tuner.analysis.export import export_trial, render
 from tuner.config.confirm_section import confirm_section
-from tuner.errors import ConflictError, NotFoundError, SpecError
+from tuner.errors import ConflictError, NotFoundError, Problem, Problems, SpecError
 from tuner.launch.confirmation import advance
 
 router = APIRouter(tags=["studies"])
@@ -125,9 +114,11 @@ def raise_budget(name: StudyName, service: ServiceDep, body: Annotated[NewBudget
 def _raise_budget(service: Service, name: str, trials: int) -> None:
     total = service.store.studies.get(name).total
     if trials < total:
-        raise SpecError([f"trials: {trials} is below the total of {total}; a budget can only be raised"])
+        raise SpecError(
+            [Problem("trials", f"{trials} is below the total of {total}; a budget can only be raised", trials)]
+        )
     if trials - total > MAX_TRIALS:
-        raise SpecError([f"trials: adds {trials - total}; at most {MAX_TRIALS} at a time"])
+        raise SpecError([Problem("trials", f"adds {trials - total}; at most {MAX_TRIALS} at a time", trials)])
     service.store.studies.raise_budget(name, trials)
 
 
@@ -153,7 +144,7 @@ def confirm_study(
     Workers of the study, and those that serve any, take the runs. Asked again it adds what is missing; with
     `until: sure` it has to be asked again after each look.
     """
-    problems: list[str] = []
+    problems = Problems()
     section = confirm_section({} if body is None else body.model_dump(exclude_unset=True), problems)
     if problems or section is None:
         raise SpecError(problems)

@@ -9,10 +9,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber, tagged
+from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber
 from api.errors import READ, WRITE, content, errors
+from api.http_cache import tagged
 from api.schemas import Created, Enqueue, Order, Sort, State, Trial, TrialDetail, TrialPage
-from tuner.errors import NotFoundError, RequestError, SpecError
+from tuner.errors import NotFoundError, Problem, RequestError, SpecError
 
 router = APIRouter(tags=["trials"])
 
@@ -72,7 +73,7 @@ def enqueue_trial(
 ) -> dict[str, int]:
     """Put parameters at the head of the queue: they take one empty waiting trial, else the total grows by one."""
     if not body.params:
-        raise SpecError(["params: empty; name at least one parameter, the sampler chooses the others"])
+        raise SpecError([Problem("params", "empty; name at least one parameter, the sampler chooses the others")])
     number = service.store.studies.enqueue(name, body.params)
     response.headers["Location"] = f"/api/v1/studies/{name}/trials/{number}"
     return {"number": number}

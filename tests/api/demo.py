@@ -17,6 +17,7 @@ from tuner.artifacts.local import Artifacts
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
 from tuner.data.preparation import PreparedData, prepare
+from tuner.launch.new_study import new_study as study_to_create
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
 from tuner.storage.records import Claim, EpochRow, NewStudy, Outcome
@@ -53,18 +54,7 @@ def spec_of(name: str, *, trials: int = 60, epochs: int = 12, objectives: tuple[
 
 def new_study(spec: StudySpec, **resources: Any) -> NewStudy:
     """Return what the store takes."""
-    return NewStudy(
-        name=spec.name,
-        spec=spec.as_dict(),
-        space=spec.space,
-        objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
-        queue=spec.queue(),
-        seed=spec.seed,
-        retries=spec.budget.retries,
-        timeout_s=spec.budget.timeout,
-        resources=resources,
-        version="demo",
-    )
+    return study_to_create(spec, resources=resources, version="demo")
 
 
 def point(space: SearchSpace, given: Mapping[str, Scalar], dice: random.Random) -> dict[str, Scalar]:

@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pytest
 
-from api.leaderboard_view import judge
 from tests.api.test_contract import STUDY, V1
 from tests.storage.examples import SPACE, new_study, run_all
 from tuner.analysis.importance import Importance, explained_variance, importances
@@ -222,26 +221,3 @@ def test_idle_time_is_what_no_trial_fills() -> None:
 
 def _loss(name: str, best: float) -> LossNumbers:
     return LossNumbers(name, "region", 1, 0, 0, 0, 1.0, best, 0, best, [(0, best)])
-
-
-def test_a_lead_within_the_noise_is_no_lead() -> None:
-    """The question that no other dashboard answers: is the winner better than chance?"""
-    epochs = [{"value": v} for v in (0.70, 0.72, 0.70, 0.72, 0.70, 0.72, 0.70, 0.72, 0.70)]
-
-    assert judge([_loss("dice", 0.75), _loss("focal", 0.74)], [], epochs).kind == "tie"
-    assert judge([_loss("dice", 0.95), _loss("focal", 0.74)], [], epochs).kind == "clear"
-    assert judge([_loss("dice", 0.75)], [], epochs).kind == "open"
-    assert judge([], [], []).kind == "open"
-
-
-def test_repeats_with_other_seeds_tell_the_noise() -> None:
-    """Repeated configurations beat any guess from a curve."""
-    sample = [
-        {"state": "COMPLETE", "value": 0.70 + 0.001 * i, "params": {"train.lr": 0.1, "train.seed": i}} for i in range(4)
-    ]
-
-    found = judge([_loss("dice", 0.75), _loss("focal", 0.74)], sample, [])
-
-    assert found.kind == "clear"
-    assert found.source is not None
-    assert "seeds" in found.source

@@ -26,5 +26,5 @@ def test_the_page_of_a_study_has_the_terms(reader: httpx.Client) -> None:
     """One term for one thing."""
     text = reader.get("/studies/organs").text
 
-    for words in ("Leaderboard", "Significance", "Best options", "Elapsed", "Enqueue trial", "Sampler decides"):
+    for words in ("Leaderboard", "Confirmation", "Best options", "Elapsed", "Enqueue trial", "Sampler decides"):
         assert words in text

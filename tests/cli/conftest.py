@@ -44,28 +44,25 @@ def study_file(here: Path) -> Path:
 @pytest.fixture(scope="session")
 def search(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which `tuner launch` has used up a budget; copy it, never change it."""
-    return search_once(tmp_path_factory)
+    # each folder of tests that imports the fixture has one of its own, and would search again
+    if not SEARCHED:
+        SEARCHED.append(search_once(tmp_path_factory.getbasetemp()))
+    return SEARCHED[0]
 
 
-def search_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Search, and return the folder; each folder of tests that imports the fixture would search again otherwise."""
-    base = tmp_path_factory.getbasetemp()
-    if base not in _SEARCHED:
-        _SEARCHED[base] = _search(tmp_path_factory)
-    return _SEARCHED[base]
+SEARCHED: list[Path] = []
 
 
-_SEARCHED: dict[Path, Path] = {}
-
-
-def _search(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def search_once(base: Path) -> Path:
+    """Search in a folder below `base`, and return the folder."""
     from tuner.cli.main import run
 
-    folder = tmp_path_factory.mktemp("search")
+    folder = base / "search-of-the-session"
+    folder.mkdir()
     (folder / "tiny.yaml").write_text(STUDY, encoding="utf-8")
     before = Path.cwd()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNER_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("TUNER_CACHE", str(base / "cache-of-the-session"))
         patch.setenv("TUNER_ALLOW_ENTRY", "tests")
         os.chdir(folder)
         try:

@@ -33,7 +33,7 @@ def test_an_export_is_the_configuration_of_the_trial(searched: Shell, here: Path
 
 
 def test_another_trial_can_be_exported(searched: Shell, here: Path) -> None:
-    """And says that a better one exists."""
+    """And names the trial with the best value."""
     best = searched("best", "tiny", "--json").json()["number"]
     rows = searched("trials", "tiny", "--state", "COMPLETE", "--json").json()
     other = next(row["number"] for row in rows if row["number"] != best)
@@ -41,7 +41,7 @@ def test_another_trial_can_be_exported(searched: Shell, here: Path) -> None:
     document = searched("export", "tiny", "-o", "other.json", "--trial", str(other), "--json").json()
 
     assert document["config"]["provenance"]["trial"] == other
-    assert any("is better" in text for text in document["config"]["provenance"]["caveats"])
+    assert any("best value seen is another trial's" in text for text in document["config"]["provenance"]["caveats"])
     assert json.loads((here / "other.json").read_text()) == document["config"]
 
 

@@ -40,7 +40,7 @@ def test_processes_of_ours_are_started_without_the_current_folder(foreign: Path)
     repository = Path(__file__).resolve().parents[2]
     sources = [path for package in ("tuner", "api") for path in (repository / package).rglob("*.py")]
     by_hand = [path.name for path in sources if 'sys.executable, "-' in path.read_text(encoding="utf-8")]
-    assert by_hand == ["machine.py"]
+    assert by_hand == ["launcher.py"]
 
 
 def test_somebody_elses_api_on_the_path_is_named(foreign: Path) -> None:

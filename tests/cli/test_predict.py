@@ -20,7 +20,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.images import read_codes, resize_labels
 from tuner.data.preparation import PreparedData, prepare
 from tuner.data.preparation import test_cases as read_test_cases
-from tuner.training.components import place_model
+from tuner.training.components import build_network
 from tuner.training.evaluate import Validator, score_units
 from tuner.training.final import predict_case
 from tuner.training.predict import open_run
@@ -391,7 +391,7 @@ def test_a_network_with_what_its_loss_learnt(tmp_path: Path) -> None:
 
     with_head = load_config({**config.as_dict(), "loss": "boundary_aware"})
     weights = build_components(with_head, data, "cpu").model.state_dict()
-    place_model(config, "cpu", channels=1, classes=9, spatial_dims=2).model.load_state_dict(weights)
+    build_network(config, data, "cpu").model.load_state_dict(weights)
 
 
 def test_volumes_in_every_format_and_direction(

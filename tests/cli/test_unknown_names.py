@@ -28,6 +28,9 @@ UNKNOWN = [
     "stop nope",
     "prune nope 0",
     "prune tiny 99",
+    "retry nope",
+    "retry tiny 99",
+    "compare nope.csv",
     "delete nope --yes",
     "status nope",
     "trials nope",
@@ -54,6 +57,9 @@ UNKNOWN = [
     "db backup nope/copy.db",
     "db restore nope",
     "gc nope",
+    "retry nope 0",
+    "retry tiny 99",
+    "compare nope.csv",
     "serve --devices nope",
 ]  # fmt: skip
 NAMELESS = {"studies", "doctor", "db upgrade", "db check", "db serve"}
@@ -102,7 +108,7 @@ def test_a_study_is_unknown_wherever_there_are_none(tuner: Shell, here: Path, st
         path = here / "nowhere" / "tuner.db"
     named = [line for line in UNKNOWN if " nope" in f" {line}" and line.split()[0] in (
         "resume", "worker", "pause", "stop", "prune", "delete", "status", "trials", "best", "logs", "export", "report",
-        "gc",
+        "gc", "retry",
     ) and "tiny" not in line and "--probe" not in line]  # fmt: skip
     for line in named:
         result = tuner(*line.split(), "--storage", f"sqlite:///{path}")

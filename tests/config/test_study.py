@@ -10,7 +10,7 @@ import pytest
 
 from tuner.config.study import StudySpec, find_study_file, load_spec, parse_duration, shipped_studies
 from tuner.config.yaml_reader import YamlDocument, dump_yaml, parse_yaml, read_yaml
-from tuner.errors import SpecError, TunerError, UnknownNameError
+from tuner.errors import Problem, Problems, SpecError, TunerError, UnknownNameError
 from tuner.losses.catalog.registry import LOSSES
 from tuner.registry import defaults
 
@@ -285,13 +285,31 @@ def test_an_unknown_dataset_on_the_command_line_names_the_closest() -> None:
         find_study_file("synaps")
 
 
+def test_a_problem_is_a_record_with_the_line_of_its_key() -> None:
+    """Of a key that does not stand in the file, the line of the nearest one above it."""
+    text = "dataset: phantom\ntrain:\n  epochs: 0\nsearch:\n  loss: [dise]\n  train.lr:\n    low: 99\n    high: 3\n"
+
+    with pytest.raises(SpecError) as refused:
+        spec_of(text, "sampler.startup=3")
+
+    epochs, loss, low, sampler = sorted(refused.value.problems, key=lambda problem: problem.line or 99)
+    assert (epochs.path, epochs.value, epochs.line) == ("train.epochs", 0, 3)
+    assert loss.message == "unknown loss 'dise'."
+    assert (loss.path, loss.value, loss.line) == ("search.loss", "dise", 5)
+    assert str(loss.hint).startswith("Did you mean 'dice'? Known: ")
+    assert (low.path, low.value, low.line) == ("search.train.lr.low", 99, 7)
+    assert (sampler.path, sampler.line) == ("sampler.startup", None)
+    assert str(epochs) == "train.epochs: 0: input should be greater than or equal to 1 (line 3)"
+    assert Problem("x", "is missing").below("params") == Problem("params.x", "is missing")
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [(90, 90.0), ("90s", 90.0), ("30m", 1800.0), ("2h", 7200.0), ("1d12h", 129600.0), ("1h30m", 5400.0)],
 )
 def test_durations(given: object, expected: float) -> None:
     """People write 2h, machines write 7200."""
-    problems: list[str] = []
+    problems = Problems()
 
     assert parse_duration(given, "budget.timeout", problems) == expected
     assert problems == []

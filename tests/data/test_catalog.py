@@ -7,14 +7,14 @@ import sys
 import pytest
 
 from tuner.config.study import find_study_file, load_spec
-from tuner.data.catalog import DATASETS, DatasetEntry
+from tuner.data.catalog import DATASETS, DatasetSpec
 from tuner.registry import load
 
 
 def test_reading_it_imports_nothing_heavy() -> None:
     """`tuner datasets` answers at once."""
     code = (
-        "import sys, tuner.data.catalog, tuner.data.augmentation, tuner.data.splits;"
+        "import sys, tuner.data.catalog, tuner.data.splits;"
         "print(sorted({'torch', 'numpy', 'h5py', 'nibabel', 'scipy'} & set(sys.modules)))"
     )
 
@@ -35,7 +35,7 @@ def test_checking_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize("entry", DATASETS.values(), ids=lambda entry: entry.name)
-def test_rows_name_real_functions(entry: DatasetEntry) -> None:
+def test_rows_name_real_functions(entry: DatasetSpec) -> None:
     """A row is text; what it names must exist and take what it is called with."""
     assert list(inspect.signature(load(entry.source)).parameters) == ["options", "data_root"]
     if entry.check:
@@ -45,7 +45,7 @@ def test_rows_name_real_functions(entry: DatasetEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", DATASETS.values(), ids=lambda entry: entry.name)
-def test_defaults_are_legal(entry: DatasetEntry) -> None:
+def test_defaults_are_legal(entry: DatasetSpec) -> None:
     """A default that its own option refuses would refuse every study."""
     assert not entry.background or not entry.class_names or entry.class_names[0] == "background"
     assert "size" in {option.name for option in entry.options}
@@ -55,7 +55,7 @@ def test_defaults_are_legal(entry: DatasetEntry) -> None:
 
 
 @pytest.mark.parametrize("entry", DATASETS.values(), ids=lambda entry: entry.name)
-def test_every_data_set_ships_a_study(entry: DatasetEntry) -> None:
+def test_every_data_set_ships_a_study(entry: DatasetSpec) -> None:
     """`tuner launch --dataset NAME` works for every name that is listed, with the survey's 14 losses."""
     spec = load_spec(find_study_file(entry.name))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tuner.data.catalog import DATASETS, DatasetEntry
+from tuner.data.catalog import DATASETS, DatasetSpec
 from tuner.data.preparation import PreparedData, prepare
 from tuner.data.source import TestCase
 from tuner.errors import DataError
@@ -54,7 +54,7 @@ def open_stripes(options: Mapping[str, Scalar], data_root: Path | None) -> Strip
     return Stripes(str(options["fault"]))
 
 
-ROW = DatasetEntry(
+ROW = DatasetSpec(
     name="stripes",
     summary="Stripes.",
     channels=3,
@@ -69,7 +69,7 @@ ROW = DatasetEntry(
 
 
 def _prepare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str = "", **config: Any) -> PreparedData:
-    monkeypatch.setitem(DATASETS._rows, "stripes", ROW)
+    monkeypatch.setitem(DATASETS._specs, "stripes", ROW)
     return prepare(
         {"name": "stripes", "fault": fault, "validation": ["south"], **config}, data_root=None, cache=tmp_path, seed=0
     )

@@ -6,7 +6,7 @@ import pytest
 
 from tests.worker.studies import create, tiny
 from tuner.errors import ConflictError
-from tuner.launch.study_setup import check_same, differences, new_total
+from tuner.launch.study_setup import check_same, differences, new_total, repeats_note
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 
@@ -73,3 +73,21 @@ def test_values_that_were_resolved_are_met_by_null_and_auto() -> None:
     assert differences(stored, {"train": {"threads": 2, "precision": "auto", "lr": 1.0}}) == [
         "train.threads: 4 stored, 2 asked for"
     ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ((), None),
+        (("search={}", "loss=dice"), "nothing is searched: 3 of 4 trials repeat a point with the same seed"),
+        (("search={train.batch_size: [2, 4]}", "loss=dice"), "only 2 points for this budget: 2 of 4 trials repeat"),
+        (("search={train.seed: [0, 1, 2, 3]}", "loss=dice"), None),
+        (("search={loss: [dice, cross_entropy], options: default}", "budget.trials_per_loss=2"), "only 2 points"),
+    ],
+)  # fmt: skip
+def test_a_space_smaller_than_the_budget_is_said(overrides: tuple[str, ...], told: str | None) -> None:
+    """A study with nothing to search trained the same configuration as often as its budget held, without a word."""
+    spec = tiny(*overrides)
+    note = repeats_note(spec, spec.total)
+
+    assert (note is None) if told is None else (note is not None and told in note)

@@ -14,7 +14,7 @@ from tuner.launch.launcher import WorkerSpec
 from tuner.launch.local import LocalWorker
 from tuner.launch.supervisor import EARLY_ENDS, Supervisor
 from tuner.settings import Settings
-from tuner.worker.health import QUARANTINED
+from tuner.worker.exit_codes import QUARANTINED
 
 
 class ScriptLauncher:

@@ -1,46 +1,22 @@
 """Small scenes for the tests of losses: seeded logits and labels in 2-D and 3-D."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tuner.losses.batch import read_inputs
-from tuner.losses.build import EpochProgress, SegmentationLoss, Term, build_loss
+from tuner.losses.batch import EpochProgress, read_inputs
+from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Scalar
+from tuner.testing.loss import CLASSES, FREQUENCIES, VOID, bare, blobs, scores, truth
 
-VOID = 255
-CLASSES = 3
-FREQUENCIES = (0.6, 0.3, 0.1)
+__all__ = ["CLASSES", "FREQUENCIES", "VOID", "bare", "blobs", "scores", "truth"]
+
 SHAPES = {"2d": (12, 12), "3d": (8, 8, 8)}
-
-
-def blobs(shape: tuple[int, ...], *, images: int = 2) -> Tensor:
-    """Labels [images, *shape]: a box of class 1 with a smaller box of class 2 beside it, shifted per image."""
-    target = torch.zeros(images, *shape, dtype=torch.int64)
-    for n in range(images):
-        inner = tuple(slice(1 + n, side - 3) for side in shape)
-        small = tuple(slice(side - 3, side - 1) for side in shape)
-        target[(n, *inner)] = 1
-        target[(n, *small)] = 2
-    return target
-
-
-def scores(target: Tensor, *, classes: int = CLASSES, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Random logits [B, classes, *S] that fit the labels."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (len(target), classes, *target.shape[1:])
-    return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-
-
-def truth(target: Tensor, *, gap: float, classes: int = CLASSES) -> Tensor:
-    """Logits that are `gap` for the true class and 0 elsewhere; void pixels count as class 0."""
-    labels = target.masked_fill(target == VOID, 0)
-    return torch.nn.functional.one_hot(labels, classes).movedim(-1, 1).double() * gap
 
 
 def built(
@@ -54,20 +30,6 @@ def built(
     name = entry if isinstance(entry, str) else entry.name
     shares = frequencies or (FREQUENCIES if classes == CLASSES else (1.0 / classes,) * classes)
     return build_loss({"name": name, name: options or {}}, classes=classes, ignore_index=VOID, class_frequencies=shares)
-
-
-# a small image has less than one pixel in the published share
-LIVELY: dict[str, dict[str, Any]] = {"active_boundary": {"boundary_share": 0.3}}
-
-
-def bare(entry: LossSpec, *, frequencies: tuple[float, ...] = FREQUENCIES) -> Callable[[Tensor, Tensor], Tensor]:
-    """The formula alone, with its published defaults, without base or companion."""
-    options = {option.name: option.default for option in entry.own_options} | LIVELY.get(entry.name, {})
-    term = Term(entry, options, frequencies)
-    given: dict[str, Any] = {"class_frequencies": frequencies} if "class_frequencies" in entry.needs else {}
-    if term.state is not None:
-        given["state"] = term.state
-    return lambda logits, target: term.function(logits, target, ignore_index=VOID, **term.keywords, **given)
 
 
 def gradient(loss: SegmentationLoss, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,11 +10,11 @@ import torch
 
 from tests.losses.images import FREQUENCIES, VOID, blobs, built, scores
 from tuner.config.trial import loss_section
-from tuner.errors import LossInputError, SpecError, UnknownNameError
+from tuner.errors import LossInputError, Problems, SpecError, UnknownNameError
 from tuner.losses.build import SegmentationLoss, Term, build_loss
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.inverse_form import FrozenRegressor, trained_weights
-from tuner.losses.spec import LossSpec
+from tuner.losses.spec import LossSpec, ramp_end
 from tuner.registry import Option
 
 
@@ -88,15 +88,17 @@ def test_presets_of_dice_and_cross_entropy(preset: str) -> None:
     theirs = torch.nn.functional.cross_entropy(logits, target) + 1 - dice.mean()
 
     torch.testing.assert_close(2 * built("dice_cross_entropy", {"preset": preset})(logits, target), theirs)
-    assert loss_section({"name": "dice_cross_entropy", "preset": preset, "weight": 0.3}, [])["dice_cross_entropy"] == {
+    assert loss_section({"name": "dice_cross_entropy", "preset": preset, "weight": 0.3}, Problems())[
+        "dice_cross_entropy"
+    ] == {
         **LOSSES["dice_cross_entropy"].presets[preset],
         "weight": 0.3,
     }
-    problems: list[str] = []
+    problems = Problems()
     loss_section({"name": "dice_cross_entropy", "preset": "nnunet_4d"}, problems)
     assert len(problems) == 1
-    assert "loss.dice_cross_entropy.preset" in problems[0]
-    assert "nnunet_2d" in problems[0]
+    assert problems[0].path == "loss.dice_cross_entropy.preset"
+    assert "nnunet_2d" in str(problems[0])
 
 
 def test_missing_options_have_their_default() -> None:
@@ -264,7 +266,17 @@ def test_topk_warms_up() -> None:
     torch.testing.assert_close(loss(logits, target), built("cross_entropy")(logits, target))
     loss.on_epoch(6, 11)
     torch.testing.assert_close(loss(logits, target), built("topk", {"k": 10.0})(logits, target))
-    assert loss.ramp_end() == 0.5
+
+
+def test_until_when_a_loss_is_ramped_up() -> None:
+    """Read from a whole configuration, since building a loss for it may take long."""
+    entry = {name: {option.name: option.default for option in row.options} for name, row in LOSSES.items()}
+    late = entry["active_boundary"] | {"start": 0.25}
+    summed = {"weight": {"topk": 1.0}, "dice": {"smooth": 1.0}, "topk": entry["topk"] | {"warmup": 0.5}}
+
+    assert all(ramp_end({"name": name, name: options}) == 0.0 for name, options in entry.items())
+    assert ramp_end({"name": "active_boundary", "active_boundary": late}) == 0.25
+    assert ramp_end({"name": "both", "terms": ["dice", "topk"], "both": summed}) == 0.5
 
 
 def test_check_finds_bad_labels() -> None:

@@ -1,11 +1,14 @@
-"""The rows: what they say is what the functions take."""
+"""The declarations: each leads to its formula, and says what the formula takes."""
 
+import ast
+import importlib
 import inspect
 import subprocess
 import sys
 
 import pytest
 
+from tuner.losses.catalog import formulas
 from tuner.losses.catalog.options import BASES
 from tuner.losses.catalog.registry import FAMILIES, LOSSES
 from tuner.losses.spec import LossSpec
@@ -40,7 +43,7 @@ SURVEY_NAMES = {
 
 
 def test_options_are_the_functions_keywords(entry: LossSpec) -> None:
-    """A row that names an option its function does not take fails in the first trial instead of here."""
+    """A declaration that names an option its function does not take fails in the first trial instead of here."""
     parameters = inspect.signature(load(entry.fn).formula).parameters
     keywords = {name for name, p in parameters.items() if p.kind is inspect.Parameter.KEYWORD_ONLY}
 
@@ -49,8 +52,32 @@ def test_options_are_the_functions_keywords(entry: LossSpec) -> None:
     assert (keywords - {"moment", "state"}) | learned == {o.name for o in entry.own_options} | set(entry.needs)
 
 
+def test_a_declaration_and_its_formula_mirror_each_other(entry: LossSpec) -> None:
+    """Whoever knows the name of a loss, or its family, knows both files without asking."""
+    family = "compound" if entry.family == "combination" else entry.family
+    declared = importlib.import_module(f"tuner.losses.catalog.{family}")
+    module, _, function = str(entry.fn).partition(":")
+
+    assert entry in getattr(declared, family.upper())
+    assert function == entry.name
+    assert load(entry.fn) is getattr(importlib.import_module(module), entry.name)
+    assert f"fn=formulas.{module.rpartition('.')[2]}.{function}," in inspect.getsource(declared)
+
+
+def test_what_a_declaration_names_is_seen_by_tools_and_not_imported() -> None:
+    """`formulas` lists for editors and mypy exactly the modules that can be named at run time."""
+    tree = ast.parse(inspect.getsource(formulas))
+    (seen,) = (node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "tuner.losses")
+
+    assert {alias.name for alias in seen.names} == set(formulas.__all__)
+    assert {str(entry.fn).split(":")[0].rpartition(".")[2] for entry in LOSSES.values()} == set(formulas.__all__)
+    assert formulas.pixel.poly1 == "tuner.losses.pixel:poly1"
+    with pytest.raises(AttributeError, match=r"formulas\.py"):
+        _ = formulas.pixels  # type: ignore[attr-defined]
+
+
 def test_functions_bring_no_defaults_for_options(entry: LossSpec) -> None:
-    """Defaults stand in the row only; two places would drift apart."""
+    """Defaults stand in the declaration only; two places would drift apart."""
     parameters = inspect.signature(load(entry.fn).formula).parameters
 
     for option in entry.own_options:
@@ -67,7 +94,7 @@ def test_defaults_and_searched_values_are_legal(entry: LossSpec) -> None:
         assert [option.problem(value) for value in values] == [None] * len(values), option.name
 
 
-def test_rows_are_complete(entry: LossSpec) -> None:
+def test_declarations_are_complete(entry: LossSpec) -> None:
     """`tuner losses NAME` shows every one of these."""
     assert entry.family in FAMILIES
     for text in (entry.paper, entry.formula, entry.summary, entry.good_for, entry.bad_for):
@@ -98,5 +125,5 @@ def test_catalogue_imports_no_torch() -> None:
 
 
 def test_bases_are_losses_that_stand_alone() -> None:
-    """An add-on on an add-on would have no ground."""
+    """A base that itself needs a base would never end."""
     assert [name for name in BASES if not LOSSES[name].standalone or "base" in LOSSES[name].mixing_options] == []

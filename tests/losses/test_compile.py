@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.losses.images import ALL, LIVELY, VOID, blobs, built, scores
+from tests.losses.images import ALL, VOID, blobs, built, scores
 from tuner.label_maps import MAPS
 from tuner.losses.batch import read_inputs
 from tuner.losses.build import SegmentationLoss
 from tuner.losses.distance_transform import target_map
 from tuner.losses.spec import LossSpec
+from tuner.testing.loss import LIVELY
 
 # torch.compile's own code, which pytest would stop at, warns of itself
 quiet = pytest.mark.filterwarnings("ignore")

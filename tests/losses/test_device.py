@@ -15,14 +15,6 @@ from tuner.losses.distance_transform import DEVICE_MAPS, squared_region_distance
 MAX_OF_A_TRANSFORM = 60
 
 
-INEXACT = {
-    "sensitivity_specificity-batch-False": pytest.mark.xfail(
-        reason="in an image of one class, the squared errors are the difference of two large sums", strict=False
-    ),
-}
-"""Where float32 has no digit left on either device."""
-
-
 def check(step: Step, name: str) -> None:
     budget = BUDGETS[name]
     torch.testing.assert_close(step.there, step.here, rtol=1e-4, atol=1e-6)
@@ -42,7 +34,7 @@ def variants() -> Iterator[Any]:
                 values = [0.5]
             for value in values:
                 name = f"{entry.name}-{option.name}-{value}"
-                yield pytest.param(entry.name, {option.name: value}, id=name, marks=INEXACT.get(name, ()))
+                yield pytest.param(entry.name, {option.name: value}, id=name)
 
 
 @pytest.mark.parametrize("dims", SIZES, ids=["2d", "3d"])

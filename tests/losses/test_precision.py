@@ -4,7 +4,7 @@ What is small beside the image must not be the difference of two sums over the i
 that it is divided by.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import pytest
 import torch
@@ -52,10 +52,14 @@ def value_and_slope(term: Term, logits: Tensor, target: Tensor) -> tuple[Tensor,
     return value.detach().double(), slope.double()
 
 
-def hold_to_float64(entry: LossSpec, options: dict[str, object]) -> None:
+def hold_to_float64(
+    entry: LossSpec, options: dict[str, object], shapes: Iterable[Shape] = SIDES.values(), scenes: Sequence[str] = ()
+) -> None:
     term = one_term(entry, options, frequencies=FREQUENCIES)
-    for shape in SIDES.values():
+    for shape in shapes:
         for scene, target in one_class_batches(shape):
+            if scenes and scene not in scenes:
+                continue
             for kind, logits in guesses(target):
                 value, slope = value_and_slope(term, logits, target)
                 exact, exact_slope = value_and_slope(term, logits.double(), target)
@@ -63,11 +67,17 @@ def hold_to_float64(entry: LossSpec, options: dict[str, object]) -> None:
 
                 assert abs(value - exact) <= 1e-5 + 1e-4 * abs(exact), where
                 if entry.name not in RANKED or kind != "right":
-                    assert (slope - exact_slope).norm() <= 2e-8 + 3e-3 * exact_slope.norm(), where
+                    assert (slope - exact_slope).norm() <= 3e-8 + 5e-3 * exact_slope.norm(), where
 
 
 def test_one_class_batches(entry: LossSpec) -> None:
     """sensitivity_specificity gave -11.57 for 0.027 here, and a gradient that was off 408 times."""
+    hold_to_float64(entry, {}, [SIDES[2]], ("all 0", "all 2", "one pixel of 1 in 0"))
+
+
+@pytest.mark.slow
+def test_one_class_batches_of_all_kinds(entry: LossSpec) -> None:
+    """In volumes too, and with void."""
     hold_to_float64(entry, {})
 
 

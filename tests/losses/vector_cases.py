@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from tests.losses import vector_terms as terms
 from tests.losses.vector_terms import VOID, Case, Params
 from tuner.losses import compound, lovasz, pixel
-from tuner.losses.batch import read_inputs
-from tuner.losses.build import COMPANION, EpochProgress, combination_of
+from tuner.losses.batch import EpochProgress, read_inputs
+from tuner.losses.build import COMPANION, combination_of
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.region import wasserstein_dice
 from tuner.losses.robust import DegreesOfFreedom

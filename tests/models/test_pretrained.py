@@ -13,8 +13,9 @@ from torch import nn
 from tests.models.small import SMALL
 from tuner.errors import DataError
 from tuner.models.build import SegmentationNet, build_model
-from tuner.models.pretrained import find_weights, load_pretrained
+from tuner.models.pretrained import load_pretrained
 from tuner.models.transunet import TransUNet
+from tuner.models.weights_path import find_weights
 
 TINY = {"name": "transunet_tiny", **SMALL["transunet_tiny"], "stem_units": "2-2-2", "layers": 2}
 

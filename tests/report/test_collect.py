@@ -2,12 +2,14 @@
 
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.analysis.test_seed_spread import CLAIMS
 from tests.api.demo import new_study
 from tuner.artifacts.local import Artifacts
 from tuner.config.study import StudySpec, load_spec
@@ -179,8 +181,10 @@ def test_the_document_answers_first_and_loads_nothing(storage: Storage, tmp_path
     title, blocks = compose(material, storage, Artifacts(tmp_path / "artifacts"), tmp_path / "cache", {})
     text = render_html(title, blocks) if form == "html" else render_markdown(blocks)
 
-    assert "With unet, " in text
-    assert "With monai" in text
+    assert "Best value seen with unet: " in text
+    assert "Best value seen with monai" in text
+    assert "Not confirmed" in text
+    assert CLAIMS.search(text) is None
     assert "No pictures" in text
     for outside in ("<script", "http://", "https://", "<link", "@import", 'src="/'):
         assert outside not in text.replace("http://www.w3.org/2000/svg", "")
@@ -197,3 +201,16 @@ def test_names_are_text() -> None:
     assert "| \\<img" in markdown
     assert "a\\|b" in markdown
     assert "\\[x\\](y)" in markdown
+
+
+def test_copies_of_a_training_are_no_repeats(storage: Storage, tmp_path: Path) -> None:
+    """Equal seed, equal training: a mean takes it once, and its deviation does not shrink."""
+    material = read(storage, tmp_path, "survey")
+    (chapter,) = material.chapters
+    doubled = ReportData((replace(chapter, rows=[*chapter.rows, *chapter.rows]),))
+
+    for once, twice in zip(lines_of(material, "unet"), lines_of(doubled, "unet"), strict=True):
+        assert once.best is not None
+        assert twice.best is not None
+        assert len(once.best.entries) == len(twice.best.entries) == 3
+        assert once.best.deviation == twice.best.deviation

@@ -2,31 +2,15 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 from tuner.registry import Scalar
-from tuner.search.sampler import FinishedTrial, SeededSampler
-from tuner.search.space import Dimension, SearchSpace
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import SeededSampler
+from tuner.search.space import SearchSpace
+from tuner.testing.sampler import conditional_space
 
 Objective = Callable[[Mapping[str, Scalar]], FinishedTrial]
 BEST_GAMMA = 1.2
-
-
-def conditional_space(steps: int | None = None) -> SearchSpace:
-    """Three losses with options of their own, a learning rate, a batch size; `steps` makes it a grid."""
-    focal, tversky = ("loss", "focal"), ("loss", "tversky")
-    dimensions = (
-        Dimension("loss", "categorical", choices=("cross_entropy", "focal", "tversky")),
-        Dimension("train.lr", "float", 1e-5, 1e-2, log=True),
-        Dimension("train.batch_size", "categorical", choices=(4, 8, 16)),
-        Dimension("loss.focal.gamma", "float", 0.0, 5.0, when=focal),
-        Dimension("loss.focal.weighting", "categorical", choices=(None, True, "inverse"), when=focal),
-        Dimension("loss.tversky.alpha", "float", 0.0, 1.0, when=tversky),
-        Dimension("loss.tversky.rounds", "int", 1, 64, log=True, when=tversky),
-    )
-    if steps is None:
-        return SearchSpace(dimensions)
-    return SearchSpace(tuple(d if d.kind == "categorical" else replace(d, steps=steps) for d in dimensions))
 
 
 def planted(params: Mapping[str, Scalar]) -> float:

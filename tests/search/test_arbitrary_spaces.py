@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tests.search.planted_optimum import complete
 from tuner.search.catalog import SAMPLERS
-from tuner.search.sampler import FinishedTrial, SeededSampler
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import SeededSampler
 from tuner.search.space import Dimension, SearchSpace
 
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.floats(-2, 2), st.sampled_from(["a", "b", "c"]))

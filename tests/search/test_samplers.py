@@ -17,7 +17,8 @@ from tests.search.planted_optimum import (
 )
 from tuner.errors import SpecError, UnknownNameError
 from tuner.search.catalog import SAMPLERS
-from tuner.search.sampler import FinishedTrial, SeededSampler
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import SeededSampler
 
 ALL = list(SAMPLERS)
 MODEL_BASED = ["tpe", "gp", "cmaes"]
@@ -35,16 +36,6 @@ def played(name: str, seed: int = 0) -> list[FinishedTrial]:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_points_are_complete_and_valid(name: str) -> None:
-    """A trial that lacks an option, or carries one of another loss, could not be trained as suggested."""
-    space = conditional_space(steps=5 if name == "grid" else None)
-
-    for trial in played(name):
-        assert space.problems(trial.params) == []
-        assert list(trial.params) == [d.name for d in space.active(trial.params)]
-
-
-@pytest.mark.parametrize("name", ALL)
 def test_one_worker_repeats_itself(name: str) -> None:
     """The same study file, seed and one worker must give the same trials."""
     count = trials_of(name) // 2
@@ -59,22 +50,6 @@ def test_another_seed_gives_other_trials(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_resumed_worker_suggests_what_one_that_read_along_suggests(name: str) -> None:
-    """A worker that is started late reads the history at once; what the others were asked before must not matter."""
-    along = searcher_for(name)
-    trials = play(searcher_for("random"), 16, judge_for(name))
-    for trial in (*trials[::2], *trials[1::2]):
-        along.observe([trial])
-        if trial.number % 4 == 0:
-            along.suggest(trial.number, fixed={})
-    late = searcher_for(name)
-    late.observe(reversed(trials))
-
-    for slot in (16, 17, 45):
-        assert late.suggest(slot, fixed={}) == along.suggest(slot, fixed={})
-
-
-@pytest.mark.parametrize("name", ALL)
 def test_two_workers_never_suggest_equal_points(name: str) -> None:
     """Training a point twice wastes what it costs."""
     trials = play(searcher_for("random"), 20, judge_for(name))
@@ -85,20 +60,6 @@ def test_two_workers_never_suggest_equal_points(name: str) -> None:
         points.append(worker.suggest(slot, fixed={}))
 
     assert all(points[i] != points[j] for i in range(len(points)) for j in range(i))
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_fixed_values_are_kept(name: str) -> None:
-    """A queue that gives every loss its trials fixes only `loss`; a person may fix anything."""
-    searcher = searcher_for(name)
-    searcher.observe(play(searcher_for("random"), 20, judge_for(name)))
-
-    for slot, fixed in enumerate(({"loss": "tversky"}, {"loss": "focal", "loss.focal.weighting": None}), 20):
-        point = searcher.suggest(slot, fixed=fixed)
-
-        assert point | fixed == point
-        assert searcher._space.problems(point) == []
-        assert len(point) == 5
 
 
 @pytest.mark.parametrize("name", ALL)

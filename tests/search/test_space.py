@@ -3,8 +3,8 @@
 import pytest
 
 from tests.search.planted_optimum import conditional_space
+from tuner.search.grid import combinations
 from tuner.search.space import Dimension, SearchSpace, describe
-from tuner.search.space_filling import combinations
 
 LR = Dimension("train.lr", "float", 1e-5, 1e-1, log=True)
 WIDTH = Dimension("model.width", "int", 8, 64)
@@ -88,7 +88,7 @@ def test_problems_are_named() -> None:
         {"loss": "tversky", "train.lr": 1.0, "loss.focal.gamma": 2.0, "train.momentum": 0.9}
     )
 
-    assert problems == [
+    assert list(map(str, problems)) == [
         "train.lr: 1.0 is outside 1e-05 to 0.01 (log)",
         "loss.focal.gamma: exists only when loss is focal",
         "train.momentum: is not searched",

@@ -8,9 +8,10 @@ import pytest
 from tests.search.planted_optimum import complete, conditional_space, play, searcher_for
 from tuner.errors import SpecError
 from tuner.registry import Scalar
-from tuner.search.sampler import FinishedTrial, SeededSampler
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.grid import combinations, grid_size
+from tuner.search.sampler import SeededSampler
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.space_filling import combinations, grid_size
 
 
 def flat(number: int, params: Mapping[str, Scalar]) -> FinishedTrial:
@@ -65,8 +66,8 @@ def test_a_grid_needs_steps() -> None:
         SeededSampler(conditional_space(), ("maximize",), sampler="grid", options={}, seed=0)
 
     assert len(refused.value.problems) == 4
-    assert "search.train.lr" in refused.value.problems[0]
-    assert "steps: N" in refused.value.problems[0]
+    assert "search.train.lr" in str(refused.value.problems[0])
+    assert "steps: N" in str(refused.value.problems[0])
     assert grid_size(conditional_space()) == 0
 
 

@@ -12,7 +12,8 @@ from optuna.trial import TrialState, create_trial
 from tests.search.planted_optimum import complete, conditional_space, planted, play, searcher_for
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution
-from tuner.search.sampler import FinishedTrial, in_memory_study
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import in_memory_study
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.tpe import Group, best_by_fronts
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.search.planted_optimum import complete, infeasible
-from tuner.search.sampler import FinishedTrial
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.trial_table import Branches, TrialTable
 

@@ -10,13 +10,14 @@ import pytest
 from sqlalchemy import text
 
 from tests.postgres import Server
-from tests.storage.examples import DICE_AND_HD95, claimed, epoch, failed, new_study, point, pruned, run_all
+from tests.storage.examples import claimed, epoch, failed, new_study, point, pruned, run_all
 from tuner.errors import ConflictError, RequestError, StorageError
 from tuner.storage import migrate
 from tuner.storage.backup import backup, restore
 from tuner.storage.engine import Database
 from tuner.storage.states import Reason
 from tuner.storage.storage import Storage, check, upgrade
+from tuner.testing.storage import DICE_AND_HD95
 
 RELEASED = Path(__file__).parent / "released"
 

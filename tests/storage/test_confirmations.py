@@ -1,4 +1,4 @@
-"""A confirmation is stored beside its study: hidden from lists and counts, served by its workers, deleted with it."""
+"""Confirmations: stored beside a study, hidden from lists and counts, served by the same workers, deleted with it."""
 
 import pytest
 

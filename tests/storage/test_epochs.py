@@ -42,32 +42,6 @@ def test_peers_are_counted_as_a_loop_counts_them(store: Storage, direction: str)
             finished += 1
 
 
-def test_an_epoch_is_stored_once(store: Storage) -> None:
-    """A repeated report, after an answer was lost, must leave no double."""
-    study = store.studies.create(new_study(trials=1))
-    claim = claimed(store, study.study_id)
-
-    for value in (0.3, 0.9):
-        assert store.epochs.report(claim, epoch(1, value)).verdict is Verdict.CONTINUE
-
-    assert [row["value"] for row in store.queries.epochs("organs", 0)] == [0.3]
-
-
-def test_the_best_value_so_far_is_kept(store: Storage) -> None:
-    """Pruners compare the best so far, and the value of a trial is its best epoch."""
-    study = store.studies.create(new_study(trials=1))
-    claim = claimed(store, study.study_id)
-    for number, value in enumerate([None, 0.2, 0.6, 0.4, 0.6, None], start=1):
-        store.epochs.report(claim, epoch(number, value, hd95=float(number)))
-    store.trials.finish(claim, completed(0.6, last=(6, 0.6)))
-
-    assert [row["best"] for row in store.queries.epochs("organs", 0)] == [None, 0.2, 0.6, 0.6, 0.6, 0.6]
-    best = store.queries.best("organs")
-    assert best is not None
-    assert (best["epoch"], best["metrics"]) == (3, {"dice": 0.6, "hd95": 3.0})
-    assert best["per_class"] == {"dice": {"liver": 0.6, "aorta": None}}
-
-
 def test_numbers_that_are_not_finite_become_null(store: Storage) -> None:
     """JSON has no NaN: one diverged epoch must not make a study unreadable."""
     study = store.studies.create(new_study(trials=1))

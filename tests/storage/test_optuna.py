@@ -11,24 +11,14 @@ import pytest
 from optuna.distributions import distribution_to_json
 from optuna.trial import TrialState
 
-from tests.storage.examples import (
-    DICE_AND_HD95,
-    SPACE,
-    claimed,
-    completed,
-    epoch,
-    failed,
-    new_study,
-    point,
-    pruned,
-    run_all,
-)
+from tests.storage.examples import SPACE, claimed, completed, epoch, failed, new_study, point, pruned, run_all
 from tuner.errors import SpecError
 from tuner.search.distributions import distribution, internal
 from tuner.search.space import SearchSpace
 from tuner.storage.optuna_schema import distribution_json, internal_value, value_rows
 from tuner.storage.states import Reason
 from tuner.storage.storage import Storage
+from tuner.testing.storage import DICE_AND_HD95
 
 
 @pytest.fixture

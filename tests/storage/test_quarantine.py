@@ -8,7 +8,8 @@ from tests.storage.examples import claimed, completed, failed, new_study
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.workers import FinishedAttempt
-from tuner.worker.health import QUARANTINED, DeviceQuarantinedError, check_device, failing
+from tuner.worker.exit_codes import QUARANTINED
+from tuner.worker.health import DeviceQuarantinedError, check_device, failing
 
 
 def ended(

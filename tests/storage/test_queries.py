@@ -12,13 +12,13 @@ import optuna
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.storage.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned, run_all
+from tests.storage.examples import claimed, completed, epoch, failed, new_study, point, pruned, run_all
 from tuner.errors import ConflictError, NotFoundError, UnknownNameError
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.states import Reason
-from tuner.storage.status import pareto_front
 from tuner.storage.storage import Storage
 from tuner.storage.trial_queries import Order
+from tuner.testing.storage import DICE_AND_HD95
 
 STATUS = {"name", "phase", "phase_reason", "dataset", "model", "objectives", "trials", "best", "workers"}
 TRIAL = {
@@ -76,7 +76,7 @@ def numbers(rows: list[dict[str, Any]]) -> list[int]:
 
 def test_status_says_what_the_contract_says(busy_for_all: Storage) -> None:
     """Scripts read these fields, and the counts sum up to the budget."""
-    document = busy_for_all.status("organs")
+    document = busy_for_all.queries.status("organs")
 
     assert document.keys() >= STATUS
     assert document["trials"] == {
@@ -94,11 +94,11 @@ def test_status_says_what_the_contract_says(busy_for_all: Storage) -> None:
 
 def test_the_list_has_one_row_for_each_place(busy_for_all: Storage) -> None:
     """Earlier attempts are shown on demand only: they are not trials of the budget."""
-    rows = busy_for_all.trials("organs")
+    rows = busy_for_all.queries.trials("organs")
 
     assert all(row.keys() >= TRIAL for row in rows)
     assert numbers(rows) == [0, 1, 2, 3, 4, 6, 7]
-    assert numbers(busy_for_all.trials("organs", all_attempts=True)) == list(range(8))
+    assert numbers(busy_for_all.queries.trials("organs", all_attempts=True)) == list(range(8))
     running = rows[-1]
     assert (running["state"], running["retry_of"], running["attempts"], running["worker"]) == ("RUNNING", 5, 2, "w2")
     assert (running["epochs"], running["last_value"], running["best_value"]) == (2, 0.6, 0.7)
@@ -124,18 +124,18 @@ def test_the_list_has_one_row_for_each_place(busy_for_all: Storage) -> None:
 )
 def test_filters_sorting_and_pages(busy_for_all: Storage, query: dict[str, Any], expected: list[int]) -> None:
     """The dashboard never loads what it does not show."""
-    assert numbers(busy_for_all.trials("organs", **query)) == expected
+    assert numbers(busy_for_all.queries.trials("organs", **query)) == expected
 
 
 @pytest.mark.parametrize("sort", ["number", "state", "value", "loss", "reason", "duration_s", "started", "finished"])
 def test_every_sort_keeps_every_row(busy_for_all: Storage, sort: str) -> None:
     """Rows without the value that is sorted by come last, they do not vanish."""
     for order in ("asc", "desc"):
-        page = busy_for_all.page("organs", sort=sort, order=order, limit=3)
+        page = busy_for_all.queries.page("organs", sort=sort, order=order, limit=3)
 
         assert page["total"] == 7
         assert len(page["items"]) == 3
-        assert sorted(numbers(busy_for_all.trials("organs", sort=sort, order=order))) == [0, 1, 2, 3, 4, 6, 7]
+        assert sorted(numbers(busy_for_all.queries.trials("organs", sort=sort, order=order))) == [0, 1, 2, 3, 4, 6, 7]
 
 
 @pytest.mark.parametrize(
@@ -146,32 +146,32 @@ def test_every_sort_keeps_every_row(busy_for_all: Storage, sort: str) -> None:
 def test_unknown_words_are_refused(busy_for_all: Storage, query: dict[str, Any]) -> None:
     """A misspelt filter must not look like an empty study."""
     with pytest.raises(UnknownNameError):
-        busy_for_all.trials("organs", **query)
+        busy_for_all.queries.trials("organs", **query)
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
 @pytest.mark.parametrize("state", [None, "COMPLETE", "WAITING"], ids=str)
 def test_pages_by_value_are_parts_of_the_whole_list(busy_for_all: Storage, order: Order, state: str | None) -> None:
     """Trials with a value and those without come from two queries; none may be lost or doubled where they meet."""
-    whole = numbers(busy_for_all.trials("organs", sort="value", order=order, state=state))
+    whole = numbers(busy_for_all.queries.trials("organs", sort="value", order=order, state=state))
 
     for limit, offset in product((1, 2, 5), range(8)):
-        found = busy_for_all.page("organs", sort="value", order=order, state=state, limit=limit, offset=offset)
+        found = busy_for_all.queries.page("organs", sort="value", order=order, state=state, limit=limit, offset=offset)
         assert numbers(found["items"]) == whole[offset : offset + limit]
         assert found["total"] == len(whole)
 
 
 def test_counting_agrees_with_optuna(busy_for_all: Storage) -> None:
     """Counts read our rows where those say it all; the state of a trial stands in Optuna's."""
-    study = busy_for_all.study("organs")
+    study = busy_for_all.studies.get("organs")
     reading = FigureQueries(busy_for_all)
     by_loss: Counter[tuple[str | None, str]] = Counter()
     for row in reading.states_by_loss(study):
         by_loss[row.branch, row.state] += row.many
-    listed = Counter((trial["loss"], trial["state"]) for trial in busy_for_all.trials("organs"))
+    listed = Counter((trial["loss"], trial["state"]) for trial in busy_for_all.queries.trials("organs"))
     ended = Counter(
         (trial["state"], trial["reason"])
-        for trial in busy_for_all.trials("organs", all_attempts=True)
+        for trial in busy_for_all.queries.trials("organs", all_attempts=True)
         if trial["reason"]
     )
 
@@ -209,12 +209,12 @@ def test_ranking_by_another_metric_reads_the_best_epoch(store: Storage) -> None:
 
 def test_one_trial_and_its_curve(busy_for_all: Storage) -> None:
     """A number names an attempt, earlier ones too."""
-    assert busy_for_all.trial("organs", 5)["reason"] == "interrupted"
-    assert [row["epoch"] for row in busy_for_all.epochs("organs", 7)] == [1, 2]
+    assert busy_for_all.queries.trial("organs", 5)["reason"] == "interrupted"
+    assert [row["epoch"] for row in busy_for_all.queries.epochs("organs", 7)] == [1, 2]
     with pytest.raises(NotFoundError, match="no trial 99"):
-        busy_for_all.trial("organs", 99)
+        busy_for_all.queries.trial("organs", 99)
     with pytest.raises(NotFoundError, match="no trial 99"):
-        busy_for_all.epochs("organs", 99)
+        busy_for_all.queries.epochs("organs", 99)
 
 
 def test_best_of_several_objectives_is_on_the_front(store: Storage) -> None:
@@ -229,20 +229,6 @@ def test_best_of_several_objectives_is_on_the_front(store: Storage) -> None:
     assert best is not None
     assert (best["number"], best["values"]) == (2, [0.8, 5.0])
     assert [(p["number"], p["values"]) for p in best["front"]] == [(2, [0.8, 5.0]), (3, [0.6, 2.0])]
-
-
-def test_the_front_is_what_nothing_beats() -> None:
-    """Compared with the definition, on a grid full of ties."""
-    points = [(float(a), float(b)) for a, b in product(range(4), repeat=2)] * 2 + [(-1.0, 9.0), (9.0, -1.0)]
-
-    front = pareto_front(points[5:])
-
-    slow = [
-        i
-        for i, p in enumerate(points[5:])
-        if not any(q != p and all(x <= y for x, y in zip(q, p, strict=True)) for q in points[5:])
-    ]
-    assert sorted(front) == slow
 
 
 def test_revision_changes_with_every_write_but_a_life_sign(store: Storage) -> None:
@@ -300,12 +286,12 @@ def test_foreign_studies_are_shown_and_left_alone(store: Storage) -> None:
 def test_reading_imports_neither_optuna_nor_torch(busy_for_all: Storage) -> None:
     """Optuna alone takes a second: `tuner status` must not pay for it."""
     program = (
-        "import sys; from tuner.storage.storage import Storage as Store; s = Store.open(sys.argv[1], read_only=True);"
-        "s.status('organs'); s.trials('organs', by='hd95'); s.best('organs'); s.studies(); s.workers();"
-        "s.epochs('organs', 1); s.revision('organs'); s.history(1); s.close();"
+        "import sys; from tuner.storage.storage import Storage; s = Storage.open(sys.argv[1], read_only=True);"
+        "q = s.queries; q.status('organs'); q.trials('organs', by='hd95'); q.best('organs'); q.studies();"
+        "s.workers.live(); q.epochs('organs', 1); q.revision('organs'); s.epochs.history(1); s.close();"
         "print([m for m in ('optuna', 'torch', 'alembic', 'monai', 'numpy') if m in sys.modules])"
     )
-    url = busy_for_all._database.url.render_as_string(hide_password=False)
+    url = busy_for_all.context.database.url.render_as_string(hide_password=False)
     found = subprocess.run([sys.executable, "-c", program, url], cwd=REPOSITORY, capture_output=True, text=True)
 
     assert (found.stdout, found.stderr) == ("[]\n", "")

@@ -2,63 +2,9 @@
 
 import pytest
 
-from tests.storage.examples import SPACE, claimed, completed, failed, new_study, point, run_all
-from tuner.errors import ConflictError, NotFoundError, SpecError
-from tuner.storage.states import Reason
+from tests.storage.examples import SPACE, claimed, completed, new_study, point, run_all
+from tuner.errors import NotFoundError, SpecError
 from tuner.storage.storage import Storage
-
-
-def test_each_trial_is_claimed_once(store: Storage) -> None:
-    """No trial runs twice, none is lost."""
-    study = store.studies.create(new_study(trials=3))
-
-    claims = [store.trials.claim(study.study_id, "w1") for _ in range(4)]
-
-    assert [claim and (claim.number, claim.slot, claim.attempt) for claim in claims] == [
-        (0, 0, 1),
-        (1, 1, 1),
-        (2, 2, 1),
-        None,
-    ]
-
-
-def test_planned_parameters_arrive_with_the_claim(store: Storage) -> None:
-    """Published defaults are whole points, parts stay parts, and the rest is the sampler's."""
-    study = store.studies.create(new_study(queue=[point("tversky"), {"loss": "dice"}, {}]))
-
-    claims = [store.trials.claim(study.study_id, "w1") for _ in range(3)]
-
-    assert [(claim.params, claim.has_params) for claim in claims if claim] == [
-        (point("tversky"), True),
-        ({"loss": "dice"}, False),
-        ({}, False),
-    ]
-
-
-def test_a_study_comes_back_as_it_was_stored(store: Storage) -> None:
-    """Resuming knows nothing but the storage: space, spec, seed and limits must survive it."""
-    created = store.studies.create(new_study(trials=2, seed=2**40, retries=5, timeout_s=60.0, resources={"workers": 2}))
-
-    study = store.studies.get("organs")
-
-    assert study == created
-    assert study.space == SPACE
-    assert (study.seed, study.retries, study.timeout_s, study.total) == (2**40, 5, 60.0, 2)
-    assert (study.spec["dataset"], study.resources, study.directions) == (
-        {"name": "phantom"},
-        {"workers": 2},
-        ("maximize",),
-    )
-
-
-def test_a_name_is_given_once(store: Storage) -> None:
-    """A second study of the name would mix two experiments."""
-    store.studies.create(new_study(trials=1))
-
-    with pytest.raises(ConflictError, match="already"):
-        store.studies.create(new_study(trials=2))
-
-    assert store.studies.get("organs").total == 1
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "x" * 81, "späte"], ids=["empty", "dot", "slash", "long", "ä"])
@@ -76,20 +22,6 @@ def test_an_unknown_study_is_named_with_its_neighbour(store: Storage) -> None:
 
     with pytest.raises(NotFoundError, match="organs"):
         store.studies.get("organ")
-
-
-def test_interrupted_trials_come_back_first(store: Storage) -> None:
-    """A retry continues a checkpoint that is warm; it must not wait behind the whole queue."""
-    study = store.studies.create(new_study(trials=3))
-    first = claimed(store, study.study_id)
-    assert store.trials.finish(first, failed(Reason.INTERRUPTED, retry=True))
-
-    again = store.trials.claim(study.study_id, "w2")
-
-    assert again is not None
-    assert (again.number, again.slot, again.attempt, again.retry_of, again.previous) == (3, 0, 2, 0, (0,))
-    assert again.params == point()
-    assert again.has_params
 
 
 def test_what_the_user_asks_for_is_tried_next(store: Storage) -> None:
@@ -174,33 +106,6 @@ def test_pause_stop_and_time_hold_the_queue(store: Storage) -> None:
 
     store.studies.resume("organs")
     assert store.trials.claim(study.study_id, "w1") is not None
-
-
-def test_deleting_leaves_nothing(store: Storage) -> None:
-    """The name is free again, and another study keeps everything."""
-    store.studies.create(new_study("other", trials=1))
-    study = store.studies.create(new_study(trials=2))
-    run_all(store, study.study_id, [0.5])
-
-    store.studies.delete("organs")
-
-    assert [document["name"] for document in store.queries.studies()] == ["other"]
-    again = store.studies.create(new_study(trials=1))
-    assert store.queries.status("organs")["trials"]["total"] == 1
-    assert store.epochs.history(again.study_id).finished == []
-
-
-def test_a_study_with_live_workers_is_not_deleted(store: Storage) -> None:
-    """Its workers would train for nothing."""
-    store.studies.create(new_study(trials=1))
-    worker = store.workers.register(pid=1, device="cpu", study="organs", version="1", host="elsewhere")
-
-    with pytest.raises(ConflictError, match="1 live worker"):
-        store.studies.delete("organs")
-
-    store.workers.unregister(worker)
-    store.studies.delete("organs")
-    assert store.queries.studies() == []
 
 
 def test_the_budget_is_spent_when_nothing_waits_or_runs(store: Storage) -> None:

@@ -1,12 +1,15 @@
 """One method per arrow: what each outcome does to the trial, to the queue, and to what the sampler learns."""
 
+import os
+
 import pytest
 
-from tests.storage.examples import DICE_AND_HD95, claimed, completed, epoch, failed, new_study, point, pruned
-from tuner.search.sampler import FinishedTrial
-from tuner.storage.records import Outcome
+from tests.storage.examples import claimed, completed, epoch, failed, new_study, point, pruned
+from tuner.search.finished_trial import FinishedTrial
+from tuner.storage.records import Outcome, StopRule
 from tuner.storage.states import DesiredState, Reason, State, StudyFacts, Verdict, phase
 from tuner.storage.storage import Storage
+from tuner.testing.storage import DICE_AND_HD95
 
 FEASIBLE = {"memory": -1.0, "finite": -1.0}
 
@@ -58,18 +61,6 @@ def test_out_of_memory_is_tried_alone_once(store: Storage) -> None:
 
     assert store.trials.claim(study.study_id, "w1") is None
     assert store.queries.status("organs")["trials"]["failed"] == 1
-
-
-def test_a_result_counts_once(store: Storage) -> None:
-    """The answer to a commit may be lost: telling the same again is fine, telling something else is not."""
-    study = store.studies.create(new_study(trials=1))
-    claim = claimed(store, study.study_id)
-
-    assert store.trials.finish(claim, completed(0.5))
-    assert store.trials.finish(claim, completed(0.5))
-    assert not store.trials.finish(claim, failed())
-
-    assert [o.values for o in store.epochs.history(study.study_id).finished] == [(0.5,)]
 
 
 def test_the_result_of_a_reaped_trial_is_refused(store: Storage) -> None:
@@ -177,3 +168,36 @@ def _lose(store: Storage, study_id: int, worker: str) -> None:
     patient, store.context.heartbeat_timeout_s = store.context.heartbeat_timeout_s, -1.0
     assert [lost.worker_id for lost in store.workers.requeue_lost(study_id)] == [worker]
     store.context.heartbeat_timeout_s = patient
+
+
+def ended(store: Storage, study_id: int, value: float | None, rule: StopRule) -> tuple[str, str | None]:
+    """End a trial with this value, or pruned, and return phase and reason of the study."""
+    claim = claimed(store, study_id)
+    assert store.trials.finish(claim, pruned() if value is None else completed(value), rule)
+    return store.queries.phase("organs")
+
+
+def test_a_study_ends_when_its_target_is_met(store: Storage) -> None:
+    """What waits stays in the count; nobody claims it."""
+    study_id = store.studies.create(new_study(trials=5)).study_id
+    store.workers.register(pid=os.getpid(), device="cpu", study="organs", version="test")
+    rule = StopRule(target=0.8)
+
+    assert ended(store, study_id, 0.79, rule) == ("running", None)
+    assert ended(store, study_id, 0.8, rule) == ("done", "target")
+    counts = store.queries.status("organs")["trials"]
+    assert (counts["complete"], counts["waiting"], counts["total"]) == (2, 3, 5)
+    assert store.trials.claim(study_id, "w2") is None
+    store.studies.resume("organs")
+    assert store.queries.phase("organs")[0] == "running"
+
+
+def test_a_study_ends_when_nothing_gets_better(store: Storage) -> None:
+    """Counted from the best trial on; pruned trials count, an equal value is no gain."""
+    study_id = store.studies.create(new_study(trials=9)).study_id
+    store.workers.register(pid=os.getpid(), device="cpu", study="organs", version="test")
+    phases = [ended(store, study_id, value, StopRule(3))[0] for value in (0.5, 0.4, None, 0.6, 0.6, None)]
+
+    assert phases == ["running"] * 6
+    assert ended(store, study_id, 0.1, StopRule(3)) == ("done", "plateau")
+    assert "3 trials running" in store.queries.status("organs")["message"]

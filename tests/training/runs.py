@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import dump_yaml
 from tuner.data.preparation import PreparedData
-from tuner.training.components import place_model
+from tuner.training.components import build_network
 from tuner.training.run_dir import write_data_card
 
 
@@ -29,7 +29,7 @@ def make_run(folder: Path, config: TrialConfig, data: PreparedData) -> Path:
     """Write what `predict` reads: configuration, facts and weights."""
     folder.mkdir(parents=True)
     torch.manual_seed(3)
-    net = place_model(config, "cpu", channels=data.channels, classes=data.classes, spatial_dims=data.spatial_dims)
+    net = build_network(config, data, "cpu")
     with torch.no_grad():
         for parameter in net.model.parameters():
             parameter.normal_()  # so that all classes are predicted somewhere

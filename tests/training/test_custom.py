@@ -12,7 +12,7 @@ from tests.training.samples import make_config
 from tuner.data.preparation import PreparedData
 from tuner.errors import EntryError
 from tuner.training.custom import load_entry
-from tuner.training.run_dir import Diverged, EpochReport
+from tuner.training.epoch_report import Diverged, EpochReport
 from tuner.training.trainer import train
 
 MODULE = """
@@ -21,7 +21,7 @@ def epochs(config, device, folder):
         yield {"dice": epoch * config.train.lr, "train_loss": 1 / epoch}
 
 def reports(config, device, folder):
-    from tuner.training.run_dir import EpochReport
+    from tuner.training.epoch_report import EpochReport
     yield EpochReport(1, None, None, 0.5, metrics={"dice": 0.5})
     yield EpochReport(2, None, None, 0.5, metrics={"dice": 0.6})
 

@@ -26,7 +26,7 @@ from tests.training.samples import CLASSES, make_config, make_data
 from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.metrics.catalog import METRICS
-from tuner.training.run_dir import Diverged, EpochReport
+from tuner.training.epoch_report import Diverged, EpochReport
 from tuner.training.trainer import train
 
 Configure = Callable[..., TrialConfig]

@@ -5,8 +5,8 @@ from typing import Any
 
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import parse_yaml
+from tuner.launch.new_study import create_study
 from tuner.settings import Settings
-from tuner.storage.records import NewStudy
 from tuner.storage.storage import Storage
 from tuner.worker.worker import Worker
 
@@ -45,18 +45,7 @@ def settings(folder: Path, url: str) -> Settings:
 
 def create(store: Storage, spec: StudySpec) -> None:
     """Store a study as `launch` does."""
-    store.studies.create(
-        NewStudy(
-            name=spec.name,
-            spec=spec.as_dict(),
-            space=spec.space,
-            objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
-            queue=spec.queue(),
-            seed=spec.seed,
-            retries=spec.budget.retries,
-            timeout_s=spec.budget.timeout,
-        )
-    )
+    create_study(store, spec)
 
 
 def work(store: Storage, places: Settings, **options: Any) -> int:

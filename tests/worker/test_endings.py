@@ -16,7 +16,8 @@ from tuner.data.preparation import PreparedData
 from tuner.errors import ConflictError
 from tuner.storage.records import Claim, Orders
 from tuner.storage.storage import Storage
-from tuner.worker.health import REPLACE, ProcessSpentError
+from tuner.worker.exit_codes import REPLACE
+from tuner.worker.health import ProcessSpentError
 from tuner.worker.worker import Worker
 
 
@@ -29,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[Storage]:
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds are a long time for a test."""
-    for name, value in (("BEAT_S", 0.1), ("WATCH_S", 0.05), ("ANSWER_S", 0.5), ("LAST_WORDS_S", 20.0)):
+    for name, value in (("HEARTBEAT_INTERVAL_S", 0.1), ("WATCH_S", 0.05), ("ANSWER_S", 0.5), ("LAST_WORDS_S", 20.0)):
         monkeypatch.setattr(tuner.worker.worker, name, value)
     monkeypatch.setattr(tuner.worker.worker, "end_children", lambda: None)  # those of all tests
 
@@ -221,33 +222,67 @@ def test_a_worker_that_has_to_end_gives_its_trial_back(store: Storage, tmp_path:
     assert [t["state"] for t in store.queries.trials("tiny", all_attempts=True)] == ["FAIL", "WAITING"]
 
 
-class SlowToAsk(Storage):
-    """A storage that answers one question late."""
+def test_an_order_for_one_trial_does_not_reach_the_next(
+    store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sign of life that brings it may come back when the next trial is under way."""
+    asked, answered, orders = threading.Event(), threading.Event(), store.workers.orders
 
-    asked, answered = threading.Event(), threading.Event()
-
-    def orders(self, claim: Claim) -> Orders | None:
+    def answer_late(claim: Claim) -> Orders | None:
         """Say that the first trial is to end at once, when it is over already."""
         if claim.number > 0:
-            return super().orders(claim)
-        self.asked.set()
-        self.answered.wait(60)
+            return orders(claim)
+        asked.set()
+        answered.wait(60)
         return Orders(prune=True, now=True)
 
+    monkeypatch.setattr(store.workers, "orders", answer_late)
+    create(store, tiny(entry("endless"), "train.epochs=15", "budget.trials=2", "pruner=none"))
+    with serving(store, tmp_path) as (_, codes):
+        assert asked.wait(60)
+        wait_until(lambda: any(t["number"] == 1 and t["epochs"] for t in store.queries.trials("tiny")))
+        answered.set()
+        wait_until(lambda: store.queries.status("tiny")["phase"] == "done")
 
-def test_an_order_for_one_trial_does_not_reach_the_next(tmp_path: Path) -> None:
-    """The sign of life that brings it may come back when the next trial is under way."""
-    url = f"sqlite:///{tmp_path / 'tuner.db'}"
-    with SlowToAsk.open(url, create=True) as store:
-        create(store, tiny(entry("endless"), "train.epochs=15", "budget.trials=2", "pruner=none"))
-        with serving(store, tmp_path) as (_, codes):
-            assert store.asked.wait(60)
-            wait_until(lambda: any(t["number"] == 1 and t["epochs"] for t in store.queries.trials("tiny")))
-            store.answered.set()
-            wait_until(lambda: store.queries.status("tiny")["phase"] == "done")
+    assert [t["state"] for t in store.queries.trials("tiny")] == ["COMPLETE", "COMPLETE"]
+    assert codes == []
 
-        assert [t["state"] for t in store.queries.trials("tiny")] == ["COMPLETE", "COMPLETE"]
-        assert codes == []
+
+@pytest.mark.parametrize(
+    ("training", "ends"),
+    [
+        ("exiting", [("FAIL", "error", "sys.exit(3)"), ("COMPLETE", None, "")]),
+        ("exiting_at_once", [("FAIL", "error", "usage: train.py FILE")] * 2),
+        ("cancelled", [("FAIL", "error", "CancelledError: by its loop")] * 2),
+        ("exhausted", [("PRUNED", "out_of_memory", "with the device for itself")] * 2),
+    ],
+)
+def test_a_training_that_ends_its_process_ends_itself_only(
+    store: Storage, tmp_path: Path, training: str, ends: list[tuple[str, str | None, str]]
+) -> None:
+    """The worker went with it, and its trial was tried again by others as that of a lost one."""
+    create(store, tiny(entry(training), "budget={trials: 2, retries: 2}"))
+
+    work(store, settings(tmp_path, ""))
+
+    trials = store.queries.trials("tiny", all_attempts=True)
+    assert [(t["state"], t["reason"]) for t in trials] == [(state, reason) for state, reason, _ in ends]
+    assert all(words in (t["message"] or "") for t, (_, _, words) in zip(trials, ends, strict=True))
+    assert store.workers.live("tiny") == []
+
+
+def test_an_interrupt_gives_the_trial_back_as_often_as_a_lost_worker(store: Storage, tmp_path: Path) -> None:
+    """A training that raises it in every attempt is not tried for ever."""
+    create(store, tiny(entry("interrupting"), "budget={trials: 1, retries: 1}"))
+
+    for waiting in (1, 0):
+        with pytest.raises(KeyboardInterrupt):
+            work(store, settings(tmp_path, ""))
+        assert store.queries.status("tiny")["trials"]["waiting"] == waiting
+
+    trials = store.queries.trials("tiny", all_attempts=True)
+    assert [(t["state"], t["reason"]) for t in trials] == [("FAIL", "interrupted")] * 2
+    assert store.workers.live("tiny") == []
 
 
 def test_an_error_that_spoils_the_process_ends_it_and_the_trial_is_tried_again(store: Storage, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.config.trial import TrialConfig
-from tuner.training.run_dir import EpochReport
+from tuner.training.epoch_report import EpochReport
 
 
 def steady(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
@@ -113,3 +113,36 @@ def slow_to_begin(config: TrialConfig, device: str, folder: Path) -> Iterator[di
 
     time.sleep(3)
     yield {"dice": 0.5}
+
+
+def exiting(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Ends its process: the first trial with a code, the second as if all were well."""
+    import sys
+
+    yield {"dice": 0.5}
+    sys.exit(3 if folder.name == "0" else 0)
+
+
+def exiting_at_once(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """No generator: it ends its process when it is called."""
+    raise SystemExit("usage: train.py FILE")
+
+
+def cancelled(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """What is no Exception ends no worker either."""
+    import asyncio
+
+    yield {"dice": 0.5}
+    raise asyncio.CancelledError("by its loop")
+
+
+def exhausted(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Memory runs out."""
+    yield {"dice": 0.5}
+    raise MemoryError
+
+
+def interrupting(config: TrialConfig, device: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """As Ctrl-C where nobody handles it."""
+    yield {"dice": 0.5}
+    raise KeyboardInterrupt

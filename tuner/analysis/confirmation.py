@@ -12,9 +12,10 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from tuner.analysis.leaderboard import leaderboard, noise
+from tuner.analysis.leaderboard import leaderboard
 from tuner.analysis.pairwise_tests import compact_letters
 from tuner.analysis.score_table import Candidate, Direction, Flags, ScoreTable
+from tuner.analysis.seed_spread import best_seen_statement, confirm_command, seed_spread, unconfirmed_statement
 from tuner.analysis.verdict import ConfigurationResult, Verdict, describe, judge
 from tuner.config.confirmation import CASES_LEFT_OUT, TEST_CASES, ConfirmationPlan, Finalist
 from tuner.errors import DataError, NotFoundError
@@ -439,17 +440,10 @@ def unconfirmed(storage: Storage, name: str) -> dict[str, Any]:
     if not standings:
         text = "No trial is complete yet."
     else:
-        moved = noise(rows)
-        spread = (
-            "how much a value moves between trainings with other seeds is not known yet"
-            if moved is None
-            else f"between trainings with other seeds a value moves by about ±{moved[0]:.2g} (from {moved[1]})"
-        )
         best = standings[0]
-        text = (
-            f"Best value seen: {best.loss} {objective['metric']} {best.best:.3f}. Not confirmed: {spread}. "
-            f"`tuner confirm {name}`"
-        )
+        spread = seed_spread(rows, study_seed=record.seed)
+        told = f"{best_seen_statement(best.loss, best.best)} {unconfirmed_statement(spread)}"
+        text = f"{told} `{confirm_command(name)}`"
     nothing = {"run": None, "case": None, "residual": None}
     return {
         "metric": objective["metric"],

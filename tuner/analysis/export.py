@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import __version__
-from tuner.analysis.confirmation import Leader, confirmed_leader
+from tuner.analysis.confirmation import Leader, confirmed_leader, verdict_of
 from tuner.analysis.leaderboard import caveats
 from tuner.artifacts.local import Artifacts
 from tuner.config.study import load_spec
@@ -78,7 +78,15 @@ def export_trial(
         "trained": row["finished"],
         "exported": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "versions": _versions(artifacts, name, number),
-        "caveats": caveats(spec.space, record.objectives[0], rows, row, epochs=epochs, protocol=protocol),
+        "caveats": caveats(
+            spec.space,
+            record.objectives[0],
+            rows,
+            row,
+            study_seed=spec.seed,
+            protocol=protocol,
+            verdict=verdict_of(store, artifacts, name) if artifacts is not None else None,
+        ),
     }
     if leader is not None:
         provenance["confirmation"] = leader.as_dict()

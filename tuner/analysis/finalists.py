@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from statistics import mean
 from typing import Any
 
-from tuner.analysis.leaderboard import noise
 from tuner.analysis.pairwise_tests import (
     ALPHA,
     LOOKS_UNTIL_SURE,
@@ -14,13 +13,14 @@ from tuner.analysis.pairwise_tests import (
     alpha_of_look,
     detectable_difference,
 )
+from tuner.analysis.seed_spread import seed_spread
 from tuner.analysis.verdict import default_margin
 from tuner.config.confirm_section import ConfirmSection
 from tuner.config.confirmation import MAX_RUNS, ConfirmationPlan, Finalist
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig, loss_section
 from tuner.data.splits import FOLD
-from tuner.errors import ConflictError, RequestError, SpecError, UnknownNameError
+from tuner.errors import ConflictError, Problems, RequestError, UnknownNameError
 from tuner.losses.catalog.registry import LOSSES
 from tuner.storage.records import StudyRecord
 
@@ -163,10 +163,9 @@ def _published(spec: StudySpec, loss: str) -> dict[str, Any]:
     elif loss not in LOSSES:
         known = [*LOSSES, *spec.search.sums]
         raise UnknownNameError(kind="loss", name=loss, known=known, where="--baseline")
-    problems: list[str] = []
+    problems = Problems()
     section = loss_section(given, problems)
-    if problems:
-        raise SpecError(problems, where="--baseline")
+    problems.refuse(where="--baseline")
     return section
 
 
@@ -207,6 +206,7 @@ def estimate(
     rows: Sequence[Row],
     *,
     trainings: int,
+    study_seed: int,
     known: Mapping[int, float] | None = None,
 ) -> Estimate:
     """Say what a confirmation will take and which differences it can see.
@@ -215,6 +215,7 @@ def estimate(
         plan: Who is trained again.
         rows: Trials of the search.
         trainings: How many are still to be done.
+        study_seed: Seed of trials that name none.
         known: `Verdict.detectable` of an earlier look at the same finalists.
     """
     by_number = {row["number"]: row["duration_s"] for row in rows if row["state"] == "COMPLETE"}
@@ -223,10 +224,10 @@ def estimate(
     hours = trainings * mean(each) / 3600 if each else None
     if known:
         return Estimate(trainings, hours, dict(known), "the runs of the last look")
-    moved = noise(rows)
-    if moved is None:
+    spread = seed_spread(rows, study_seed=study_seed)
+    if spread is None:
         return Estimate(trainings, hours, {}, "no configuration of the search was trained twice")
-    return Estimate(trainings, hours, _seen(plan, moved[0]), moved[1])
+    return Estimate(trainings, hours, _seen(plan, spread.deviation), spread.source)
 
 
 def _seen(plan: ConfirmationPlan, sd_runs: float) -> dict[int, float]:

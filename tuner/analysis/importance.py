@@ -1,4 +1,4 @@
-"""Which parameters matter: the share of a study's variance that each explains by itself. Plain numpy, milliseconds.
+"""Parameter importance: the share of a study's variance that each parameter explains by itself.
 
 For a parameter, trials are put into groups (its values, or quantiles of them) and the variance between the groups is
 compared with the whole: epsilon squared, the share that is left after what chance alone would give is taken off

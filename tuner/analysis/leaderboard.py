@@ -1,16 +1,19 @@
-"""Numbers for tables and figures: who leads, how sure that is, how long it will take. Reads rows of the store only."""
+"""Leaderboard: ranking of losses, repeats, remaining time; from rows of the storage only."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from statistics import median, stdev
-from typing import Any
+from statistics import median
+from typing import TYPE_CHECKING, Any
 
+from tuner.analysis.seed_spread import seed_spread, unconfirmed_statement
 from tuner.data.splits import FOLD
 from tuner.losses.catalog.registry import LOSSES
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
+
+if TYPE_CHECKING:
+    from tuner.analysis.verdict import Verdict
 
 Row = Mapping[str, Any]
 """A trial as `Store.trials` returns it."""
@@ -69,38 +72,15 @@ def family_of(loss: str) -> str:
     return LOSSES[loss].family if loss in LOSSES else "sum"
 
 
-def noise(rows: Sequence[Row], epochs: Sequence[Row] = ()) -> tuple[float, str] | None:
-    """Estimate how much a value moves by chance alone, and say from what; None when nothing tells.
-
-    From trials that differ in `train.seed` only (pooled standard deviation), else from how the best trial's curve
-    (`epochs`, as `Store.epochs` returns them) moves from epoch to epoch in its last third.
-    """
-    groups: dict[tuple[tuple[str, Scalar], ...], list[float]] = {}
-    for row in rows:
-        if row["state"] == "COMPLETE" and "train.seed" in row["params"]:
-            key = tuple(sorted((k, v) for k, v in row["params"].items() if k != "train.seed"))
-            groups.setdefault(key, []).append(row["value"])
-    repeats = [values for values in groups.values() if len(values) > 1]
-    if repeats:
-        freedom = sum(len(values) - 1 for values in repeats)
-        spread = math.sqrt(sum(stdev(values) ** 2 * (len(values) - 1) for values in repeats) / freedom)
-        return spread, f"{len(repeats)} configurations repeated with other seeds"
-    curve = [row["value"] for row in epochs if row["value"] is not None]
-    tail = curve[-max(3, len(curve) // 3) :]
-    if len(tail) >= 3:
-        steps = [abs(after - before) for before, after in pairwise(tail)]
-        return median(steps), "the last epochs of the best trial"
-    return None
-
-
 def caveats(
     space: SearchSpace,
     objective: Mapping[str, str],
     rows: Sequence[Row],
     chosen: Row,
     *,
-    epochs: Sequence[Row] = (),
+    study_seed: int = 0,
     protocol: str | None = None,
+    verdict: "Verdict | None" = None,
 ) -> list[str]:
     """Say what speaks against trusting a trial's configuration, a sentence each.
 
@@ -109,18 +89,20 @@ def caveats(
         objective: `{"metric", "direction"}` of the first objective.
         rows: Trials of the budget.
         chosen: The trial that is exported.
-        epochs: Its epochs.
+        study_seed: Seed of trainings that name none.
         protocol: How validation cases were chosen.
+        verdict: Of the study's confirmation, where there is one.
     """
     found = [_at_edge(dimension, chosen["params"]) for dimension in space.active(chosen["params"])]
     said = [text for text in found if text]
     finished = [row for row in rows if row["state"] in ("COMPLETE", "PRUNED")]
     if len(finished) < FEW_TRIALS:
-        said.append(f"few trials: {len(finished)} finished; with more, another configuration may win")
+        said.append(f"few trials: {len(finished)} finished; with more, another configuration may have the best value")
     same = [row for row in finished if row["loss"] == chosen["loss"]]
     if space.find("loss") is not None and len(same) < FEW_TRIALS_OF_LOSS <= len(finished):
         said.append(f"the loss {chosen['loss']} was tried only {'once' if len(same) == 1 else 'twice'}")
-    said += _rivals(objective, rows, chosen, epochs)
+    said += _standing_of(objective, rows, chosen)
+    said.append(_confirmation(rows, chosen, study_seed, verdict))
     if protocol == "test":
         said.append("validated on the test cases (dataset.validation: test): this is no test result any more")
     if space.find(FOLD) is not None:
@@ -192,19 +174,23 @@ def _at_edge(dimension: Dimension, params: Mapping[str, Scalar]) -> str | None:
     return f"{dimension.name} = {value:.4g} lies on the {end} edge of what was searched ({limits}); widen it"
 
 
-def _rivals(objective: Mapping[str, str], rows: Sequence[Row], chosen: Row, epochs: Sequence[Row]) -> list[str]:
+def _standing_of(objective: Mapping[str, str], rows: Sequence[Row], chosen: Row) -> list[str]:
     metric, direction = objective["metric"], objective["direction"]
     others = [row for row in rows if row["state"] == "COMPLETE" and row["number"] != chosen["number"]]
     if not others or chosen["value"] is None:
         return []
-    second = min(others, key=lambda row: _rank(row["value"], direction))
-    behind = _rank(second["value"], direction) - _rank(chosen["value"], direction)
-    if behind < 0:
-        return [f"trial {second['number']} is better: {metric} {second['value']:.4g} ({second['loss']})"]
-    estimate = noise(rows, epochs)
-    if estimate is None or behind > 2 * estimate[0]:
+    best = min(others, key=lambda row: _rank(row["value"], direction))
+    if _rank(best["value"], direction) >= _rank(chosen["value"], direction):
         return []
     return [
-        f"the second best is within the noise: trial {second['number']} ({second['loss']}) has {metric} "
-        f"{second['value']:.4g}, {behind:.2g} away; by {estimate[1]}, a value moves by about {estimate[0]:.2g}"
+        f"the best value seen is another trial's: {metric} {best['value']:.4g}, trial {best['number']} ({best['loss']})"
     ]
+
+
+def _confirmation(rows: Sequence[Row], chosen: Row, study_seed: int, verdict: "Verdict | None") -> str:
+    if verdict is None:
+        told = unconfirmed_statement(seed_spread(rows, study_seed=study_seed))
+        return told[0].lower() + told[1:].removesuffix(".")
+    if chosen["number"] in {result.trial for result in verdict.configurations}:
+        return "confirmation: " + verdict.text.replace("\n", " ").removesuffix(".")
+    return "not confirmed: this trial was no finalist of the confirmation"

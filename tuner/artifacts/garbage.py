@@ -1,11 +1,7 @@
-"""`tuner gc`.
+"""Garbage collection of artifacts, local and remote: `tuner gc`. Found first, removed then.
 
-What lies about and nothing needs any more: found first, removed then. Never anything of a trial that may go on.
-
-Kept is what resuming and exporting need: every file of a place of the budget that waits or runs, in the folders of all
-its attempts; of the others everything but the checkpoint, from which nothing continues.
-
-What lies about at the address of the artifacts and nothing needs any more; see `tuner.artifacts.garbage`.
+Kept is what resuming and exporting need: every file of a place of the budget that waits or runs, in the folders of
+all its attempts; of the others everything but the checkpoint, from which nothing continues.
 """
 
 import fcntl

@@ -1,14 +1,11 @@
-"""Fsspec client and published artifacts.
-
-Files at an address that fsspec understands (`s3://`, `gs://`, `file://`, …): put there whole, and patiently.
+"""Remote artifacts: an fsspec client with retries, and trial files published from a working folder of this machine.
 
 A file appears under its name when all of it is there: object stores do that by themselves, elsewhere it is written
 under a temporary name and moved. What fails for a moment is tried again with growing pauses.
 
-Files of trials at an address: trained in a working folder of this machine, published as they come about.
-
-What is published of a trial can always be continued: its files go in the order in which the training writes them, each
-whole or not at all, and before the epoch that they belong to is reported. Whoever reads, reads what was published.
+What is published of a trial can always be continued: its files go in the order in which the training writes them,
+each whole or not at all, and before the epoch that they belong to is reported. Whoever reads, reads what was
+published.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Workers on clusters: the text that starts one there, and the question whether the one that runs here is well."""
+"""`worker --print-sbatch`, `--print-k8s`, `--probe`: workers on clusters."""
 
 from typing import TYPE_CHECKING, Annotated
 

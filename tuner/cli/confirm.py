@@ -1,5 +1,6 @@
 """`confirm` and `verdict`: the finalists of a search trained again with fresh seeds, and what may be said of them."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -165,17 +166,18 @@ def verdict(
 def section_of(**flags: Any) -> ConfirmSection:
     """Return the section that flags make; only what was given is set. Raises SpecError."""
     from tuner.config.confirm_section import confirm_section
-    from tuner.errors import SpecError
+    from tuner.errors import Problems, SpecError
 
     given = {key: value for key, value in flags.items() if value is not None}
-    problems: list[str] = []
+    problems = Problems()
     if "trials" in given:
         words = [word.strip() for word in given["trials"].split(",")]
         if all(word.isdecimal() for word in words):
             given["trials"] = [int(word) for word in words]
         else:
-            problems.append(f"--trials: {given.pop('trials')!r} are no numbers of trials, as in --trials 24,80")
+            trials = given.pop("trials")
+            problems.add("--.trials", f"{trials!r} are no numbers of trials, as in --trials 24,80", trials)
     section = confirm_section(given, problems, "--")
     if problems or section is None:
-        raise SpecError([problem.replace("--.", "--") for problem in problems])
+        raise SpecError([replace(problem, path=problem.path.replace("--.", "--")) for problem in problems])
     return section

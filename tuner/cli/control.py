@@ -1,6 +1,7 @@
-"""Steering a study from another terminal: pause, stop, prune, delete."""
+"""`pause`, `stop`, `prune`, `retry`, `delete`: controlling a study from another terminal."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +18,7 @@ def register(app: typer.Typer) -> None:
         ("pause", pause),
         ("stop", stop),
         ("prune", prune),
+        ("enqueue", enqueue),
         ("retry", retry),
         ("delete", delete),
     ):
@@ -77,6 +79,70 @@ def prune(
     else:
         when = "now, its process after 10 s if need be" if now else "after the epoch that it is in"
         output.tell(f"Trial {number} of {name} ends {when}.")
+
+
+def enqueue(
+    name: NameArgument,
+    params: Annotated[
+        str | None,
+        typer.Option("--params", metavar="JSON", help='One point, whole or in part: {"loss": "dice"}.'),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", metavar="POINTS.csv|yaml", help="Several: a column a parameter, or a list of mappings."),
+    ] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Pass over points that a trial has already.")
+    ] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Try these points next, in empty places of the budget, else it grows. The sampler chooses what is left out."""
+    from tuner.cli.stored import open_store
+    from tuner.config.point_file import as_value, read_points
+    from tuner.errors import RequestError
+
+    if (params is None) == (file is None):
+        found = "neither was given" if params is None else "both were given"
+        raise RequestError(
+            f"enqueue needs either --params or --file; {found}.", hint="tuner enqueue NAME --params JSON"
+        )
+    with open_store(settings_of(storage).storage, write=True) as store:
+        space = store.studies.get(name).space
+        if file is not None:
+            points = read_points(file, space)
+        else:
+            points = [{key: as_value(space.find(key), value) for key, value in _point_of(params or "").items()}]
+        numbers = store.studies.enqueue_all(name, points, skip_existing=skip_existing)
+        document = store.queries.status(name)
+    put = [number for number in numbers if number is not None]
+    skipped = len(numbers) - len(put)
+    if as_json:
+        output.put_json({"name": name, "numbers": numbers, "enqueued": len(put), "skipped": skipped})
+        return
+    also = f", {skipped} passed over that a trial has already" if skipped else ""
+    trials = f"trial{'s' * (len(put) > 1)} {', '.join(map(str, put))}" if put else "nothing"
+    served = document["phase"] == "running" and document["workers"]
+    again = "" if served or not put else f" Workers are started by: tuner resume {name}"
+    output.tell(f"{name}: {trials} enqueued{also}; the budget is {document['trials']['total']} trials.{again}")
+
+
+def _point_of(text: str) -> dict[str, Any]:
+    """Read the JSON of one point. Raises SpecError."""
+    import json
+
+    from tuner.errors import SpecError
+
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise SpecError([f"{text[:80]!r} is not JSON ({error})"], where="--params") from error
+    if not isinstance(found, dict) or not found:
+        raise SpecError(
+            [f"{text[:80]!r} is no JSON object with at least one parameter; the sampler chooses the others"],
+            where="--params",
+        )
+    return found
 
 
 def retry(

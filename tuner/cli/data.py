@@ -1,6 +1,7 @@
 """`data`: prepare, check and describe data sets."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,8 @@ from tuner.cli.help import PanelCommand, make_group
 from tuner.cli.options import CacheOption, DataRootOption, JsonOption, settings_of
 
 if TYPE_CHECKING:
-    from tuner.data.catalog import DatasetEntry
+    from tuner.data.catalog import DatasetSpec
+    from tuner.settings import Settings
 
 
 data = make_group("Prepare, check and describe data sets.")
@@ -134,13 +136,16 @@ def describe_command(
     document = describe(
         section, data_root=settings.data_root, cache=settings.cache, seed=seed, progress=output.every_tenth()
     )
+    noise = _label_noise(section, settings, seed, document)
     if out is not None:
-        _write_figure(out, document)
+        _write_figure(out, document, noise)
     if as_json:
         output.put_json(document)
         return
     output.put(f"{document['name']}: {len(document['classes'])} classes, fingerprint {document['fingerprint'][:16]}")
     output.put(f"most frequent class / rarest: {document['imbalance']:.4g}")
+    if document["label_noise"] is not None:
+        output.put(_noise_line(document["label_noise"]))
     for found in document["found_classes"]:
         output.put(f"  {FoundClass(**found).text()}")
     for half in ("train", "validation"):
@@ -153,6 +158,30 @@ def describe_command(
     )
 
 
+def _label_noise(section: dict[str, Any], settings: "Settings", seed: int, document: dict[str, Any]) -> bytes | None:
+    """Add what label noise changes to the document, and return its picture; None where labels are clean."""
+    from tuner.data.label_noise import KEY, LabelNoise
+    from tuner.data.preparation import prepare
+    from tuner.report.label_noise_figure import changed_percent, draw_label_noise
+
+    document[KEY] = None
+    noise = LabelNoise.of(section)
+    if noise is None:
+        return None
+    clean, noisy = (
+        prepare(each, data_root=settings.data_root, cache=settings.cache, seed=seed)
+        for each in ({key: value for key, value in section.items() if key != KEY}, section)
+    )
+    document[KEY] = {**asdict(noise), "changed_percent": changed_percent(clean, noisy)}
+    return draw_label_noise(clean, noisy)
+
+
+def _noise_line(noise: Mapping[str, Any]) -> str:
+    changed = ", ".join(f"{name} {percent:.3g} %" for name, percent in noise["changed_percent"].items())
+    kind, rate, seed = noise["kind"], noise["rate"], noise["seed"]
+    return f"label noise: {kind}, rate {rate:g}, seed {seed}; training pixels with another label: {changed}"
+
+
 def _check_figure(out: Path) -> None:
     from tuner.errors import RequestError
 
@@ -162,31 +191,36 @@ def _check_figure(out: Path) -> None:
         raise RequestError(f"the folder {str(out.parent)!r} is not there.", where="-o")
 
 
-def _write_figure(out: Path, document: Mapping[str, Any]) -> None:
+def _write_figure(out: Path, document: Mapping[str, Any], noise: bytes | None) -> None:
     from tuner.atomic_io import explain_os_error, write_atomically
     from tuner.report.dataset_figure import draw_fingerprint, fingerprint_page
 
     content = draw_fingerprint(document)
     with explain_os_error(out.parent, purpose="the figure", hint="name another file with -o FILE."):
-        write_atomically(out, content if out.suffix.lower() == ".svg" else fingerprint_page(document, content))
+        write_atomically(out, content if out.suffix.lower() == ".svg" else fingerprint_page(document, content, noise))
     output.tell(f"drawn: {out}")
 
 
-def _section(entry: "DatasetEntry", overrides: list[str]) -> dict[str, Any]:
+def _section(entry: "DatasetSpec", overrides: list[str]) -> dict[str, Any]:
     from tuner.config.trial import dataset_section
     from tuner.config.yaml_reader import parse_yaml
-    from tuner.errors import SpecError
+    from tuner.errors import Problems, SpecError
 
     given: dict[str, Any] = {"name": entry.name}
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
             raise SpecError([f"{text!r} is not KEY=VALUE, as in `--set size=128`"], where="--set")
-        given[key.strip().removeprefix("dataset.")] = parse_yaml(value, source=f"--set {key}").content
-    problems: list[str] = []
+        *path, name = key.strip().removeprefix("dataset.").split(".")
+        target = given
+        for part in path:
+            target = target.setdefault(part, {})
+            if not isinstance(target, dict):
+                raise SpecError([f"{text!r}: {part!r} has a value and no options"], where="--set")
+        target[name] = parse_yaml(value, source=f"--set {key}").content
+    problems = Problems()
     section = dataset_section(given, problems)
-    if problems:
-        raise SpecError(problems, where="--set")
+    problems.refuse(where="--set")
     return section
 
 

@@ -1,11 +1,4 @@
-"""Db.
-
-`db backup` and `db restore`: a whole storage as one file, and back into either kind of database.
-
-`db serve`: a PostgreSQL of one's own, kept until a signal ends it.
-
-`db`: the storage itself: its schema, copies of it, and a server for it.
-"""
+"""`db`: schema of the storage, backup and restore into either kind of database, a PostgreSQL server of one's own."""
 
 import signal
 import threading

@@ -1,4 +1,4 @@
-"""The one place where a failure becomes words on stderr and an exit code."""
+"""Failures of commands as messages on stderr and exit codes."""
 
 import errno
 import os

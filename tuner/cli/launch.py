@@ -1,25 +1,12 @@
-"""Launch, resume.
-
-`launch` and `resume`: create or continue a study, start its workers, watch it, show what was found.
-
-One search from the command line: open the study, say what it will take, run it, show the result.
-"""
+"""`launch` and `resume`: create or continue a study, start its workers, watch it, show what was found."""
 
 import os
-import shutil
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tuner.analysis.leaderboard import best_default, leaderboard
-from tuner.cli import output
-from tuner.cli.failures import INTERRUPTED
 from tuner.cli.help import PanelCommand
 from tuner.cli.options import (
     ArtifactsOption,
@@ -31,36 +18,15 @@ from tuner.cli.options import (
     StorageOption,
     WebhookOption,
     settings_of,
-    storage_flag,
+    takes_options,
     wants_json_logs,
 )
-from tuner.cli.progress import Observer, make_view, watch
-from tuner.cli.serve import check_service_package
-from tuner.cli.show import best_lines
-from tuner.cli.stored import best_document, published_defaults, stored_spec
-from tuner.config.confirm_section import ConfirmSection
-from tuner.errors import NoSuccessError, RunError, TunerError
-from tuner.launch.launcher import LAUNCHERS, WorkerSpec, log_path
-from tuner.launch.placement import Placement, placement_for
-from tuner.launch.study_setup import (
-    Request,
-    Resources,
-    StudyHandle,
-    check_same,
-    create_or_resume_study,
-    find_study,
-    first_estimate,
-    new_total,
-    steps_per_epoch,
-)
-from tuner.launch.supervisor import Supervisor
-from tuner.notifications import notify_while
-from tuner.settings import Settings
-from tuner.storage.storage import Storage
+from tuner.launch.launcher import LAUNCHERS
 
 if TYPE_CHECKING:
     from tuner.config.yaml_reader import YamlDocument
     from tuner.launch.study_setup import Resources
+    from tuner.settings import Settings
 
 
 _PANEL = "Search"
@@ -128,12 +94,57 @@ ServeOption = Annotated[
 ]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchOptions:
+    """What `launch` and `resume` have in common."""
+
+    trials: TrialsOption = None
+    epochs: EpochsOption = None
+    seed: SeedOption = None
+    overrides: SetOption = None
+    timeout: TimeoutOption = None
+    workers: WorkersOption = None
+    devices: DevicesOption = None
+    per_device: PerDeviceOption = None
+    launcher: LauncherOption = None
+    ray_address: RayAddressOption = None
+    ray_insecure: RayInsecureOption = False
+    serve: ServeOption = False
+    webhook: WebhookOption = None
+    log_format: LogFormatOption = None
+    storage: StorageOption = None
+    artifacts: ArtifactsOption = None
+    data_root: DataRootOption = None
+    cache: CacheOption = None
+    as_json: JsonOption = False
+
+    def settings(self) -> "Settings":
+        """Combine the flags with the environment, see `settings_of`."""
+        return settings_of(self.storage, self.artifacts, self.data_root, self.cache, self.webhook)
+
+    def resources(self) -> "Resources":
+        """Return who is to work. Raises RequestError, UnknownNameError."""
+        return resources_of(
+            self.workers,
+            self.devices,
+            self.per_device,
+            self.launcher,
+            self.ray_address,
+            ray_insecure=self.ray_insecure,
+        )
+
+    def values(self, name: str | None = None) -> dict[str, Any]:
+        """Return what the flags say under the dotted keys of the study file."""
+        return values_of(name=name, trials=self.trials, epochs=self.epochs, seed=self.seed, timeout=self.timeout)
+
+
 def register(app: typer.Typer) -> None:
     """Enter the commands of this module."""
     app.command("launch", rich_help_panel=_PANEL, cls=PanelCommand)(launch)
     app.command("resume", rich_help_panel=_PANEL, cls=PanelCommand)(resume)
 
 
+@takes_options(LaunchOptions)
 def launch(
     study: Annotated[
         Path | None, typer.Argument(metavar="[STUDY.yaml]", help="A study file of yours.", show_default=False)
@@ -145,93 +156,48 @@ def launch(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the study.", rich_help_panel=_SPEC)
     ] = None,
-    trials: TrialsOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    overrides: SetOption = None,
-    timeout: TimeoutOption = None,
-    workers: WorkersOption = None,
-    devices: DevicesOption = None,
-    per_device: PerDeviceOption = None,
-    launcher: LauncherOption = None,
-    ray_address: RayAddressOption = None,
-    ray_insecure: RayInsecureOption = False,
-    serve: ServeOption = False,
-    webhook: WebhookOption = None,
-    log_format: LogFormatOption = None,
-    storage: StorageOption = None,
-    artifacts: ArtifactsOption = None,
-    data_root: DataRootOption = None,
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
+    *,
+    options: LaunchOptions,
 ) -> None:
     """Create a study, or continue it where it stopped, and search until its budget is used up."""
-    resources = resources_of(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
-    settings = settings_of(storage, artifacts, data_root, cache, webhook)
-    log_as(log_format)
-    document = study_document(study, dataset)
-    values = values_of(name=name, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
-    _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
+    resources, settings = options.resources(), options.settings()
+    log_as(options.log_format)
+    _start(study_document(study, dataset), options.values(name), settings, resources, options)
 
 
-def resume(
-    name: NameArgument,
-    trials: TrialsOption = None,
-    epochs: EpochsOption = None,
-    seed: SeedOption = None,
-    overrides: SetOption = None,
-    timeout: TimeoutOption = None,
-    workers: WorkersOption = None,
-    devices: DevicesOption = None,
-    per_device: PerDeviceOption = None,
-    launcher: LauncherOption = None,
-    ray_address: RayAddressOption = None,
-    ray_insecure: RayInsecureOption = False,
-    serve: ServeOption = False,
-    webhook: WebhookOption = None,
-    log_format: LogFormatOption = None,
-    storage: StorageOption = None,
-    artifacts: ArtifactsOption = None,
-    data_root: DataRootOption = None,
-    cache: CacheOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@takes_options(LaunchOptions)
+def resume(name: NameArgument, *, options: LaunchOptions) -> None:
     """Continue a study from what is stored: no file is needed. --trials raises its budget."""
     from tuner.config.yaml_reader import YamlDocument
     from tuner.storage.storage import Storage
 
-    resources = resources_of(workers, devices, per_device, launcher, ray_address, ray_insecure=ray_insecure)
-    settings = settings_of(storage, artifacts, data_root, cache, webhook)
-    log_as(log_format)
+    resources, settings = options.resources(), options.settings()
+    log_as(options.log_format)
     with Storage.open(settings.storage, read_only=True) as store:
         record = store.studies.get(name)
-    values = values_of(name=None, trials=trials, epochs=epochs, seed=seed, timeout=timeout)
     document = YamlDocument(record.spec, {}, f"study {name}")
-    _start(document, values, overrides or [], settings, resources, as_json=as_json, serve=serve)
+    _start(document, options.values(), settings, resources, options)
 
 
 def _start(
     document: "YamlDocument",
     values: dict[str, Any],
-    overrides: list[str],
-    settings: Any,
+    settings: "Settings",
     resources: "Resources",
-    *,
-    as_json: bool,
-    serve: bool,
+    options: LaunchOptions,
 ) -> None:
+    from tuner.cli.search import search
     from tuner.config.study import load_spec
     from tuner.launch.study_setup import Request
 
-    spec = load_spec(document, overrides, values)
     request = Request(
-        spec=spec,
+        spec=load_spec(document, options.overrides or [], values),
         settings=settings,
         resources=resources,
         trials_given="budget.trials" in values,
         timeout_given="budget.timeout" in values,
     )
-    code = search(request, as_json=as_json, serve=serve)
+    code = search(request, as_json=options.as_json, serve=options.serve)
     if code:
         raise typer.Exit(code)
 
@@ -258,8 +224,6 @@ def study_document(study: Path | None, dataset: str | None) -> "YamlDocument":
 
 def log_as(log_format: str | None) -> None:
     """Have the workers that are started here write their logs as this launch was told to."""
-    import os
-
     os.environ["TUNER_LOG_FORMAT"] = "json" if wants_json_logs(log_format) else "text"
 
 
@@ -292,7 +256,6 @@ def resources_of(
 ) -> "Resources":
     """Return what the flags say about workers. Raises RequestError for what does not go together."""
     from tuner.errors import RequestError
-    from tuner.launch.launcher import LAUNCHERS
     from tuner.launch.study_setup import Resources
 
     if launcher is not None:
@@ -311,276 +274,3 @@ def resources_of(
         ray_address=ray_address,
         ray_insecure=ray_insecure,
     )
-
-
-DASHBOARD_PORT = 8000
-
-
-def search(request: Request, *, as_json: bool, serve: bool = False) -> int:
-    """Run a study to the end of its budget, the dashboard beside it if asked for; return the exit code."""
-    name = request.spec.name
-    if serve:
-        check_service_package()
-    if _is_used_up(request):
-        output.tell(f"The budget of {name} is used up; --trials N raises it.")
-        return _conclude(request, as_json=as_json)
-    with ExitStack() as beside:
-        code = _search(request, beside, as_json=as_json, serve=serve)
-        return _conclude(request, as_json=as_json) if code is None else code
-
-
-def _search(request: Request, beside: ExitStack, *, as_json: bool, serve: bool) -> int | None:
-    """Use up what is left of the budget; return the exit code where that ends the command.
-
-    What is to live until its end is entered into `beside`.
-    """
-    settings, name = request.settings, request.spec.name
-    with ExitStack() as stack:
-        ground = stack.enter_context(placement_for(_requested_resources(request), settings, output.tell))
-        opened = create_or_resume_study(replace(request, ask=ground.ask), say=output.tell, progress=show_progress)
-        for line in _introduction(opened):
-            output.tell(line)
-        if LAUNCHERS[str(opened.resources.launcher)].fn is None:
-            return _leave_queued(opened, settings, as_json=as_json, serve=serve)
-        if serve:
-            output.tell(f"  dashboard: {beside.enter_context(_dashboard(settings))}studies/{name}\n")
-        store = stack.enter_context(Storage.open(settings.storage))
-        stack.enter_context(notify_while(store, settings, name))
-        interrupted = _run(opened, ground, store, settings)
-    if interrupted:
-        output.tell(f"\nInterrupted; nothing is lost. It goes on with: tuner resume {name}{storage_flag(settings)}")
-        return INTERRUPTED
-    return None
-
-
-def _conclude(request: Request, *, as_json: bool) -> int:
-    """Show how a study ended, and go on to the confirmation that its file asks for; return the exit code."""
-    from tuner.cli.confirmation_run import ConfirmRequest, Show, confirm_study
-
-    settings, name, section = request.settings, request.spec.name, request.spec.confirm
-    with Storage.open(settings.storage, read_only=True) as store:
-        document = store.queries.status(name)
-    if section is None or document["phase"] != "done" or document["best"] is None:
-        return _finish(settings, name, as_json=as_json)
-    if document["confirmation"] is not None:  # it is gone on with as it is
-        section = ConfirmSection()
-    confirmation = ConfirmRequest(name, section, settings, request.resources)
-    if as_json:
-        return confirm_study(confirmation, show=Show.NOTHING) or _finish(settings, name, as_json=True)
-    code = _finish(settings, name, as_json=False)
-    output.put()
-    return code or confirm_study(confirmation, show=Show.TEXT)
-
-
-def _run(opened: StudyHandle, ground: Placement, store: Storage, settings: Settings) -> bool:
-    """Keep the workers and watch until the study is over; tell whether the user has interrupted it."""
-    name, orders = opened.record.name, _orders(opened, settings)
-    view = make_view(opened.spec.objectives[0].metric, opened.spec.base.train.epochs)
-    try:
-        launcher = ground.launcher(opened.record, threads=orders[0].threads, note=view.note)
-        assert launcher is not None
-        crew = Supervisor(launcher, orders, note=view.note)
-        _, interrupted = watch(Observer(store, name), crew, view, len(orders))
-    finally:
-        view.close()
-    return interrupted
-
-
-def _leave_queued(opened: StudyHandle, settings: Settings, *, as_json: bool, serve: bool) -> int:
-    name = opened.record.name
-    with Storage.open(settings.storage, read_only=True) as store:
-        waiting = store.queries.status(name)["trials"]["waiting"]
-    are = "trial is" if waiting == 1 else "trials are"
-    output.tell(f"{waiting} {are} queued. Start workers with: tuner worker --study {name}")
-    if as_json:
-        _put_status(settings, name)
-    if serve:
-        _serve_until_interrupted(settings)
-    return 0
-
-
-def _requested_resources(request: Request) -> Resources:
-    record = find_study(request.settings.storage, request.spec.name)
-    return request.resources.over(record.resources if record else {})
-
-
-@contextmanager
-def _dashboard(settings: Settings) -> Iterator[str]:
-    """Serve the dashboard beside the search, on the usual port or, where that is taken, on any; yields the address."""
-    from api.config import ServiceSettings
-    from api.server import served_beside
-
-    config = ServiceSettings.resolve(os.environ, settings)
-    with ExitStack() as stack:
-        try:
-            address = stack.enter_context(served_beside(config, port=DASHBOARD_PORT))
-        except TunerError:
-            address = stack.enter_context(served_beside(config, port=0))
-        yield address
-
-
-def _serve_until_interrupted(settings: Settings) -> None:
-    from api.config import ServiceSettings
-    from api.server import serve
-
-    serve(ServiceSettings.resolve(os.environ, settings), port=DASHBOARD_PORT, devices=[], say=output.tell)
-
-
-def _is_used_up(request: Request) -> bool:
-    record = find_study(request.settings.storage, request.spec.name)
-    if record is None:
-        return False
-    check_same(record, request.spec, trials_given=request.trials_given)
-    if new_total(record, request.spec) is not None:
-        return False
-    with Storage.open(request.settings.storage, read_only=True) as store:
-        return store.queries.phase(record.name)[0] == "done"
-
-
-def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
-    threads = opened.spec.base.train.threads or opened.machine.threads
-    begun = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-    return [
-        WorkerSpec(
-            study=opened.record.name,
-            settings=settings,
-            slot=slot,
-            device=device,
-            threads=threads,
-            log=log_path(settings.artifacts, opened.record.name, f"{begun}-{slot}"),
-        )
-        for slot, device in enumerate(opened.machine.slots)
-    ]
-
-
-def _introduction(opened: StudyHandle) -> list[str]:
-    """Say what the study is, what it will take, and which losses get no published default."""
-    spec, record, slots = opened.spec, opened.record, opened.machine.slots
-    competing = f"{len(spec.candidates)} losses are candidates" if len(spec.candidates) > 1 else spec.candidates[0].name
-    goals = ", ".join(f"{o.metric} ({o.direction})" for o in spec.objectives)
-    steps = steps_per_epoch(spec, opened.data)
-    train = spec.base.train
-    lines = [
-        f"Study {record.name} ({'new' if opened.is_new else 'continued'}): {spec.base.dataset['name']}, "
-        f"{competing}, {goals}, sampler {spec.sampler['name']}, pruner {spec.pruner['name']}",
-        f"  {record.total} trials × at most {train.epochs} epochs × {steps} steps of {train.batch_size}; "
-        f"{opened.data.train} training and {opened.data.validation} validation samples",
-        f"  {len(slots)} worker{'s' * (len(slots) > 1)} on {', '.join(dict.fromkeys(slots))}, "
-        f"{train.threads} CPU thread{'s' * (train.threads != 1)} each, {train.precision}"
-        if train.threads is not None and train.precision != "auto"
-        else "  the first worker settles with how many threads and in which precision all trials are trained",
-    ]
-    seconds = first_estimate(spec, opened.machine, opened.data)
-    if seconds is not None:
-        lines.append(
-            f"  at most about {output.duration(seconds)}, an estimate from one measured step; "
-            "pruning makes it shorter, and the first trials will tell"
-        )
-    if opened.is_new and len(spec.candidates) > 1:
-        left, needed = spec.left_out()
-        if left:
-            lines.append(
-                f"  {len(left)} losses get no trial with their published defaults in this budget: {', '.join(left)}. "
-                f"--trials {needed} would hold all; the sampler may still try them."
-            )
-    if opened.data.protocol == "test":
-        lines.append(
-            "  validated on the test cases (dataset.validation: test): no result of this study is a test result"
-        )
-    return [*lines, ""]
-
-
-def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
-    """Show how a study ended; return the exit code. Raises NoSuccessError, RunError."""
-    with Storage.open(settings.storage, read_only=True) as store:
-        document = store.queries.status(name)
-        best = best_document(store, name)
-        rows = store.queries.trials(name)
-        record = store.studies.get(name)
-    reason, message = document["phase_reason"], document.get("message")
-    if document["phase"] == "stopped" and reason == "failures":
-        output.tell(f"The study has stopped itself: {message}")
-    if best is None:
-        raise NoSuccessError(
-            _no_success(name, document), hint=f"tuner trials {name}{storage_flag(settings)} shows why each ended."
-        )
-    if as_json:
-        output.put_json(
-            {**document, "best": {**document["best"], "config": best["config"], "metrics": best["metrics"]}}
-        )
-    else:
-        if document["phase"] == "stopped":
-            output.tell(_stopped(name, reason, settings))
-        for line in best_lines(best, record.objectives):
-            output.put(line)
-        _put_against_default(rows, record.objectives[0], best, published_defaults(stored_spec(record)))
-        _put_next(name, settings)
-    if document["phase"] == "stopped" and reason == "failures":
-        raise RunError(f"study {name!r} stopped itself.", hint=f"Mend what fails, then: tuner resume {name}")
-    return 0
-
-
-def _no_success(name: str, document: Mapping[str, Any]) -> str:
-    counts = document["trials"]
-    parts = [f"{counts[key]} {key}" for key in ("pruned", "failed", "waiting", "running") if counts[key]]
-    message = f" {document['message']}" if document.get("message") else ""
-    return f"study {name!r} ended without one successful trial ({', '.join(parts)}).{message}"
-
-
-def _stopped(name: str, reason: str | None, settings: Settings) -> str:
-    again = f"tuner resume {name}{storage_flag(settings)}"
-    if reason == "timeout":
-        return f"The time is used up before the budget is. It goes on with: {again} --timeout 2h\n"
-    return f"Stopped before the budget is used up. It goes on with: {again}\n"
-
-
-def _put_against_default(
-    rows: list[dict[str, Any]], objective: Mapping[str, str], best: Mapping[str, Any], defaults: int
-) -> None:
-    standings = leaderboard(rows, objective["direction"], defaults=defaults)
-    default = best_default(standings, objective["direction"])
-    if default is None or default.default is None:
-        return
-    gain = best["value"] - default.default
-    output.put(
-        f"  the best published default is {default.loss} with {output.number(default.default)}: "
-        + ("the search found nothing better" if gain == 0 else f"{gain:+.4f} by searching")
-    )
-
-
-def _put_next(name: str, settings: Settings) -> None:
-    where = storage_flag(settings)
-    output.put()
-    output.put("Next")
-    for words, what in (
-        (f"status {name}{where}", "how the losses compare"),
-        (f"trials {name}{where}", "every trial"),
-        (f"best {name}{where}", "the best again, in full"),
-        (f"confirm {name}{where}", "train the best again with other seeds: is it really better?"),
-        (f"export {name}{where} -o best.yaml", "the best configuration as a file"),
-        ("train best.yaml -o final", "train it again, with the test cases scored"),
-        (f"report {name}{where} -o report.html", "all of it in one file that opens offline"),
-    ):
-        output.put(f"  {_program()} {words}   # {what}")
-    output.put(f"\nFiles of the trials: {settings.artifacts_place}/{name}")
-
-
-def _program() -> str:
-    """Return what to type for `tuner` here: the word, or the path to it where it is not on the path."""
-    if shutil.which("tuner") is None and sys.argv[0].endswith(f"{os.sep}tuner"):
-        return os.path.relpath(sys.argv[0])
-    return "tuner"
-
-
-def _put_status(settings: Settings, name: str) -> None:
-    with Storage.open(settings.storage, read_only=True) as store:
-        output.put_json(store.queries.status(name))
-
-
-def show_progress(what: str, done: int, total: int) -> None:
-    """Say how far something is: in place on a terminal, at its end elsewhere."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\r\x1b[K{what}: {done} of {total}" + ("\r\x1b[K" if done == total else ""))
-        sys.stderr.flush()
-    elif done == total and total > 1:
-        output.tell(f"{what}: {total}")

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tuner.cli import (
+    bench,
     catalog,
     compare,
     confirm,
@@ -22,7 +23,6 @@ from tuner.cli import (
     train,
     worker,
 )
-from tuner.cli import maintenance as cleaning
 from tuner.cli.failures import exit_code_of
 from tuner.cli.help import SuggestingGroup
 
@@ -48,11 +48,11 @@ for module in (
     predict,
     report,
     compare,
+    bench,
     confirm,
     catalog,
     data,
     db,
-    cleaning,
     maintenance,
     serve,
 ):

@@ -1,9 +1,4 @@
-"""Doctor, gc.
-
-`gc`: remove what nothing needs any more.
-
-`doctor`: versions, devices, storage, data, folders and ports: what works, and what to do about what does not.
-"""
+"""`doctor` and `gc`: versions, devices, storage, data and ports; removal of files that nothing needs."""
 
 import os
 import platform
@@ -20,11 +15,6 @@ from tuner.cli import output
 from tuner.cli.help import PanelCommand
 from tuner.cli.options import ArtifactsOption, CacheOption, DataRootOption, JsonOption, StorageOption, settings_of
 from tuner.settings import Settings
-
-
-def register_gc(app: typer.Typer) -> None:
-    """Enter the commands of this module."""
-    app.command("gc", rich_help_panel="Maintenance", cls=PanelCommand)(gc)
 
 
 def gc(
@@ -93,8 +83,9 @@ class Finding:
 
 
 def register(app: typer.Typer) -> None:
-    """Enter the commands of this module."""
+    """Register the commands of this module."""
     app.command("doctor", rich_help_panel="Maintenance", cls=PanelCommand)(doctor)
+    app.command("gc", rich_help_panel="Maintenance", cls=PanelCommand)(gc)
 
 
 def doctor(

@@ -1,14 +1,13 @@
-"""Shared options.
+"""Options that several commands share: storage and paths (a flag beats the environment), and CPU threads."""
 
-The options that say where things are; flags beat environment variables beat defaults.
-
-CPU threads, set before torch starts: its pools read the environment when the library is loaded.
-"""
-
+import inspect
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, cast, get_type_hints
 
 import typer
 
@@ -74,6 +73,39 @@ LogFormatOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the study.", show_default=False)]
+
+
+OptionsT = TypeVar("OptionsT")
+ResultT = TypeVar("ResultT")
+
+
+def takes_options(group: type[OptionsT]) -> Callable[[Callable[..., ResultT]], Callable[..., ResultT]]:
+    """Give a command a group of options: its last parameter `options` stands for all fields of a dataclass.
+
+    Typer sees each field as a parameter of the command by itself; the command gets the dataclass.
+    """
+
+    def expand(command: Callable[..., ResultT]) -> Callable[..., ResultT]:
+        own = inspect.signature(command, eval_str=True)
+        kind = inspect.Parameter.KEYWORD_ONLY
+        group_hints = get_type_hints(group, include_extras=True)
+        named = {
+            field.name: inspect.Parameter(field.name, kind, default=field.default, annotation=group_hints[field.name])
+            for field in fields(cast(Any, group))
+        }
+        others = [p.replace(kind=kind) for p in own.parameters.values() if p.name != "options"]
+
+        @wraps(command)
+        def run(**given: Any) -> ResultT:
+            options = group(**{name: given.pop(name) for name in named if name in given})
+            return command(**given, options=options)
+
+        parameters = [*others, *named.values()]
+        vars(run)["__signature__"] = own.replace(parameters=parameters)
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        return run
+
+    return expand
 
 
 def settings_of(

@@ -56,7 +56,7 @@ def plan(
     as_json: JsonOption = False,
 ) -> None:
     """Say what a study will take, from a probe of a minute: nothing of its budget is run."""
-    from tuner.cli.launch import show_progress
+    from tuner.cli.search import show_progress
     from tuner.config.study import load_spec
     from tuner.launch.cost_estimate import plan_study
     from tuner.launch.study_setup import Request, Resources

@@ -1,11 +1,4 @@
-"""Live view of a launch.
-
-What a running study looks like at one moment, read from the store; cheap enough for every second.
-
-Two views of a running study on stderr: a live picture on a terminal, plain lines elsewhere.
-
-Watching a launch: workers are kept alive, the view is kept fresh, Ctrl-C drains.
-"""
+"""Live progress of a launch: snapshots read from the storage, a view for terminals and one in lines, and Ctrl-C."""
 
 import os
 import signal

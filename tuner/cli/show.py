@@ -1,16 +1,11 @@
-"""Studies, status, trials, best, logs.
-
-Showing logs: of one trial, from the newest attempt's folder, or of the workers that a launcher started here.
-
-Reading commands: studies, status, trials, best, logs. They open the storage read-only and import no Optuna.
-"""
+"""`studies`, `status`, `trials`, `best`, `logs`: reading commands. They open the storage read-only, without Optuna."""
 
 import csv
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,14 +16,17 @@ from tuner.cli.options import ArtifactsOption, JsonOption, NameArgument, Storage
 from tuner.errors import NotFoundError
 from tuner.launch.launcher import worker_logs
 from tuner.settings import Settings
-from tuner.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from tuner.storage.storage import Storage
+
 
 LOG = "log.txt"
 _POLL_S = 0.5
 _FETCH_S = 5.0
 
 
-def show_trial_log(settings: Settings, name: str, store: Storage, number: int, *, follow: bool) -> None:
+def show_trial_log(settings: Settings, name: str, store: "Storage", number: int, *, follow: bool) -> None:
     """Print the log of one attempt; with `follow`, until the trial has ended."""
     row = store.queries.trial(name, number)
     artifacts = artifacts_of(settings, owner=store.studies.folder_mark)
@@ -49,7 +47,7 @@ def show_trial_log(settings: Settings, name: str, store: Storage, number: int, *
         output.put(line)
 
 
-def show_worker_logs(root: Path, name: str, store: Storage, *, lines: int, follow: bool) -> None:
+def show_worker_logs(root: Path, name: str, store: "Storage", *, lines: int, follow: bool) -> None:
     """Print the last lines of each worker's log; with `follow`, until the study is done or stopped."""
     paths = worker_logs(root, name)
     if not paths:
@@ -177,7 +175,9 @@ def status(name: NameArgument, storage: StorageOption = None, as_json: JsonOptio
 def trials(
     name: NameArgument,
     as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values, a column for each parameter.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Earlier attempts of repeated trials as well.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Earlier attempts, and trials that other programs added, as well.")
+    ] = False,
     by: Annotated[str | None, typer.Option("--by", metavar="METRIC", help="Rank by another metric.")] = None,
     state: Annotated[str | None, typer.Option("--state", help="Only trials in this state.")] = None,
     loss: Annotated[str | None, typer.Option("--loss", help="Only trials with this loss.")] = None,
@@ -194,6 +194,14 @@ def trials(
             raise UnknownNameError(kind="loss of this study", name=loss, known=competing, where="--loss")
         rows = store.queries.trials(name, all_attempts=every, by=by, state=state.upper() if state else None, loss=loss)
         objectives = store.studies.get(name).objectives
+        foreign = store.foreign.rows(name)
+    if every:
+        rows = sorted([*rows, *foreign], key=lambda row: row["number"]) if by is None else rows
+    elif foreign:
+        output.tell(
+            f"note: {len(foreign)} complete trials were added by another program through Optuna; they steer the "
+            "sampler and are no trials of the budget. --all lists them (--json: `foreign`)."
+        )
     if as_json:
         output.put_json(rows)
     elif as_csv:
@@ -204,12 +212,14 @@ def trials(
 
 def best(name: NameArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Show the best trial of a study: its value, its loss and its options."""
-    from tuner.cli.stored import best_document, open_store
+    from tuner.cli.stored import best_document, confirmation_lines, open_store
     from tuner.errors import NotFoundError
 
-    with open_store(settings_of(storage).storage) as store:
+    settings = settings_of(storage)
+    with open_store(settings.storage) as store:
         document = best_document(store, name)
         objectives = store.studies.get(name).objectives
+        known = [] if document is None or as_json else confirmation_lines(store, settings, name)
     if document is None:
         raise NotFoundError(
             f"no trial of {name!r} is complete yet.", hint=f"`tuner status {name}` says how the study stands."
@@ -217,7 +227,7 @@ def best(name: NameArgument, storage: StorageOption = None, as_json: JsonOption 
     if as_json:
         output.put_json(document)
         return
-    for line in best_lines(document, objectives):
+    for line in [*best_lines(document, objectives), *(f"  {text}" for text in known)]:
         output.put(line)
     output.tell(f"\ntuner export {name} -o best.yaml   writes it as a file that `tuner train` takes")
 
@@ -326,7 +336,7 @@ def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:
 
 def _phase(document: Mapping[str, Any]) -> str:
     reason = document["phase_reason"]
-    return f"{document['phase']} ({reason})" if reason and document["phase"] != "done" else str(document["phase"])
+    return f"{document['phase']} ({reason})" if reason and reason != "budget" else str(document["phase"])
 
 
 def _done_of_total(counts: Mapping[str, int]) -> str:

@@ -1,9 +1,10 @@
-"""Opening what is stored, for the commands that read or steer a study."""
+"""Opening stored studies, for commands that read or control one."""
 
 from typing import Any
 
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
+from tuner.settings import Settings
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 
@@ -32,3 +33,16 @@ def published_defaults(spec: StudySpec) -> int:
     """Return how many first places of the budget hold published defaults."""
     competing = len(spec.candidates)
     return competing if spec.budget.trials_per_loss else min(competing, spec.total // 3)
+
+
+def confirmation_lines(store: Storage, settings: Settings, name: str) -> list[str]:
+    """Return what may be said of a study's values: its verdict, or that there is none and how to get one."""
+    from tuner.analysis.confirmation import verdict_of
+    from tuner.analysis.seed_spread import confirm_command, seed_spread, unconfirmed_statement
+    from tuner.artifacts.remote import artifacts_of
+
+    verdict = verdict_of(store, artifacts_of(settings, owner=store.studies.folder_mark), name)
+    if verdict is not None:
+        return verdict.text.splitlines()
+    spread = seed_spread(store.queries.trials(name, state="COMPLETE"), study_seed=store.studies.get(name).seed)
+    return [f"{unconfirmed_statement(spread)} `{confirm_command(name)}`"]

@@ -1,17 +1,7 @@
-"""Export, train.
+"""`export` and `train`: the best configuration as a file, and trained again; differences from its trial are told."""
 
-The training behind `tuner train`: what makes it differ from its trial is said before it starts. Imports torch.
-
-`export` and `train`: the winner as a file, and the winner trained again.
-"""
-
-import signal
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,109 +17,9 @@ from tuner.cli.options import (
     StorageOption,
     settings_of,
 )
-from tuner.config.trial import TrialConfig
-from tuner.data.preparation import PreparedData, prepare, test_cases
-from tuner.settings import Settings
-from tuner.training.device import device_name, resolve_device
-from tuner.training.final import train_final
-from tuner.training.run_dir import PACKAGES, EpochReport
 
 if TYPE_CHECKING:
     from tuner.config.trial import TrialConfig
-
-
-def train_here(
-    config: TrialConfig, settings: Settings, *, device: str, folder: Path, epochs_changed: bool
-) -> dict[str, Any]:
-    """Train in this process; return the document of `metrics.json`. Raises KeyboardInterrupt when it was stopped."""
-    place = resolve_device(device)
-    seed = _seed(config)
-    data = prepare(config.dataset, data_root=settings.data_root, cache=settings.cache, seed=seed)
-    for text in differences(config, data, place, epochs_changed=epochs_changed):
-        output.tell(f"warning: {text}")
-    output.tell(
-        f"Training {config.loss['name']} on {config.dataset['name']}: {config.train.epochs} epochs, {place}, "
-        f"{len(data.train.labels)} training and {len(data.validation.labels)} validation samples"
-    )
-    with _listening() as interrupted:
-        result = train_final(
-            config,
-            data=data,
-            tests=test_cases(config.dataset, data_root=settings.data_root, cache=settings.cache, seed=seed),
-            device=place,
-            folder=folder,
-            stop=lambda: bool(interrupted),
-            allow_entry=settings.allow_entry,
-            data_root=settings.data_root,
-            on_epoch=_Teller(config),
-        )
-    if result is None:
-        raise KeyboardInterrupt
-    return result
-
-
-def differences(config: TrialConfig, data: PreparedData, device: str, *, epochs_changed: bool) -> list[str]:
-    """Say why this training cannot give the value of the trial that the configuration comes from."""
-    origin = config.provenance
-    if not origin:
-        return []
-    found = []
-    wanted = origin.get("data_fingerprint")
-    if wanted and wanted != data.fingerprint:
-        found.append(f"the data is not the same: fingerprint {data.fingerprint[:16]}, the trial's was {wanted[:16]}")
-    if epochs_changed:
-        found.append("--epochs changes the schedule; the value will not be that of the trial")
-    versions = origin.get("versions") or {}
-    for package in PACKAGES:
-        here = metadata.version(package)
-        if package in versions and versions[package] != here:
-            found.append(f"{package} is {here}; the trial was trained with {versions[package]}")
-    if "device" in versions and (versions["device"].split(":")[0], versions.get("device_name")) != (
-        device.split(":")[0],
-        device_name(device),
-    ):
-        found.append(f"the trial was trained on {versions['device']} ({versions.get('device_name')})")
-    return found
-
-
-@contextmanager
-def _listening() -> Iterator[list[int]]:
-    """Collect Ctrl-C and SIGTERM while the body runs; the second one ends it at once."""
-    seen: list[int] = []
-
-    def take(number: int, frame: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) > 1:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield seen
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class _Teller:
-    """Says a line for each epoch."""
-
-    def __init__(self, config: TrialConfig) -> None:
-        self._config = config
-        self._began = time.monotonic()
-
-    def __call__(self, report: EpochReport) -> None:
-        epochs = self._config.train.epochs
-        metrics = "  ".join(f"{key} {value:.4g}" for key, value in report.metrics.items() if value is not None)
-        loss = "" if report.train_loss is None else f"loss {report.train_loss:.4g}  "
-        left = (time.monotonic() - self._began) / report.epoch * (epochs - report.epoch)
-        rest = f"  about {output.duration(left)} left" if left else ""
-        output.tell(f"epoch {report.epoch}/{epochs}  {loss}{metrics}{rest}")
-
-
-def _seed(config: TrialConfig) -> int:
-    """Return the study's seed, which divided the cases; a configuration of one's own has only that of the training."""
-    seed = config.provenance.get("seed")
-    return int(seed) if isinstance(seed, int) else config.train.seed or 0
 
 
 _PANEL = "Results"
@@ -195,6 +85,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train what export wrote, from scratch, and score the test cases."""
+    from tuner.cli.final_training import train_here
     from tuner.cli.options import limit_threads
     from tuner.config.trial import load_config
     from tuner.config.yaml_reader import read_yaml

@@ -164,7 +164,7 @@ def _begin_anew() -> None:
 
 def _linger(error: "DeviceQuarantinedError", stop: threading.Event) -> None:
     """Stay a while: whatever supervises a standing worker would start it again at once, for one more failed trial."""
-    from tuner.worker.health import QUARANTINE_S
+    from tuner.worker.exit_codes import QUARANTINE_S
 
     words = "%s This worker does nothing for %.0f minutes, then it ends; end it when that is mended."
     logging.getLogger(__name__).error(words, error, QUARANTINE_S / 60)
@@ -173,12 +173,11 @@ def _linger(error: "DeviceQuarantinedError", stop: threading.Event) -> None:
 
 def _seconds(until_idle: str | None) -> float | None:
     from tuner.config.study import parse_duration
-    from tuner.errors import SpecError
+    from tuner.errors import Problems
 
-    problems: list[str] = []
+    problems = Problems()
     found = parse_duration(until_idle, "--until-idle", problems)
-    if problems:
-        raise SpecError(problems)
+    problems.refuse()
     return found
 
 

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from tuner.config.trial import Section, build_section
 from tuner.data.splits import MAX_FOLDS
+from tuner.errors import Problems
 
 NO_BASELINE = "none"
 DEFAULT_BASELINE = "dice_cross_entropy"
@@ -43,7 +44,7 @@ class ConfirmSection(Section):
         return ConfirmSection(**(before | given))
 
 
-def confirm_section(given: object, problems: list[str], path: str = "confirm") -> ConfirmSection | None:
+def confirm_section(given: object, problems: Problems, path: str = "confirm") -> ConfirmSection | None:
     """Check the section; null and false mean none. Problems are appended, never raised."""
     if given is None or given is False:
         return None
@@ -59,21 +60,25 @@ def confirm_section(given: object, problems: list[str], path: str = "confirm") -
             content["trials"] = tuple(trials)
     found: ConfirmSection | None = build_section(ConfirmSection, content, path, problems)
     if found is not None:
-        problems.extend(f"{path}.{problem}" for problem in section_problems(found))
+        problems.extend(problem.below(path) for problem in section_problems(found))
     return found
 
 
-def section_problems(section: ConfirmSection) -> list[str]:
+def section_problems(section: ConfirmSection) -> Problems:
     """Say what does not go together."""
-    found = []
+    found = Problems()
     if section.on == "test" and section.folds is not None:
-        found.append(
-            f"folds: {section.folds} with `on: test`; folds divide the training cases, test cases are judged as a whole"
+        found.add(
+            "folds",
+            f"{section.folds} with `on: test`; folds divide the training cases, test cases are judged as a whole",
+            section.folds,
         )
     if section.until is not None and section.most_seeds < 3:
-        found.append(f"seeds: {section.most_seeds} with `until: sure`, which first looks after 3")
+        found.add("seeds", f"{section.most_seeds} with `until: sure`, which first looks after 3", section.most_seeds)
     if section.trials is not None and (
         not section.trials or len(set(section.trials)) < len(section.trials) or min(section.trials) < 0
     ):
-        found.append(f"trials: {list(section.trials)}; name numbers of trials, each once, as in [24, 80]")
+        found.add(
+            "trials", f"{list(section.trials)}; name numbers of trials, each once, as in [24, 80]", section.trials
+        )
     return found

@@ -11,7 +11,7 @@ from tuner.config.confirm_section import ConfirmSection, confirm_section
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import YamlDocument
-from tuner.errors import SpecError
+from tuner.errors import Problems, SpecError
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace
 
@@ -103,7 +103,7 @@ class ConfirmationPlan:
     def of(cls, stored: Mapping[str, Any]) -> "ConfirmationPlan":
         """Read it back from the specification of a stored confirmation. Raises SpecError."""
         content = dict(stored[SECTION])
-        problems: list[str] = []
+        problems = Problems()
         section = confirm_section(content["section"], problems, f"{SECTION}.section")
         if problems or section is None:
             raise SpecError(problems)

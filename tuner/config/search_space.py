@@ -14,17 +14,22 @@ from tuner.config.trial import (
     TrainConfig,
     TrialConfig,
     build_section,
+    own_loss,
     sum_problems,
     term_options,
     unknown,
     unknown_keys,
 )
 from tuner.data.catalog import DATASETS
+from tuner.data.label_noise import KEY as NOISE
+from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.splits import FOLD
+from tuner.errors import Problem, Problems
 from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES
+from tuner.losses.declared import options_as_data, options_from_data
 from tuner.losses.spec import term_weight
 from tuner.models.catalog import ENTRY, MODELS
-from tuner.models.custom import own_option
+from tuner.models.custom_section import own_option
 from tuner.registry import Option, Scalar, Search
 from tuner.search.initial_points import CandidateLoss
 from tuner.search.space import Dimension, SearchSpace, tidy
@@ -49,6 +54,8 @@ class SearchSection:
     candidates: tuple[CandidateLoss, ...]
     fixed: dict[str, Scalar]
     sums: dict[str, tuple[str, ...]]
+    own: dict[str, dict[str, Any]]
+    """Losses of the user's own by name: `entry` and what it has `declared`."""
 
     def overlay(self, base: TrialConfig, params: Mapping[str, Scalar]) -> dict[str, Any]:
         """Lay fixed values and a trial's parameters over the base; returns raw sections."""
@@ -64,6 +71,7 @@ class SearchSection:
             sections["loss"] = {"name": name}
             if name in self.sums:
                 sections["loss"]["terms"] = list(self.sums[str(name)])
+            sections["loss"] |= self.own.get(str(name), {})
         label = sections["loss"].get("name")
         model = values.pop("model.name", None)
         if model is not None:
@@ -83,7 +91,7 @@ class SearchSection:
         return sections
 
 
-def read_search(raw: Mapping[str, Any], base: TrialConfig, problems: list[str]) -> SearchSection | None:
+def read_search(raw: Mapping[str, Any], base: TrialConfig, problems: Problems) -> SearchSection | None:
     """Read the `search` section against the rest of the study. Problems are appended; None when there are some."""
     before = len(problems)
     reader = SearchSectionParser(raw, base, problems)
@@ -94,19 +102,21 @@ def read_search(raw: Mapping[str, Any], base: TrialConfig, problems: list[str]) 
 class SearchSectionParser:
     """Reads the `search` section of a study file, and collects what is wrong with it."""
 
-    def __init__(self, raw: Mapping[str, Any], base: TrialConfig, problems: list[str]) -> None:
+    def __init__(self, raw: Mapping[str, Any], base: TrialConfig, problems: Problems) -> None:
         self.raw = {str(key): value for key, value in raw.items()}
         self.base = base
         self.problems = problems
         self.dimensions: list[Dimension] = []
         self.fixed: dict[str, Scalar] = {}
         self.sums: dict[str, tuple[str, ...]] = {}
+        self.own: dict[str, dict[str, Any]] = {}
+        self.own_options: dict[str, tuple[Option, ...]] = {}
 
     def read(self) -> SearchSection:
         """Return the section; what is wrong was added to `problems`."""
         mode = self.raw.get("options", "search")
         if mode not in ("search", "default"):
-            self.problems.append(f"search.options: {mode!r} is neither `search` nor `default`")
+            self.problems.add("search.options", f"{mode!r} is neither `search` nor `default`", mode)
         names = self._read_candidates() if "loss" in self.raw else []
         models = self._models() if "model.name" in self.raw else []
         if names:
@@ -124,20 +134,32 @@ class SearchSectionParser:
             elif mode == "search" and published is not None and names:
                 self._published(path, option, when, published)
         return SearchSection(
-            self.raw, SearchSpace(tuple(self.dimensions)), self._candidates(names, options), self.fixed, self.sums
+            self.raw,
+            SearchSpace(tuple(self.dimensions)),
+            self._candidates(names, options),
+            self.fixed,
+            self.sums,
+            self.own,
         )
 
     def _read_candidates(self) -> list[str]:
         given = self.raw["loss"]
         items = [given] if isinstance(given, (str, Mapping)) else given
+        if isinstance(items, (list, tuple)):
+            # what was read of a user's source is stored with the study: others have no source to read
+            items = [self._own_loss(item) if _is_own(item) else item for item in items]
+            self.raw["loss"] = items
         if not isinstance(items, (list, tuple)) or not items:
-            self.problems.append(f"search.loss: {given!r} is not a list of losses, families, `all`, or sums")
+            self.problems.add("search.loss", f"{given!r} is not a list of losses, families, `all`, or sums", given)
             return []
         names: list[str] = []
         for item in items:
-            if isinstance(item, Mapping):
+            if _is_own(item):
+                name = str(item["entry"]).partition(":")[2]
+                names.extend([name] if name in self.own else [])
+            elif isinstance(item, Mapping):
                 for label, terms in item.items():
-                    found = [p.replace("loss.", "search.loss.", 1) for p in sum_problems(str(label), terms)]
+                    found = sum_problems(str(label), terms, where=f"search.loss.{label}")
                     self.problems.extend(found)
                     if not found:
                         self.sums[str(label)] = tuple(terms)
@@ -154,11 +176,26 @@ class SearchSectionParser:
                 self.problems.append(unknown("loss", str(item), [*LOSSES, *FAMILIES, "all"], "search.loss"))
         return list(dict.fromkeys(names))
 
+    def _own_loss(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """Take in a loss of the user's own, `{entry: package.module:function}`; return it with its declarations."""
+        wrong = Problems()
+        for key in item:
+            if key not in _OWN_KEYS:
+                wrong.add("loss", f"unknown key {key!r} beside `entry`", key)
+        found = own_loss(item, wrong)
+        self.problems.extend(problem.below("search") for problem in wrong)
+        if found is None:
+            return dict(item)
+        name, path, options = found
+        self.own[name] = {"entry": path, "declared": options_as_data(options)}
+        self.own_options[name] = options
+        return dict(self.own[name])
+
     def _models(self) -> list[str]:
         given = self.raw["model.name"]
         items = [given] if isinstance(given, str) else given
         if not isinstance(items, (list, tuple)) or not items:
-            self.problems.append(f"search.model.name: {given!r} is not a list of models")
+            self.problems.add("search.model.name", f"{given!r} is not a list of models", given)
             return []
         self.problems.extend(
             unknown("model", str(item), MODELS, "search.model.name") for item in items if item not in MODELS
@@ -179,6 +216,12 @@ class SearchSectionParser:
         return found
 
     def _options_of(self, name: str, terms: tuple[str, ...] | None) -> Iterable[tuple[str, Option]]:
+        own = self.own_options.get(name)
+        if own is None and name == self.base.loss.get("name") and "entry" in self.base.loss:
+            own = options_from_data(self.base.loss["declared"])
+        if own is not None:
+            yield from ((f"loss.{name}.{option.name}", option) for option in own)
+            return
         if terms is None:
             yield from ((f"loss.{name}.{option.name}", option) for option in LOSSES[name].options)
             return
@@ -190,12 +233,10 @@ class SearchSectionParser:
     def _other(self, key: str, models: list[str], losses: Mapping[str, Any]) -> None:
         """Place a key that is no loss option: `train.*`, `dataset.*`, `model.*`."""
         if key in _NEVER_SEARCHED:
-            self.problems.append(f"search.{key}: cannot be searched: {_NEVER_SEARCHED[key]}")
+            self.problems.add(f"search.{key}", f"cannot be searched: {_NEVER_SEARCHED[key]}")
             return
         if key == FOLD and self._fold_option() is None:
-            self.problems.append(
-                f"search.{key}: there are no folds; name them: `dataset: {{validation: {{folds: 5}}}}`"
-            )
+            self.problems.add(f"search.{key}", "there are no folds; name them: `dataset: {validation: {folds: 5}}`")
             return
         section, _, rest = key.partition(".")
         options: dict[str, tuple[Option, tuple[str, str] | None]] = {}
@@ -205,6 +246,7 @@ class SearchSectionParser:
             options = {f"dataset.{o.name}": (o, None) for o in DATASETS[self.base.dataset["name"]].options}
             fold = self._fold_option()
             options |= {FOLD: (fold, None)} if fold else {}
+            options |= {f"dataset.{NOISE}.{o.name}": (o, None) for o in NOISE_OPTIONS}
         elif section == "model" and models:
             options = {f"model.{m}.{o.name}": (o, ("model.name", m)) for m in models for o in MODELS[m].all_options}
         elif section == "model" and self.base.model.get("name") == ENTRY:
@@ -215,8 +257,8 @@ class SearchSectionParser:
             if rest.split(".")[0] in LOSSES and not any(
                 path.startswith(f"loss.{rest.split('.')[0]}.") for path in losses
             ):
-                self.problems.append(
-                    f"search.{key}: {rest.split('.')[0]!r} does not compete in this study (search.loss)"
+                self.problems.add(
+                    f"search.{key}", f"{rest.split('.')[0]!r} does not compete in this study (search.loss)"
                 )
                 return
             options = {path: (option, when) for path, (option, when, _) in losses.items()}
@@ -252,16 +294,18 @@ class SearchSectionParser:
                 self.dimensions.append(dimension)
         elif isinstance(given, (list, tuple)):
             found = [option.problem(value) for value in given]
-            self.problems.extend(f"{where}: {problem}" for problem in found if problem)
+            self.problems.extend(
+                Problem(where, problem, value) for problem, value in zip(found, given, strict=True) if problem
+            )
             if not given:
-                self.problems.append(f"{where}: an empty list; give at least one value")
+                self.problems.add(where, "an empty list; give at least one value", given)
             elif not any(found):
                 values = tuple(dict.fromkeys(_typed(option, value) for value in given))
                 self.dimensions.append(Dimension(path, "categorical", choices=values, when=when))
         else:
             problem = option.problem(given)
             if problem:
-                self.problems.append(f"{where}: {problem}")
+                self.problems.add(where, problem, given)
             else:
                 self.fixed[path] = _typed(option, given)
 
@@ -275,21 +319,21 @@ class SearchSectionParser:
         log = given.get("log", published.log and published.choices is None)
         steps = given.get("steps")
         if option.type not in ("float", "int"):
-            found.append(f"{where}: a range, but {option.name!r} takes {option.legal()}; give a list of choices")
+            found.add(where, f"a range, but {option.name!r} takes {option.legal()}; give a list of choices", given)
         elif low is None or high is None:
-            found.append(f"{where}: a range needs `low` and `high`, as in {{low: 0.1, high: 1}}")
+            found.add(where, "a range needs `low` and `high`, as in {low: 0.1, high: 1}", given)
         else:
             ends = {"low": low, "high": high}
-            ends_wrong = [f"{where}.{end}: {p}" for end, v in ends.items() if (p := option.problem(v))]
+            ends_wrong = [Problem(f"{where}.{end}", p, v) for end, v in ends.items() if (p := option.problem(v))]
             found.extend(ends_wrong)
             if not ends_wrong and low > high:
-                found.append(f"{where}: the range is upside down: low {low!r} is above high {high!r}")
+                found.add(where, f"the range is upside down: low {low!r} is above high {high!r}", given)
             if not ends_wrong and log is True and low <= 0:
-                found.append(f"{where}: a logarithmic range begins above 0, not at {low!r}")
+                found.add(where, f"a logarithmic range begins above 0, not at {low!r}", low)
         if not isinstance(log, bool):
-            found.append(f"{where}.log: {log!r} is neither true nor false")
+            found.add(f"{where}.log", f"{log!r} is neither true nor false", log)
         if steps is not None and (isinstance(steps, bool) or not isinstance(steps, int) or not 2 <= steps <= 10_000):
-            found.append(f"{where}.steps: {steps!r} is not an integer from 2 to 10000")
+            found.add(f"{where}.steps", f"{steps!r} is not an integer from 2 to 10000", steps)
         step = given.get("step")
         if step is not None:
             found += _step_problems(where, step, steps, log, whole=option.type == "int")
@@ -300,7 +344,7 @@ class SearchSectionParser:
         number = int if kind == "int" else float
         if step is not None:
             if step > high - low and high > low:
-                self.problems.append(f"{where}.step: {step!r} is wider than the range, {low!r} to {high!r}")
+                self.problems.add(f"{where}.step", f"{step!r} is wider than the range, {low!r} to {high!r}", step)
                 return None
             high = tidy(low + math.floor((high - low) / step + 1e-9) * step)  # the last that a step reaches
         return Dimension(
@@ -330,16 +374,24 @@ class SearchSectionParser:
         return LOSSES[name].family if name in LOSSES else "sum"
 
 
-def _step_problems(where: str, step: Any, steps: Any, log: Any, *, whole: bool) -> list[str]:
-    found = []
+_OWN_KEYS = ("entry", "declared")
+
+
+def _is_own(item: object) -> bool:
+    """Tell whether an item of `search.loss` names a function of the user's own."""
+    return isinstance(item, Mapping) and isinstance(item.get("entry"), str)
+
+
+def _step_problems(where: str, step: Any, steps: Any, log: Any, *, whole: bool) -> Problems:
+    found = Problems()
     if isinstance(step, bool) or not isinstance(step, (int, float)) or not 0 < step < math.inf:
-        found.append(f"{where}.step: {step!r} is not a number above 0")
+        found.add(f"{where}.step", f"{step!r} is not a number above 0", step)
     elif whole and not float(step).is_integer():
-        found.append(f"{where}.step: {step!r} is no whole number, and the parameter takes only such")
+        found.add(f"{where}.step", f"{step!r} is no whole number, and the parameter takes only such", step)
     if log is True:
-        found.append(f"{where}: `step` and `log: true` exclude each other; give a list of choices")
+        found.add(where, "`step` and `log: true` exclude each other; give a list of choices")
     if steps is not None:
-        found.append(f"{where}: `step` (a width) and `steps` (a number of points) exclude each other; keep one")
+        found.add(where, "`step` (a width) and `steps` (a number of points) exclude each other; keep one")
     return found
 
 
@@ -365,9 +417,9 @@ class _TrainOption(Option):
     def problem(self, value: object) -> str | None:
         if isinstance(value, (list, tuple)):
             return f"{value!r} cannot be searched: only one number or word can, here the same size along every axis"
-        problems: list[str] = []
+        problems = Problems()
         build_section(TrainConfig, {self.name: value}, "train", problems)
-        return problems[0].split(": ", 1)[1] if problems else None
+        return problems[0].message if problems else None
 
     def legal(self) -> str:
         return TrainConfig.model_fields[self.name].description or self.type

@@ -1,11 +1,9 @@
-"""StudySpec, Budget, load_spec, --set overrides.
-
-What flags change of a study file: `--set KEY=VALUE`, dotted keys, durations.
-
-StudySpec: a study file, checked against everything that it names before anything is created.
+"""StudySpec: a study file, checked against everything that it names before anything is created.
 
 `load_spec` turns YAML (or JSON, or a dataset's name) and overrides into a StudySpec; `StudySpec.space` is what is
 searched, `StudySpec.config(params)` is the complete configuration of one trial.
+
+`--set KEY=VALUE` overrides are applied to the file's content first.
 """
 
 import re
@@ -35,12 +33,12 @@ from tuner.config.trial import (
     unknown_keys,
 )
 from tuner.config.yaml_reader import YamlDocument, parse_yaml, read_yaml
-from tuner.errors import ConfigError, SpecError, UnknownNameError
+from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError
 from tuner.registry import Scalar
 from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.search.grid import grid_queue, grid_size
 from tuner.search.initial_points import CandidateLoss, left_out, queue
 from tuner.search.space import SearchSpace
-from tuner.search.space_filling import grid_queue, grid_size
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
 
@@ -56,7 +54,7 @@ def apply_overrides(content: Mapping[str, Any], overrides: Sequence[str], values
     return raw
 
 
-def parse_duration(value: object, where: str, problems: list[str]) -> float | None:
+def parse_duration(value: object, where: str, problems: Problems) -> float | None:
     """Read a duration: a number of seconds, or `90s`, `30m`, `2h`, `1d12h`; None stays None."""
     if value is None:
         return None
@@ -68,7 +66,7 @@ def parse_duration(value: object, where: str, problems: list[str]) -> float | No
         total = 86400 * days + 3600 * hours + 60 * minutes + rest
         if total > 0:
             return total
-    problems.append(f"{where}: {value!r} is not a duration; write seconds, or 90s, 30m, 2h, 1d12h")
+    problems.add(where, f"{value!r} is not a duration; write seconds, or 90s, 30m, 2h, 1d12h", value)
     return None
 
 
@@ -137,6 +135,15 @@ SECTIONS = (
 )
 
 
+class StopRule(Section):
+    """When a study ends before its budget is used up, by its first objective."""
+
+    no_gain_in: int | None = Field(
+        None, ge=1, le=1_000_000, description="So many trials running, complete or pruned, none better than the best."
+    )
+    target: float | None = Field(None, description="A value as good as this one is enough.")
+
+
 class Budget(Section):
     """How much a study may take."""
 
@@ -148,6 +155,7 @@ class Budget(Section):
         900.0, gt=0, description="Seconds without a step after which a training counts as hanging; null: never."
     )
     retries: int = Field(3, ge=0, le=1000, description="Lost workers that a trial survives.")
+    stop: StopRule | None = Field(None, description="Ends the study early: {no_gain_in: N}, {target: V}, or both.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +201,7 @@ class StudySpec:
     def config(self, params: Mapping[str, Scalar]) -> TrialConfig:
         """Return the complete configuration of the trial with these parameters. Raises SpecError."""
         raw = self.search.overlay(self.base, params)
-        problems: list[str] = []
+        problems = Problems()
         config = TrialConfig(
             dataset=dataset_section(raw["dataset"], problems),
             model=model_section(raw["model"], problems),
@@ -202,8 +210,7 @@ class StudySpec:
             objectives=self.objectives,
         )
         problems += patch_problems(config)
-        if problems:
-            raise SpecError(problems)
+        problems.refuse()
         if config.train.seed is None:
             config = config.model_copy(update={"train": config.train.model_copy(update={"seed": self.seed})})
         return config
@@ -278,37 +285,39 @@ def load_spec(
     content = document.content
     if not isinstance(content, Mapping):
         raise SpecError(
-            [f"a study file is a mapping with at least `dataset`, not {type(content).__name__}"], where=document.where()
+            [f"a study file is a mapping with at least `dataset`, not {type(content).__name__}"], where=document.source
         )
     if "provenance" in content:
         raise ConfigError(
             "this is an exported configuration, not a study file",
             hint="Train it with `tuner train FILE`.",
-            where=document.where(),
+            where=document.source,
         )
     raw = apply_overrides(content, overrides, values or {})
-    problems: list[str] = []
+    problems = Problems()
     spec = _build(raw, problems)
     if problems or spec is None:
-        raise SpecError([_with_line(problem, document) for problem in problems], where=document.source)
+        raise SpecError([replace(p, line=document.line(p.path)) for p in problems], where=document.source)
     return spec
 
 
-def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
+def _build(raw: dict[str, Any], problems: Problems) -> StudySpec | None:
     problems.extend(unknown_keys(raw, SECTIONS, ""))
     if raw.get("dataset") is None:
-        problems.append("dataset: missing; a study needs one, as in `dataset: {name: phantom}`")
+        problems.add("dataset", "missing; a study needs one, as in `dataset: {name: phantom}`")
         return None
     search_raw = raw.get("search") or {}
     if not isinstance(search_raw, Mapping):
-        problems.append(f"search: {search_raw!r} is not a mapping")
+        problems.add("search", f"{search_raw!r} is not a mapping", search_raw)
         search_raw = {}
     dataset = dataset_section(raw["dataset"], problems)
     name = raw.get("name", dataset.get("name", ""))
     if not isinstance(name, str) or not NAME.fullmatch(name):
-        problems.append(
-            f"name: {name!r}; a study's name begins with a letter or digit, goes on with letters, digits, `._-`, "
-            "and has at most 80 characters"
+        problems.add(
+            "name",
+            f"{name!r}; a study's name begins with a letter or digit, goes on with letters, digits, `._-`, "
+            "and has at most 80 characters",
+            name,
         )
     searches_model = "model.name" in search_raw
     model = {} if searches_model else model_section(raw.get("model"), problems)
@@ -316,7 +325,7 @@ def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
         model = dict(raw["model"]) if isinstance(raw.get("model"), Mapping) else {}
     loss = {} if "loss" in search_raw else loss_section(raw.get("loss"), problems)
     if "loss" in search_raw and raw.get("loss") is not None:
-        problems.append("loss: given and searched (`search.loss`) at once; keep one of the two")
+        problems.add("loss", "given and searched (`search.loss`) at once; keep one of the two")
     base = TrialConfig(
         dataset=dataset,
         model=model,
@@ -327,7 +336,7 @@ def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
     budget = _budget(raw.get("budget"), problems)
     seed = raw.get("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        problems.append(f"seed: {seed!r} is not an integer from 0 to 2**63 - 1")
+        problems.add("seed", f"{seed!r} is not an integer from 0 to 2**63 - 1", seed)
         seed = 0
     search = read_search(search_raw, base, problems)
     confirm = confirm_section(raw.get("confirm"), problems)
@@ -342,47 +351,48 @@ def _build(raw: dict[str, Any], problems: list[str]) -> StudySpec | None:
     return spec
 
 
-def _cross_check(spec: StudySpec, problems: list[str]) -> None:
+def _cross_check(spec: StudySpec, problems: Problems) -> None:
     if not {"train.patch", "dataset.resize", "dataset.dimensions"} & set(spec.search.raw):
         problems.extend(patch_problems(spec.base))
     if spec.sampler["name"] == "grid":
         _check_grid(spec, problems)
     elif spec.sampler["name"] == "cmaes" and len(spec.objectives) > 1:
-        problems.append("sampler.name: `cmaes` is for one objective; with several, take `tpe` or `nsga2`")
+        problems.add("sampler.name", "`cmaes` is for one objective; with several, take `tpe` or `nsga2`")
     elif spec.sampler["name"] == "nsga2" and len(spec.objectives) < 2:
-        problems.append("sampler.name: `nsga2` is for several objectives; with one, `tpe` is the default")
+        problems.add("sampler.name", "`nsga2` is for several objectives; with one, `tpe` is the default")
     if spec.total > 1_000_000:
-        problems.append(f"budget: {spec.total} trials; at most 1000000")
+        problems.add("budget", f"{spec.total} trials; at most 1000000", spec.total)
 
 
-def _check_grid(spec: StudySpec, problems: list[str]) -> None:
+def _check_grid(spec: StudySpec, problems: Problems) -> None:
     lacking = [d.name for d in spec.space if not d.grid()]
-    problems.extend(
-        f"search.{name}: the sampler `grid` needs a list of choices, "
-        "or `steps: N` or `step: WIDTH` beside `low` and `high`"
-        for name in lacking
-    )
+    wanted = "the sampler `grid` needs a list of choices, or `steps: N` or `step: WIDTH` beside `low` and `high`"
+    problems.extend(Problem(f"search.{name}", wanted) for name in lacking)
     if not lacking and spec.total > (most := grid_size(spec.space)):
-        problems.append(
-            f"budget.trials: {spec.total}, but the grid is complete after {most} trials; leave `trials` out to take all"
+        problems.add(
+            "budget.trials",
+            f"{spec.total}, but the grid is complete after {most} trials; leave `trials` out to take all",
+            spec.total,
         )
 
 
-def _budget(given: object, problems: list[str]) -> Budget:
+def _budget(given: object, problems: Problems) -> Budget:
     if given is not None and not isinstance(given, Mapping):
-        problems.append(f"budget: {given!r} is not a mapping as in `{{trials: 100}}`")
+        problems.add("budget", f"{given!r} is not a mapping as in `{{trials: 100}}`", given)
         given = None
     content = dict(given or {})
     for key in ("timeout", "trial_timeout", "stall_timeout"):
         if key in content:
             content[key] = parse_duration(content[key], f"budget.{key}", problems)
+    if content.get("stop") is not None:
+        content["stop"] = build_section(StopRule, content["stop"], "budget.stop", problems)
     return build_section(Budget, content, "budget", problems) or Budget()
 
 
-def _row(given: object, registry: Any, path: str, default: str, problems: list[str]) -> dict[str, Any]:
+def _row(given: object, registry: Any, path: str, default: str, problems: Problems) -> dict[str, Any]:
     content = {"name": default} if given is None else {"name": given} if isinstance(given, str) else given
     if not isinstance(content, Mapping) or not isinstance(content.get("name", default), str):
-        problems.append(f"{path}: {given!r} is neither a name nor a mapping as in `{{name: {default}}}`")
+        problems.add(path, f"{given!r} is neither a name nor a mapping as in `{{name: {default}}}`", given)
         return {"name": default}
     name = content.get("name", default)
     if name not in registry:
@@ -390,17 +400,6 @@ def _row(given: object, registry: Any, path: str, default: str, problems: list[s
         return {"name": default}
     options = {str(k): v for k, v in content.items() if k != "name"}
     return {"name": name} | complete(registry[name].options, options, path, problems)
-
-
-def _with_line(problem: str, document: YamlDocument) -> str:
-    key = problem.split(": ", 1)[0]
-    while key:
-        place = document.where(key)
-        if place and place != document.source:
-            line = place.rsplit(", ", 1)[-1]
-            return f"{problem} ({line})"
-        key = key.rpartition(".")[0]
-    return problem
 
 
 def _studies() -> Path:

@@ -1,8 +1,4 @@
-"""TrialConfig, TrainConfig, Objective.
-
-The section `train` of a study file, and what all sections have in common.
-
-TrialConfig: everything that one training needs, complete. What `export` writes and `tuner train` reads.
+"""TrialConfig: everything that one training needs, complete. What `export` writes and `tuner train` reads.
 
 The nested form mirrors the parameters' names: the option `loss.focal.gamma` is `config["loss"]["focal"]["gamma"]`.
 """
@@ -14,14 +10,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from tuner.data.catalog import DATASETS
+from tuner.data.label_noise import KEY
+from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
 from tuner.data.splits import complete_validation, validation_problem
-from tuner.errors import ConfigError, SpecError, UnknownNameError, closest
-from tuner.losses.catalog.registry import LOSSES
+from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError, closest
+from tuner.losses.catalog.registry import FAMILIES, LOSSES
+from tuner.losses.declared import SPELLING, declared_options, options_as_data, options_from_data
 from tuner.losses.spec import PRESET, LossSpec, term_weight, with_preset
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
-from tuner.models.custom import is_own, own_model_section
+from tuner.models.custom_section import is_own, own_model_section
 from tuner.models.rules import rule_problems
 from tuner.registry import Option, Scalar
 
@@ -157,27 +156,28 @@ def load_config(content: Any, *, where: str | None = None) -> TrialConfig:
         provenance=dict(content.get("provenance") or {}),
     )
     problems += patch_problems(config)
-    if problems:
-        raise SpecError(problems, where=where)
+    problems.refuse(where=where)
     return config
 
 
-def patch_problems(config: TrialConfig) -> list[str]:
+def patch_problems(config: TrialConfig) -> list[Problem]:
     """Say where `train.patch` does not fit the samples of the data set."""
     patch, volumes = config.train.patch, config.dataset.get("dimensions") == 3
     axes = ["D", "H", "W"] if volumes else ["H", "W"]
     if isinstance(patch, list) and len(patch) != len(axes):
-        return [f"train.patch: {patch} has {len(patch)} sizes; samples of this data set have [{', '.join(axes)}]"]
+        wrong = f"{patch} has {len(patch)} sizes; samples of this data set have [{', '.join(axes)}]"
+        return [Problem("train.patch", wrong, patch)]
     if patch is None and config.dataset.get("resize") is False and config.train.entry is None:
         example = [64, 96, 96] if volumes else [256, 256]
-        return [
-            f"train.patch: missing; with `dataset.resize: false` samples have different sizes and are trained on in "
-            f"patches, as in `train: {{patch: {example}}}`"
-        ]
+        missing = (
+            f"missing; with `dataset.resize: false` samples have different sizes and are trained on in patches, as in "
+            f"`train: {{patch: {example}}}`"
+        )
+        return [Problem("train.patch", missing)]
     return []
 
 
-def dataset_section(given: object, problems: list[str]) -> dict[str, Any]:
+def dataset_section(given: object, problems: Problems) -> dict[str, Any]:
     """Complete `dataset`: a name or a mapping. Problems are appended, never raised."""
     name, options = _named(given, "dataset", problems)
     if name is None or name not in DATASETS:
@@ -188,26 +188,36 @@ def dataset_section(given: object, problems: list[str]) -> dict[str, Any]:
     section: dict[str, Any] = {"name": name, "validation": options.pop("validation", 0.2)}
     problem = validation_problem(section["validation"])
     if problem:
-        problems.append(f"dataset.validation: {problem}")
+        problems.add("dataset.validation", problem, section["validation"])
     else:
         section["validation"] = complete_validation(section["validation"])
+    noise = options.pop(KEY, None)
+    if noise is not None:
+        section[KEY] = _label_noise(noise, problems)
     if LABELS in options and any(option.name == LABELS for option in DATASETS[name].options):
         labels = options[LABELS] = labels_text(options[LABELS])
         wrong = labels_problem(labels)
         if wrong:
-            problems.append(f"dataset.{LABELS}: {wrong}")
+            problems.add(f"dataset.{LABELS}", wrong, labels)
             del options[LABELS]
     return section | complete(DATASETS[name].options, options, "dataset", problems)
 
 
-def model_section(given: object, problems: list[str]) -> dict[str, Any]:
+def _label_noise(given: object, problems: Problems) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        problems.add(f"dataset.{KEY}", f"{given!r} is not a mapping, as in {{kind: drop, rate: 0.2, seed: 0}}", given)
+        return {}
+    return complete(NOISE_OPTIONS, given, f"dataset.{KEY}", problems)
+
+
+def model_section(given: object, problems: Problems) -> dict[str, Any]:
     """Complete `model`: a name or a mapping; options may also stand under `model.<name>`; or `{entry: ...}`."""
     if isinstance(given, Mapping) and is_own(given):
         return own_model_section(given, problems)
     name, options = _named("unet" if given is None else given, "model", problems)
     if name is None or name not in MODELS:
         if name == ENTRY:
-            problems.append("model: `entry` needs a function, as in `model: {entry: package.module:function}`")
+            problems.add("model", "`entry` needs a function, as in `model: {entry: package.module:function}`")
         elif name is not None:
             problems.append(unknown("model", name, MODELS, "model.name"))
         return {}
@@ -223,10 +233,12 @@ def model_section(given: object, problems: list[str]) -> dict[str, Any]:
     return {"name": name} | values
 
 
-def loss_section(given: object, problems: list[str]) -> dict[str, Any]:
+def loss_section(given: object, problems: Problems) -> dict[str, Any]:
     """Complete `loss`: `dice`, `{name: focal, gamma: 2}`, `{edgy: [dice, boundary]}`, or the nested form."""
     if given is None:
         given = "dice_cross_entropy"
+    if isinstance(given, Mapping) and isinstance(given.get("entry"), str):
+        return own_loss_section(given, problems)
     if isinstance(given, Mapping) and "name" not in given and len(given) == 1:
         ((label, terms),) = given.items()
         return sum_section(str(label), terms, {}, problems)
@@ -245,7 +257,54 @@ def loss_section(given: object, problems: list[str]) -> dict[str, Any]:
     return {"name": name, name: complete(LOSSES[name].options, options, f"loss.{name}", problems)}
 
 
-def _expanded(entry: LossSpec, options: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+def own_loss_section(given: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
+    """Complete `loss: {entry: package.module:function, gamma: 2}`: its options by the function's own declarations.
+
+    The section is `{name, entry, declared, <name>: options}`, the name being the function's.
+    """
+    own = own_loss(given, problems)
+    if own is None:
+        return {}
+    name, path, options = own
+    values = {str(key): value for key, value in given.items() if key not in ("entry", "name", "declared", name)}
+    nested = given.get(name, {})
+    if isinstance(nested, Mapping):
+        values |= nested
+    if given.get("name", name) != name:
+        problems.add("loss.name", f"{given['name']!r}; the loss of {path} is called {name!r}", given["name"])
+    section = complete(options, values, f"loss.{name}", problems)
+    return {"name": name, "entry": path, "declared": options_as_data(options), name: section}
+
+
+def own_loss(given: Mapping[str, Any], problems: Problems) -> tuple[str, str, tuple[Option, ...]] | None:
+    """Return name, path and options of a loss of the user's own; what is wrong is appended, and the result is None."""
+    path = given.get("entry")
+    if not isinstance(path, str) or not SPELLING.fullmatch(path):
+        problems.add("loss.entry", f"{path!r} is not spelt `package.module:function`", path)
+        return None
+    name = path.partition(":")[2]
+    if name in LOSSES or name in (*FAMILIES, "all", "weight"):
+        problems.add(
+            "loss.entry", f"{name!r} is the name of a loss or family of ours; call the function otherwise", name
+        )
+        return None
+    try:
+        stored = given.get("declared")
+        options = declared_options(path) if stored is None else options_from_data(stored)
+    except SpecError as error:
+        problems.extend(error.problems)
+        return None
+    if options is None:
+        problems.add(
+            "loss.entry",
+            f"the source of {path!r} is not on this machine's import path, so that its options are unknown",
+            path,
+        )
+        return None
+    return name, path, options
+
+
+def _expanded(entry: LossSpec, options: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
     """Replace a preset by the options that it stands for."""
     try:
         return with_preset(entry, options, where=where)
@@ -254,9 +313,9 @@ def _expanded(entry: LossSpec, options: Mapping[str, Any], where: str, problems:
         return {key: value for key, value in options.items() if key != PRESET}
 
 
-def sum_section(label: str, terms: object, options: object, problems: list[str]) -> dict[str, Any]:
+def sum_section(label: str, terms: object, options: object, problems: Problems) -> dict[str, Any]:
     """Complete a weighted sum: first term weight 1, further ones `weight.<term>`, options by term."""
-    found = sum_problems(label, terms)
+    found = sum_problems(label, terms, where=f"loss.{label}")
     if found or not isinstance(terms, (list, tuple)):
         problems.extend(found)
         return {}
@@ -268,22 +327,22 @@ def sum_section(label: str, terms: object, options: object, problems: list[str])
         where = f"loss.{label}.{term}"
         own = _expanded(LOSSES[term], dict(given.pop(term, {})), where, problems)
         section[term] = complete(term_options(LOSSES[term]), own, where, problems)
-    problems.extend(
-        f"loss.{label}.{key}: neither `weight` nor a term of this sum ({', '.join(terms)})" for key in given
-    )
+    for key, value in given.items():
+        problems.add(f"loss.{label}.{key}", f"neither `weight` nor a term of this sum ({', '.join(terms)})", value)
     return {"name": label, "terms": list(terms), label: section}
 
 
-def sum_problems(label: str, terms: object) -> list[str]:
-    """Say what is wrong with a sum of the user's own."""
-    where = f"loss.{label}"
+def sum_problems(label: str, terms: object, *, where: str) -> Problems:
+    """Say what is wrong with a sum of the user's own that stands at the key `where`."""
+    found = Problems()
     if not isinstance(terms, (list, tuple)) or len(terms) < 2:
-        return [f"{where}: {terms!r} is not a list of two or more losses, as in `{{edgy: [dice, boundary]}}`"]
-    found = [unknown("loss", str(term), LOSSES, where) for term in terms if term not in LOSSES]
+        found.add(where, f"{terms!r} is not a list of two or more losses, as in `{{edgy: [dice, boundary]}}`", terms)
+        return found
+    found += [unknown("loss", str(term), LOSSES, where) for term in terms if term not in LOSSES]
     if len(set(map(str, terms))) < len(terms):
-        found.append(f"{where}: a loss stands twice in {', '.join(map(str, terms))}")
+        found.add(where, f"a loss stands twice in {', '.join(map(str, terms))}", terms)
     if label in LOSSES or not label.isidentifier():
-        found.append(f"{where}: a sum needs a name of its own (letters, digits, _) that is not the name of a loss")
+        found.add(where, "a sum needs a name of its own (letters, digits, _) that is not the name of a loss", label)
     return found
 
 
@@ -292,19 +351,19 @@ def term_options(entry: LossSpec) -> tuple[Option, ...]:
     return entry.options if entry.standalone else tuple(o for o in entry.options if o.name not in BASE_OPTIONS)
 
 
-def train_section(given: object, problems: list[str]) -> TrainConfig:
+def train_section(given: object, problems: Problems) -> TrainConfig:
     """Complete `train`."""
     if given is not None and not isinstance(given, Mapping):
-        problems.append(f"train: {given!r} is not a mapping")
+        problems.add("train", f"{given!r} is not a mapping", given)
         given = None
     return build_section(TrainConfig, given or {}, "train", problems) or TrainConfig()
 
 
-def objectives_section(given: object, problems: list[str]) -> tuple[Objective, ...]:
+def objectives_section(given: object, problems: Problems) -> tuple[Objective, ...]:
     """Complete `objectives`: a list of `{metric: NAME}`."""
     items = [{"metric": "dice"}] if given is None else given
     if not isinstance(items, list) or not items:
-        problems.append(f"objectives: {given!r} is not a list as in `[{{metric: dice}}]`")
+        problems.add("objectives", f"{given!r} is not a list as in `[{{metric: dice}}]`", given)
         return ()
     found = []
     for index, item in enumerate(items):
@@ -316,16 +375,16 @@ def objectives_section(given: object, problems: list[str]) -> tuple[Objective, .
         if objective.metric not in METRICS:
             problems.append(unknown("metric", objective.metric, METRICS, f"{where}.metric"))
         elif objective in found:
-            problems.append(f"{where}: the metric {objective.metric!r} stands twice")
+            problems.add(where, f"the metric {objective.metric!r} stands twice", objective.metric)
         else:
             found.append(objective)
     return tuple(found)
 
 
-def build_section(model: type[Any], given: object, path: str, problems: list[str]) -> Any:
+def build_section(model: type[Any], given: object, path: str, problems: Problems) -> Any:
     """Validate a pydantic section; a problem gets its dotted path, the value and the limit, and the result is None."""
     if not isinstance(given, Mapping):
-        problems.append(f"{path}: {given!r} is not a mapping")
+        problems.add(path, f"{given!r} is not a mapping", given)
         return None
     content = {
         key: float(value)
@@ -339,7 +398,7 @@ def build_section(model: type[Any], given: object, path: str, problems: list[str
     except ValidationError as error:
         for item in error.errors():
             dotted = ".".join([path, *map(str, item["loc"])])
-            found.append(f"{dotted}: {item['input']!r}: {_sentence(item['msg'])}")
+            found.add(dotted, f"{item['input']!r}: {_sentence(item['msg'])}", item["input"])
     if found:
         problems.extend(found)
         return None
@@ -347,7 +406,7 @@ def build_section(model: type[Any], given: object, path: str, problems: list[str
 
 
 def complete(
-    rows: Iterable[Option], given: Mapping[str, Any], path: str, problems: list[str], *, known: Iterable[str] = ()
+    rows: Iterable[Option], given: Mapping[str, Any], path: str, problems: Problems, *, known: Iterable[str] = ()
 ) -> dict[str, Any]:
     """Give every option a value: the given one when it is legal, else its default; unknown names are problems."""
     options = {option.name: option for option in rows}
@@ -359,24 +418,24 @@ def complete(
             continue
         problem = option.problem(value)
         if problem:
-            problems.append(f"{path}.{key}: {problem}")
+            problems.add(f"{path}.{key}", problem, value)
         else:
             values[option.name] = float(value) if option.type == "float" and value is not None else value
     return values
 
 
-def unknown(kind: str, name: str, known: Iterable[str], where: str) -> str:
-    """Write one line about an unknown name, with the closest known one."""
+def unknown(kind: str, name: str, known: Iterable[str], where: str) -> Problem:
+    """Tell of an unknown name that stands at the key `where`, with the closest known one."""
     names = sorted(known)
     near = closest(name, names)
-    guess = f" Did you mean {near!r}?" if near else ""
-    return f"{where}: unknown {kind} {name!r}.{guess} Known: {', '.join(names) or 'none'}."
+    guess = f"Did you mean {near!r}? " if near else ""
+    return Problem(where, f"unknown {kind} {name!r}.", name, hint=f"{guess}Known: {', '.join(names) or 'none'}.")
 
 
-def unknown_keys(given: Mapping[Any, Any], known: Iterable[str], path: str) -> list[str]:
-    """Write one line for each key that a section does not have."""
+def unknown_keys(given: Mapping[Any, Any], known: Iterable[str], path: str) -> Problems:
+    """Tell of each key that a section does not have."""
     names = list(known)
-    return [unknown("key", str(k), names, f"{path}.{k}" if path else str(k)) for k in given if k not in names]
+    return Problems(unknown("key", str(k), names, f"{path}.{k}" if path else str(k)) for k in given if k not in names)
 
 
 def flatten(nested: Mapping[str, Any], path: str) -> dict[str, Scalar]:
@@ -390,7 +449,7 @@ def flatten(nested: Mapping[str, Any], path: str) -> dict[str, Scalar]:
     return flat
 
 
-def _named(given: object, path: str, problems: list[str]) -> tuple[str | None, dict[str, Any]]:
+def _named(given: object, path: str, problems: Problems) -> tuple[str | None, dict[str, Any]]:
     if isinstance(given, str):
         return given, {}
     if isinstance(given, Mapping):
@@ -398,9 +457,9 @@ def _named(given: object, path: str, problems: list[str]) -> tuple[str | None, d
         name = options.pop("name", None)
         if isinstance(name, str):
             return name, options
-        problems.append(f"{path}.name: {name!r}; a name is needed, as in `{path}: {{name: ...}}`")
+        problems.add(f"{path}.name", f"{name!r}; a name is needed, as in `{path}: {{name: ...}}`", name)
         return None, {}
-    problems.append(f"{path}: {given!r} is neither a name nor a mapping with one")
+    problems.add(path, f"{given!r} is neither a name nor a mapping with one", given)
     return None, {}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tuner.errors import ConfigError, NotFoundError, SpecError
+from tuner.errors import ConfigError, NotFoundError, Problem, SpecError
 
 MAX_BYTES = 1_000_000
 """Larger files are refused: nothing that a person writes is larger, and aliases could make it explode."""
@@ -85,11 +85,11 @@ class YamlDocument:
         self.source = source
         self._lines = lines
 
-    def where(self, key: str | None = None) -> str | None:
-        """Return `file, line N` of a dotted key, as exactly as it is known."""
-        line = self._lines.get(key) if key else None
-        parts = [part for part in (self.source, f"line {line}" if line else None) if part]
-        return ", ".join(parts) or None
+    def line(self, key: str) -> int | None:
+        """Return the line, from 1, of a dotted key, or of the nearest key above it that stands in the document."""
+        while key and key not in self._lines:
+            key = key.rpartition(".")[0]
+        return self._lines.get(key)
 
 
 def read_yaml(path: Path) -> YamlDocument:
@@ -157,7 +157,7 @@ def _survey(node: yaml.Node, path: str, lines: dict[str, int], source: str | Non
                 raise SpecError([f"a key of {len(str(name))} characters; at most {MAX_KEY}"], where=place)
             if name in keys:
                 place = ", ".join(p for p in (source, f"line {key.start_mark.line + 1}") if p)
-                raise SpecError([f"{dotted}: this key stands twice"], where=place)
+                raise SpecError([Problem(dotted, "this key stands twice")], where=place)
             keys.add(name)
             lines[dotted] = key.start_mark.line + 1
             _survey(value, dotted, lines, source, seen)

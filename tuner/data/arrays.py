@@ -1,23 +1,16 @@
-"""Writing and mapping the arrays of a split, ragged samples.
-
-Samples of different sizes, one behind the other in one memory-mapped file, read as if they were a list of arrays.
-
-The training and the validation half of a prepared data set, written into and opened from a folder of the cache.
-"""
+"""Arrays of a split (training, validation): written into a cache folder, memory-mapped; ragged where sizes differ."""
 
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from tuner.atomic_io import ArrayWriter, require_space, truncate_after
+from tuner.atomic_io import ArrayWriter, SampleWriter, require_space
 from tuner.data.cache import CACHE_HINT, ProgressLog
 from tuner.data.source import IGNORE_INDEX, HasSpacing, Source, VariableSize
 from tuner.errors import DataError
@@ -87,56 +80,12 @@ def spatial_shape(samples: SampleArray, index: int) -> Shape:
     return samples.shapes[index] if isinstance(samples, Ragged) else tuple(samples.shape[1:])
 
 
-class FlatWriter:
-    """Writes arrays of different sizes behind one another into a `.npy` file of one axis.
-
-    Not through a memory map: on a full disk that ends the process by a signal instead of an error. With `written` the
-    file is there, and is gone on with after as many arrays.
-    """
+class FlatWriter(SampleWriter):
+    """Writes arrays of different shapes behind one another into an array of one axis."""
 
     def __init__(self, path: Path, *, shapes: Sequence[Shape], dtype: DTypeLike, written: int = 0) -> None:
-        self.path = path
-        self._shapes, self._dtype = list(shapes), np.dtype(dtype)
-        self.written = written
-        self._handle = path.open("r+b" if written else "wb")
-
-    def __enter__(self) -> "FlatWriter":
-        total = sum(math.prod(shape) for shape in self._shapes)
-        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (total,)}
-        np.lib.format.write_array_header_1_0(self._handle, header)
-        truncate_after(self._handle, sum(map(math.prod, self._shapes[: self.written])) * self._dtype.itemsize)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if error is None:
-                self.settle()
-        finally:
-            self._handle.close()
-
-    def append(self, sample: NDArray[Any]) -> None:
-        """Add one sample; raises DataError when it has not the shape that was announced for it."""
-        if self.written == len(self._shapes):
-            raise DataError(f"more than the {self.written} samples that were announced.", where=self.path.name)
-        if sample.shape != tuple(self._shapes[self.written]):
-            raise DataError(
-                f"a sample has shape {sample.shape}, not {self._shapes[self.written]}.", where=self.path.name
-            )
-        self._handle.write(np.ascontiguousarray(sample, self._dtype).data)
-        self.written += 1
-
-    def settle(self) -> int:
-        """Bring what was written to the disk, and return how long the file is."""
-        self._handle.flush()
-        os.fsync(self._handle.fileno())
-        return self._handle.tell()
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether as many samples were written as were announced."""
-        return self.written == len(self._shapes)
+        total = sum(map(math.prod, shapes))
+        super().__init__(path, shape=(total,), samples=list(shapes), dtype=dtype, written=written)
 
 
 Progress = Callable[[str, int, int], None]
@@ -194,7 +143,7 @@ def write_splits(
                 progress("preparing", done, total)
     journal.remove()
     manifest: dict[str, Any] = {
-        "class_frequencies": _frequencies(journal.counts, name, len(class_names)),
+        "class_frequencies": class_frequencies(journal.counts, name, len(class_names)),
         "class_names": list(class_names),
         "samples": {case: len(found) for case, found in spaces.items()},
     }
@@ -249,6 +198,13 @@ def open_split(folder: Path, half: str, cases: tuple[str, ...], manifest: Mappin
     )
 
 
+def label_writer(folder: Path, half: str, like: SampleArray) -> ArrayWriter | FlatWriter:
+    """Return a writer of other labels for the samples of a half, of the same sizes."""
+    if isinstance(like, Ragged):
+        return FlatWriter(folder / _flat(half, "labels"), shapes=like.shapes, dtype="u1")
+    return ArrayWriter(folder / f"{half}-labels.npy", shape=like.shape, dtype="u1")
+
+
 def is_uneven(source: Source) -> bool:
     """Say whether samples keep the sizes that they have."""
     return isinstance(source, VariableSize) and source.uneven
@@ -264,7 +220,7 @@ def _spaces(source: Source, case: str) -> list[Shape]:
 @contextmanager
 def _writers(
     folder: Path, half: str, source: Source, spaces: Sequence[Shape], written: int
-) -> Iterator[tuple[ArrayWriter | FlatWriter, ArrayWriter | FlatWriter]]:
+) -> Iterator[tuple[SampleWriter, SampleWriter]]:
     channels, *space = source.sample_shape
     with ExitStack() as stack:
         opened = stack.enter_context
@@ -282,7 +238,11 @@ def _writers(
             )
 
 
-def _frequencies(counts: NDArray[np.int64], name: str, classes: int) -> list[float]:
+def class_frequencies(counts: NDArray[np.int64], name: str, classes: int) -> list[float]:
+    """Return the share of each class among the labelled pixels, from the pixels of each label [256].
+
+    Raises DataError for labels that are no classes, and where nothing is labelled.
+    """
     foreign = [int(label) for label in np.flatnonzero(counts) if classes <= label != IGNORE_INDEX]
     if foreign:
         raise DataError(f"labels {foreign} are not classes of {name} (0 to {classes - 1}).")

@@ -1,11 +1,9 @@
-"""Batched augmentation and its options.
-
-Which augmentations there are, their options and defaults, declared once. Importing this imports no torch.
-
-Augmentation of whole batches on their device: one grid for rotation, scale, shift, flips and quarter turns.
+"""Augmentation of whole batches on their device, and its options: one grid for rotation, scale, shift, flips and turns.
 
 Every random number comes from a CPU generator, so the same seed augments alike on every device. Only the samples that
 are drawn are touched. Symbols: B batch, C channels, *S space ([H, W] or [D, H, W]), n samples that were drawn.
+
+The options are declared without torch.
 """
 
 import math
@@ -17,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tuner.data.catalog import DATASETS
-from tuner.errors import DataError, SpecError, UnknownNameError
+from tuner.errors import DataError, Problem, Problems, UnknownNameError
 from tuner.registry import Option, Scalar
 
 
@@ -56,9 +54,9 @@ def complete_augmentation(options: Mapping[str, Any], *, dataset: str | None = N
         if name not in declared:
             raise UnknownNameError(kind="augmentation option", name=name, known=declared)
     chosen = {name: options.get(name, preset.get(name, option.default)) for name, option in declared.items()}
-    problems = [f"{name}: {problem}" for name, value in chosen.items() if (problem := declared[name].problem(value))]
-    if problems:
-        raise SpecError(problems)
+    Problems(
+        Problem(name, problem, value) for name, value in chosen.items() if (problem := declared[name].problem(value))
+    ).refuse()
     return {name: float(value) for name, value in chosen.items() if value is not None}
 
 

@@ -1,16 +1,12 @@
-"""Cache folders, resume journal, file-hash cache.
-
-Prepared data, built once per host and shared: a folder that is either whole or not there, and notices damage.
+"""Cache of prepared data: folders that are whole or absent, a progress log of preparation, hashes of files.
 
 `manifest.json`, written last, records size, time and hash of every other file of the folder. When the cache is opened
 sizes and times are compared; a file whose time has changed is hashed. Anything that is off is built again.
 
-How far the preparing of a data set has come, so that it goes on after Ctrl-C or SIGKILL instead of beginning again.
-
 `journal.json` beside the files names the cases that are written whole, and how long each file was then; what lies
 behind that is cut off. It is written when the files are on the disk, at most every two seconds.
 
-What was found out about a file, remembered until its size or its time changes.
+Hashes of files are kept until size or time changes.
 """
 
 import json

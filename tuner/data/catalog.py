@@ -1,27 +1,16 @@
-"""DatasetSpec and declarations.
-
-What the catalogue says about a data set. Importing this reads no file and no torch.
-
-Data sets of pictures: folders of the user's own, and Cityscapes.
-
-The options of a data set, completed and judged.
-
-Data sets of volumes in the layouts of nnU-Net and of the Medical Segmentation Decathlon.
-
-The data sets that a study can name, their options declared once. Importing this reads no file and no torch.
-"""
+"""Declarations of the data sets and their options. Importing this reads no file and no torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
-from tuner.errors import SpecError, UnknownNameError
+from tuner.errors import Problems, UnknownNameError
 from tuner.registry import Option, Registry, Scalar
 
 
 @dataclass(frozen=True, slots=True)
-class DatasetEntry:
+class DatasetSpec:
     """One data set. Options that all have (`size`) stand in each row, for their defaults differ."""
 
     name: str
@@ -134,7 +123,7 @@ FOLDER_LAYOUT = """\
 └── test.txt          optional: test cases; val.txt then names further training cases, to be listed in
                       `dataset.validation`. Without lists every image trains, and a share of the cases validates"""
 
-_FOLDER = DatasetEntry(
+_FOLDER = DatasetSpec(
     name="folder",
     summary="A folder of your own: images and masks of one name, split files or a seeded division by group.",
     channels=None,
@@ -199,7 +188,7 @@ CITYSCAPES_LAYOUT = """\
     ├── train/CITY/CITY_000000_000019_gtFine_labelIds.png
     └── val/CITY/…"""
 
-_CITYSCAPES = DatasetEntry(
+_CITYSCAPES = DatasetSpec(
     name="cityscapes",
     summary="Street scenes, 19 classes, the official division: 2975 training images by city, 500 to test on.",
     channels=3,
@@ -221,15 +210,18 @@ and unpack both into one folder below the data root""",
     background=False,
 )
 
-PICTURES = (_CITYSCAPES, _FOLDER)
+PICTURES: tuple[DatasetSpec, ...] = (
+    _CITYSCAPES,
+    _FOLDER,
+)
 
 
-def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str, Scalar]:
+def complete_options(entry: DatasetSpec, config: Mapping[str, Any]) -> dict[str, Scalar]:
     """Return every option of the row, the section's values before the defaults; raises for any that is not legal."""
     declared = {option.name: option for option in entry.options}
-    problems = []
+    problems = Problems()
     for name, value in config.items():
-        if name in ("name", "validation"):
+        if name in ("name", "validation", "label_noise"):
             continue
         if name not in declared:
             raise UnknownNameError(
@@ -237,9 +229,8 @@ def complete_options(entry: DatasetEntry, config: Mapping[str, Any]) -> dict[str
             )
         problem = labels_problem(value) if name == LABELS else declared[name].problem(value)
         if problem:
-            problems.append(f"dataset.{name}: {problem}")
-    if problems:
-        raise SpecError(problems)
+            problems.add(f"dataset.{name}", problem, value)
+    problems.refuse()
     chosen = {name: config.get(name, option.default) for name, option in declared.items()}
     if LABELS in chosen:
         chosen[LABELS] = labels_text(chosen[LABELS])
@@ -285,7 +276,7 @@ NNUNET_LAYOUT = """\
 ├── imagesTs/…                optional: test cases, when there are labels for them
 └── labelsTs/…"""
 
-_NNUNET = DatasetEntry(
+_NNUNET = DatasetSpec(
     name="nnunet",
     summary="Any raw data set of nnU-Net v2: its channels, labels and ignore label; slices or slabs of volumes.",
     channels=None,
@@ -306,7 +297,7 @@ MSD_LAYOUT = """\
 ├── imagesTr/CASE.nii.gz      channels along the fourth axis
 └── labelsTr/CASE.nii.gz"""
 
-_MSD = DatasetEntry(
+_MSD = DatasetSpec(
     name="msd",
     summary="Any task of the Medical Segmentation Decathlon; slices or slabs of volumes.",
     channels=None,
@@ -324,7 +315,7 @@ dataset: {name: msd, path: Task09_Spleen, low: -160, high: 240}""",
 VOLUMES = (_NNUNET, _MSD)
 
 
-__all__ = ["DATASETS", "ORGANS", "VALIDATION_FORMS", "VALIDATION_SHARE", "DatasetEntry"]
+__all__ = ["DATASETS", "ORGANS", "VALIDATION_FORMS", "VALIDATION_SHARE", "DatasetSpec"]
 
 ORGANS = (
     "background",
@@ -364,7 +355,7 @@ Get TransUNet's preprocessed Synapse data (github.com/Beckschen/TransUNet, "Prep
 or register for the challenge "Multi-Atlas Labeling Beyond the Cranial Vault" (synapse.org, syn3193805),
 download its abdomen training images and labels, and convert them: tuner data prepare synapse --raw DIR"""
 
-_SYNAPSE = DatasetEntry(
+_SYNAPSE = DatasetSpec(
     name="synapse",
     summary="Abdominal CT, eight organs, TransUNet's preprocessed layout (18 training and 12 test cases).",
     channels=1,
@@ -378,7 +369,7 @@ _SYNAPSE = DatasetEntry(
     how_to_get=SYNAPSE_SOURCE,
 )
 
-_PHANTOM = DatasetEntry(
+_PHANTOM = DatasetSpec(
     name="phantom",
     summary="A procedural abdomen with the eight Synapse organs; needs nothing on disk.",
     channels=1,
@@ -400,4 +391,4 @@ _PHANTOM = DatasetEntry(
     how_to_get="nothing to get: it is computed",
 )
 
-DATASETS: Registry[DatasetEntry] = Registry("dataset", (_SYNAPSE, _PHANTOM), PICTURES, VOLUMES)
+DATASETS: Registry[DatasetSpec] = Registry("dataset", (_SYNAPSE, _PHANTOM), PICTURES, VOLUMES)

@@ -1,16 +1,11 @@
-"""`data check`: entry point, warnings.
-
-Defects that a data set can be trained with all the same: `data check` counts them, `launch` only tells them.
-
-Looking for every defect of a data set before anything is trained on it.
-"""
+"""`data check`: every defect of a data set, found before anything is trained; warnings are told, defects refused."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tuner.data.cache import FileHashCache
-from tuner.data.catalog import DATASETS, DatasetEntry, complete_options
+from tuner.data.catalog import DATASETS, DatasetSpec, complete_options
 from tuner.data.source import FoundClass
 from tuner.errors import RequestError
 from tuner.registry import load
@@ -84,7 +79,7 @@ def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | No
     return found if isinstance(found, Findings) else Findings(found)
 
 
-def check_download(entry: DatasetEntry, raw: Path) -> Findings:
+def check_download(entry: DatasetSpec, raw: Path) -> Findings:
     """Open every file of a raw download that `data prepare` would convert, and return its defects, a line each.
 
     Raises:

@@ -1,15 +1,9 @@
-"""Dataset statistics.
-
-Intensities of a half of a data set, sample by sample: a data set may be larger than the memory.
-
-What the objects of a label map look like: how many, how large, how wide, how long a boundary they have.
+"""Statistics of a data set: cases, sizes, spacings, intensities, class frequencies, shapes of objects.
 
 Lengths are in pixels (voxels) of the map. Along the edge of the map and against ignored pixels there is no boundary:
 nobody knows what lies there.
 
 Symbols: *S space ([H, W] or [D, H, W]).
-
-What a data set holds: cases, sizes, spacings, intensities, class frequencies, and the shapes of its objects.
 """
 
 import itertools

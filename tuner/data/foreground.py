@@ -1,4 +1,4 @@
-"""Where the classes of the training samples are: places that patches are drawn around, found once per prepared set."""
+"""Foreground sampler: where the classes of the training samples are, for patches that are drawn around them."""
 
 import hashlib
 import json

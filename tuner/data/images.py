@@ -1,10 +1,8 @@
-"""Reading pictures, resize.
+"""Images [C, H, W] and masks of codes [H, W] read from picture files, and resizing in the plane.
 
-Reading pictures as images [C, H, W] and as masks of codes [H, W], and how a code is spelt.
-
-Intensities: white is 1 (8-bit values over 255, 16-bit values over 65535), floats are as they are; with `low` and `high`
-these values of the file become 0 and 1. Alpha is left out. The code of a mask's pixel is its grey value or palette
-index, or `COLOUR` plus red, green and blue where the mask is in colour.
+Intensities: white is 1 (8-bit values over 255, 16-bit values over 65535), floats are as they are; with `low` and
+`high` these values of the file become 0 and 1. Alpha is left out. The code of a mask's pixel is its grey value or
+palette index, or `COLOUR` plus red, green and blue where the mask is in colour.
 
 Resizing in the plane: images bilinear (areas are averaged where an image shrinks), labels to the nearest pixel.
 """

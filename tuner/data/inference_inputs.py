@@ -1,4 +1,4 @@
-"""Further images for a trained network: which files belong together, and how they are read and normalised.
+"""Inputs of inference: which files belong to a case, and how they are read and normalised.
 
 `reading` is what a data set said of itself when the network was trained (`Readable.reading`), plain data of one form:
 `volumes` (NIfTI, NRRD, MetaImage, TIFF or pictures, a file a channel or all in one, normalised by the kind of each

@@ -1,4 +1,4 @@
-"""`dataset.labels`: which values, colours or ranges of a mask are which class. Importing this reads no file.
+"""Class codes: which value or colour of a mask is which class, and label maps in class ids.
 
     labels: {background: 0, cell: [1, 2], vessel: ">=128"}      # values, several values, ranges
     labels: {road: [128, 64, 128], sky: "#87ceeb", ignore: "#000000"}   # colours; `ignore` counts for nothing

@@ -1,6 +1,4 @@
-"""Prepare(): raw data set -> memory-mapped splits.
-
-Prepared data: a data set divided by case, resized, and kept memory-mapped for all workers of a host.
+"""Preparation: a data set divided by case, resized, memory-mapped for all workers of a host; its fingerprint.
 
 Symbols: N samples, C channels, *S space ([H, W] or [D, H, W]).
 
@@ -9,14 +7,28 @@ One study, one content of its data: values found on another one could not be com
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuner.data.arrays import Progress, Ragged, Split, open_split, write_splits
+import numpy as np
+from numpy.typing import NDArray
+
+from tuner.data.arrays import (
+    Progress,
+    Ragged,
+    Split,
+    class_frequencies,
+    label_writer,
+    open_split,
+    stack_range,
+    write_splits,
+)
 from tuner.data.cache import FileHashCache, open_or_build
-from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetEntry, complete_options
+from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetSpec, complete_options
+from tuner.data.label_noise import KEY, LabelNoise, spoil
 from tuner.data.source import IGNORE_INDEX, DefinesClasses, Grouped, Source, SupportsInference, TestCase
 from tuner.data.splits import Protocol, choose_cases
 from tuner.errors import ConflictError, DataError
@@ -126,6 +138,14 @@ def prepare(
         ),
         goes_on=True,
     )
+    noise = LabelNoise.of(config)
+    background = source.background if isinstance(source, DefinesClasses) else entry.background
+    if noise is not None:
+        clean = open_split(folder, "train", train, manifest, source)
+        spoiling = _Spoiling(folder, manifest, clean, noise, len(names), background, source.stacked)
+        fingerprint = noise.fingerprint(fingerprint)
+        folder = cache / f"{entry.name}-{fingerprint[:16]}"
+        manifest = open_or_build(folder, spoiling.build)
     return PreparedData(
         name=entry.name,
         channels=source.sample_shape[0],
@@ -139,7 +159,7 @@ def prepare(
         validation_protocol=protocol,
         folder=folder,
         stacked=source.stacked,
-        background=source.background if isinstance(source, DefinesClasses) else entry.background,
+        background=background,
         reading=reading,
     )
 
@@ -157,7 +177,7 @@ def test_cases(config: Mapping[str, Any], *, data_root: Path | None, cache: Path
         yield source.original(case)
 
 
-def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[DatasetEntry, dict[str, Scalar], Source]:
+def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[DatasetSpec, dict[str, Scalar], Source]:
     """Find the data set of a `dataset` section: its row, its options with defaults filled in, and its cases."""
     entry = DATASETS.find(str(config.get("name")), where="dataset.name")
     options = complete_options(entry, config)
@@ -165,7 +185,7 @@ def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[Data
     return entry, options, source
 
 
-def class_names_of(entry: DatasetEntry, source: Source, memory: FileHashCache) -> tuple[str, ...]:
+def class_names_of(entry: DatasetSpec, source: Source, memory: FileHashCache) -> tuple[str, ...]:
     """Return the names of the classes: the row's, or what the files say where the row leaves it to them."""
     return source.class_names(memory) if isinstance(source, DefinesClasses) else entry.class_names
 
@@ -201,6 +221,57 @@ def _fingerprint(
         "files": contents,
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Spoiling:
+    """Makes prepared data with noisy training labels from the same data without; everything else is shared."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    clean: Split
+    noise: LabelNoise
+    classes: int
+    background: bool
+    stacked: bool
+
+    def build(self, scratch: Path) -> dict[str, Any]:
+        """Fill the folder and return its manifest."""
+        for path in sorted(self.folder.glob("*.npy")):
+            if not path.name.startswith("train-labels"):
+                _link(path, scratch / path.name)
+        counts = np.zeros(256, np.int64)
+        with label_writer(scratch, "train", self.clean.labels) as file:
+            for label in self._labels():
+                counts += np.bincount(label.ravel(), minlength=256)
+                file.append(label)
+        frequencies = class_frequencies(counts, self.folder.name, self.classes)
+        kept = {key: value for key, value in self.manifest.items() if key != "files"}
+        return kept | {"class_frequencies": frequencies, KEY: asdict(self.noise)}
+
+    def _labels(self) -> Iterator[NDArray[np.uint8]]:
+        split = self.clean
+        counts = np.bincount(split.case_of, minlength=len(split.cases))
+        start = 0
+        for case, count in zip(split.cases, counts.tolist(), strict=True):
+            if self.stacked:
+                yield from self._spoiled(stack_range(split.labels, start, start + count), case)
+            else:
+                for number in range(start, start + count):
+                    name = case if count == 1 else f"{case}#{number - start}"
+                    yield self._spoiled(np.asarray(split.labels[number]), name)
+            start += count
+
+    def _spoiled(self, labels: NDArray[np.uint8], case: str) -> NDArray[np.uint8]:
+        return spoil(labels, self.noise, case, classes=self.classes, background=self.background, stacked=self.stacked)
+
+
+def _link(path: Path, target: Path) -> None:
+    """Share a file that is only read; copy it where the file system has no links."""
+    try:
+        target.hardlink_to(path)
+    except OSError:
+        shutil.copy2(path, target)
 
 
 def check_same_data(dataset: str, study: str, *, found: str, stored: str | None, where: str) -> None:

@@ -1,8 +1,4 @@
-"""Dataset protocols.
-
-Where a data set lies: always below the data root, whatever an option or a file of the data set says.
-
-What a data set's module gives to the rest: cases with samples, and the test cases at their original size.
+"""Protocols of a data set: cases with samples, test cases at their original size, files below the data root.
 
 A further data set is one module with a function that returns a `Source` (and one that checks its files), and one row
 in `tuner.data.catalog`.
@@ -20,10 +16,10 @@ from tuner.data.cache import FileHashCache
 from tuner.errors import DataError
 
 if TYPE_CHECKING:
-    from tuner.data.catalog import DatasetEntry
+    from tuner.data.catalog import DatasetSpec
 
 
-def find_below(data_root: Path | None, path: str, entry: "DatasetEntry") -> Path:
+def find_below(data_root: Path | None, path: str, entry: "DatasetSpec") -> Path:
     """Return the folder `<data root>/<path>`.
 
     Raises:

@@ -1,12 +1,6 @@
-"""Train/validation split, k-fold, groups.
+"""Training/validation split by case or group, never by slice: a share, a list, one fold of several, or `test`.
 
-Which group (patient, recording) a file belongs to, by a pattern of its name.
-
-Not a regular expression: a study may be posted by anyone, and some expressions take forever.
-
-Which training cases validate. Always whole cases, never slices: neighbouring slices of a patient look alike.
-
-`dataset.validation` is a share (0.2), a list of cases, one fold of several (`{folds: 5, fold: 0}`), or `test`.
+Groups come from a pattern of the name, no regular expression: a study may be posted by anyone.
 """
 
 import hashlib

@@ -1,11 +1,7 @@
-"""Reading NIfTI.
+"""Volumes (NIfTI, NRRD, MetaImage, TIFF stacks, pictures as one slice), read in one orientation and turned back.
 
-Which way the axes of a volume run: every file is turned to one orientation, and label maps are turned back.
-
-Axes are named by the direction in which they run, as nibabel does: R(ight), A(nterior), S(uperior) and their opposites
-L, P, I. A file is turned to the closest of the 48 arrangements of its axes; nothing is resampled.
-
-Reading volumes: NIfTI, NRRD, MetaImage, TIFF of several pages, and single pictures as volumes of one slice.
+Axes are named by the direction in which they run, as nibabel does: R(ight), A(nterior), S(uperior) and their
+opposites L, P, I. A file is turned to the closest of the 48 arrangements of its axes; nothing is resampled.
 
 Arrays are turned to [D, H, W] whose axes run as `axes` says (`tuner.data.volumes`). Lengths are in mm, whatever unit
 the file has. Where the head of a file states its place twice the affine is believed (the sform, where there is one),

@@ -1,12 +1,8 @@
-"""Plotly JSON.
-
-What every figure is made of: Plotly JSON as plain dictionaries; plotly's classes cost more than the numbers.
+"""Figures of a study as Plotly JSON: history, learning curves, losses, Pareto front, timeline.
 
 A figure is `{"data", "layout", "reason", "note"}`: `reason` says why nothing is drawn, `note` what was left out.
 Colour-blind people tell the colours apart, and shapes say the same; a colour means a loss family wherever it appears.
 Text and grid colours are the page's, in its light and dark form.
-
-Figures of a study as a whole: history, learning curves, losses, Pareto front, timeline.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

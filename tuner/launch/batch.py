@@ -1,11 +1,4 @@
-"""Sbatch scripts, Kubernetes manifests.
-
-A worker that is to run on a cluster, and what it needs there.
-
-A Kubernetes manifest that runs workers: standing ones as a Deployment, those of one study as a Job.
-
-A Slurm script that runs one worker a task, gives trials back before the time is up, and queues itself again.
-"""
+"""Batch scripts for Slurm and manifests for Kubernetes that run workers there."""
 
 import re
 import shlex
@@ -21,7 +14,6 @@ import yaml
 from tuner import __version__
 from tuner.artifacts.remote import redact_address
 from tuner.settings import Settings
-from tuner.storage.url import read_url, redact_url
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._,-]*")
@@ -76,7 +68,7 @@ def program() -> list[str]:
 
 def check_job(job: Job) -> None:
     """Refuse what Slurm or Kubernetes would refuse, or a shell would take for something else. Raises SpecError."""
-    from tuner.errors import SpecError
+    from tuner.errors import Problem, Problems
 
     rules = (
         ("--study", job.study, _NAME, "the name of a study"),
@@ -85,11 +77,11 @@ def check_job(job: Job) -> None:
         ("--partition", job.partition, _WORD, "the name of a partition"),
         ("--image", job.image, _IMAGE, "the name of an image"),
     )
-    problems = [
-        f"{flag}: {value!r} is not {what}" for flag, value, rule, what in rules if value and not rule.fullmatch(value)
-    ]
-    if problems:
-        raise SpecError(problems)
+    Problems(
+        Problem(flag, f"{value!r} is not {what}", value)
+        for flag, value, rule, what in rules
+        if value and not rule.fullmatch(value)
+    ).refuse()
 
 
 GRACE_S = 90
@@ -299,6 +291,8 @@ def script(job: Job, settings: Settings, *, program: list[str]) -> str:
         settings: Places; what was named for this machine is taken for shared, the storage comes from the environment.
         program: The words that start `tuner`.
     """
+    from tuner.storage.url import read_url, redact_url
+
     if job.study is None and job.until_idle is None:
         job = replace(job, until_idle=IDLE)
     plural = job.count > 1

@@ -174,7 +174,8 @@ def forecast(wish: Wish, artifacts: RunFiles) -> Estimate:
         )
         verdict = judge_looks(wish.found, artifacts)
     trainings = max(most * len(names) * (plan.section.folds or 1) - over, 0)
-    return estimate(plan, wish.rows, trainings=trainings, known=verdict.detectable if verdict else None)
+    known = verdict.detectable if verdict else None
+    return estimate(plan, wish.rows, trainings=trainings, study_seed=wish.spec.seed, known=known)
 
 
 def look_stops(section: ConfirmSection) -> tuple[int, ...]:

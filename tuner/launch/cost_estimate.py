@@ -1,9 +1,4 @@
-"""`tuner plan`: device-hours, disk, warnings.
-
-What a study will take, from what its losses were measured to cost: device-hours, disk, workers, and warnings.
-
-What a study will take, found out before it starts: nothing of its budget is run, and nothing is stored.
-"""
+"""Cost estimate of a study (`tuner plan`): device-hours, disk, workers and warnings, from measured step times."""
 
 import math
 import shutil
@@ -17,8 +12,8 @@ from tuner.config.study import StudySpec
 from tuner.errors import RequestError
 from tuner.launch.launcher import cores
 from tuner.launch.loss_profile import LossProfile, measure_losses, published_configs, workers_that_fit
+from tuner.launch.new_study import AUTO, resolve_precision
 from tuner.launch.study_setup import (
-    AUTO,
     DataFacts,
     Progress,
     Request,
@@ -26,7 +21,6 @@ from tuner.launch.study_setup import (
     check_data,
     prepare_data,
     probe_request,
-    resolve_precision,
     steps_per_epoch,
 )
 from tuner.models.catalog import ENTRY

@@ -129,24 +129,18 @@ def _time_sample(asked: Mapping[str, Any], device: str, threads: int) -> float |
 
     import torch
 
-    from tuner.models.build import build_model
+    from tuner.training.components import SampleShape, build_network
 
     config = load_config(asked["config"])
     torch.set_num_threads(threads)
     try:
-        model = build_model(
-            config.model,
-            channels=asked["shape"][0],
-            classes=asked["classes"],
-            spatial_dims=len(asked["shape"]) - 1,
-        )
-        module: Any = model
-        module.to(device)
+        shape = SampleShape(asked["shape"][0], asked["classes"], spatial_dims=len(asked["shape"]) - 1)
+        net = build_network(config, shape, device, pretrained=False)
 
         def step(count: int) -> float:
-            images = torch.randn(count, *asked["shape"], device=device)
+            images = net.to_device(torch.randn(count, *asked["shape"]))
             began = perf_counter()
-            module(images).square().mean().backward()
+            torch.autograd.backward(net.logits(images).float().square().mean())
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
             return (perf_counter() - began) / count

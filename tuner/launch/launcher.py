@@ -1,14 +1,10 @@
-"""Launcher protocol, slots.
-
-What a launcher is: one call that starts one worker on one device slot, and a handle on what was started.
-
-What this machine has to share among workers.
-"""
+"""Launcher protocol: one call starts one worker on one device slot; handles, slots, and this machine's cores."""
 
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -91,6 +87,22 @@ class Launcher(Protocol):
 
     def launch(self, order: WorkerSpec) -> WorkerHandle:
         """Start one worker."""
+
+
+def worker_specs(settings: Settings, study: str, *, devices: Sequence[str], threads: int) -> list[WorkerSpec]:
+    """Return the workers of one launch, one for each slot, whose logs bear the time of now."""
+    begun = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+    return [
+        WorkerSpec(
+            study=study,
+            settings=settings,
+            slot=slot,
+            device=device,
+            threads=threads,
+            log=log_path(settings.artifacts, study, f"{begun}-{slot}"),
+        )
+        for slot, device in enumerate(devices)
+    ]
 
 
 def deal(devices: Sequence[str], *, per_device: int, total: int | None = None) -> list[str]:

@@ -1,9 +1,4 @@
-"""Workers as processes of this machine.
-
-A process that ends with the one that started it, so that nothing stays on a device that nobody has reserved.
-
-A worker is a process of its own on this machine, with its share of the threads and its own log.
-"""
+"""Local launcher: a worker is a process of this machine that dies with its parent, with its own threads and log."""
 
 import ctypes
 import os

@@ -1,11 +1,7 @@
-"""Measured cost of each loss, workers per device.
-
-What each competing loss costs on this machine, measured in a process of its own that may die of it.
+"""Loss profile: step time and peak memory of each loss, and how many workers a device holds by it.
 
 The process says a line for each loss. When the system ends it for its memory, that loss is the one to blame, and
 another process measures the rest.
-
-How many workers a device holds, by what trainings were measured to take of its memory.
 """
 
 import json

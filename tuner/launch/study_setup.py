@@ -1,13 +1,4 @@
-"""Preflight checks, create or continue a study.
-
-A study that exists already: what may change when it is launched again, and what is refused.
-
-What is known of the data before a trial has run, and what that says about the work ahead.
-
-Whether the networks of a study can be trained on its data here, before a trial is stored. Imports no torch.
-
-From a specification to a stored study: everything is looked at first, and only then is anything created.
-"""
+"""Study setup: preflight checks of data, models and devices; only then is a study created, or continued."""
 
 import math
 import os
@@ -17,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from tuner import __version__
 from tuner.artifacts.remote import artifacts_of, check_address
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import flatten
@@ -27,11 +17,13 @@ from tuner.errors import ConfigError, ConflictError, DataError, EntryError, NotF
 from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, probe_devices
 from tuner.launch.launcher import read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
+from tuner.launch.new_study import AUTO, create_study
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
-from tuner.models.pretrained import find_weights
-from tuner.models.rules import dims_problem
+from tuner.models.rules import dims_problems
+from tuner.models.weights_path import find_weights
+from tuner.search.finite_space import count_points
 from tuner.settings import Settings
-from tuner.storage.records import NewStudy, StudyRecord
+from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 
 FREE_KEYS = ("train.threads", "train.precision")
@@ -154,6 +146,29 @@ def steps_per_epoch(spec: StudySpec, data: DataFacts) -> int:
     return math.ceil(data.train / spec.base.train.batch_size)
 
 
+def repeats_note(spec: StudySpec, total: int) -> str | None:
+    """Say how many of a study's trials can only repeat points that were tried; None when none has to."""
+    per_loss = spec.budget.trials_per_loss
+    if per_loss and spec.space.find("loss"):
+        shares = [(per_loss, count_points(spec.space, {"loss": loss.name})) for loss in spec.candidates]
+    else:
+        shares = [(total, count_points(spec.space))]
+    distinct = sum(trials if points is None else min(trials, points) for trials, points in shares)
+    repeats = sum(trials for trials, _ in shares) - distinct
+    if repeats <= 0:
+        return None
+    what = "nothing is searched" if distinct == 1 else f"the search space has only {distinct} points for this budget"
+    again = f"{repeats} of {total} trials repeat a point" + (" with the same seed" if _one_seed(spec) else "")
+    return (
+        f"note: {what}: {again}. `--trials {distinct}` takes each point once; "
+        "repeats with other seeds are asked for by `search: {train.seed: [0, 1, 2]}`."
+    )
+
+
+def _one_seed(spec: StudySpec) -> bool:
+    return spec.space.find("train.seed") is None
+
+
 EXTRAS = {"smp": ("torchvision", "timm", "segmentation_models_pytorch")}
 """Packages that an extra brings."""
 
@@ -176,7 +191,7 @@ def check_models(spec: StudySpec, settings: Settings, *, spatial_dims: int, trai
     if spec.base.train.entry is not None:
         return  # a training of the user's own builds what it likes
     rows = [MODELS[name] for name in model_names(spec) if name in MODELS]
-    problems = [problem for row in rows for problem in dims_problem(row, spatial_dims)]
+    problems = [problem for row in rows for problem in dims_problems(row, spatial_dims)]
     if problems:
         raise SpecError(problems)
     if not trains_here:
@@ -190,18 +205,27 @@ def check_models(spec: StudySpec, settings: Settings, *, spatial_dims: int, trai
                 where="model.name",
             )
     if spec.base.model.get("name") == ENTRY:
-        _check_allowed(str(spec.base.model["entry"]), settings.allow_entry)
+        _check_allowed(str(spec.base.model["entry"]), settings.allow_entry, where="model.entry")
+    for path in own_losses(spec):
+        _check_allowed(path, settings.allow_entry, where="loss.entry")
     for name in weights_names(spec):
         find_weights(name, settings.data_root)
 
 
-def _check_allowed(path: str, allowed: Collection[str]) -> None:
+def own_losses(spec: StudySpec) -> list[str]:
+    """Return the functions of the user's own that compete as losses, or the one that is fixed."""
+    if spec.search.own:
+        return [str(own["entry"]) for own in spec.search.own.values()]
+    return [str(spec.base.loss["entry"])] if "entry" in spec.base.loss else []
+
+
+def _check_allowed(path: str, allowed: Collection[str], *, where: str) -> None:
     package = path.partition(":")[0].partition(".")[0]
     if package not in allowed:
         raise EntryError(
             f"code of the package {package!r} may not be imported on this machine.",
             hint=f"Its owner can allow it: TUNER_ALLOW_ENTRY={package}.",
-            where="model.entry",
+            where=where,
         )
 
 
@@ -223,7 +247,6 @@ def weights_names(spec: StudySpec) -> Iterator[str]:
 
 
 DEFECTS_SHOWN = 20
-AUTO = "auto"
 
 Say = Callable[[str], None]
 
@@ -349,19 +372,17 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
     with Storage.open(settings.storage, create=True) as store:
         if record is None:
-            spec = resolve_precision(spec, machine) if trains_here else spec
-            record, is_new = _create(store, spec, resources, data, settings)
+            record, is_new = _create(store, spec, machine if trains_here else None, resources, data, settings)
             if not is_new:
                 check_same(record, request.spec, trials_given=request.trials_given)
         else:
             is_new = False
-            spec = stored_spec(record)
         earlier = artifacts_of(settings, owner=store.studies.folder_mark).take(record.name, logs=is_new)
         if earlier is not None:
             say(f"note: files of an earlier study {record.name} were put into {earlier}")
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
-    return StudyHandle(record, spec, resources, machine, data, is_new)
+    return StudyHandle(record, stored_spec(record), resources, machine, data, is_new)
 
 
 def check_writable(folder: Path) -> None:
@@ -443,7 +464,7 @@ def _fitted(question: ProbeRequest, request: Request, say: Say) -> ProbeRequest:
 
 
 def _is_own_code(spec: StudySpec) -> bool:
-    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY
+    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY or bool(own_losses(spec))
 
 
 def _check_continuation(request: Request, record: StudyRecord) -> None:
@@ -462,34 +483,16 @@ def new_timeout(record: StudyRecord, request: Request) -> float | None:
     return asked if request.timeout_given or asked != record.spec["budget"].get("timeout") else None
 
 
-def resolve_precision(spec: StudySpec, machine: ProbeResult) -> StudySpec:
-    """Return the study with the threads and the precision that this machine gives it."""
-    values: dict[str, Any] = {}
-    if spec.base.train.threads is None:
-        values["threads"] = machine.threads
-    if spec.base.train.precision == AUTO:
-        values["precision"] = machine.precision or AUTO
-    return spec.with_train(**values)
-
-
 def _create(
-    store: Storage, spec: StudySpec, resources: Resources, data: DataFacts, settings: Settings
+    store: Storage,
+    spec: StudySpec,
+    machine: ProbeResult | None,
+    resources: Resources,
+    data: DataFacts,
+    settings: Settings,
 ) -> tuple[StudyRecord, bool]:
     try:
-        record = store.studies.create(
-            NewStudy(
-                name=spec.name,
-                spec=spec.as_dict(),
-                space=spec.space,
-                objectives=[{"metric": o.metric, "direction": o.direction} for o in spec.objectives],
-                queue=spec.queue(),
-                seed=spec.seed,
-                retries=spec.budget.retries,
-                timeout_s=spec.budget.timeout,
-                resources=_stored(resources, data, settings),
-                version=__version__,
-            )
-        )
+        record = create_study(store, spec, machine=machine, resources=_stored(resources, data, settings))
     except ConflictError:
         return store.studies.get(spec.name), False  # another launcher was a moment faster: help it
     return record, True
@@ -503,6 +506,7 @@ def _continue(
         planned = request.spec.budget.trials_per_loss or request.spec.sampler["name"] == "grid"
         tail = request.spec.queue(total)[record.total :] if planned else []
         store.studies.raise_budget(record.name, total, tail)
+    store.foreign.adopt(record.study_id)
     timeout = new_timeout(record, request)
     changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}
     store.studies.resume(record.name, resources=_stored(resources, data, request.settings), **changes)

@@ -1,9 +1,4 @@
-"""Keep N workers alive, restart backoff.
-
-How often a worker that dies is replaced, and after which pause, before whoever replaces it gives up.
-
-The workers of one launch: a live one in every slot while there is work, replaced when it dies, within limits.
-"""
+"""Supervisor: a live worker in every slot while there is work, restarted with backoff within limits."""
 
 import logging
 import time
@@ -12,7 +7,7 @@ from dataclasses import dataclass, field
 
 from tuner.errors import RunError
 from tuner.launch.launcher import Launcher, WorkerHandle, WorkerSpec
-from tuner.worker.health import QUARANTINE_S, QUARANTINED, REPLACE
+from tuner.worker.exit_codes import QUARANTINE_S, QUARANTINED, REPLACE
 
 EARLY_S = 20.0
 """A worker that ends sooner than that after its start has hardly worked."""

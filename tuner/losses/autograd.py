@@ -1,9 +1,4 @@
-"""Custom autograd functions and reductions.
-
-Powers with a gradient that is finite everywhere, in closed form: fewer passes than autograd's chain.
-
-Small pieces of arithmetic that the formulas share: class averages, safe quotients, class weights.
-"""
+"""Custom autograd functions with closed-form gradients (powers, focal terms), and reductions that formulas share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -144,12 +139,18 @@ def _raised(base: Tensor, exponent: float) -> Tensor:
     return (F.threshold(base, TINY, 0) if exponent < 1 else base.clamp_min(0)).pow_(exponent)
 
 
-def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str) -> Tensor:
+def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str, weights: Tensor | None = None) -> Tensor:
     """Average value [U, C] over classes, then over the units that have a valid pixel.
 
-    t [U, C]: target pixels; classes: "present" (those with t > 0; a unit without any gives 0) or "all".
+    t [U, C]: target pixels; classes: "present" (those with t > 0; a unit without any gives 0) or "all". weights: how
+    much each class counts, those of the last C classes where the first was left out.
     """
-    if classes == "all":
+    if weights is not None:
+        counted = weights[-value.shape[1] :].to(value.dtype)
+        counted = counted.expand_as(value) if classes == "all" else counted * (t > 0)
+        mass = counted.sum(1)
+        of_unit = (value * counted).sum(1) / torch.where(mass > 0, mass, 1)
+    elif classes == "all":
         of_unit = value.mean(1)
     else:
         present = (t > 0).to(value.dtype)
@@ -158,14 +159,35 @@ def class_mean(value: Tensor, t: Tensor, units: Tensor, *, classes: str) -> Tens
 
 
 def pixel_mean(value: Tensor, view: LossInputs) -> Tensor:
-    """Average value [B, N], zero on void pixels, or its sum, over the valid pixels of the batch."""
-    return value.sum() / (view.n_valid if view.void is not None else view.labels.numel())
+    """Average value [B, M], zero on void pixels, over the valid pixels of the batch; `per_pixel` gives them all."""
+    if view.label_weights is not None:
+        value = value * view.label_weights
+    return view.pixel_map(value) if view.per_pixel else mean_of(value.sum(), view)
 
 
-def by_label(table: Tensor, view: LossInputs) -> Tensor:
-    """Look up table [C] at every pixel's label: [B, N]; class 0 on void pixels."""
-    # several times faster than indexing
-    return table.index_select(0, view.flat_labels.flatten()).view_as(view.flat_labels)
+def mean_of(total: Tensor, view: LossInputs) -> Tensor:
+    """Divide a sum over the valid pixels of the batch by their number."""
+    return total / (view.n_valid if view.void is not None or view.label_weights is not None else view.labels.numel())
+
+
+def weighed(view: LossInputs, weights: Tensor | None) -> Tensor | None:
+    """Return weights [B, M] of values times how much each value counts; None where all count 1."""
+    if view.label_weights is None:
+        return weights
+    return view.label_weights if weights is None else weights * view.label_weights
+
+
+def focal_mean(
+    view: LossInputs, gamma: float, *, weights: Tensor | None = None, focused: Tensor | None = None
+) -> Tensor:
+    """Average weights * (1 - p_t)^gamma (-ln p_t), see `focal_sum`, as `pixel_mean` does."""
+    weights = weighed(view, weights)
+    if not view.per_pixel:
+        return mean_of(focal_sum(view.nll, gamma, p=view.p_true, weights=weights, focused=focused), view)
+    value = focal_term(view.nll, gamma)
+    if focused is not None:
+        value = torch.where(focused > 0, value, view.nll)
+    return view.pixel_map(value if weights is None else value * weights)
 
 
 def quotient(numerator: Tensor, denominator: Tensor, *, positive: bool = False) -> Tensor:

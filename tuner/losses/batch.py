@@ -1,10 +1,6 @@
-"""LossInputs: checked logits, labels, cached softmax statistics.
+"""LossInputs: a batch of logits and labels, checked and flattened once, its softmax statistics computed once.
 
-A property that is computed once, in a form that torch.compile can follow (functools' takes a lock).
-
-What every loss reads: a batch of logits and labels, checked and flattened once, its softmax computed once.
-
-A loss as a function: the checks, the precision and the all-void rule, written once for every formula.
+`segmentation_loss` makes a formula over them a function of logits and target.
 """
 
 from collections.abc import Callable
@@ -54,7 +50,7 @@ class Overlap:
     """Per unit (image, or the whole batch) and class: the sums that overlap losses are made of, each [U, C].
 
     `square` is the sum of squared probabilities (None where it was not asked for); `units` [U] is 1 for a unit
-    that has a valid pixel.
+    that has a valid pixel. `pixels` [U, 1] counts the valid pixels where the classes do not: where they overlap.
     """
 
     tp: Tensor
@@ -62,11 +58,26 @@ class Overlap:
     t: Tensor
     square: Tensor | None
     units: Tensor
+    pixels: Tensor | None = None
 
     def without_background(self) -> "Overlap":
         """Drop class 0."""
         square = None if self.square is None else self.square[:, 1:]
-        return Overlap(self.tp[:, 1:], self.p[:, 1:], self.t[:, 1:], square, self.units)
+        return Overlap(self.tp[:, 1:], self.p[:, 1:], self.t[:, 1:], square, self.units, self.pixels)
+
+    def valid_pixels(self) -> Tensor:
+        """Count the valid pixels of every unit, [U, 1]."""
+        return self.t.sum(1, keepdim=True) if self.pixels is None else self.pixels
+
+    def others(self, sums: Tensor) -> Tensor:
+        """Return, for sums [U, C] over every class, those over all pixels that are not of it, [U, C].
+
+        Classes that exclude each other: the sum of the others', exact where the total less the one is not.
+        """
+        if self.pixels is not None:
+            return self.pixels - sums
+        apart = 1 - torch.eye(sums.shape[1], dtype=sums.dtype, device=sums.device)
+        return sums @ apart
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,8 @@ class LossInputs:
     `void` [B, *S] marks pixels that count nowhere; None where it is known that there are none. `whole_void` is
     None where only the device knows. `sums` and `squares` say which sums the losses of this batch will read,
     so that one pass makes all of them; without `logs` they hardly need -ln p. `maps` keeps the target maps that a loss
-    had to make.
+    had to make. `per_pixel` asks pixel losses for the value of every pixel instead of the mean.
+    `class_weights` [C] say how much classes count in the mean over them.
     """
 
     logits: Tensor
@@ -87,12 +99,50 @@ class LossInputs:
     squares: bool = False
     logs: bool = True
     maps: dict[str, Tensor] = field(default_factory=dict)
+    per_pixel: bool = False
+    class_weights: Tensor | None = None
     kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def classes(self) -> int:
         """Number of classes C."""
         return self.logits.shape[1]
+
+    @property
+    def first_foreground(self) -> int:
+        """The first class that is not background."""
+        return 1
+
+    @property
+    def label_weights(self) -> Tensor | None:
+        """How much each of the values [B, M] of a pixel loss counts; None where all count 1, or 0 on void pixels."""
+        return None
+
+    def of_class(self, table: Tensor) -> Tensor:
+        """Look up table [C] at every pixel's label: [B, N]; class 0 on void pixels."""
+        # several times faster than indexing
+        return table.index_select(0, self.flat_labels.flatten()).view_as(self.flat_labels)
+
+    def on_background(self) -> Tensor:
+        """Say of every pixel, as 0 and 1, whether it is background: [B, N]."""
+        return self.of_class(torch.eye(1, self.classes, dtype=self.logits.dtype, device=self.logits.device)[0])
+
+    def lead(self) -> Tensor:
+        """Return how far the true class's logit is above the mean of all, [B, N]: what label smoothing costs."""
+        logits = self.clean_logits.flatten(2)
+        return logits.gather(1, self.flat_labels.unsqueeze(1)).squeeze(1) - logits.mean(1)
+
+    def mass(self, table: Tensor) -> Tensor:
+        """Return the sum of table [C] over the labels of all valid pixels."""
+        return (self.counts * table).sum()
+
+    def pixel_map(self, values: Tensor) -> Tensor:
+        """Return values [B, N] in the shape of the image, [B, *S]."""
+        return values.view(self.labels.shape)
+
+    def nothing_valid(self) -> Tensor | None:
+        """Say on the device whether there is no valid pixel; None where that is known to be otherwise."""
+        return self.void.all() if self.whole_void is None and self.void is not None else None
 
     @CachedOnce
     def flat_labels(self) -> Tensor:
@@ -217,15 +267,18 @@ def read_inputs(
     logits: Tensor,
     target: Tensor,
     *,
-    ignore_index: int,
+    ignore_index: int | None,
+    mask: Tensor | None = None,
     sums: bool = False,
     squares: bool = False,
     logs: bool = True,
+    per_pixel: bool = False,
+    class_weights: Tensor | None = None,
 ) -> LossInputs:
     """Check and flatten what a loss is given.
 
     logits [B, C, *S] raw scores, 2-D or 3-D; one channel z enters as two, [0, z]; half types are raised to float32.
-    target [B, *S] integer class ids, or ignore_index on void pixels.
+    target [B, *S] integer class ids, or ignore_index on void pixels; mask [B, *S] bool is False on more of them.
     Labels are checked on the CPU; on a device that would make the host wait (see `check_labels`).
     Raises LossInputError on shapes that do not fit, on labels out of range and on targets that are no integers.
     """
@@ -236,25 +289,43 @@ def read_inputs(
         logits = F.pad(logits, (0, 0) * (logits.ndim - 2) + (1, 0))
     labels = target.long()
     classes = logits.shape[1]
+
+    def inputs(labels: Tensor, void: Tensor | None, whole_void: bool | None) -> LossInputs:
+        reads = (sums, squares, logs)
+        return LossInputs(logits, labels, void, whole_void, *reads, per_pixel=per_pixel, class_weights=class_weights)
+
     if not on_host(labels):
-        void = labels == ignore_index
-        return LossInputs(logits, labels.masked_fill(void, 0), void, None, sums, squares, logs)
-    if _all_in_range(labels, classes) and not 0 <= ignore_index < classes:
-        return LossInputs(logits, labels, None, False, sums, squares, logs)
-    void = labels == ignore_index
+        void = _void(labels, ignore_index, mask)
+        return inputs(labels, None, False) if void is None else inputs(labels.masked_fill(void, 0), void, None)
+    unmarked = ignore_index is None or not 0 <= ignore_index < classes
+    if mask is None and unmarked and _all_in_range(labels, classes):
+        return inputs(labels, None, False)
+    void = _void(labels, ignore_index, mask)
+    if void is None:
+        void = torch.zeros_like(labels, dtype=torch.bool)
     labels = labels.masked_fill(void, 0)
     check_labels(labels, classes=classes, ignore_index=ignore_index)
-    return LossInputs(logits, labels, void, bool(void.all()), sums, squares, logs)
+    return inputs(labels, void, bool(void.all()))
 
 
-def check_labels(target: Tensor, *, classes: int, ignore_index: int) -> None:
+def _void(labels: Tensor, ignore_index: int | None, mask: Tensor | None) -> Tensor | None:
+    """Say which pixels do not count; None where all do."""
+    marked = None if ignore_index is None else labels == ignore_index
+    if mask is None:
+        return marked
+    return ~mask if marked is None else marked.logical_or_(~mask)
+
+
+def check_labels(target: Tensor, *, classes: int, ignore_index: int | None) -> None:
     """Raise LossInputError if a label is neither a class nor void; waits for the device where there is one."""
-    labels = target.masked_fill(target == ignore_index, 0)
+    labels = target if ignore_index is None else target.masked_fill(target == ignore_index, 0)
     if not _all_in_range(labels, classes):
         wrong = sorted({int(label) for label in torch.unique(labels) if not 0 <= label < classes})
+        void = "; pass ignore_index=" if ignore_index is None else f", or {ignore_index} on pixels to ignore."
+        advice = f"{void}{wrong[0]} if that marks pixels to ignore." if ignore_index is None else void
         raise LossInputError(
             f"target holds the labels {', '.join(map(str, wrong[:5]))}, but logits have {classes} classes: "
-            f"labels are 0 to {classes - 1}, or {ignore_index} on pixels to ignore."
+            f"labels are 0 to {classes - 1}{advice}"
         )
 
 
@@ -278,8 +349,29 @@ def _check_shapes(logits: Tensor, target: Tensor) -> None:
         raise LossInputError(f"{shapes}: the target must hold integer class ids.")
 
 
+@dataclass(frozen=True, slots=True)
+class EpochProgress:
+    """An epoch, counted from 1, of so many; the default is the end, where every schedule has arrived."""
+
+    epoch: float = 1
+    epochs: float = 1
+
+    @classmethod
+    def at_share(cls, share: float) -> "EpochProgress":
+        """Return the moment at which a share of the training lies behind, from 0.0 to 1.0."""
+        return cls(1 + share, 2)
+
+    @property
+    def progress(self) -> float:
+        """Share of the training that lies behind, 0.0 in the first epoch and 1.0 in the last."""
+        return 1.0 if self.epochs <= 1 else min(1.0, (self.epoch - 1) / (self.epochs - 1))
+
+
+END = EpochProgress()
+
+
 class LossFunction:
-    """A formula over a View, callable on logits and target.
+    """A formula over LossInputs, callable on logits and target.
 
     `loss(logits, target, ignore_index=255, gamma=2.0)` checks its input, raises half types to float32, switches
     autocast off and returns a scalar; a batch without a valid pixel gives exactly 0 and a zero gradient.
@@ -313,9 +405,10 @@ class LossFunction:
         if view.whole_void:
             return view.clean_logits.sum() * 0
         value = self.formula(view, **options)
-        if view.whole_void is None and view.void is not None:
+        nothing = view.nothing_valid()
+        if nothing is not None:
             # only the device knows whether every pixel is void; asking it would make the host wait
-            value = torch.where(view.void.all(), value.new_zeros(()), value)
+            value = torch.where(nothing, value.new_zeros(()), value)
         return value
 
 

@@ -1,4 +1,4 @@
-"""Behaviour curves: what a loss and its gradient say while a prediction drifts away from the truth.
+"""Behaviour curves: value and gradient of a loss while a prediction is perturbed away from the truth.
 
 The scene is an image of two classes with one disc. The prediction starts as the truth, with `SURE` on the predicted
 class of every pixel, and drifts: by shift, shrinking, growth, flipped pixels or soft errors, for a large and a small
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tuner.losses.batch import read_inputs
-from tuner.losses.build import EpochProgress, Term
+from tuner.losses.batch import EpochProgress, read_inputs
+from tuner.losses.build import Term
 from tuner.losses.spec import LossSpec
 
 SIDE = 64

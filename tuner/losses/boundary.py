@@ -1,9 +1,4 @@
-"""Boundary, region-wise, boundary DoU, Hausdorff.
-
-Losses that weigh probabilities by where they are relative to the true borders.
-
-Losses that stand for the Hausdorff distance: errors cost the more the farther they are from a border.
-"""
+"""Boundary losses: boundary, region-wise, boundary DoU, and the Hausdorff losses."""
 
 import math
 from typing import Any
@@ -15,6 +10,7 @@ from torch.nn import functional as F
 
 from tuner.losses.autograd import WeighedSum, class_mean, quotient
 from tuner.losses.batch import LossInputs, segmentation_loss
+from tuner.losses.dense import DenseInputs
 from tuner.losses.distance_transform import squared_border_distances, target_map
 from tuner.losses.softmax_stats import on_host, put_at, take_from
 
@@ -84,17 +80,32 @@ def boundary_dou(view: LossInputs, *, alpha_max: float, smooth: float, classes: 
     # A - 2 I, the squared error
     off = missed + false + smooth
     error = quotient(off, off + (1 - alpha) * of.tp)
-    return class_mean(error, of.t, of.units, classes=classes)
+    return class_mean(error, of.t, of.units, classes=classes, weights=view.class_weights)
 
 
 def rim_counts(view: LossInputs) -> Tensor:
     """Count the `rim_pixels` of each class in the batch: [1, C]."""
+    if isinstance(view, DenseInputs):
+        return _rims_of_overlapping(view)
     rim = rim_pixels(view)
     if not on_host(rim):
         return view.class_sums(rim.to(view.logits.dtype)).sum(0, keepdim=True)
     # they are few: counting them is faster than a sum over all pixels
     counted = torch.bincount(view.flat_labels[rim], minlength=view.classes)
     return counted.unsqueeze(0).to(view.logits.dtype)
+
+
+def _rims_of_overlapping(view: DenseInputs) -> Tensor:
+    masks = view.target * view.valid > 0
+    masks = masks.reshape(view.logits.shape)
+    padded = F.pad(masks, (1, 1) * (masks.ndim - 2), value=False)
+    inner = masks
+    for axis in range(2, masks.ndim):
+        for start in (0, 2):
+            window = [slice(None), slice(None), *[slice(1, -1)] * (masks.ndim - 2)]
+            window[axis] = slice(start, start + masks.shape[axis])
+            inner = inner & padded[tuple(window)]
+    return (masks & ~inner).flatten(2).sum((0, 2)).unsqueeze(0).to(view.logits.dtype)
 
 
 def rim_pixels(view: LossInputs) -> Tensor:

@@ -1,42 +1,17 @@
-"""Config -> SegmentationLoss.
-
-When in the training a loss is asked, for those that change on the way.
-
-How the terms of a loss are mixed: a sum with weights, or a base and an addition on a schedule.
-
-From a configuration to a module: single losses, losses mixed with a base, and weighted sums of the user's own.
-"""
+"""Build a loss from its configuration: single losses, losses mixed with a base on a schedule, weighted sums."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from inspect import signature
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from tuner.errors import LossInputError, SpecError, UnknownNameError
-from tuner.losses.batch import LossFunction, LossInputs, check_labels, full_precision, read_inputs
+from tuner.errors import LossInputError, Problem, Problems, SpecError, UnknownNameError
+from tuner.losses.batch import EpochProgress, LossFunction, LossInputs, check_labels, full_precision, read_inputs
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec, term_weight, with_preset
 from tuner.registry import Option, Scalar, load, option_named
-
-
-@dataclass(frozen=True, slots=True)
-class EpochProgress:
-    """An epoch, counted from 1, of so many; the default is the end, where every schedule has arrived."""
-
-    epoch: int = 1
-    epochs: int = 1
-
-    @property
-    def progress(self) -> float:
-        """Share of the training that lies behind, 0.0 in the first epoch and 1.0 in the last."""
-        return 1.0 if self.epochs <= 1 else min(1.0, (self.epoch - 1) / (self.epochs - 1))
-
-
-END = EpochProgress()
-
 
 COMPANION = "cross_entropy_weight"
 MIN_SHARE = 0.01
@@ -66,10 +41,6 @@ class WeightedSum:
     def options(self) -> dict[str, Scalar]:
         """Return the options that it really uses."""
         return dict(self._options)
-
-    def ramp_end(self) -> float:
-        """Return the share of the training before which it must not be judged."""
-        return 0.0
 
 
 class ScheduledSum(WeightedSum):
@@ -126,10 +97,6 @@ class ScheduledSum(WeightedSum):
             return base + weight * loss
         return super().mix(values, weights)
 
-    def ramp_end(self) -> float:
-        """Return when the loss has come in; schedules that go on to the end are judged all along."""
-        return self.start or 0.0
-
 
 def combination_of(entry: LossSpec, options: Mapping[str, Scalar]) -> WeightedSum:
     """Return how a loss that stands alone is mixed with its base."""
@@ -152,7 +119,14 @@ GIVEN_AT_BUILD = frozenset({"class_frequencies"})
 class Term(nn.Module):
     """One loss with the options that it will really be called with, and what it learns."""
 
-    def __init__(self, entry: LossSpec, options: Mapping[str, Scalar], class_frequencies: Sequence[float]) -> None:
+    def __init__(
+        self,
+        entry: LossSpec,
+        options: Mapping[str, Scalar],
+        class_frequencies: Sequence[float] | None,
+        *,
+        classes: int | None = None,
+    ) -> None:
         super().__init__()
         self.entry = entry
         self.options = dict(options)
@@ -163,10 +137,13 @@ class Term(nn.Module):
         self._learned: dict[str, Scalar] = {}
         if entry.state:
             made, chosen = load(entry.state), {name: options[name] for name in entry.state_options}
-            bound = signature(made).bind(classes=len(class_frequencies), **chosen)
+            count = classes if class_frequencies is None else len(class_frequencies)
+            bound = signature(made).bind(classes=count, **chosen)
             self.state = made(*bound.args, **bound.kwargs)
             self._learned = {name: bound.arguments[name] for name in entry.state_options}
-        frequencies = torch.tensor(tuple(class_frequencies), dtype=torch.float32)
+        frequencies = None
+        if class_frequencies is not None:
+            frequencies = torch.tensor(tuple(class_frequencies), dtype=torch.float32)
         self.register_buffer("class_frequencies", frequencies, persistent=False)
 
     @property
@@ -181,6 +158,10 @@ class Term(nn.Module):
 
     def forward(self, view: LossInputs, inputs: Mapping[str, Tensor], moment: EpochProgress) -> Tensor:
         """Return the bare loss."""
+        return self.function.from_inputs(view, **self.arguments(inputs, moment))
+
+    def arguments(self, inputs: Mapping[str, Tensor], moment: EpochProgress) -> dict[str, Any]:
+        """Return all that the formula is called with beside its view."""
         given: dict[str, Any] = {name: inputs.get(name) for name in self.entry.needs if name not in GIVEN_AT_BUILD}
         if "class_frequencies" in self.entry.needs:
             given["class_frequencies"] = self.class_frequencies
@@ -188,7 +169,7 @@ class Term(nn.Module):
             given["moment"] = moment
         if self.state is not None:
             given["state"] = self.state
-        return self.function.from_inputs(view, **self.keywords, **given)
+        return {**self.keywords, **given}
 
 
 class SegmentationLoss(nn.Module):
@@ -251,11 +232,6 @@ class SegmentationLoss(nn.Module):
         """Tell schedules which epoch begins, counted from 1, of how many."""
         self.moment = EpochProgress(epoch, epochs)
 
-    def ramp_end(self) -> float:
-        """Return the share of the training before which it must not be judged, 0.0 where there is no ramp."""
-        warmups = [float(term.options.get("warmup") or 0.0) for term in self._parts.values()]
-        return max([self.mixing_options.ramp_end(), *warmups])
-
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Return what the loss learns, as groups for an optimizer, without weight decay.
 
@@ -309,20 +285,24 @@ def build_loss(
     if config.get("terms"):
         terms, blend = _sum_of(name, [str(term) for term in config["terms"]], chosen, class_frequencies)
     else:
-        terms, blend = _single(name, chosen, class_frequencies)
+        terms, blend = build_terms(name, chosen, class_frequencies)
     return SegmentationLoss(name, terms, blend, classes=classes, ignore_index=ignore_index)
 
 
-def _single(name: str, chosen: Mapping[str, Any], frequencies: Sequence[float]) -> tuple[dict[str, Term], WeightedSum]:
+def build_terms(
+    name: str, chosen: Mapping[str, Any], frequencies: Sequence[float] | None, *, classes: int | None = None
+) -> tuple[dict[str, Term], WeightedSum]:
+    """Return the terms of a loss that stands alone, itself first, and how they are mixed."""
     entry = LOSSES.find(name, where="loss.name")
     options = read_options(entry, entry.options, chosen, where=f"loss.{name}")
     own = {option.name: options[option.name] for option in entry.own_options}
-    terms = {name: Term(entry, own, frequencies)}
+    terms = {name: Term(entry, own, frequencies, classes=classes)}
     mixed = {key: options[key] for key in entry.mixing_options}
     blend = combination_of(entry, mixed)
     for base in blend.hidden:
         row = LOSSES.find(base, where=f"loss.{name}.base")
-        terms[base] = Term(row, read_options(row, row.own_options, {}, where=f"loss.{name}"), frequencies)
+        values = read_options(row, row.own_options, {}, where=f"loss.{name}")
+        terms[base] = Term(row, values, frequencies, classes=classes)
     return terms, blend
 
 
@@ -331,7 +311,9 @@ def _sum_of(
 ) -> tuple[dict[str, Term], WeightedSum]:
     where = f"loss.{name}"
     if len(parts) < 2 or len(set(parts)) != len(parts):
-        raise SpecError([f"{where}: a sum has at least two different terms, found {', '.join(parts) or 'none'}"])
+        raise SpecError(
+            [Problem(where, f"a sum has at least two different terms, found {', '.join(parts) or 'none'}", parts)]
+        )
     for key in chosen:
         if key != "weight" and key not in parts:
             raise UnknownNameError(kind=f"part of the sum {name!r}", name=key, known=["weight", *parts], where=where)
@@ -354,7 +336,7 @@ def _weights(parts: Sequence[str], chosen: Mapping[str, Any], *, where: str) -> 
         value = chosen.get(part, option.default)
         problem = option.problem(value)
         if problem:
-            raise SpecError([f"{where}.{part}: {problem}"])
+            raise SpecError([Problem(f"{where}.{part}", problem, value)])
         weights[part] = float(value)
     return weights
 
@@ -368,10 +350,9 @@ def read_options(
     for key in chosen:
         if key not in names:
             option_named(entry, key, kind="loss", where=where)
-            raise SpecError([f"{where}.{key}: in a sum, {key!r} of {entry.name!r} has no meaning: a term is bare"])
+            wrong = f"in a sum, {key!r} of {entry.name!r} has no meaning: a term is bare"
+            raise SpecError([Problem(f"{where}.{key}", wrong, chosen[key])])
     values = {option.name: chosen.get(option.name, option.default) for option in options}
     found = [(option.name, option.problem(values[option.name])) for option in options]
-    problems = [f"{where}.{key}: {problem}" for key, problem in found if problem]
-    if problems:
-        raise SpecError(problems)
+    Problems(Problem(f"{where}.{key}", problem, values[key]) for key, problem in found if problem).refuse()
     return values

@@ -1,4 +1,4 @@
-"""Combinations: a pixel term and an overlap term from one softmax."""
+"""Compound losses: a pixel term and an overlap term from one softmax."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 
 from tuner.losses.autograd import (
-    by_label,
     class_mean,
     class_weights,
-    focal_sum,
+    focal_mean,
+    mean_of,
     pixel_mean,
     power_sum,
     quotient,
     safe_power,
+    weighed,
 )
 from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.pixel import hardest_mean, weighted_cross_entropy, weighted_focal
@@ -37,6 +38,8 @@ def combo(
     Dice is averaged over all classes. The paper subtracts Dice, which differs by the constant 1 - alpha.
     Class weights f_c^-class_weight_exponent multiply beta and 1 - beta.
     """
+    if view.first_foreground == 0:
+        return _combo_of_overlapping(view, class_frequencies, alpha, beta, class_weight_exponent, smooth)
     balance = torch.full((view.classes,), beta, dtype=view.logits.dtype, device=view.logits.device)
     balance[0] = 1 - beta
     weights = balance
@@ -47,12 +50,29 @@ def combo(
     return combo_parts(view, weights=weights, normalise="weights", alpha=alpha, smooth=smooth, background=True)
 
 
+def _combo_of_overlapping(
+    view: LossInputs,
+    frequencies: Tensor | Sequence[float],
+    alpha: float,
+    beta: float,
+    exponent: float,
+    smooth: float,
+) -> Tensor:
+    """Return the two-class form for every class against the rest, averaged over the classes."""
+    value = view.nll * (beta + (1 - 2 * beta) * view.on_background())
+    if exponent != 0:
+        value = value * view.of_class(class_weights(frequencies, exponent, view.logits))
+    of = overlap(view, batch=True, include_background=True)
+    error = class_mean(dice_error(of, smooth=smooth), of.t, of.units, classes="all", weights=view.class_weights)
+    return alpha * pixel_mean(value, view) + (1 - alpha) * error
+
+
 def combo_parts(
     view: LossInputs, *, weights: Tensor, normalise: str, alpha: float, smooth: float, background: bool
 ) -> Tensor:
     """Return alpha CE_w + (1 - alpha) Dice loss with given class weights [C]."""
     of = overlap(view, batch=True, include_background=background)
-    error = class_mean(dice_error(of, smooth=smooth), of.t, of.units, classes="all")
+    error = class_mean(dice_error(of, smooth=smooth), of.t, of.units, classes="all", weights=view.class_weights)
     entropy = weighted_cross_entropy(view, weights=weights, normalise=normalise)
     return alpha * entropy + (1 - alpha) * error
 
@@ -84,8 +104,10 @@ def exponential_logarithmic(
     error = share_of(missed + false, 2 * of.tp + smooth)
     index = quotient(2 * of.tp + smooth, of.p + (of.t + smooth), positive=smooth > 0)
     depth = torch.where(error < 0.5, -torch.log1p(-error.clamp_max(0.5)), -torch.log(index.clamp(1e-12, 1)))
-    rough = class_mean(safe_power(depth, gamma), of.t, of.units, classes=classes)
-    fine = pixel_mean(power_sum(view.exact_nll if gamma < 1 else view.nll, gamma, by_label(weights, view)), view)
+    rough = class_mean(safe_power(depth, gamma), of.t, of.units, classes=classes, weights=view.class_weights)
+    of_pixel = weighed(view, view.of_class(weights))
+    assert of_pixel is not None
+    fine = mean_of(power_sum(view.exact_nll if gamma < 1 else view.nll, gamma, of_pixel), view)
     return dice_weight * rough + (1 - dice_weight) * fine
 
 
@@ -100,18 +122,32 @@ def unified_focal(
     Tversky = mean of (1 - TI_f)^(1 - gamma) and 1 - TI_b. Otherwise both exponents hold for every class, as in the
     authors' code (the paper swaps gamma and 1 - gamma there; equal at 0.5).
     """
-    common = by_label(torch.eye(1, view.classes, dtype=view.logits.dtype, device=view.logits.device)[0], view)
+    common = view.on_background()
     balance = delta + (1 - 2 * delta) * common
     focused = common if asymmetric else None
-    pixels = focal_sum(view.nll, gamma, p=view.p_true, weights=balance, focused=focused)
+    pixels = focal_mean(view, gamma, weights=balance, focused=focused)
     of = overlap(view, batch=False, include_background=True)
     missed, false = view.error_sums(per_image=True)
     error = exact_tversky_error(of, missed, false, alpha=1 - delta, beta=delta, smooth=smooth)
     sharp = safe_power(error, 1 - gamma)
-    if asymmetric:
+    if asymmetric and view.first_foreground == 1:
         sharp = torch.cat([error[:, :1], sharp[:, 1:]], 1)
-    regions = class_mean(sharp, of.t, of.units, classes=classes)
-    return weight * pixel_mean(pixels, view) + (1 - weight) * regions
+    regions = class_mean(sharp, of.t, of.units, classes=classes, weights=view.class_weights)
+    return weight * pixels + (1 - weight) * regions
+
+
+def _weights(view: LossInputs, class_frequencies: Tensor | Sequence[float], exponent: float) -> Tensor | None:
+    """Return the class weights [C] f_c^-exponent; None where all are 1."""
+    return None if exponent == 0 else class_weights(class_frequencies, exponent, view.logits)
+
+
+def _mean_dice_error(
+    view: LossInputs, smooth: float, *, squared: bool, batch: bool, background: bool, classes: str
+) -> Tensor:
+    """Return 1 - Dice, averaged over the classes."""
+    of = overlap(view, batch=batch, include_background=background)
+    error = dice_error(of, smooth=smooth, squared=squared)
+    return class_mean(error, of.t, of.units, classes=classes, weights=view.class_weights)
 
 
 @segmentation_loss(sums=True, squares=True)
@@ -133,11 +169,8 @@ def dice_cross_entropy(
     background, over the batch or per image as its plans have it. Ours: MONAI's `DiceCELoss` is equal with
     lambdas 1 - weight and weight and classes="all", but knows no ignore_index.
     """
-    weights = None
-    if class_weight_exponent != 0:
-        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
-    of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    weights = _weights(view, class_frequencies, class_weight_exponent)
+    error = _mean_dice_error(view, smooth, squared=squared, batch=batch, background=include_background, classes=classes)
     return weight * weighted_cross_entropy(view, weights=weights) + (1 - weight) * error
 
 
@@ -160,11 +193,8 @@ def dice_focal(
     Ours: MONAI's `DiceFocalLoss` takes sigmoids for the focal part, divides it by the number of classes, and knows no
     ignore_index.
     """
-    weights = None
-    if class_weight_exponent != 0:
-        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
-    of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    weights = _weights(view, class_frequencies, class_weight_exponent)
+    error = _mean_dice_error(view, smooth, squared=squared, batch=batch, background=include_background, classes=classes)
     return weight * weighted_focal(view, weights=weights, gamma=gamma) + (1 - weight) * error
 
 
@@ -184,8 +214,7 @@ def dice_topk(
 
     Ours: MONAI has none, and nnU-Net's counts void pixels among the hardest.
     """
-    of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    error = _mean_dice_error(view, smooth, squared=squared, batch=batch, background=include_background, classes=classes)
     return weight * hardest_mean(view, k / 100) + (1 - weight) * error
 
 
@@ -207,9 +236,7 @@ def generalized_dice_focal(
     Ours: MONAI's `GeneralizedDiceFocalLoss` takes sigmoids for the focal part, divides it by the number of classes, and
     knows no ignore_index.
     """
-    weights = None
-    if class_weight_exponent != 0:
-        weights = class_weights(class_frequencies, class_weight_exponent, view.logits)
+    weights = _weights(view, class_frequencies, class_weight_exponent)
     of = overlap(view, batch=batch, include_background=include_background)
     error = generalized_dice_error(of, class_weighting=class_weighting, smooth=smooth)
     rough = (error * of.units).sum() / of.units.sum().clamp_min(1)

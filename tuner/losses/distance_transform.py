@@ -1,6 +1,4 @@
-"""EDT on host and device, target maps.
-
-Exact Euclidean distances to the borders of masks that change in every step: on the host, and on the device.
+"""Exact Euclidean distance transforms on the host and on the device, and target maps made with them.
 
 On the host one pass along the columns counts steps for all masks together; the other axes take, for growing k, the
 minimum with what lies k away plus k^2, until no pixel can gain: masks whose every pixel is near a border, as those of
@@ -8,15 +6,13 @@ unsure predictions are, need few such steps on small integers. Others go to the 
 
 On a device one scan along an axis counts steps, and the other axes take the minimum over all places at once.
 
-The maps of `tuner.label_maps`, all but the skeleton, by torch alone, for labels on a device: nothing goes to the host.
-
-Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.label_maps` for every image, to the bit.
-
-Target maps for losses: handed in with the batch, or made here from the target.
+Labels [B, *S] are classes, and -1 on void pixels; the maps are those of `tuner.label_maps` for every image, to the
+bit.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -114,6 +110,8 @@ def _spread(squares: Tensor, axis: int, ruler: _Ruler) -> Tensor:
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _of_numpy(masks: Tensor) -> Tensor:
+    if not _has_host_transforms():
+        return squared_region_distances(masks)
     return torch.from_numpy(_on_host(masks.numpy()))
 
 
@@ -238,7 +236,7 @@ def target_map(view: LossInputs, name: str, given: Tensor | None) -> Tensor:
         _check(view, name, given)
         return given.to(view.logits.dtype)
     if name not in view.maps:
-        if view.labels.device.type != "cpu" and name in DEVICE_MAPS:
+        if name in DEVICE_MAPS and (view.labels.device.type != "cpu" or not _has_host_transforms()):
             marked = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
             view.maps[name] = DEVICE_MAPS[name](marked, classes=view.classes).to(view.logits.dtype)
             return view.maps[name]
@@ -246,6 +244,17 @@ def target_map(view: LossInputs, name: str, given: Tensor | None) -> Tensor:
         made = [MAPS[name](image, classes=view.classes, void=VOID) for image in labels]
         view.maps[name] = torch.from_numpy(np.stack(made)).to(view.logits.device, view.logits.dtype)
     return view.maps[name]
+
+
+@cache
+def _has_host_transforms() -> bool:
+    """Say whether the packages are here whose transforms are faster on the host than torch's own arithmetic."""
+    try:
+        import edt
+        from scipy import ndimage
+    except ImportError:
+        return False
+    return edt is not None and ndimage is not None
 
 
 def marked_labels(view: LossInputs) -> np.ndarray:

@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from tuner.losses.autograd import class_mean
 from tuner.losses.batch import LossInputs, segmentation_loss
+from tuner.losses.dense import DenseInputs
 from tuner.losses.softmax_stats import on_host, put_at
 
 
@@ -22,6 +23,8 @@ def lovasz_softmax(view: LossInputs, *, classes: str, per_image: bool, bins: int
     those in one interval share its rise of J evenly. The rises are not negative and add up to at most 1, and errors of
     an interval are at most 1 / bins apart, so the value is off by no more than 1 / bins.
     """
+    if isinstance(view, DenseInputs):
+        return _lovasz_of_overlapping(view, classes=classes, per_image=per_image)
     counts = view.counts if per_image else view.counts.sum(0, keepdim=True)
     p = view.probabilities
     with torch.no_grad():
@@ -30,7 +33,25 @@ def lovasz_softmax(view: LossInputs, *, classes: str, per_image: bool, bins: int
         else:
             slopes, hits = _slopes(view, counts, every=classes == "all")
     value: Tensor = RankedErrors.apply(p, slopes, hits)  # type: ignore[no-untyped-call]
-    return class_mean(value, counts, (counts.sum(1) > 0).to(p.dtype), classes=classes)
+    return class_mean(value, counts, (counts.sum(1) > 0).to(p.dtype), classes=classes, weights=view.class_weights)
+
+
+def _lovasz_of_overlapping(view: DenseInputs, *, classes: str, per_image: bool) -> Tensor:
+    """Return the loss of every class against the rest, errors |t - sigmoid(z)|, by an exact sort."""
+    errors = (view.target - view.probabilities).abs().transpose(0, 1)
+    counted = view.valid.expand_as(view.target).transpose(0, 1) > 0
+    hits = (view.target.transpose(0, 1) > 0) & counted
+    if not per_image:
+        errors, counted, hits = (maps.flatten(1).unsqueeze(1) for maps in (errors, counted, hits))
+    # what does not count comes last and costs nothing
+    ranked, order = errors.masked_fill(~counted, -1).sort(dim=-1, descending=True)
+    hit, total = hits.gather(-1, order), hits.sum(-1).to(errors.dtype)
+    rows = zip(hit.flatten(0, 1), total.flatten(), strict=True)
+    steps = torch.stack([jaccard_steps(row, number) for row, number in rows]).view_as(ranked)
+    value = torch.linalg.vecdot(ranked.clamp_min(0), steps).T
+    return class_mean(
+        value, total.T, counted.any(-1).any(0).to(value.dtype), classes=classes, weights=view.class_weights
+    )
 
 
 class RankedErrors(torch.autograd.Function):

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from tuner.losses.batch import LossInputs, segmentation_loss
+from tuner.losses.dense import DenseInputs
 
 RIDGE = 5e-4
 CLIP = 1e-6
@@ -33,6 +34,9 @@ def region_mutual_information(view: LossInputs, *, weight: float, radius: int, s
 
 def binary_entropy(view: LossInputs) -> Tensor:
     """Return the sigmoid cross-entropy summed over classes and valid pixels, divided by |V| + 1."""
+    if isinstance(view, DenseInputs):
+        values = view.nll if view.label_weights is None else view.nll * view.label_weights
+        return values.sum() / (view.n_valid / view.classes + 1)
     z = view.clean_logits.flatten(2)
     valid = view.valid.unsqueeze(1)
     labelled = z.gather(1, view.flat_labels.unsqueeze(1))
@@ -51,13 +55,16 @@ def region_information(view: LossInputs, *, radius: int, stride: int, pool: str)
         return guess.sum() * 0
     half_logdet: Tensor = HalfLogdet.apply(truth.flatten(0, 1), guess.flatten(0, 1), radius)  # type: ignore[no-untyped-call]
     of_image = half_logdet.view(len(truth), -1).sum(1)
-    units = (view.counts.sum(1) > 0).to(half_logdet.device, half_logdet.dtype)
+    pixels = view.valid.flatten(1) if isinstance(view, DenseInputs) else view.counts
+    units = (pixels.sum(1) > 0).to(half_logdet.device, half_logdet.dtype)
     mean: Tensor = (of_image / float(radius**dims) * units).sum() / units.sum().clamp_min(1)
     return mean.to(view.logits.device, view.logits.dtype)
 
 
 def _pooled_truth(view: LossInputs, stride: int, pool: str) -> Tensor:
     """Return the one-hot labels [B, C, *S'], pooled; counted per block, so that they are never held at full size."""
+    if isinstance(view, DenseInputs):
+        return _pooled((view.target * view.valid).reshape(view.logits.shape), stride, pool).clamp_min(0)
     sizes = view.labels.shape[1:]
     counts = _block_counts(sizes, stride)
     block = torch.zeros((), dtype=torch.int64, device=view.labels.device)
@@ -79,6 +86,8 @@ def _pooled_guess(view: LossInputs, stride: int, pool: str) -> Tensor:
     """Return sigmoid probabilities [B, C, *S'], 0 on void pixels, plus 1e-6, pooled with zeros outside."""
     logits = view.clean_logits
     void = None if view.void is None else view.void.unsqueeze(1)
+    if isinstance(view, DenseInputs) and view.weight is not None:
+        void = (view.weight == 0).expand_as(view.target).reshape(logits.shape)
     if pool == "max":
         # the sigmoid rises with the logit, so only the largest one of a block needs it
         known = logits if void is None else logits.masked_fill(void, -math.inf)

@@ -1,9 +1,4 @@
-"""Cross-entropy, focal, OHEM, top-k, poly-1, NACL.
-
-Cross-entropy with one more idea: a prior, a polynomial term, or neighbours that soften the target.
-
-Pixel losses: every valid pixel is judged by the probability of its true class.
-"""
+"""Pixel losses: cross-entropy, focal, top-k, OHEM, poly-1, logit adjustment, NACL."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuner.losses.autograd import by_label, class_weights, focal_sum, focal_term, pixel_mean, window_mean
-from tuner.losses.batch import LossInputs, segmentation_loss
-from tuner.losses.build import END, EpochProgress
+from tuner.losses.autograd import class_weights, focal_mean, focal_term, pixel_mean, window_mean
+from tuner.losses.batch import END, EpochProgress, LossInputs, segmentation_loss
 from tuner.losses.distance_transform import target_map
 from tuner.losses.softmax_stats import on_host
 
@@ -55,6 +49,8 @@ def nacl(view: LossInputs, *, weight: float) -> Tensor:
         hot = hot.masked_fill(view.void.unsqueeze(1), 0)
     soft = window_mean(hot, 3)
     gap = (view.clean_logits - soft).abs().flatten(2) * view.valid.unsqueeze(1)
+    if view.per_pixel:
+        return view.pixel_map(view.nll + weight * gap.mean(1))
     return pixel_mean(view.nll, view) + weight * gap.sum() / (view.n_valid * view.classes)
 
 
@@ -89,14 +85,14 @@ def weighted_cross_entropy(
     value = view.nll
     if label_smoothing != 0:
         # sum_c (-ln p_c) / C = -ln p_y + z_y - mean_c z_c
-        logits = view.clean_logits.flatten(2)
-        lead = logits.gather(1, view.flat_labels.unsqueeze(1)).squeeze(1) - logits.mean(1)
-        value = value + label_smoothing * lead
-    total = (value if weights is None else value * by_label(weights, view)).sum()
-    if weights is None or normalise == "count":
-        return total / view.n_valid
-    mass = (view.counts * weights).sum()
-    return total / torch.where(mass > 0, mass, 1)
+        value = value + label_smoothing * view.lead()
+    if weights is not None:
+        value = value * view.of_class(weights)
+    if weights is None or normalise == "count" or view.per_pixel:
+        return pixel_mean(value, view)
+    mass = view.mass(weights)
+    total = value if view.label_weights is None else value * view.label_weights
+    return total.sum() / torch.where(mass > 0, mass, 1)
 
 
 @segmentation_loss()
@@ -114,7 +110,7 @@ def topk(view: LossInputs, *, k: float, warmup: float, moment: EpochProgress = E
 def hardest_mean(view: LossInputs, share: float) -> Tensor:
     """Return the mean of the largest -ln p_t, over a share of the valid pixels of the batch, at least one."""
     weight, chosen = _hardest(view.nll.detach(), view, share)
-    return (view.nll * weight).sum() / chosen
+    return view.pixel_map(view.nll * weight) if view.per_pixel else (view.nll * weight).sum() / chosen
 
 
 @segmentation_loss()
@@ -126,9 +122,13 @@ def ohem_ce(view: LossInputs, *, threshold: float, minimum_share: float) -> Tens
     """
     nll = view.nll
     hard = (nll.detach() > -math.log(threshold)).to(nll.dtype)
+    if view.label_weights is not None:
+        hard = hard * view.label_weights
     fewest, chosen = _hardest(nll.detach(), view, minimum_share)
     enough = hard.sum() >= chosen
     weight = torch.where(enough, hard, fewest)
+    if view.per_pixel:
+        return view.pixel_map(nll * weight)
     return (nll * weight).sum() / torch.where(enough, hard.sum(), chosen)
 
 
@@ -164,6 +164,8 @@ def _largest_of_class(view: LossInputs, values: Tensor) -> Tensor:
 def _hardest(nll: Tensor, view: LossInputs, share: float) -> tuple[Tensor, Tensor]:
     """Return weights [B, N] that choose the hardest share of the valid pixels, and how many these are."""
     ranked = nll if view.flat_void is None else nll.masked_fill(view.flat_void, -1)
+    if view.label_weights is not None:
+        ranked = nll.masked_fill(view.label_weights == 0, -1)
     chosen = (view.n_valid.double() * share + 1e-9).floor().clamp_min(1)
     if on_host(nll):
         # several times faster than torch.kthvalue
@@ -199,8 +201,7 @@ def focal(
 
 def weighted_focal(view: LossInputs, *, weights: Tensor | None, gamma: float) -> Tensor:
     """Focal loss with given class weights [C]; see `focal`."""
-    of_pixel = None if weights is None else by_label(weights, view)
-    return pixel_mean(focal_sum(view.nll, gamma, p=view.p_true, weights=of_pixel), view)
+    return focal_mean(view, gamma, weights=None if weights is None else view.of_class(weights))
 
 
 def focal_sigmoid(logits: Tensor, target: Tensor, *, ignore_index: int, gamma: float, alpha: float | None) -> Tensor:

@@ -1,14 +1,8 @@
-"""Dice, Jaccard, Tversky, generalized Dice, MCC, Wasserstein.
-
-Overlap losses: Dice, Jaccard, Tversky and kin, from the sums of probabilities over each class.
+"""Region losses: Dice, Jaccard, Tversky, generalised Dice, sensitivity-specificity, MCC, Dice++, Wasserstein Dice.
 
 TP_c, P_c, T_c are the sums over valid pixels of p_c t_c, p_c and t_c; FP_c = P_c - TP_c and FN_c = T_c - TP_c.
-`batch` sums them over the whole batch (stable for rare classes), otherwise per image. `classes` averages over
-the classes that are "present" in the unit, or over "all". `include_background` counts class 0 as well.
-
-Overlap losses that count errors otherwise than Dice does.
-
-The generalised Wasserstein Dice loss: errors cost what the classes are apart.
+`batch` sums them over the whole batch (stable for rare classes), otherwise per image. `classes` averages over the
+classes that are "present" in the unit, or over "all". `include_background` counts class 0 as well.
 """
 
 import math
@@ -31,7 +25,9 @@ def dice(
     Equal to MONAI's `DiceLoss(softmax=True, smooth_nr=s, smooth_dr=s)` for classes="all".
     """
     of = overlap(view, batch=batch, include_background=include_background)
-    return class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    return class_mean(
+        dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes, weights=view.class_weights
+    )
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)
@@ -40,7 +36,9 @@ def log_cosh_dice(
 ) -> Tensor:
     """Log-cosh Dice loss (Jadon 2020): ln cosh of the Dice loss, averaged over classes first. In [0, 0.434]."""
     of = overlap(view, batch=batch, include_background=include_background)
-    error = class_mean(dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes)
+    error = class_mean(
+        dice_error(of, smooth=smooth, squared=squared), of.t, of.units, classes=classes, weights=view.class_weights
+    )
     return error + F.softplus(-2 * error) - math.log(2)
 
 
@@ -52,7 +50,7 @@ def jaccard(
     of = overlap(view, batch=batch, include_background=include_background)
     union = predicted_mass(of, squared=squared) - of.tp + (of.t + smooth)
     index = quotient(of.tp + smooth, union, positive=smooth > 0)
-    return class_mean(1 - index, of.t, of.units, classes=classes)
+    return class_mean(1 - index, of.t, of.units, classes=classes, weights=view.class_weights)
 
 
 @segmentation_loss(sums=True, logs=False)
@@ -74,7 +72,13 @@ def tversky(
     text has them the other way round. alpha = beta = 0.5 is Dice (with half its smooth), 1 and 1 are Jaccard.
     """
     of = overlap(view, batch=batch, include_background=include_background)
-    return class_mean(tversky_error(of, alpha=alpha, beta=beta, smooth=smooth), of.t, of.units, classes=classes)
+    return class_mean(
+        tversky_error(of, alpha=alpha, beta=beta, smooth=smooth),
+        of.t,
+        of.units,
+        classes=classes,
+        weights=view.class_weights,
+    )
 
 
 @segmentation_loss(sums=True, logs=False)
@@ -97,7 +101,7 @@ def focal_tversky(
     of = overlap(view, batch=batch, include_background=include_background)
     missed, false = (sums[:, -of.t.shape[1] :] for sums in view.error_sums(per_image=not batch))
     error = exact_tversky_error(of, missed, false, alpha=alpha, beta=beta, smooth=smooth)
-    return class_mean(safe_power(error, 1 / gamma), of.t, of.units, classes=classes)
+    return class_mean(safe_power(error, 1 / gamma), of.t, of.units, classes=classes, weights=view.class_weights)
 
 
 def overlap(view: LossInputs, *, batch: bool, include_background: bool) -> Overlap:
@@ -159,16 +163,10 @@ def sensitivity_specificity(
     """
     missed, false = view.error_sums(per_image=not batch, power=2.0)
     of = view.overlap(per_image=not batch)
-    rest = others(of.t)
+    rest = of.others(of.t)
     error = sensitivity_ratio * _rate(missed, of.t + smooth) + (1 - sensitivity_ratio) * _rate(false, rest + smooth)
     first = 0 if include_background else 1
-    return class_mean(error[:, first:], of.t[:, first:], of.units, classes=classes)
-
-
-def others(sums: Tensor) -> Tensor:
-    """Return, for sums [U, C], those of all classes but the one: [U, C], exact where the total less the one is not."""
-    apart = 1 - torch.eye(sums.shape[1], dtype=sums.dtype, device=sums.device)
-    return sums @ apart
+    return class_mean(error[:, first:], of.t[:, first:], of.units, classes=classes, weights=view.class_weights)
 
 
 def _rate(errors: Tensor, pixels: Tensor) -> Tensor:
@@ -218,10 +216,10 @@ def mcc(view: LossInputs, *, smooth: float, batch: bool, include_background: boo
     """
     of = view.overlap(per_image=not batch)
     _, false = view.error_sums(per_image=not batch)
-    n = of.t.sum(1, keepdim=True).clamp_min(1)
-    rest = others(of.t)
+    n = of.valid_pixels().clamp_min(1)
+    rest = of.others(of.t)
     # the root of four shares: the product of four counts leaves float32
-    spread = (of.p / n) * (of.t / n) * (others(of.p) / n) * (rest / n)
+    spread = (of.p / n) * (of.t / n) * (of.others(of.p) / n) * (rest / n)
     root = torch.where(spread > 0, torch.where(spread > 0, spread, 1).sqrt(), 0)
     # TP TN - FP FN = TP (T' - FP) - FP (T - TP), T' being the pixels of all others
     found = of.tp * rest - false * of.t
@@ -229,7 +227,9 @@ def mcc(view: LossInputs, *, smooth: float, batch: bool, include_background: boo
     defined = deviation > 0
     correlation = torch.where(defined, found / n.square() / torch.where(defined, deviation, 1), 0)
     first = 0 if include_background else 1
-    return class_mean((1 - correlation)[:, first:], of.t[:, first:], of.units, classes=classes)
+    return class_mean(
+        (1 - correlation)[:, first:], of.t[:, first:], of.units, classes=classes, weights=view.class_weights
+    )
 
 
 @segmentation_loss(sums=True, logs=False)
@@ -245,7 +245,7 @@ def dice_plus_plus(
     of = view.overlap(per_image=not batch)
     index = quotient(2 * of.tp + smooth, 2 * of.tp + missed + false + smooth)
     first = 0 if include_background else 1
-    return class_mean((1 - index)[:, first:], of.t[:, first:], of.units, classes=classes)
+    return class_mean((1 - index)[:, first:], of.t[:, first:], of.units, classes=classes, weights=view.class_weights)
 
 
 @segmentation_loss()

@@ -36,8 +36,8 @@ def robust_t(view: LossInputs, *, state: DegreesOfFreedom, per_pixel: bool) -> T
     missed, false = view.error_sums(per_image=True, power=2.0)
     # sum (t - p)^2
     errors = missed + false
-    pixels = view.counts.sum(1, keepdim=True)
-    value = student_t(errors[:, 1:], pixels, state().to(errors.device))
+    pixels = of.valid_pixels()
+    value = student_t(errors[:, view.first_foreground :], pixels, state().to(errors.device))
     if per_pixel:
         value = value / pixels.clamp_min(1)
     return (value.mean(1) * of.units).sum() / of.units.sum().clamp_min(1)

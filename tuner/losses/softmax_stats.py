@@ -1,10 +1,6 @@
-"""One softmax and its class sums, custom backward.
+"""Softmax statistics: one softmax, its sums by class, and the true class's entries, with a closed-form backward.
 
-Where the true class of every pixel lies in maps of all classes, sums by class, and pixels that a loss picks.
-
-Each in the fastest way known, and on a device without making the host wait.
-
-One softmax for all: what losses sum up of the probabilities, with a backward that is one expression.
+On a device nothing makes the host wait.
 """
 
 from collections.abc import Sequence

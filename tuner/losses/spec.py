@@ -1,6 +1,6 @@
-"""A row of the loss catalogue: everything that is said about a loss, said once, without importing torch."""
+"""LossSpec: the declaration of a loss, without importing torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,6 +10,9 @@ from tuner.registry import Option, Scalar, Search
 PRESET = "preset"
 """What names a set of options in a configuration."""
 
+Reference = str | Callable[..., Any]
+"""To editors and mypy the object itself, at run time its name, which `tuner.registry.load` imports."""
+
 Family = Literal["pixel", "region", "boundary", "combination"]
 
 
@@ -17,23 +20,25 @@ Family = Literal["pixel", "region", "boundary", "combination"]
 class LossSpec:
     """One loss.
 
-    `fn` is "module:function"; the function takes logits, target, `ignore_index`, the inputs in `needs` and the
-    options that are not in `mixing_options`. `needs` names inputs beside logits and target: those that the loss cannot
-    make itself must be handed in, target maps are made from the target where they are not. `standalone` is False for
-    a loss that is always `base + weight * loss`. `mixing_options` names the options that say how the loss is mixed
-    with its base; they exist where the loss stands alone, not where it is a term of a sum. `violated_properties` names
-    those that the paper's definition does not have: "class_permutation" (a background class is treated apart),
-    "shift" (not invariant to adding a constant to all logits), "zero_minimum" (a perfect prediction is not 0),
-    "stopped_gradient" (something is held fixed in the gradient that is not in the value), "saturation" (confidence is
-    punished). `state` is "module:class" of what a loss learns beside the network; it is built with the
-    `state_options`. `presets` are sets of options by name, for losses that are published with more than one set of
-    defaults.
+    `fn` is a function of `tuner.losses.catalog.formulas`, at run time its name for `load`; it takes logits, target,
+    `ignore_index`, the inputs in `needs` and the options that are not in `mixing_options`. `needs` names inputs
+    beside logits and target: those that the loss cannot make itself must be handed in, target maps are made from the
+    target where they are not. `standalone` is False for a loss that is always `base + weight * loss`.
+    `mixing_options` names the options that say how the loss is mixed with its base; they exist where the loss stands
+    alone, not where it is a term of a sum. `violated_properties` names those that the paper's definition does not
+    have: "class_permutation" (a background class is treated apart), "shift" (not invariant to adding a constant to
+    all logits), "zero_minimum" (a perfect prediction is not 0), "stopped_gradient" (something is held fixed in the
+    gradient that is not in the value), "saturation" (confidence is punished). `state` is the class, likewise named,
+    of what a loss learns beside the network; it is built with the `state_options`. `presets` are sets of options by
+    name, for losses that are published with more than one set of defaults. `multilabel` says how classes that overlap
+    are read, if they can be: "joint", all in one formula, or "per_class", the mean over the classes of the loss of
+    each against the rest. `soft_labels` allows targets between 0 and 1 and pixels of different weight.
     """
 
     name: str
     family: Family
     survey: bool
-    fn: str
+    fn: Reference
     options: tuple[Option, ...]
     paper: str
     formula: str
@@ -44,9 +49,16 @@ class LossSpec:
     standalone: bool = True
     mixing_options: tuple[str, ...] = ()
     violated_properties: frozenset[str] = frozenset()
-    state: str = ""
+    state: Reference | None = None
     state_options: tuple[str, ...] = ()
     presets: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict, hash=False)
+    multilabel: Literal["", "joint", "per_class"] = ""
+    soft_labels: bool = False
+
+    @property
+    def state_needs_classes(self) -> bool:
+        """Whether what it learns has a size that depends on the number of classes."""
+        return "boundary_head" in self.needs
 
     @property
     def own_options(self) -> tuple[Option, ...]:
@@ -80,3 +92,19 @@ def term_weight(term: str) -> Option:
         high=1000.0,
         search=Search(0.01, 10.0, log=True),
     )
+
+
+RAMP_OPTIONS = ("start", "warmup")
+"""Options of losses that hold the share of the training, 0 to 1, after which the loss is what it stays."""
+
+
+def ramp_end(section: Mapping[str, Any]) -> float:
+    """Return the share of the training before which a loss must not be judged, 0.0 where there is no ramp.
+
+    Schedules that go on to the end of the training have no such share: they are judged all along.
+
+    Args:
+        section: The `loss` section of a configuration, with every option given its value.
+    """
+    own = [float(section[name]) for name in RAMP_OPTIONS if isinstance(section.get(name), (int, float))]
+    return max([0.0, *own, *(ramp_end(part) for part in section.values() if isinstance(part, Mapping))])

@@ -1,9 +1,4 @@
-"""ClDice, skeleton recall, blob loss.
-
-The blob loss: every object counts the same, however small.
-
-Losses for thin structures: the centre lines must be found, and must be connected.
-"""
+"""Topology losses for thin structures and small objects: clDice, skeleton recall, blob loss."""
 
 from collections.abc import Callable
 
@@ -69,7 +64,7 @@ def soft_cldice(view: LossInputs, *, iterations: int, smooth: float, classes: st
     score = torch.where(both > 0, 2 * precision * recall / torch.where(both > 0, both, 1), 0)
     counts = view.counts.sum(0, keepdim=True)
     units = (counts.sum(1) > 0).to(p.dtype)
-    return class_mean((1 - score).unsqueeze(0), counts[:, 1:], units, classes=classes)
+    return class_mean((1 - score).unsqueeze(0), counts[:, 1:], units, classes=classes, weights=view.class_weights)
 
 
 def soft_skeleton(maps: Tensor, iterations: int) -> Tensor:
@@ -118,4 +113,4 @@ def skeleton_recall(view: LossInputs, *, skeleton: Tensor | None = None, smooth:
     found = view.class_sums(view.p_true * bones).sum(0, keepdim=True)
     recall = quotient(found + smooth, sizes + smooth)
     units = (view.counts.sum() > 0).to(found.dtype).unsqueeze(0)
-    return class_mean((1 - recall)[:, 1:], sizes[:, 1:], units, classes=classes)
+    return class_mean((1 - recall)[:, 1:], sizes[:, 1:], units, classes=classes, weights=view.class_weights)

@@ -1,8 +1,4 @@
-"""Confusion counts, Dice, IoU.
-
-Confusion counts on the device that holds the predictions: one bincount for a whole batch.
-
-Dice and intersection over union, from confusion counts.
+"""Overlap metrics: Dice and IoU from confusion counts, which are counted on the predictions' device.
 
 Symbols: C classes, class 0 the background; `confusion[t, p]` the number of pixels with truth t and prediction p.
 """
@@ -85,7 +81,11 @@ def iou(confusion: Counts) -> ClassScores:
     return _per_class(confusion, lambda hit, total: hit / (total - hit))
 
 
-OVERLAP: Mapping[str, Callable[[Counts], ClassScores]] = {"dice": dice, "iou": iou}
+OVERLAP: Mapping[str, Callable[[Counts], ClassScores]] = {
+    "dice": dice,
+    "iou": iou,
+}
+"""The metrics for which confusion counts suffice; those of surfaces are methods of `SurfaceDistances`."""
 
 
 def _per_class(confusion: Counts, ratio: Callable[[float, float], float]) -> ClassScores:

@@ -1,4 +1,4 @@
-"""Config -> SegmentationModel."""
+"""Build a model from its configuration, and refuse options that do not fit its dimensions or each other."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -6,10 +6,10 @@ from typing import Any, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tuner.errors import SpecError
+from tuner.errors import Problem, SpecError
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.custom import UserNet
-from tuner.models.rules import dims_problem, rule_problems
+from tuner.models.rules import dims_problems, rule_problems
 from tuner.registry import Scalar, defaults, load, option_named
 
 Maker = Callable[..., Any]
@@ -81,7 +81,7 @@ def build_model(
     for key in given:
         option_named(entry, key, kind="model", where=f"model.{key}")
     options = defaults(entry) | given
-    problems = [*dims_problem(entry, spatial_dims), *rule_problems(entry, options, "model")]
+    problems = [*dims_problems(entry, spatial_dims), *rule_problems(entry, options, "model")]
     if problems:
         raise SpecError(problems)
     return SegmentationNet(entry.name, load(entry.fn)(channels, classes, spatial_dims, **options))
@@ -90,5 +90,5 @@ def build_model(
 def _made(given: dict[str, Any], maker: Maker | None, channels: int, classes: int, spatial_dims: int) -> UserNet:
     path = str(given.pop("entry", ""))
     if maker is None:
-        raise SpecError([f"model.entry: {path!r} is made only by a process that trains"])
+        raise SpecError([Problem("model.entry", f"{path!r} is made only by a process that trains", path)])
     return UserNet.made_by(maker, path, channels=channels, classes=classes, spatial_dims=spatial_dims, options=given)

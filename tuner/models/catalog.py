@@ -1,17 +1,4 @@
-"""ModelSpec and all declarations.
-
-One row of the model registry, and what all models have.
-
-Networks of packages that an extra brings.
-
-Options that several networks have.
-
-MONAI's networks.
-
-The networks of the loss survey's experiments, written from their papers.
-
-Every network that a study may name. Importing this imports neither torch nor MONAI.
-"""
+"""Declarations of the models and their options. Importing this imports neither torch nor MONAI."""
 
 import re
 from dataclasses import dataclass
@@ -36,7 +23,7 @@ SPELLING = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
-class ModelEntry:
+class ModelSpec:
     """A network by name. The code is named, not imported, so that the registry can be read without torch.
 
     `fn` takes the options as keyword arguments beside `channels`, `classes` and `spatial_dims`, and returns a module
@@ -77,7 +64,7 @@ class ModelEntry:
 
 
 EXTRAS = (
-    ModelEntry(
+    ModelSpec(
         name="smp",
         fn="tuner.models.smp:smp",
         options=(
@@ -179,7 +166,7 @@ _BACKBONES = (
 )
 
 CONVOLUTIONAL = (
-    ModelEntry(
+    ModelSpec(
         name="monai_unet",
         fn="tuner.models.monai:monai_unet",
         options=(
@@ -192,7 +179,7 @@ CONVOLUTIONAL = (
         paper="Kerfoot et al. 2019, doi 10.1007/978-3-030-12029-0_40",
         summary="MONAI's U-Net with residual units and strided convolutions; light and fast.",
     ),
-    ModelEntry(
+    ModelSpec(
         name="dynunet",
         fn="tuner.models.monai:dynunet",
         options=(
@@ -205,7 +192,7 @@ CONVOLUTIONAL = (
         paper="Isensee et al. 2021, arXiv 1904.08128",
         summary="The network of nnU-Net: strided convolutions, leaky ReLU, at most 512 channels (320 in volumes).",
     ),
-    ModelEntry(
+    ModelSpec(
         name="segresnet",
         fn="tuner.models.monai:segresnet",
         options=(
@@ -218,21 +205,21 @@ CONVOLUTIONAL = (
         paper="Myronenko 2018, arXiv 1810.11654",
         summary="Residual blocks, a heavy encoder, a light decoder that adds its skips; without the autoencoder.",
     ),
-    ModelEntry(
+    ModelSpec(
         name="attention_unet",
         fn="tuner.models.monai:attention_unet",
         options=(width(32), depth(4), UNIT_DROPOUT),
         paper="Oktay et al. 2018, arXiv 1804.03999",
         summary="A U-Net whose skip connections are weighted by attention gates; batch normalisation.",
     ),
-    ModelEntry(
+    ModelSpec(
         name="basic_unet_plusplus",
         fn="tuner.models.monai:basic_unet_plusplus",
         options=(width(32), norm("instance"), UNIT_DROPOUT, upsampling("transposed")),
         paper="Zhou et al. 2018, arXiv 1807.10165",
         summary="UNet++, four halvings with nested, dense skip connections; the deepest output is the one.",
     ),
-    ModelEntry(
+    ModelSpec(
         name="mednext",
         fn="tuner.models.monai:mednext",
         options=(
@@ -257,7 +244,7 @@ CONVOLUTIONAL = (
         paper="Roy et al. 2023, arXiv 2303.09975",
         summary="A U-Net of ConvNeXt blocks: depthwise convolutions, inverted bottlenecks, residual in every place.",
     ),
-    ModelEntry(
+    ModelSpec(
         name="flexible_unet",
         fn="tuner.models.smp:flexible_unet",
         options=(
@@ -278,7 +265,7 @@ CONVOLUTIONAL = (
 )
 
 TRANSFORMERS = (
-    ModelEntry(
+    ModelSpec(
         name="unetr",
         fn="tuner.models.monai_transformers:unetr",
         options=(
@@ -302,7 +289,7 @@ TRANSFORMERS = (
         summary="A transformer of twelve blocks over patches of 16 pixels, whose layers a convolutional decoder reads.",
         rule="tuner.models.rules:heads_divide_hidden",
     ),
-    ModelEntry(
+    ModelSpec(
         name="swin_unetr",
         fn="tuner.models.monai_transformers:swin_unetr",
         options=(
@@ -363,21 +350,21 @@ def _transunet_options(
 
 
 SURVEY = (
-    ModelEntry(
+    ModelSpec(
         name="unet",
         fn="tuner.models.unet:unet",
         options=(width(32), depth(4), norm("batch"), CHANNEL_DROPOUT, upsampling("transposed")),
         paper="Ronneberger et al. 2015, arXiv 1505.04597",
         summary="The U-Net of the loss survey: two 3x3 convolutions a level, with normalisation and padding.",
     ),
-    ModelEntry(
+    ModelSpec(
         name="resunet",
         fn="tuner.models.unet:resunet",
         options=(width(64), depth(3), norm("batch"), CHANNEL_DROPOUT, upsampling("interpolated")),
         paper="Zhang et al. 2018, arXiv 1711.10684",
         summary="The deep residual U-Net: pre-activated residual units, strided convolutions instead of pooling.",
     ),
-    ModelEntry(
+    ModelSpec(
         name="transunet",
         fn="tuner.models.transunet:transunet",
         options=_transunet_options(
@@ -388,7 +375,7 @@ SURVEY = (
         dims=(2,),
         rule=_RULE,
     ),
-    ModelEntry(
+    ModelSpec(
         name="transunet_tiny",
         fn="tuner.models.transunet:transunet",
         options=_transunet_options(
@@ -402,4 +389,4 @@ SURVEY = (
 )
 
 
-MODELS: Registry[ModelEntry] = Registry("model", SURVEY, MONAI, EXTRAS)
+MODELS: Registry[ModelSpec] = Registry("model", SURVEY, MONAI, EXTRAS)

@@ -1,4 +1,4 @@
-"""What a network classifies its pixels with, for losses that ask: the features before the classifier, and its weights.
+"""Feature hook: the features before the classifier and its weights, for losses that need them.
 
 A network says which layer its classifier is by an attribute `classifier`; of any other it is the last convolution.
 """

@@ -1,12 +1,6 @@
-"""Wrappers of MONAI's convolutional networks.
-
-What the wrappers of MONAI's networks share: the network inside, and how its options are read back.
-
-MONAI's convolutional networks. MONAI is imported when one is built: the import takes seconds.
+"""MONAI's convolutional networks, wrapped. MONAI is imported when one is built: the import takes seconds.
 
 Of each the last output is the one that is classified: supervision at further depths needs a loss of several outputs.
-
-MONAI's networks. MONAI is imported when one is built: the import takes seconds.
 """
 
 import math

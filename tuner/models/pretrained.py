@@ -1,16 +1,12 @@
-"""Loading weights.
+"""Pretrained weights from local files: what fits is taken, what does not is said.
 
-Google's weights of the hybrid Vision Transformer (`R50+ViT-B_16.npz`) under the names of our TransUNet.
+Files are read without executing anything of theirs: safetensors, torch's with `weights_only`, numpy's without
+pickles.
 
-The archive's convolution kernels are [height, width, in, out], its dense kernels [in, out], and those of the attention
-keep the heads apart: [hidden, heads, channels] before, [heads, channels, hidden] behind. The class token, for which the
-position embedding has a first row, has no use here, nor has the classifier.
-
-Where a file of pretrained weights lies. Imports no torch.
-
-Pretrained weights from a local file: what fits is taken, and what does not is said.
-
-Files are read without executing anything of theirs: safetensors, torch's with `weights_only`, numpy's without pickles.
+Google's weights of the hybrid Vision Transformer (`R50+ViT-B_16.npz`) are renamed to TransUNet's parameters. The
+archive's convolution kernels are [height, width, in, out], its dense kernels [in, out], and those of the attention
+keep the heads apart: [hidden, heads, channels] before, [heads, channels, hidden] behind. The class token, for which
+the position embedding has a first row, has no use here, nor has the classifier.
 """
 
 import pickle
@@ -28,6 +24,7 @@ from torch import Tensor
 from tuner.errors import DataError
 from tuner.models.build import SegmentationNet
 from tuner.models.transunet import TransUNet
+from tuner.models.weights_path import WHERE
 
 _SIGN = "Transformer/encoder_norm/scale"
 _ATTENTION = "MultiHeadDotProductAttention_1"
@@ -109,42 +106,6 @@ def _without_class(value: Tensor) -> Tensor:
     """Leave out the class token's row, where the number of rows says that there is one."""
     edge = round((value.shape[1] - 1) ** 0.5)
     return value[:, 1:] if edge**2 == value.shape[1] - 1 else value
-
-
-WHERE = "model.weights"
-SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin", ".npz")
-
-
-def find_weights(name: str, data_root: Path | None) -> Path:
-    """Return the file that a configuration names: absolute, or below the data root.
-
-    Raises:
-        DataError: It leads out of the data root, is not there, or is of a kind that cannot be read.
-    """
-    given = Path(name)
-    if given.is_absolute():
-        path = given
-    elif data_root is None:
-        raise DataError(
-            f"{name!r} is below the data root, and none is set.",
-            hint="Set --data-root or TUNER_DATA_ROOT, or write the whole path.",
-            where=WHERE,
-        )
-    else:
-        path = data_root / given
-        if not path.resolve().is_relative_to(data_root.resolve()):
-            raise DataError(f"{name!r} leads out of the data root {data_root}.", where=WHERE)
-    if path.suffix not in SUFFIXES:
-        raise DataError(f"{name!r}: {path.suffix or 'no suffix'} is none of {', '.join(SUFFIXES)}.", where=WHERE)
-    if not path.is_file():
-        near = sorted(p.name for p in path.parent.glob("*") if p.suffix in SUFFIXES) if path.parent.is_dir() else []
-        beside = f" Beside it there are: {', '.join(near[:8])}." if near else ""
-        raise DataError(
-            f"there is no file {path}.{beside}",
-            hint="Weights are not downloaded: bring the file, or leave `weights` out to begin at random.",
-            where=WHERE,
-        )
-    return path
 
 
 SHOWN = 6

@@ -1,40 +1,41 @@
-"""Rules between the options of models, and the dimensions that they work in.
-
-Which networks are made for images and which for volumes. Imports no torch.
-
-What the options of a model must have to do with each other. Imports no torch.
-"""
+"""Rules between options of a model, and its numbers of spatial dimensions. Imports no torch."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from tuner.models.catalog import MODELS, ModelEntry
+from tuner.errors import Problem, Problems
+from tuner.models.catalog import MODELS, ModelSpec
 from tuner.registry import load
 
 _KIND = {2: "images (2-D)", 3: "volumes (3-D)"}
 
 
-def dims_problem(entry: ModelEntry, spatial_dims: int) -> list[str]:
-    """Say in one line that a model is not made for what the data set holds; an empty list where it is."""
+def dims_problems(entry: ModelSpec, spatial_dims: int) -> Problems:
+    """Say that a model is not made for what the data set holds; nothing where it is."""
+    found = Problems()
     if spatial_dims in entry.dims:
-        return []
+        return found
     others = ", ".join(name for name, row in MODELS.items() if spatial_dims in row.dims)
-    return [
-        f"model.name: {entry.name!r} is made for {entry.takes}; this data set holds {_KIND[spatial_dims]}, for which "
-        f"there are: {others}"
-    ]
+    found.add(
+        "model.name",
+        f"{entry.name!r} is made for {entry.takes}; this data set holds {_KIND[spatial_dims]}, for which there are: "
+        f"{others}",
+        entry.name,
+    )
+    return found
 
 
-def rule_problems(entry: ModelEntry, options: Mapping[str, Any], path: str) -> list[str]:
-    """Say what is wrong with legal options that do not go together, a line each."""
-    found: list[str] = load(entry.rule)(options) if entry.rule else []
-    return [f"{path}.{problem}" for problem in found]
+def rule_problems(entry: ModelSpec, options: Mapping[str, Any], path: str) -> list[Problem]:
+    """Say what is wrong with legal options that do not go together."""
+    found: Problems = load(entry.rule)(options) if entry.rule else Problems()
+    return [problem.below(path) for problem in found]
 
 
-def heads_divide_hidden(options: Mapping[str, Any]) -> list[str]:
+def heads_divide_hidden(options: Mapping[str, Any]) -> Problems:
     """Each head of the attention takes an equal part of the hidden channels."""
-    hidden, heads = options["hidden"], options["heads"]
-    if hidden % heads == 0:
-        return []
-    legal = [str(n) for n in range(1, min(hidden, 64) + 1) if hidden % n == 0]
-    return [f"heads: {heads} heads cannot share {hidden} hidden channels evenly; with these, {', '.join(legal)} can"]
+    found, hidden, heads = Problems(), options["hidden"], options["heads"]
+    if hidden % heads:
+        legal = ", ".join(str(n) for n in range(1, min(hidden, 64) + 1) if hidden % n == 0)
+        wrong = f"{heads} heads cannot share {hidden} hidden channels evenly; with these, {legal} can"
+        found.add("heads", wrong, heads)
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tuner.errors import ConfigError, SpecError, closest
+from tuner.errors import ConfigError, Problem, SpecError, closest
 from tuner.models.cpu_kernels import use_cpu_kernels
 from tuner.models.monai import Wrapped, first_dropout
 
@@ -60,7 +60,9 @@ def smp(channels: int, classes: int, spatial_dims: int, *, architecture: str, en
             architecture, encoder_name=encoder, encoder_weights=None, in_channels=channels, classes=classes
         )
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise SpecError([f"model.encoder: {encoder!r} does not go with {architecture!r}: {error}"]) from error
+        raise SpecError(
+            [Problem("model.encoder", f"{encoder!r} does not go with {architecture!r}: {error}", encoder)]
+        ) from error
     stride = 2**LEVELS * (2 if architecture == "pan" else 1)  # its pyramid halves the coarsest map three times more
     freeze_unused(net, channels, edge=2 * stride)
     last = [m for m in net.segmentation_head.modules() if isinstance(m, nn.Conv2d)][-1]
@@ -98,7 +100,7 @@ def check_encoder(name: str, own: Iterable[str], timm_names: Any) -> None:
     near = closest(name, known)
     guess = f" Did you mean {near!r}?" if near else ""
     source = "timm" if name.startswith("tu-") else "segmentation-models-pytorch"
-    raise SpecError([f"model.encoder: {source} has no encoder {name!r} ({len(known)} known).{guess}"])
+    raise SpecError([Problem("model.encoder", f"{source} has no encoder {name!r} ({len(known)} known).{guess}", name)])
 
 
 def _library() -> Any:

@@ -1,15 +1,9 @@
-"""TransUNet: ViT, hybrid ResNetV2 stem.
+"""TransUNet (Chen et al. 2021): a residual network, a transformer over its coarsest map, a decoder with skips.
 
-The encoder of the Vision Transformer (Dosovitskiy et al. 2021), without class token, for grids of any size.
-
-The residual network that looks at the image first in TransUNet: R50 with standardised weights and group norm.
-
-It is the network of "Big Transfer" (Kolesnikov et al. 2020) as the hybrid of the Vision Transformer (Dosovitskiy et al.
-2021) has it: its last stage is left out and its units move to the third, (3, 4, 9) of them. Weights are standardised as
-Qiao et al. 2019. All normalisations have 32 groups, as in the published weights; the pooling pads by a pixel, where
-TransUNet's code pools without and fills the skip connection up with zeros.
-
-TransUNet (Chen et al. 2021): a residual network, a transformer over its coarsest map, and a decoder with skips.
+It is the network of "Big Transfer" (Kolesnikov et al. 2020) as the hybrid of the Vision Transformer (Dosovitskiy et
+al. 2021) has it: its last stage is left out and its units move to the third, (3, 4, 9) of them. Weights are
+standardised as Qiao et al. 2019. All normalisations have 32 groups, as in the published weights; the pooling pads by
+a pixel, where TransUNet's code pools without and fills the skip connection up with zeros.
 """
 
 import math

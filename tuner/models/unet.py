@@ -1,13 +1,7 @@
-"""U-Net and ResUNet.
-
-Layers by number of spatial dimensions and by name, and the way back from a layer to its name.
-
-The deep residual U-Net (Zhang, Liu, Wang 2018), in 2-D and 3-D.
-
-The U-Net that the loss survey compares with: Ronneberger's, padded and normalised, in 2-D and 3-D.
-"""
+"""U-Net (Ronneberger's, padded and normalised) and ResUNet (Zhang, Liu, Wang 2018), in 2-D and 3-D."""
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
@@ -142,9 +136,7 @@ class ResUNet(nn.Module):
         for unit in self.encoder:
             x = unit(x)
             kept.append(x)
-        for double, unit, skip in zip(self.up, self.decoder, kept[-2::-1], strict=True):
-            x = unit(torch.cat([skip, double(x)], 1))
-        return cast(Tensor, self.classifier(x))
+        return cast(Tensor, self.classifier(decode(kept, self.up, self.decoder)))
 
     def effective_options(self) -> dict[str, Scalar]:
         """Read the options from the layers."""
@@ -245,9 +237,7 @@ class UNet(nn.Module):
         for level, block in enumerate(self.encoder):
             x = block(self.pool(x) if level else x)
             kept.append(x)
-        for double, block, skip in zip(self.up, self.decoder, kept[-2::-1], strict=True):
-            x = block(torch.cat([skip, double(x)], 1))
-        return cast(Tensor, self.head(x))
+        return cast(Tensor, self.head(decode(kept, self.up, self.decoder)))
 
     @property
     def classifier(self) -> nn.Module:
@@ -295,3 +285,17 @@ def _doubling(low: int, high: int, upsampling: str, dims: int) -> nn.Module:
     if upsampling == "interpolated":
         return nn.Sequential(nn.Upsample(scale_factor=2, mode="nearest"), convolution(dims)(low, high, 1))
     return transposed(dims)(low, high, 2, stride=2)
+
+
+def decode(encoded: Sequence[Tensor], up: Iterable[nn.Module], blocks: Iterable[nn.Module]) -> Tensor:
+    """Take a U-Net's maps back to full resolution: enlarged, beside the encoder's of that size, through a block.
+
+    Args:
+        encoded: Maps of the encoder [B, channels, *S / 2^level], the finest first.
+        up: Doubles the size of a map, the coarsest level first.
+        blocks: Follow each enlargement.
+    """
+    x = encoded[-1]
+    for double, block, skip in zip(up, blocks, encoded[-2::-1], strict=True):
+        x = block(torch.cat([skip, double(x)], 1))
+    return x

@@ -1,4 +1,4 @@
-"""The parts of a document, without a format: `html` and `markdown` write them."""
+"""Blocks of a document, without a format: headings, paragraphs, tables, pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -1,9 +1,4 @@
-"""SVG.
-
-Parts of figures as SVG: text, lines, scales, and the document around them.
-
-Figures of a report as SVG: they need no script, print well, and are a few kilobytes.
-"""
+"""SVG charts of a report: they need no script, print well, and are a few kilobytes."""
 
 import math
 from collections.abc import Mapping, Sequence

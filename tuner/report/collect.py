@@ -1,9 +1,4 @@
-"""Data of a report.
-
-What a report is made of: the trials of one study, or of several on the same data, as the store and files say.
-
-The survey's table in numbers: for each model and loss its published defaults, its best tuned options, its cost.
-"""
+"""Data of a report: trials of one study, or of several on the same data; the survey's table in numbers."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,16 +8,18 @@ from statistics import fmean, stdev
 from typing import Any
 
 from tuner.analysis.leaderboard import Row, family_of
+from tuner.analysis.seed_spread import SEED
 from tuner.artifacts.local import Artifacts
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
+from tuner.data.splits import FOLD
 from tuner.errors import ConflictError, NotFoundError
 from tuner.registry import Scalar
 from tuner.search.initial_points import FAMILY_ORDER, default_point
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 
-REPEATS = ("train.seed", "dataset.validation.fold")
+REPEATS = (SEED, FOLD)
 """Parameters whose values are repetitions of one configuration."""
 MODEL = "model.name"
 MAX_ENVIRONMENT = 1 << 20
@@ -41,6 +38,8 @@ class Entry:
     """Whether everything but the model, seed and fold is as published."""
     repeat: str
     """The same for all trials that differ in seed or fold only."""
+    drawn: tuple[Scalar | None, ...]
+    """Effective training seed and fold: equal for copies of one training, of which a mean takes one."""
     value: float
     metrics: Mapping[str, float | None]
     per_class: Mapping[str, Mapping[str, float | None]]
@@ -97,10 +96,15 @@ class StudyData:
             model=model,
             default=_published(fixed, points.get(loss, {}), model),
             repeat=json.dumps(fixed, sort_keys=True),
+            drawn=(self._seed(params), params.get(FOLD)),
             value=row["value"],
             metrics=at_best.get("metrics", {}),
             per_class=at_best.get("per_class", {}),
         )
+
+    def _seed(self, params: Mapping[str, Scalar]) -> Scalar:
+        seed = params.get(SEED)
+        return self.spec.seed if seed is None else seed
 
 
 @dataclass(frozen=True)
@@ -337,7 +341,7 @@ def _tuned(entries: Sequence[Entry], direction: str) -> Group | None:
 
 
 def _repeats(entries: Sequence[Entry]) -> list[Group]:
-    groups: dict[tuple[str, str], list[Entry]] = {}
+    groups: dict[tuple[str, str], dict[tuple[Scalar | None, ...], Entry]] = {}
     for entry in entries:
-        groups.setdefault((entry.study, entry.repeat), []).append(entry)
-    return [Group(tuple(found)) for found in groups.values()]
+        groups.setdefault((entry.study, entry.repeat), {}).setdefault(entry.drawn, entry)
+    return [Group(tuple(found.values())) for found in groups.values()]

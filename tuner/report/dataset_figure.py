@@ -1,11 +1,13 @@
-"""What a data set holds, as one figure: shares, sizes, widths and boundaries of its classes, and its intensities."""
+"""Figure of a data set: shares, sizes, widths and boundaries of its classes, and its intensities."""
 
 import math
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
 from tuner.report.charts import GRID, INK, SOFT, WIDTH, document, line, short, text
+from tuner.report.label_noise_figure import caption as noise_caption
 
 LEFT, RIGHT, ROW, HEAD, FOOT = 200, 40, 22, 30, 44
 HISTOGRAM = 150
@@ -38,8 +40,8 @@ def draw_fingerprint(described: Facts) -> bytes:
     return document(y + 14, parts, f"What {described['name']} holds")
 
 
-def fingerprint_page(described: Facts, figure: bytes) -> bytes:
-    """Return a page that opens offline: the figure, and every number of it in tables."""
+def fingerprint_page(described: Facts, figure: bytes, noise: bytes | None = None) -> bytes:
+    """Return a page that opens offline: the figure, the picture of label noise, and every number in tables."""
     title = escape(f"What {described['name']} holds")
     tables = "".join(_table(half, described[half]["organs"]) for half in SPLITS)
     style = (
@@ -51,9 +53,18 @@ def fingerprint_page(described: Facts, figure: bytes) -> bytes:
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{style}</style></head><body><h1>{title}</h1>'
         f"<p>Fingerprint {escape(described['fingerprint'][:16])}; most frequent class / rarest: "
-        f"{described['imbalance']:.4g}.</p>{figure.decode()}{tables}</body></html>"
+        f"{described['imbalance']:.4g}.</p>{_noise(described, noise)}{figure.decode()}{tables}</body></html>"
     )
     return page.encode()
+
+
+def _noise(described: Facts, picture: bytes | None) -> str:
+    if picture is None:
+        return ""
+    noise = described["label_noise"]
+    words = escape(noise_caption(noise["kind"], noise["rate"], noise["changed_percent"], list(described["classes"])))
+    source = f"data:image/png;base64,{b64encode(picture).decode()}"
+    return f'<h2>Label noise</h2><p>{words}</p><img src="{source}" alt="{words}" style="max-width:100%">'
 
 
 def _quantiles(key: str) -> Callable[[Facts], Sequence[float]]:

@@ -3,23 +3,26 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tuner.analysis.confirmation import verdict_of
 from tuner.analysis.importance import importances
-from tuner.analysis.leaderboard import caveats, noise
+from tuner.analysis.leaderboard import caveats
+from tuner.analysis.robustness import robustness_of
+from tuner.analysis.seed_spread import SeedSpread, confirm_command, seed_spread, unconfirmed_statement
+from tuner.analysis.verdict import Verdict
 from tuner.artifacts.local import Artifacts
 from tuner.config.yaml_reader import dump_yaml
-from tuner.errors import NotFoundError
 from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
 from tuner.report.charts import Line as Curve
 from tuner.report.charts import Strip, draw_curves, draw_strips
-from tuner.report.collect import Entry, Line, ReportData, StudyData, lines_of, mean_in, rank, ranked
+from tuner.report.collect import Entry, Line, ReportData, StudyData, lines_of, rank, ranked
 from tuner.report.prediction_grid import PredictionGrid, draw_prediction_grid
+from tuner.report.robustness_figure import robustness_blocks
 from tuner.report.tables import Scores, class_table, main_table, span, with_deviation
+from tuner.report.verdict_document import verdict_section
 from tuner.storage.storage import Storage
 
 MAX_CURVES = 8
 MAX_PARAMETERS = 12
-CLEAR = 2.0
-"""A lead counts when it is this many times the noise."""
 
 
 def compose(
@@ -28,8 +31,15 @@ def compose(
     """Return title and blocks of the report."""
     tables = {model: lines_of(material, model) for model in material.models}
     title = f"Which loss for {material.first.spec.base.dataset['name']}?"
-    blocks: list[Block] = [Heading(title, 1), Paragraph(_answer(material, tables, store), strong=True)]
+    verdicts = {
+        chapter.record.name: verdict
+        for chapter in material.chapters
+        if (verdict := verdict_of(store, artifacts, chapter.record.name)) is not None
+    }
+    blocks: list[Block] = [Heading(title, 1), Paragraph(_answer(material, tables, [*verdicts.values()]), strong=True)]
     blocks.append(Paragraph(_about(material)))
+    for name, verdict in verdicts.items():
+        blocks += verdict_section(name, verdict)
     for model, lines in tables.items():
         blocks.append(Heading(f"Losses with {model}"))
         blocks.append(main_table(material, lines, tests))
@@ -39,10 +49,13 @@ def compose(
             blocks.append(Picture(draw_strips(strips, material.metric), "image/svg+xml", caption, "Values by loss"))
         of_classes = class_table(material, lines)
         blocks += [of_classes] if of_classes else []
+    for chapter in material.chapters:
+        robustness = robustness_of(store, artifacts, chapter.record.name)
+        blocks += robustness_blocks(robustness) if robustness else []
     blocks += _curves(material, store)
     blocks += _pictures(material, artifacts, cache)
     blocks += _importance(material)
-    blocks += _making(material, store)
+    blocks += _making(material, verdicts)
     return title, blocks
 
 
@@ -52,7 +65,7 @@ def worth_testing(material: ReportData) -> list[Entry]:
     return [entry for line in lines if line.best for entry in line.best.entries]
 
 
-def winners(material: ReportData) -> list[Entry]:
+def best_of_each_loss(material: ReportData) -> list[Entry]:
     """Return the best trial of every loss, best first, whatever the model."""
     best: dict[str, Entry] = {}
     for entry in sorted(material.entries, key=lambda e: (rank(e.value, material.direction), e.number)):
@@ -60,7 +73,10 @@ def winners(material: ReportData) -> list[Entry]:
     return list(best.values())
 
 
-def _answer(material: ReportData, tables: Mapping[str, Sequence[Line]], store: Storage) -> str:
+def _answer(material: ReportData, tables: Mapping[str, Sequence[Line]], verdicts: Sequence[Verdict]) -> str:
+    """Return the verdicts of confirmations; without one, the best values seen and what is not known of them."""
+    if verdicts:
+        return "\n".join(verdict.text for verdict in verdicts)
     sentences = []
     for model, lines in tables.items():
         best = ranked(lines, material.direction)
@@ -68,30 +84,16 @@ def _answer(material: ReportData, tables: Mapping[str, Sequence[Line]], store: S
             continue
         first = best[0]
         how = "at its published defaults" if first.best is first.default else "with tuned options"
-        text = f"With {model}, {first.loss} is best: {material.metric} {with_deviation(first.best)} {how}"
-        sentences.append(text + _lead(material, best, store) + ".")
-    return " ".join(sentences)
+        value = f"{material.metric} {with_deviation(first.best)}"
+        sentences.append(f"Best value seen with {model}: {first.loss} {how}, {value}.")
+    sentences.append(unconfirmed_statement(_spread(material)))
+    commands = ", ".join(f"`{confirm_command(chapter.record.name)}`" for chapter in material.chapters)
+    return " ".join([*sentences, f"{commands} trains the best again with fresh seeds."])
 
 
-def _lead(material: ReportData, best: Sequence[Line], store: Storage) -> str:
-    if len(best) < 2:
-        return "; it is the only loss with a complete trial"
-    lead = abs((mean_in(best[0]) or 0) - (mean_in(best[1]) or 0))
-    estimate = _noise(material, store)
-    text = f", {lead:.2g} ahead of {best[1].loss}"
-    if estimate is None:
-        return f"{text}; nothing tells how much a value moves by chance"
-    clear = lead > CLEAR * estimate[0]
-    verdict = "more than chance explains" if clear else "which chance may explain"
-    return f"{text}, {verdict} (by {estimate[1]}, a value moves by about {estimate[0]:.2g})"
-
-
-def _noise(material: ReportData, store: Storage) -> tuple[float, str] | None:
-    leader = winners(material)[0]
-    return noise(
-        [row for chapter in material.chapters for row in chapter.rows],
-        store.queries.epochs(leader.study, leader.number),
-    )
+def _spread(material: ReportData) -> SeedSpread | None:
+    found = [seed_spread(chapter.rows, study_seed=chapter.spec.seed) for chapter in material.chapters]
+    return max((spread for spread in found if spread), key=lambda spread: spread.configurations, default=None)
 
 
 def _about(material: ReportData) -> str:
@@ -123,7 +125,7 @@ def _strips(material: ReportData, lines: Sequence[Line]) -> list[Strip]:
 
 def _curves(material: ReportData, store: Storage) -> list[Block]:
     found = []
-    for entry in winners(material)[:MAX_CURVES]:
+    for entry in best_of_each_loss(material)[:MAX_CURVES]:
         epochs = store.queries.epochs(entry.study, entry.number)
         points = [(epoch["epoch"], epoch["value"]) for epoch in epochs if epoch["value"] is not None]
         if len(points) > 1:
@@ -136,7 +138,7 @@ def _curves(material: ReportData, store: Storage) -> list[Block]:
 
 
 def _pictures(material: ReportData, artifacts: Artifacts, cache: Path) -> list[Block]:
-    wall = draw_prediction_grid(material, winners(material), artifacts, cache)
+    wall = draw_prediction_grid(material, best_of_each_loss(material), artifacts, cache)
     if wall is None:
         text = (
             "No pictures: they need the trials' files and the prepared data, and this machine lacks one of them. "
@@ -163,19 +165,23 @@ def _importance(material: ReportData) -> list[Block]:
     return [Heading("What mattered"), Table(["parameter", "share", "trials"], cells, caption)]
 
 
-def _making(material: ReportData, store: Storage) -> list[Block]:
+def _making(material: ReportData, verdicts: Mapping[str, Verdict]) -> list[Block]:
     blocks: list[Block] = [Heading("How it was made")]
     for chapter in material.chapters:
         if len(material.chapters) > 1:
             blocks.append(Heading(chapter.record.name, 3))
         blocks.append(Points(_facts(chapter)))
-        said = _caveats(chapter, store)
+        said = _caveats(chapter, verdicts.get(chapter.record.name))
         blocks += [Paragraph("Mind:"), Points(said)] if said else []
         blocks.append(Paragraph("The study file; `tuner launch` with it runs the same search."))
         blocks.append(Code(dump_yaml(chapter.record.spec), "yaml"))
-    best = winners(material)[0]
+    best = best_of_each_loss(material)[0]
     commands = f"tuner export {best.study} --trial {best.number} -o best.yaml\ntuner train best.yaml -o final"
-    return [*blocks, Paragraph("The winner, trained again and scored on the test cases:"), Code(commands, "sh")]
+    return [
+        *blocks,
+        Paragraph("The trial with the best value, trained again and scored on the test cases:"),
+        Code(commands, "sh"),
+    ]
 
 
 def _facts(chapter: StudyData) -> list[str]:
@@ -199,17 +205,18 @@ def _facts(chapter: StudyData) -> list[str]:
     return facts
 
 
-def _caveats(chapter: StudyData, store: Storage) -> list[str]:
+def _caveats(chapter: StudyData, verdict: Verdict | None) -> list[str]:
     direction = chapter.record.objectives[0]["direction"]
     complete = [row for row in chapter.rows if row["state"] == "COMPLETE" and row["value"] is not None]
     if not complete:
         return []
     best = min(complete, key=lambda row: rank(row["value"], direction))
-    try:
-        epochs = store.queries.epochs(chapter.record.name, best["number"])
-    except NotFoundError:
-        epochs = []
-    protocol = chapter.record.resources.get("protocol")
     return caveats(
-        chapter.spec.space, chapter.record.objectives[0], chapter.rows, best, epochs=epochs, protocol=protocol
+        chapter.spec.space,
+        chapter.record.objectives[0],
+        chapter.rows,
+        best,
+        study_seed=chapter.spec.seed,
+        protocol=chapter.record.resources.get("protocol"),
+        verdict=verdict,
     )

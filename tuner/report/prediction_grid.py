@@ -1,4 +1,4 @@
-"""The qualitative figure: the same validation cases, a column for each of the best losses, errors in colour."""
+"""Prediction grid: the same validation cases, a column for each of the best losses, errors in colour."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tuner.analysis.predictions import IGNORED, Rgb, Truth, predicted_cases, render_case
+from tuner.analysis.predictions import IGNORED, Truth, predicted_cases, render_case
 from tuner.artifacts.local import Artifacts
-from tuner.colors import CONFUSED, EXTRA, MISSED, Colour
+from tuner.colors import CONFUSED, EXTRA, MISSED
 from tuner.errors import NotFoundError
+from tuner.image_panels import INK, draw_legend, panel_size, to_panel
 from tuner.label_archive import LabelArchive, Labels
 from tuner.report.collect import Entry, ReportData
 
@@ -20,7 +21,6 @@ MAX_COLUMNS = 6
 MAX_ROWS = 5
 PANEL = 220
 GAP, HEAD = 6, 40
-INK: Colour = (28, 25, 23)
 KINDS = (("missed", MISSED), ("extra", EXTRA), ("wrong class", CONFUSED))
 
 
@@ -119,7 +119,7 @@ def _sheet(rows: Sequence[_Row], titles: Sequence[str], background: bool) -> byt
         + [render_case(row.image, row.truth, p, "difference", background=background) for p in row.predicted]
         for row in rows
     ]
-    height = max(_scaled(line[0].shape)[0] for line in panels)
+    height = max(panel_size(line[0].shape, PANEL)[0] for line in panels)
     width, line_height = GAP + len(heads) * (PANEL + GAP), height + 22 + GAP
     sheet = Image.new("RGB", (width, HEAD + len(rows) * line_height + 26), (255, 255, 255))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=13)
@@ -128,28 +128,9 @@ def _sheet(rows: Sequence[_Row], titles: Sequence[str], background: bool) -> byt
     for number, (row, line) in enumerate(zip(rows, panels, strict=True)):
         top = HEAD + number * line_height
         for place, panel in enumerate(line):
-            sheet.paste(_enlarged(panel), (GAP + place * (PANEL + GAP), top))
+            sheet.paste(to_panel(panel, PANEL), (GAP + place * (PANEL + GAP), top))
         pen.text((GAP, top + height + 2), row.case, INK, font)
-    _legend(pen, font, sheet.height - 20)
+    draw_legend(pen, KINDS, (GAP, sheet.height - 20), font)
     buffer = BytesIO()
     sheet.quantize(192, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
-
-
-def _legend(pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, top: int) -> None:
-    left = float(GAP)
-    for words, colour in KINDS:
-        pen.rectangle((left, top, left + 13, top + 13), fill=colour, outline=INK)
-        pen.text((left + 18, top - 1), words, INK, font)
-        left += 40 + font.getlength(words)
-
-
-def _scaled(shape: tuple[int, ...]) -> tuple[int, int]:
-    factor = PANEL / max(shape[0], shape[1])
-    return max(1, round(shape[0] * factor)), max(1, round(shape[1] * factor))
-
-
-def _enlarged(panel: Rgb) -> Image.Image:
-    height, width = _scaled(panel.shape)
-    way = Image.Resampling.NEAREST if height >= panel.shape[0] else Image.Resampling.BOX
-    return Image.fromarray(panel).resize((width, height), way)

@@ -1,9 +1,4 @@
-"""HTML, Markdown.
-
-Blocks as one HTML file: no script, nothing loaded from anywhere, readable on a phone, in the dark, and on paper.
-
-Blocks as one Markdown file; pictures stand in it as data.
-"""
+"""Rendering of blocks: one HTML file without scripts or links, or one Markdown file with pictures as data."""
 
 import re
 from base64 import b64encode

@@ -1,9 +1,4 @@
-"""Its tables.
-
-The numbers of a report as tables of text.
-
-Test scores for a report: the stored weights of chosen trials on the test cases. Imports torch.
-"""
+"""Tables of a report, and test scores from the stored weights of chosen trials. Scoring imports torch."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -29,6 +29,17 @@ def verdict_blocks(verdict: Verdict) -> list[Block]:
     return blocks
 
 
+def verdict_section(name: str, verdict: Verdict) -> list[Block]:
+    """Return the first part of a study's report: the verdict of its confirmation, as tables, figures and words."""
+    blocks: list[Block] = [Heading(f"Verdict on {name}"), configuration_table(verdict)]
+    if verdict.pairs:
+        blocks.append(pair_table(verdict))
+    for figure in verdict_figures(verdict):
+        svg = figure.drawing.to_svg()
+        blocks.append(Picture(svg, "image/svg+xml", figure.caption, figure.drawing.title))
+    return [*blocks, Paragraph("For a methods section:"), Paragraph(methods_paragraph(verdict))]
+
+
 def configuration_table(verdict: Verdict) -> Table:
     """Return a row for each configuration, best first."""
     digits = decimals(verdict)

@@ -6,7 +6,7 @@ from tuner.registry import Option, Registry
 
 
 @dataclass(frozen=True, slots=True)
-class SamplerEntry:
+class SamplerSpec:
     """One way to choose the next point. `fn(space, directions, seed, options)` makes the sampler."""
 
     name: str
@@ -16,7 +16,7 @@ class SamplerEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class PrunerEntry:
+class PrunerSpec:
     """One rule that ends hopeless trials early. `fn(options, epochs, validate_every)` makes the pruner."""
 
     name: str
@@ -34,10 +34,10 @@ _STARTUP = Option(
     high=10_000,
 )
 
-SAMPLERS: Registry[SamplerEntry] = Registry(
+SAMPLERS: Registry[SamplerSpec] = Registry(
     "sampler",
     (
-        SamplerEntry(
+        SamplerSpec(
             "tpe",
             "tuner.search.tpe:tpe",
             "Tree-structured Parzen estimator, multivariate, by group, with constant liar. The default.",
@@ -53,31 +53,31 @@ SAMPLERS: Registry[SamplerEntry] = Registry(
                 ),
             ),
         ),
-        SamplerEntry("random", "tuner.search.space_filling:random", "Independent draws; the honest baseline."),
-        SamplerEntry(
+        SamplerSpec("random", "tuner.search.space_filling:random", "Independent draws; the honest baseline."),
+        SamplerSpec(
             "gp",
             "tuner.search.gp:gp",
             "Gaussian process, one for each loss, the loss itself chosen by TPE. Strong for few, expensive trials.",
             (_STARTUP,),
         ),
-        SamplerEntry(
+        SamplerSpec(
             "cmaes",
             "tuner.search.evolution:cmaes",
             "CMA-ES, one for each loss, the loss itself chosen by TPE. For many trials over numeric options.",
             (_STARTUP,),
         ),
-        SamplerEntry(
+        SamplerSpec(
             "qmc",
             "tuner.search.space_filling:qmc",
             "Scrambled Sobol points, one sequence for each loss: even coverage.",
         ),
-        SamplerEntry(
+        SamplerSpec(
             "nsga2",
             "tuner.search.evolution:nsga2",
             "Evolutionary, for several objectives.",
             (Option("population", "int", 50, "Trials in a generation.", low=2, high=10_000),),
         ),
-        SamplerEntry("grid", "tuner.search.space_filling:grid", "Every valid combination; intervals need `steps: N`."),
+        SamplerSpec("grid", "tuner.search.space_filling:grid", "Every valid combination; intervals need `steps: N`."),
     ),
 )
 
@@ -101,16 +101,16 @@ _MIN_PEERS = Option(
 )
 _REDUCTION = Option("reduction_factor", "int", 3, "One trial in this many goes on at each rung.", low=2, high=20)
 
-PRUNERS: Registry[PrunerEntry] = Registry(
+PRUNERS: Registry[PrunerSpec] = Registry(
     "pruner",
     (
-        PrunerEntry(
+        PrunerSpec(
             "median",
             "tuner.search.pruners:median",
             "Ends a trial whose best value so far is below the median of its peers' at the same epoch. The default.",
             (_MIN_EPOCHS, _MIN_TRIALS, _MIN_PEERS),
         ),
-        PrunerEntry(
+        PrunerSpec(
             "percentile",
             "tuner.search.pruners:percentile",
             "As median, with a share of one's own.",
@@ -128,18 +128,18 @@ PRUNERS: Registry[PrunerEntry] = Registry(
                 _MIN_PEERS,
             ),
         ),
-        PrunerEntry(
+        PrunerSpec(
             "successive_halving",
             "tuner.search.pruners:successive_halving",
             "Asynchronous successive halving: at each rung the best 1/reduction_factor go on.",
             (_MIN_EPOCHS, _REDUCTION, _MIN_TRIALS, _MIN_PEERS),
         ),
-        PrunerEntry(
+        PrunerSpec(
             "hyperband",
             "tuner.search.pruners:hyperband",
             "Successive halving with several patiences side by side, dealt out by the place in the budget.",
             (_MIN_EPOCHS, _REDUCTION, _MIN_TRIALS, _MIN_PEERS),
         ),
-        PrunerEntry("none", "tuner.search.pruners:none", "Never ends a trial."),
+        PrunerSpec("none", "tuner.search.pruners:none", "Never ends a trial."),
     ),
 )

@@ -15,47 +15,41 @@ from optuna.samplers.nsgaii._child_generation_strategy import NSGAIIChildGenerat
 from optuna.samplers.nsgaii._elite_population_selection_strategy import NSGAIIElitePopulationSelectionStrategy
 from optuna.trial import FrozenTrial, create_trial
 
-from tuner.errors import SpecError
+from tuner.errors import Problem, SpecError
 from tuner.registry import Scalar
+from tuner.search.branch_sampler import BranchSampler
 from tuner.search.distributions import distribution, external, from_unit, single, to_unit
-from tuner.search.sampler import FinishedTrial, in_memory_study, suggestion_rng
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.grid import combinations
+from tuner.search.sampler import in_memory_study, suggestion_rng
 from tuner.search.space import SearchSpace
-from tuner.search.space_filling import combinations
-from tuner.search.tpe import Tpe
-from tuner.search.trial_table import Branches, TrialTable
+from tuner.search.trial_table import TrialTable
 
 _FIRST_SIGMA = 0.2
 
 
-class Cmaes:
+class Cmaes(BranchSampler):
     """TPE over losses and other choices, CMA-ES over the numbers, one for each combination of the switches."""
 
     def __init__(self, space: SearchSpace, directions: Sequence[str], seed: int, *, startup_trials: int) -> None:
         if len(directions) > 1:
-            raise SpecError(
-                [f"sampler.name: `cmaes` takes one objective, not {len(directions)}; use `tpe`, `gp` or `nsga2`"]
-            )
-        self._tpe = Tpe(space, directions, seed, startup_trials=startup_trials, candidates=24)
-        self._branches = Branches(space, directions, numeric=True)
-        self._seed, self._startup, self._seen = seed, startup_trials, 0
+            wrong = f"`cmaes` takes one objective, not {len(directions)}; use `tpe`, `gp` or `nsga2`"
+            raise SpecError([Problem("sampler.name", wrong)])
+        super().__init__(space, directions, seed, startup_trials=startup_trials, numeric=True)
 
-    def observe(self, trials: Iterable[FinishedTrial]) -> None:
-        """Learn finished trials."""
-        known = list(trials)
-        self._tpe.observe(known)
-        for trial in known:
-            self._seen += 1
-            self._branches.observe(trial)
-
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
-        """Return a complete point; TPE's own until the startup trials are over."""
-        params = self._tpe.suggest(slot, fixed, running)
-        ledger = self._branches.ledger(params)
-        if self._seen < self._startup or not ledger.dimensions:
-            return params
-        point = self._evolve(ledger, int(suggestion_rng(self._seed, slot, 3).randint(2**31 - 1)))
-        drawn = {d.name: from_unit(d, share) for d, share in zip(ledger.dimensions, point, strict=True)}
-        return params | {name: value for name, value in drawn.items() if name not in fixed}
+    def _suggest_branch(
+        self,
+        table: TrialTable,
+        params: Mapping[str, Scalar],
+        slot: int,
+        fixed: Mapping[str, Scalar],
+        running: Sequence[FinishedTrial],
+    ) -> dict[str, Scalar]:
+        if not table.dimensions:
+            return {}
+        point = self._evolve(table, int(suggestion_rng(self._seed, slot, 3).randint(2**31 - 1)))
+        drawn = {d.name: from_unit(d, share) for d, share in zip(table.dimensions, point, strict=True)}
+        return {name: value for name, value in drawn.items() if name not in fixed}
 
     def _evolve(self, ledger: TrialTable, seed: int) -> list[float]:
         """Return a point of the unit cube, drawn after the last full generation."""

@@ -3,7 +3,7 @@
 On the whole space Optuna's sampler would model only what all losses have in common and draw their options at random.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,17 +11,18 @@ from optuna.samplers import GPSampler
 from optuna.trial import TrialState, create_trial
 
 from tuner.registry import Scalar
+from tuner.search.branch_sampler import BranchSampler
 from tuner.search.distributions import distribution, external, internal
-from tuner.search.sampler import FinishedTrial, in_memory_study, suggestion_rng
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.sampler import in_memory_study, suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.tpe import Tpe
-from tuner.search.trial_table import Branches, Floats, TrialTable
+from tuner.search.trial_table import Floats, TrialTable
 
 _MIN_TRIALS = 2
 _MAX_TRIALS = 300
 
 
-class GaussianProcess:
+class GaussianProcess(BranchSampler):
     """TPE over the losses, and a Gaussian process for each of them.
 
     Optuna's sampler learns from completed trials only, so it is shown a pruned trial at its last report and one that
@@ -31,28 +32,22 @@ class GaussianProcess:
     """
 
     def __init__(self, space: SearchSpace, directions: Sequence[str], seed: int, *, startup_trials: int) -> None:
-        self._tpe = Tpe(space, directions, seed, startup_trials=startup_trials, candidates=24)
-        self._branches = Branches(space, directions, numeric=False)
-        self._seed, self._startup, self._seen = seed, startup_trials, 0
+        super().__init__(space, directions, seed, startup_trials=startup_trials, numeric=False)
 
-    def observe(self, trials: Iterable[FinishedTrial]) -> None:
-        """Learn finished trials."""
-        known = list(trials)
-        self._tpe.observe(known)
-        for trial in known:
-            self._seen += 1
-            self._branches.observe(trial)
-
-    def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
-        """Return a complete point; TPE's own while the chosen loss has too few trials."""
-        params = self._tpe.suggest(slot, fixed, running)
-        ledger = self._branches.ledger(params)
-        free = [d for d in ledger.dimensions if d.name not in fixed]
-        if self._seen < self._startup or len(ledger) < _MIN_TRIALS or not free:
-            return params
+    def _suggest_branch(
+        self,
+        table: TrialTable,
+        params: Mapping[str, Scalar],
+        slot: int,
+        fixed: Mapping[str, Scalar],
+        running: Sequence[FinishedTrial],
+    ) -> dict[str, Scalar]:
+        free = [d for d in table.dimensions if d.name not in fixed]
+        if len(table) < _MIN_TRIALS or not free:
+            return {}
         switches = self._branches.switches
         beside = [r for r in running if all(r.params.get(name) == params.get(name) for name in switches)]
-        return params | self._draw(ledger, free, beside, slot)
+        return self._draw(table, free, beside, slot)
 
     def _draw(
         self, ledger: TrialTable, free: Sequence[Dimension], running: Sequence[FinishedTrial], slot: int

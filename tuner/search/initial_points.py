@@ -1,4 +1,4 @@
-"""The points that begin a study: published defaults, families in turn; then empty places for the sampler to fill."""
+"""Initial points of a study: published defaults, families in turn; then empty places for the sampler."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

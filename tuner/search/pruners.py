@@ -1,4 +1,4 @@
-"""Which trials are ended early. Pure rules on counts; where the counts come from is the store's business.
+"""Pruners: pure rules on counts of trials that were better or worse at the same epoch.
 
 All are patient: a trial is judged only after `min_epochs` epochs, after the ramp of a loss that is added late, once
 `min_trials` trials of the study have finished, and against trials of its own loss while there are `min_peers` of them.

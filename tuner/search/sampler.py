@@ -1,18 +1,8 @@
-"""Sampler protocol, seeded suggestion.
-
-Random numbers of a suggestion: the same wherever it is made, another one for every place in the budget.
-
-What a sampler sees of a trial. Imports neither Optuna nor numpy: the store hands these over.
-
-Searcher: suggests the point of one trial from what is known of the others. It has a memory and no database.
-
-A study in memory, as some of Optuna's algorithms want one for the length of a suggestion.
-"""
+"""Sampler protocol, finished trials as samplers see them, and suggestions seeded by study and place in the budget."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
@@ -21,37 +11,13 @@ from optuna.study import StudyDirection
 from tuner.registry import Scalar, defaults, load, option_named
 from tuner.search.catalog import SAMPLERS
 from tuner.search.distributions import distributions
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.space import SearchSpace
 
 
 def suggestion_rng(seed: int, slot: int, *stream: int) -> np.random.RandomState:
     """Return the generator for a budget slot of a study; `stream` makes further independent ones."""
     return np.random.RandomState(np.random.MT19937(np.random.SeedSequence([seed, slot, *stream])))
-
-
-FEASIBLE: dict[str, float] = {"memory": -1.0, "finite": -1.0}
-"""The constraints of a trial that neither ran out of memory nor diverged; every finished trial carries both keys."""
-
-
-@dataclass(frozen=True, slots=True)
-class FinishedTrial:
-    """One trial as a sampler sees it.
-
-    `values` are the final ones of a COMPLETE trial; `last` is (epoch, first objective) of the last report of a PRUNED
-    one, None when it is infeasible or when there are several objectives. A positive entry of `feasible` is a violation.
-    """
-
-    number: int
-    state: Literal["COMPLETE", "PRUNED", "RUNNING"]
-    params: dict[str, Scalar]
-    values: tuple[float, ...] | None = None
-    last: tuple[int, float] | None = None
-    feasible: dict[str, float] = field(default_factory=lambda: dict(FEASIBLE))
-
-    @property
-    def violation(self) -> float:
-        """Sum of the violated constraints; 0 for a feasible trial."""
-        return sum(v for v in self.feasible.values() if v > 0)
 
 
 __all__ = ["Sampler", "SeededSampler", "distributions"]

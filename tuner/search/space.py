@@ -1,10 +1,11 @@
-"""Dimensions, conditional space, encodings."""
+"""Search space: dimensions, conditions between them, and what a point must satisfy."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tuner.errors import Problems
 from tuner.registry import Scalar
 
 Kind = Literal["float", "int", "categorical"]
@@ -137,9 +138,9 @@ class SearchSpace:
         """Dimensions that a trial with these parameters has."""
         return tuple(d for d in self.dimensions if d.when is None or params.get(d.when[0]) == d.when[1])
 
-    def problems(self, params: Params) -> list[str]:
+    def problems(self, params: Params) -> Problems:
         """Say what is wrong with a complete point: unknown, missing or inactive names, values outside their range."""
-        found = []
+        found = Problems()
         active = {d.name: d for d in self.active(params)}
         for name, value in params.items():
             dimension = active.get(name)
@@ -150,9 +151,9 @@ class SearchSpace:
                     if known and known.when
                     else "is not searched"
                 )
-                found.append(f"{name}: {reason}")
+                found.add(name, reason, value)
             elif not dimension.contains(value):
-                found.append(f"{name}: {value!r} is outside {describe(dimension)}")
+                found.add(name, f"{value!r} is outside {describe(dimension)}", value)
         return found
 
 

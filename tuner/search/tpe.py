@@ -1,13 +1,9 @@
-"""TPE.
+"""Tree-structured Parzen estimator on a conditional space: shared dimensions first, then the chosen branches.
 
-Which trials are good when there are several objectives.
-
-Tree-structured Parzen estimator on a conditional space: the shared dimensions first, then the chosen branches.
-
-Optuna's multivariate TPE with `group` and `constant_liar` splits a conditional space into groups that are sampled
-one after the other. Ours are known beforehand: the dimensions that every trial has, `loss` among them, and one group
-for each (switch, choice). Only the groups that the new trial needs are sampled, from columns that are kept up to date,
-so a suggestion costs the same however many losses compete. The densities are Optuna's own.
+Optuna's multivariate TPE with `group` and `constant_liar` splits a conditional space into groups that are sampled one
+after the other. Ours are known beforehand: the dimensions that every trial has, `loss` among them, and one group for
+each (switch, choice). Only the groups that the new trial needs are sampled, from columns that are kept up to date, so
+a suggestion costs the same however many losses compete. The densities are Optuna's own.
 """
 
 import math
@@ -22,11 +18,12 @@ from optuna.samplers._tpe.probability_distributions import (
     _MixtureOfProductDistribution,
 )
 from optuna.samplers._tpe.sampler import default_weights
-from optuna.study._multi_objective import _fast_non_domination_rank
 
 from tuner.registry import Scalar
 from tuner.search.distributions import distribution, external, from_unit, internal, single
-from tuner.search.sampler import FinishedTrial, suggestion_rng
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.pareto import whole_fronts
+from tuner.search.sampler import suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.trial_table import Floats, Ints, TrialTable
 
@@ -42,14 +39,11 @@ def best_by_fronts(losses: Floats, count: int) -> Ints:
         return np.empty(0, dtype=np.int64)
     if count == len(losses):
         return np.arange(len(losses))
-    ranks = _fast_non_domination_rank(losses, n_below=count)
-    sizes = np.bincount(ranks)
-    whole = int(np.searchsorted(np.cumsum(sizes), count, side="right"))
-    inside = np.flatnonzero(ranks < whole)
+    fronts = whole_fronts([tuple(row) for row in losses.tolist()], count)
+    inside, front = (np.array(places, np.int64) for places in fronts)
     missing = count - len(inside)
     if missing == 0:
         return inside
-    front = np.flatnonzero(ranks == whole)
     worst = losses[front].max(axis=0)
     reference = np.maximum(1.1 * worst, 0.9 * worst)
     reference[reference == 0] = _TINY

@@ -1,9 +1,4 @@
-"""Finished trials as arrays, by branch.
-
-The finished trials of a study as columns of numbers, for one group of dimensions.
-
-The finished trials of each combination of the switches, for models that need one fixed set of dimensions.
-"""
+"""Finished trials as columns of numbers, for one group of dimensions or for one combination of the switches."""
 
 import math
 from bisect import bisect_left
@@ -14,9 +9,9 @@ from numpy.typing import NDArray
 
 from tuner.registry import Scalar
 from tuner.search.distributions import internal, single
-from tuner.search.sampler import FinishedTrial
+from tuner.search.finished_trial import FinishedTrial
+from tuner.search.grid import switches
 from tuner.search.space import Dimension, SearchSpace
-from tuner.search.space_filling import switches
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -1,18 +1,11 @@
-"""What all parts share.
-
-What was computed for the newest revision of a study is true until the next one: a small memory.
-
-The type of a row of any query.
-
-What every part of the store stands on: the database, and a few statements that several parts need.
-"""
+"""Base of the storage's parts: shared context, a cache by revision, lookups and inserts that several parts need."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from cachetools import LRUCache
 from sqlalchemy import Connection, Insert, Row, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -34,8 +27,7 @@ class RevisionCache(Generic[T]):
     MOST = 32
 
     def __init__(self, most: int = MOST) -> None:
-        self._most = most
-        self._kept: OrderedDict[str, tuple[int, T]] = OrderedDict()
+        self._kept: LRUCache[str, tuple[int, T]] = LRUCache(most)
         self._lock = threading.Lock()
 
     def get(self, identity: str, revision: int, make: Callable[[], T]) -> T:
@@ -47,9 +39,6 @@ class RevisionCache(Generic[T]):
         made = make()
         with self._lock:
             self._kept[identity] = (revision, made)
-            self._kept.move_to_end(identity)
-            if len(self._kept) > self._most:
-                self._kept.popitem(last=False)
         return made
 
 

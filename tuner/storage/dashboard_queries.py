@@ -1,8 +1,4 @@
-"""Figures and pages.
-
-What pages read beside the documents of the store: what runs now, why trials failed, who tried which loss.
-
-What figures and pages read: thinned by the database to what a screen can show, whatever a study holds.
+"""Queries of the dashboard's pages and figures, thinned by the database to what a screen can show.
 
 Symbols in the docstrings: N trials of a study, K the most rows that are asked for.
 """

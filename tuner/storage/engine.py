@@ -1,15 +1,7 @@
-"""Connections, transactions, retries, DB clock, timeouts.
-
-A connection to PostgreSQL that does not wait for ever: statements are bounded on this side of the wire as well.
+"""Database engine: connections, transactions repeated after transient errors, the database's clock, time-outs.
 
 The server bounds them on its side (`statement_timeout`), and TCP notices a host that is gone. Neither helps when what
 is between the two, a balancer or a firewall, has forgotten the connection, or the server's process stands still.
-
-The database's clock: the only one that counts, since the clocks of hosts differ.
-
-What a database's error means: try again, the disk is full, or a person must look.
-
-Connections and transactions: one that writes, one that reads, each repeated as a whole after a transient error.
 """
 
 import logging

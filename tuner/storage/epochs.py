@@ -1,9 +1,4 @@
-"""Intermediate values, pruning counts, sampler history.
-
-Curves: one row for each validated epoch, and the counts from which pruning is decided. Two statements an epoch.
-
-What the sampler learns from: finished trials since last time, and what runs beside. Two statements.
-"""
+"""Epochs: intermediate values with the counts that decide pruning, and the history that samplers read."""
 
 from functools import cache
 from typing import Any
@@ -24,8 +19,8 @@ from sqlalchemy import (
     true,
 )
 
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.pruners import Peers
-from tuner.search.sampler import FinishedTrial
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, insert_or_ignore
 from tuner.storage.engine import seconds_now

@@ -1,4 +1,4 @@
-"""Create and migrate."""
+"""Schema migrations: create what is missing, migrate what is old, check versions."""
 
 import fcntl
 import os

@@ -1,4 +1,4 @@
-"""Who announces what: each event of a study is taken by one process, and taken over when that one died meanwhile."""
+"""Claims of notifications: each event is sent by one process, and by another when that one died meanwhile."""
 
 from typing import Literal
 

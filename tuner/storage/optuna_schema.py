@@ -1,11 +1,9 @@
-"""Optuna's tables as written here.
-
-The columns of Optuna's tables that we read and write, and how Optuna spells what it stores in them.
+"""Optuna's tables: the columns that are read and written here, and how Optuna spells what it stores.
 
 The tables are created by Optuna itself (`tuner.storage.migrate`), so that its tools open the same storage;
 `OPTUNA_SCHEMA` is the version of that schema which these definitions describe, and every opening checks it.
 
-The same storage as an object of Optuna's, for whatever speaks Optuna: its own tools, a notebook, another program.
+`optuna_storage` gives the same storage as Optuna's object.
 """
 
 import json
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Column, DateTime, Engine, Enum, Float, Integer, MetaData, String, Table, Text, event
 
-from tuner.errors import SpecError
+from tuner.errors import Problem, SpecError
 from tuner.registry import Scalar
 from tuner.search.space import Dimension, SearchSpace, describe
 from tuner.storage.url import check_file, read_url
@@ -169,7 +167,7 @@ def internal_value(dimension: Dimension, value: Scalar) -> float:
                 return float(index)
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
-    raise SpecError([f"{dimension.name}: {value!r} is outside {describe(dimension)}"])
+    raise SpecError([Problem(dimension.name, f"{value!r} is outside {describe(dimension)}", value)])
 
 
 def param_rows(trial_id: int, space: SearchSpace, params: Mapping[str, Scalar]) -> list[dict[str, Any]]:

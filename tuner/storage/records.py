@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it."""
+"""Records that go into the storage and come out of it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.registry import Scalar
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.pruners import Peers
-from tuner.search.sampler import FinishedTrial
 from tuner.search.space import Dimension, SearchSpace
 from tuner.storage.states import DesiredState, Reason, State, Verdict
 
@@ -187,6 +187,15 @@ class Outcome:
     """Its process can train nothing more, and ends."""
     exclusive_device: bool = False
     """The next attempt must have its device for itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRule:
+    """When a study ends before its budget is used up, by its first objective."""
+
+    no_gain_in: int | None = None
+    """So many trials that ended COMPLETE or PRUNED since the best one."""
+    target: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""States of a trial and phases of a study: what is allowed, and what follows from what.
+"""States of a trial, reasons, verdicts, and phases of a study: what may follow what.
 
             claim              finish(COMPLETE)
  WAITING ──────────► RUNNING ───────────────────► COMPLETE
@@ -93,8 +93,14 @@ class StudyFacts:
     """Whether a worker that serves any study is there and free."""
 
 
+ENOUGH = ("plateau", "target")
+"""Reasons for which a study is done though trials of its budget wait: `budget.stop`."""
+
+
 def phase(facts: StudyFacts) -> tuple[str, str | None]:
     """Return the phase of a study and its reason, in the contract's words."""
+    if facts.wanted is DesiredState.STOP and facts.wanted_reason in ENOUGH:
+        return "done", facts.wanted_reason
     if facts.left == 0:
         return "done", "budget"
     if facts.wanted is DesiredState.STOP:

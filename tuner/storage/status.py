@@ -1,21 +1,13 @@
-"""Status, studies, best.
+"""Status queries: the documents of `status`, `studies` and `best`, counts by state, the Pareto front. Never Optuna."""
 
-Counting attempts by loss and state, over one index and without their wide rows: pages do it for all of a study.
-
-The Pareto front of a study with several objectives.
-
-What follows from the attempts of a study and changes only with its revision: counted once for each.
-
-Studies as people see them: the documents of `status`, `studies` and `best`, by aggregate SQL. Never Optuna.
-"""
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, literal, select, true
 
+from tuner.search.pareto import pareto_front
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, own, same_name
 from tuner.storage.confirmations import confirmation_of
@@ -120,20 +112,6 @@ def best_trials(connection: Connection, study: AnyRow) -> list[dict[str, Any]]:
         }
         for i in pareto_front(points)
     ]
-
-
-def pareto_front(points: Sequence[tuple[float, ...]]) -> list[int]:
-    """Return the indices of the points, to be minimised, that no other point beats; in the order of the points."""
-    front: list[int] = []
-    for i in sorted(range(len(points)), key=lambda index: (points[index], index)):
-        if not any(_dominates(points[j], points[i]) for j in front):
-            front.append(i)
-    return front
-
-
-def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Tell whether `one` is nowhere worse than `other` and somewhere better."""
-    return one != other and all(a <= b for a, b in zip(one, other, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The store: a URL in, everything about the database hidden. See `states.py` for what may follow what."""
+"""Storage: the public facade of the database, opened by URL. States and transitions: `states.py`."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -9,6 +9,7 @@ from tuner.storage.base import RevisionCache, StorageContext
 from tuner.storage.confirmations import Confirmations
 from tuner.storage.engine import MAX_CONNECTIONS, RETRY_TIMEOUT_S, Database
 from tuner.storage.epochs import Epochs
+from tuner.storage.foreign_trials import ForeignTrials
 from tuner.storage.notifications import Notifications
 from tuner.storage.status import StatusQueries
 from tuner.storage.studies import Studies
@@ -35,7 +36,8 @@ class Storage:
 
     `studies` creates, changes and deletes studies; `trials` moves trials from state to state; `epochs` stores reports
     and gives samplers and pruners what they learn from; `workers` registers them, and gives back what lost ones held;
-    `confirmations` trains the finalists of a study again; `queries` reads; `notifications` says who sends which event.
+    `queries` reads; `confirmations` trains the finalists of a study again; `notifications` says who sends which event;
+    `foreign` takes up what others add to our studies.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Storage:
         self.queries = Queries(self.context)
         self.confirmations = Confirmations(self.context)
         self.notifications = Notifications(self.context)
+        self.foreign = ForeignTrials(self.context)
 
     @classmethod
     def open(

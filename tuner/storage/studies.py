@@ -1,15 +1,16 @@
-"""Studies: created whole or not at all, raised, paused, stopped, deleted."""
+"""Studies: created whole or not at all; budget, pause, stop, resume, enqueue, delete."""
 
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from tuner.errors import ConflictError, SpecError
+from tuner.errors import ConflictError, Problem, SpecError
 from tuner.registry import Scalar
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import StorageBase, bump_revision, insert_rows, to_record
@@ -30,7 +31,7 @@ class Studies(StorageBase):
     def create(self, study: NewStudy) -> StudyRecord:
         """Store a study with its whole budget as waiting trials. Raises ConflictError when the name is taken."""
         if not NAME.fullmatch(study.name):
-            raise SpecError([f"name: {study.name!r} does not match {NAME.pattern}"])
+            raise SpecError([Problem("name", f"{study.name!r} does not match {NAME.pattern}", study.name)])
         identity = uuid.uuid4().hex
 
         def create(connection: Connection) -> None:
@@ -117,31 +118,45 @@ class Studies(StorageBase):
 
         Returns the number of the trial. Raises SpecError when the parameters do not fit the study's space.
         """
-        token = uuid.uuid4().hex
+        (number,) = self.enqueue_all(name, [params])
+        assert number is not None
+        return number
 
-        def put(connection: Connection) -> int:
+    def enqueue_all(
+        self, name: str, points: Sequence[Mapping[str, Scalar]], *, skip_existing: bool = False
+    ) -> list[int | None]:
+        """Enqueue several points, all or none of them; return the number of the trial of each.
+
+        With `skip_existing`, a point that a trial of the study has already, or an earlier one of these, is passed over:
+        None. Raises SpecError when one does not fit the study's space.
+        """
+        token = uuid.uuid4().hex[:24]
+
+        def put(connection: Connection) -> list[int | None]:
             row = self._lock(connection, name)
             space = read_space(row.space)
-            problems = space.problems(params)
-            if problems:
-                raise SpecError([f"params.{p}" for p in problems])
-            known = connection.scalar(
-                select(schema.attempts.c.number).where(
-                    schema.attempts.c.study_id == row.study_id, schema.attempts.c.enqueue_token == token
-                )
-            )
-            if known is not None:
-                return int(known)
-            place = QueueSlot(0, params, is_filled(space, params), ENQUEUED, token)
             ground = StudyQueue(row.study_id, space, row.loss)
-            number = _take_empty(connection, ground, place)
-            if number is None:
-                place = QueueSlot(next_slot(connection, row.study_id), params, place.filled, ENQUEUED, token)
-                number = append(connection, ground, [place])[0]
-                bump_revision(connection, row.study_id, total=schema.studies.c.total + 1)
-            else:
-                bump_revision(connection, row.study_id)
-            return number
+            problems = [
+                p.below("params") if len(points) == 1 else replace(p, path=f"point {i}: {p.path}")
+                for i, params in enumerate(points, start=1)
+                for p in space.problems(params)
+            ]
+            if problems:
+                raise SpecError(problems)
+            told = select(schema.attempts.c.enqueue_token, schema.attempts.c.number).where(
+                schema.attempts.c.study_id == row.study_id, schema.attempts.c.enqueue_token.startswith(token)
+            )
+            done = {found.enqueue_token: found.number for found in connection.execute(told)}
+            if done:  # that commit went through, only its answer was lost
+                return [done.get(f"{token}{i:08x}") for i in range(len(points))]
+            known = _known_points(connection, row.study_id) if skip_existing else set()
+            numbers: list[int | None] = []
+            for i, params in enumerate(points):
+                key = _exact(params)
+                numbers.append(None if key in known else _enqueue(connection, ground, params, f"{token}{i:08x}"))
+                if skip_existing:
+                    known.add(key)
+            return numbers
 
         return self._database.write(put)
 
@@ -305,6 +320,31 @@ class Studies(StorageBase):
         return connection.execute(
             select(schema.studies).where(schema.studies.c.study_id == study_id).with_for_update()
         ).one()
+
+
+def _enqueue(connection: Connection, ground: StudyQueue, params: Mapping[str, Scalar], token: str) -> int:
+    place = QueueSlot(0, params, is_filled(ground.space, params), ENQUEUED, token)
+    number = _take_empty(connection, ground, place)
+    if number is None:
+        place = QueueSlot(next_slot(connection, ground.study_id), params, place.filled, ENQUEUED, token)
+        number = append(connection, ground, [place])[0]
+        bump_revision(connection, ground.study_id, total=schema.studies.c.total + 1)
+    else:
+        bump_revision(connection, ground.study_id)
+    return number
+
+
+def _exact(params: Mapping[str, Scalar]) -> frozenset[tuple[str, str, Scalar]]:
+    """Return what tells parameters apart; True, 1 and 1.0 are three values, but numbers of an interval are one."""
+    return frozenset((k, "number" if type(v) in (int, float) else type(v).__name__, v) for k, v in params.items())
+
+
+def _known_points(connection: Connection, study_id: int) -> set[frozenset[tuple[str, str, Scalar]]]:
+    attempts = schema.attempts.c
+    query = select(attempts.params).where(
+        attempts.study_id == study_id, attempts.successor.is_(None), ~attempts.empty | attempts.filled
+    )
+    return {_exact(params) for params in connection.scalars(query)}
 
 
 def _check_failed(name: str, numbers: Sequence[int], found: Sequence[Any]) -> None:

@@ -1,9 +1,4 @@
-"""State transitions and the queue.
-
-The queue: what waits, in Optuna's table and in ours.
-
-The life of a trial: claim, set_params, report, finish. Each is a compare-and-set that says whether it won.
-"""
+"""Trials: state transitions (claim, set_params, finish), each a compare-and-set that says whether it won; the queue."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,14 +8,15 @@ from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal, select, update
 
-from tuner.errors import SpecError
+from tuner.errors import Problem
 from tuner.registry import Scalar
+from tuner.search.points import point_key, point_keys
 from tuner.search.space import SearchSpace
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision, insert_or_ignore, insert_rows
 from tuner.storage.engine import seconds_now, utc_now
 from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
-from tuner.storage.records import Claim, Outcome
+from tuner.storage.records import Claim, Outcome, StopRule
 from tuner.storage.states import DesiredState, Reason, State, constraints, keep_intermediate_value
 
 RETRIED, ENQUEUED, PLANNED = 0, 1, 2
@@ -68,7 +64,9 @@ def append(connection: Connection, ground: StudyQueue, places: Sequence[QueueSlo
     found = select(trials.number, trials.trial_id).where(trials.study_id == study_id, trials.number >= first)
     ids = {row.number: row.trial_id for row in connection.execute(found)}
     pairs = list(zip(numbers, places, strict=True))
-    insert_rows(connection, schema.attempts, [_fresh(ground, ids[number], number, place) for number, place in pairs])
+    insert_rows(
+        connection, schema.attempts, [fresh_attempt(ground, ids[number], number, place) for number, place in pairs]
+    )
     store_fixed_params(connection, ground.space, [(ids[number], place) for number, place in pairs])
     return list(numbers)
 
@@ -95,7 +93,7 @@ def requeue(connection: Connection, attempt: AnyRow, *, alone: bool, lost: int) 
         .returning(trials.c.trial_id)
     ).one()
     place = QueueSlot(attempt.slot, attempt.params, attempt.filled, RETRIED)
-    row = _fresh(StudyQueue(attempt.study_id, SearchSpace(()), attempt.branch), trial_id, number, place) | {
+    row = fresh_attempt(StudyQueue(attempt.study_id, SearchSpace(()), attempt.branch), trial_id, number, place) | {
         "attempt": attempt.attempt + 1,
         "retry_of": attempt.number,
         "lost": lost,
@@ -124,7 +122,8 @@ def _copy_params(connection: Connection, source: int, target: int) -> None:
     connection.execute(insert(params).from_select(names, old))
 
 
-def _fresh(ground: StudyQueue, trial_id: int, number: int, place: QueueSlot) -> dict[str, Any]:
+def fresh_attempt(ground: StudyQueue, trial_id: int, number: int, place: QueueSlot) -> dict[str, Any]:
+    """Return the row of `tuner_attempts` of a waiting trial, the first attempt at its place."""
     return {
         "trial_id": trial_id,
         "study_id": ground.study_id,
@@ -156,6 +155,10 @@ def _next_number(connection: Connection, study_id: int) -> int:
 _attempts = schema.attempts
 _trials = optuna_schema.trials
 _studies = schema.studies
+
+
+class PointTakenError(Exception):
+    """Another trial of the study has the point that was to be stored."""
 
 
 class Trials(StorageBase):
@@ -190,23 +193,33 @@ class Trials(StorageBase):
 
         return self._database.write(take)
 
-    def set_params(self, claim: Claim, params: Mapping[str, Scalar], space: SearchSpace) -> bool:
+    def taken_points(self, claim: Claim) -> list[dict[str, Scalar]]:
+        """Return the whole points of the study's other trials: those that ended, however, that run, and that wait."""
+        return self._database.read(lambda connection: _taken_points(connection, claim))
+
+    def set_params(
+        self, claim: Claim, params: Mapping[str, Scalar], space: SearchSpace, *, unless_taken: bool = False
+    ) -> bool:
         """Store the whole point of a claimed trial; False when the trial was taken away meanwhile.
 
         A claim that is complete has it already; storing it again does no harm.
 
-        Raises SpecError when it is not a point of the space.
+        Raises:
+            SpecError: It is not a point of the space.
+            PointTakenError: Another trial has it, and `unless_taken` was asked for.
         """
         active = space.active(params)
-        problems = space.problems(params) + [f"{d.name}: is missing" for d in active if d.name not in params]
-        if problems:
-            raise SpecError(problems, where=f"trial {claim.number}")
+        problems = space.problems(params)
+        problems += [Problem(d.name, "is missing") for d in active if d.name not in params]
+        problems.refuse(where=f"trial {claim.number}")
         rows = param_rows(claim.trial_id, space, params)
 
         def fill(connection: Connection) -> bool:
             if not _holds(connection, claim):
                 return False
-            bump_revision(connection, claim.study_id)
+            bump_revision(connection, claim.study_id)  # locks the study's row: of several workers one is the first
+            if unless_taken and point_key(space, params) in point_keys(space, _taken_points(connection, claim)):
+                raise PointTakenError
             connection.execute(
                 update(_attempts)
                 .where(_attempts.c.trial_id == claim.trial_id)
@@ -221,9 +234,10 @@ class Trials(StorageBase):
 
         return self._database.write(fill)
 
-    def finish(self, claim: Claim, outcome: Outcome) -> bool:
+    def finish(self, claim: Claim, outcome: Outcome, stop: StopRule | None = None) -> bool:
         """RUNNING → COMPLETE, PRUNED or FAIL, and back into the queue when `outcome.retry` says so.
 
+        The study ends with it where `stop` is met.
         False when the trial was given to somebody else meanwhile: then nothing of this result is kept.
         """
 
@@ -239,12 +253,57 @@ class Trials(StorageBase):
                 .returning(_attempts)
             ).one()
             sync_to_optuna(connection, row, outcome, objectives=len(claim.directions))
+            if stop is not None and counts:
+                _stop_when_enough(connection, claim, stop)
             once_more = outcome.retry and not (outcome.exclusive_device and row.alone)
             if outcome.state is State.FAIL and once_more:
                 requeue(connection, row, alone=outcome.exclusive_device, lost=row.lost + int(outcome.counted))
             return True
 
         return self._database.write(end)
+
+
+def _stop_when_enough(connection: Connection, claim: Claim, rule: StopRule) -> None:
+    """End the study when its best value is good enough, or has not been beaten for long enough."""
+    mine, value = _attempts.c.study_id == claim.study_id, _attempts.c.value
+    maximize = claim.directions[0] == "maximize"
+    best = connection.execute(
+        select(value, _attempts.c.finished_revision)
+        .where(mine, value.is_not(None))
+        .order_by(value.desc() if maximize else value.asc(), _attempts.c.finished_revision)
+        .limit(1)
+    ).one_or_none()
+    enough = best is not None and rule.target is not None
+    if best is not None and enough and (best.value >= rule.target if maximize else best.value <= rule.target):
+        reason, message = "target", f"the value {best.value:.6g} meets budget.stop.target ({rule.target:.6g})"
+    elif rule.no_gain_in is not None:
+        ended = [State.COMPLETE.value, State.PRUNED.value]
+        since = connection.scalar(
+            select(func.count())
+            .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
+            .where(mine, _attempts.c.finished_revision > (best.finished_revision if best else 0))
+            .where(_trials.c.state.in_(ended))
+        )
+        if (since or 0) < rule.no_gain_in:
+            return
+        reason, message = "plateau", f"{since} trials running brought nothing better (budget.stop.no_gain_in)"
+    else:
+        return
+    connection.execute(
+        update(_studies)
+        .where(_studies.c.study_id == claim.study_id, _studies.c.wanted != DesiredState.STOP.value)
+        .values(wanted=DesiredState.STOP.value, wanted_reason=reason, message=message)
+    )
+
+
+def _taken_points(connection: Connection, claim: Claim) -> list[dict[str, Scalar]]:
+    query = select(_attempts.c.params).where(
+        _attempts.c.study_id == claim.study_id,
+        _attempts.c.successor.is_(None),
+        _attempts.c.filled,
+        _attempts.c.slot != claim.slot,
+    )
+    return list(connection.scalars(query))
 
 
 def sync_to_optuna(connection: Connection, row: AnyRow, outcome: Outcome, *, objectives: int) -> None:

@@ -1,15 +1,6 @@
-"""Registration, heartbeat, reaping, device quarantine.
+"""Workers: registration, heartbeat, quarantine of devices, and trials of lost workers put back into the queue.
 
-Devices that were put aside: what ended there lately and elsewhere, and which worker ended itself over it.
-
-It stands in the worker's own row, which is kept for a week. A worker that is started on the same device
-later is somebody's word that it is mended.
-
-Which process a worker is: so that a colleague on the same machine sees at once that it is gone.
-
-Trials whose worker is gone are failed and put back into the queue, in one transaction.
-
-Workers: who is there, since when, and when each was last heard of, by the database's clock.
+Silence is measured by the database's clock; on one host a vanished process is noticed at once.
 """
 
 import math
@@ -55,68 +46,8 @@ class FinishedAttempt:
     finished_at: float
 
 
-class Quarantine(StorageBase):
-    """The part of the store that knows which devices fail."""
-
-    def recent_attempts(self, name: str, limit: int) -> list[FinishedAttempt]:
-        """Return the attempts of a study that ended last, newest first, with the devices that they ran on."""
-        newest = _attempts.c.finished_revision
-
-        def read(connection: Connection) -> list[FinishedAttempt]:
-            study_id = self._find(connection, name).study_id
-            last = (
-                select(_attempts)
-                .where(_attempts.c.study_id == study_id, newest.is_not(None), _attempts.c.claimed_at.is_not(None))
-                .order_by(newest.desc())
-                .limit(limit)
-                .subquery()
-            )
-            rows = connection.execute(
-                select(
-                    last.c.number,
-                    _workers.c.host,
-                    _workers.c.device,
-                    _trials.c.state,
-                    last.c.reason,
-                    last.c.message,
-                    last.c.claimed_at,
-                    last.c.finished_at,
-                )
-                .join(_workers, _workers.c.worker_id == last.c.worker_id)
-                .join(_trials, _trials.c.trial_id == last.c.trial_id)
-                .order_by(last.c.finished_revision.desc())
-            )
-            return [FinishedAttempt(*row) for row in rows]
-
-        return self._database.read(read)
-
-    def quarantine_device(self, worker_id: str, name: str, why: str) -> None:
-        """Write down that a worker ends itself because its device fails the trials of a study."""
-
-        def note(connection: Connection) -> None:
-            study_id = self._find(connection, name).study_id
-            changed = update(_workers).where(_workers.c.worker_id == worker_id)
-            connection.execute(
-                changed.values(aside_study_id=study_id, aside_study=name, aside_why=why, left_at=seconds_now())
-            )
-            bump_revision(connection, study_id)
-
-        self._database.write(note)
-
-    def quarantined(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Return the devices that were put aside, over one study or any: `{"host", "device", "study", "why", "since"}`.
-
-        One that somebody has started a worker on since is not among them.
-        """
-
-        def read(connection: Connection) -> list[dict[str, Any]]:
-            return quarantined_by_study(connection, None if name is None else self._find(connection, name).study_id)
-
-        return self._database.read(read)
-
-
 def quarantined_by_study(connection: Connection, study_id: int | None) -> list[dict[str, Any]]:
-    """Return what `Aside.aside` returns; one statement."""
+    """Return what `Workers.quarantined` returns; one statement."""
     query = select(_workers).where(is_quarantined())
     if study_id is not None:
         query = query.where(_workers.c.aside_study_id == study_id)
@@ -197,61 +128,6 @@ MAX_REAPED_AT_ONCE = 20
 _OUTCOME = Outcome(State.FAIL, Reason.WORKER_LOST, "heartbeat lost: its worker was not heard from in time")
 
 
-class LostTrials(StorageBase):
-    """The part of the store that looks after lost workers."""
-
-    _adopted_at = -math.inf
-
-    def requeue_lost(self, study_id: int | None = None) -> list[LostTrial]:
-        """Fail every running trial that no live worker holds, and requeue it while it has retries left.
-
-        Of one study, or of all.
-
-        A worker is lost when it was silent too long by the database's clock, counted from when life signs came
-        without a gap (so that an outage of the database is nobody's fault), or at once when it was a process of this
-        machine that no longer exists. One statement when there is nothing to do. Of very many, some at each look.
-        """
-        self._start_grace_period()
-        suspects = self._database.single(lambda connection: self._suspects(connection, study_id))
-        if len(suspects) > MAX_REAPED_AT_ONCE:
-            suspects = random.sample(suspects, MAX_REAPED_AT_ONCE)
-        return [lost for row in suspects if (lost := self._reap(row)) is not None]
-
-    def _start_grace_period(self) -> None:
-        """Start the grace time of trials that another program of Optuna's took from our queue; once in a while."""
-        if time.monotonic() < self._adopted_at + self._context.heartbeat_timeout_s:
-            return
-        self._adopted_at = time.monotonic()
-        taken = select(_trials.c.trial_id).where(_trials.c.state == State.RUNNING.value)
-        self._database.single(
-            lambda connection: connection.execute(
-                update(_attempts)
-                .where(_attempts.c.claimed_at.is_(None), _attempts.c.trial_id.in_(taken))
-                .values(claimed_at=seconds_now())
-            )
-        )
-
-    def _suspects(self, connection: Connection, study_id: int | None) -> list[AnyRow]:
-        query = _held(self._context.heartbeat_timeout_s)
-        rows = connection.execute(query if study_id is None else query.where(_attempts.c.study_id == study_id))
-        here = socket.gethostname()
-        return [row for row in rows if row.silent or _gone(row, here)]
-
-    def _reap(self, suspect: AnyRow) -> LostTrial | None:
-        def end(connection: Connection) -> LostTrial | None:
-            # who is just finishing it holds its row: then it is not lost
-            row = connection.execute(
-                _held(self._context.heartbeat_timeout_s)
-                .where(_attempts.c.trial_id == suspect.trial_id, _trials.c.state == State.RUNNING.value)
-                .with_for_update(of=_trials, skip_locked=True)
-            ).one_or_none()
-            if row is None or not (row.silent or _gone(row, socket.gethostname())):
-                return None
-            return _fail(connection, suspect.trial_id)
-
-        return self._database.write(end)
-
-
 def _held(heartbeat_timeout_s: float) -> Any:
     """Select the claimed trials with what is known of their workers, and whether these were silent too long."""
     now = seconds_now()
@@ -306,8 +182,10 @@ def _fail(connection: Connection, trial_id: int) -> LostTrial:
 _FORGET_S = 7 * 86_400.0
 
 
-class Workers(LostTrials, Quarantine):
-    """The part of the store that keeps life signs."""
+class Workers(StorageBase):
+    """The part of the store that keeps life signs, looks after lost workers, and knows which devices fail."""
+
+    _adopted_at = -math.inf
 
     def register(self, *, pid: int, device: str, study: str | None, version: str, host: str | None = None) -> str:
         """Enter a worker and return its id. `study` None: it serves whichever study has work.
@@ -392,6 +270,111 @@ class Workers(LostTrials, Quarantine):
             return live_workers(connection, self._context.heartbeat_timeout_s, study_id)
 
         return self._database.read(read)
+
+    def recent_attempts(self, name: str, limit: int) -> list[FinishedAttempt]:
+        """Return the attempts of a study that ended last, newest first, with the devices that they ran on."""
+        newest = _attempts.c.finished_revision
+
+        def read(connection: Connection) -> list[FinishedAttempt]:
+            study_id = self._find(connection, name).study_id
+            last = (
+                select(_attempts)
+                .where(_attempts.c.study_id == study_id, newest.is_not(None), _attempts.c.claimed_at.is_not(None))
+                .order_by(newest.desc())
+                .limit(limit)
+                .subquery()
+            )
+            rows = connection.execute(
+                select(
+                    last.c.number,
+                    _workers.c.host,
+                    _workers.c.device,
+                    _trials.c.state,
+                    last.c.reason,
+                    last.c.message,
+                    last.c.claimed_at,
+                    last.c.finished_at,
+                )
+                .join(_workers, _workers.c.worker_id == last.c.worker_id)
+                .join(_trials, _trials.c.trial_id == last.c.trial_id)
+                .order_by(last.c.finished_revision.desc())
+            )
+            return [FinishedAttempt(*row) for row in rows]
+
+        return self._database.read(read)
+
+    def quarantine_device(self, worker_id: str, name: str, why: str) -> None:
+        """Write down that a worker ends itself because its device fails the trials of a study."""
+
+        def note(connection: Connection) -> None:
+            study_id = self._find(connection, name).study_id
+            changed = update(_workers).where(_workers.c.worker_id == worker_id)
+            connection.execute(
+                changed.values(aside_study_id=study_id, aside_study=name, aside_why=why, left_at=seconds_now())
+            )
+            bump_revision(connection, study_id)
+
+        self._database.write(note)
+
+    def quarantined(self, name: str | None = None) -> list[dict[str, Any]]:
+        """Return the devices that were put aside, over one study or any: `{"host", "device", "study", "why", "since"}`.
+
+        One that somebody has started a worker on since is not among them.
+        """
+
+        def read(connection: Connection) -> list[dict[str, Any]]:
+            return quarantined_by_study(connection, None if name is None else self._find(connection, name).study_id)
+
+        return self._database.read(read)
+
+    def requeue_lost(self, study_id: int | None = None) -> list[LostTrial]:
+        """Fail every running trial that no live worker holds, and requeue it while it has retries left.
+
+        Of one study, or of all.
+
+        A worker is lost when it was silent too long by the database's clock, counted from when life signs came
+        without a gap (so that an outage of the database is nobody's fault), or at once when it was a process of this
+        machine that no longer exists. One statement when there is nothing to do. Of very many, some at each look.
+        """
+        self._start_grace_period()
+        suspects = self._database.single(lambda connection: self._suspects(connection, study_id))
+        if len(suspects) > MAX_REAPED_AT_ONCE:
+            suspects = random.sample(suspects, MAX_REAPED_AT_ONCE)
+        return [lost for row in suspects if (lost := self._reap(row)) is not None]
+
+    def _start_grace_period(self) -> None:
+        """Start the grace time of trials that another program of Optuna's took from our queue; once in a while."""
+        if time.monotonic() < self._adopted_at + self._context.heartbeat_timeout_s:
+            return
+        self._adopted_at = time.monotonic()
+        taken = select(_trials.c.trial_id).where(_trials.c.state == State.RUNNING.value)
+        self._database.single(
+            lambda connection: connection.execute(
+                update(_attempts)
+                .where(_attempts.c.claimed_at.is_(None), _attempts.c.trial_id.in_(taken))
+                .values(claimed_at=seconds_now())
+            )
+        )
+
+    def _suspects(self, connection: Connection, study_id: int | None) -> list[AnyRow]:
+        query = _held(self._context.heartbeat_timeout_s)
+        rows = connection.execute(query if study_id is None else query.where(_attempts.c.study_id == study_id))
+        here = socket.gethostname()
+        return [row for row in rows if row.silent or _gone(row, here)]
+
+    def _reap(self, suspect: AnyRow) -> LostTrial | None:
+        def end(connection: Connection) -> LostTrial | None:
+            # who is just finishing it holds its row: then it is not lost
+            row = connection.execute(
+                _held(self._context.heartbeat_timeout_s)
+                .where(_attempts.c.trial_id == suspect.trial_id, _trials.c.state == State.RUNNING.value)
+                .with_for_update(of=_trials, skip_locked=True)
+            ).one_or_none()
+            if row is None or not (row.silent or _gone(row, socket.gethostname())):
+                return None
+            return _fail(connection, suspect.trial_id)
+
+        return self._database.write(end)
 
     def _account_active_time(self, connection: Connection, worker_id: str) -> None:
         """Add the time since the last life sign to the study's account, and note gaps: nobody was alive in them.

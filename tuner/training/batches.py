@@ -1,8 +1,4 @@
-"""Samples and patches on the device.
-
-Samples by index, on the device that trains: resident there when they fit, else read from the memory map by batch.
-
-Patches of the training half, drawn anew in every epoch: some anywhere, some around a pixel of a class.
+"""Batches of samples or patches on the training device: resident there when they fit, else read from the memory map.
 
 Everything that is drawn depends on (seed, epoch) only, so that a continued training draws what it would have drawn.
 """
@@ -18,7 +14,7 @@ from tuner.config.trial import TrainConfig
 from tuner.data.arrays import Ragged, Split
 from tuner.data.foreground import find_foreground
 from tuner.data.preparation import PreparedData
-from tuner.errors import SpecError
+from tuner.errors import Problem, SpecError
 from tuner.training.device import copy_to_device, generator
 from tuner.training.sliding_window import crop
 
@@ -46,9 +42,8 @@ class Samples:
 
     def __init__(self, split: Split, device: str) -> None:
         if isinstance(split.images, Ragged) or isinstance(split.labels, Ragged):
-            raise SpecError(
-                ["train.patch: missing; samples of different sizes are trained on in patches, as in `[64, 96, 96]`"]
-            )
+            missing = "missing; samples of different sizes are trained on in patches, as in `[64, 96, 96]`"
+            raise SpecError([Problem("train.patch", missing)])
         self.device = device
         self._images, self._labels = split.images, split.labels
         self._resident: tuple[Tensor, Tensor] | None = None

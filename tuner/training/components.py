@@ -1,13 +1,4 @@
-"""Model, loss, optimizer of one trial, checked against config.
-
-What a loss gets from the training it is part of: the network's features, and a regressor that knows the data.
-
-What a machine lets a network be made of: files of pretrained weights, and code of the user's own.
-
-A network on its device, in the precision and layout that are right for it: what training and prediction share.
-
-The parts of one trial, built from its configuration, and the proof that they are what was asked for.
-"""
+"""Components of one training: model, loss, optimizer, built from the configuration and checked against it."""
 
 import hashlib
 import json
@@ -16,7 +7,7 @@ import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -32,10 +23,12 @@ from tuner.errors import EffectiveConfigError, SpecError
 from tuner.losses.boundary_aware import DistanceHead
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.losses.inverse_form import FrozenRegressor, label_borders, train_on_borders
+from tuner.losses.own import OwnLoss
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.catalog import ENTRY
 from tuner.models.features import FEATURES, FeatureTap
-from tuner.models.pretrained import find_weights, load_pretrained
+from tuner.models.pretrained import load_pretrained
+from tuner.models.weights_path import find_weights
 from tuner.registry import Scalar
 from tuner.training.custom import load_entry
 from tuner.training.device import resolve_precision, seed_everything, supported_precision
@@ -133,41 +126,36 @@ class AllowedSources:
     """What this machine lets a network be made of.
 
     `data_root` holds files of weights that are named without their whole path, `allow_entry` are the packages from
-    which code may be imported. `trained`: the weights are about to be replaced by those of a finished training, so
-    that a file of pretrained ones is not needed any more.
+    which code may be imported.
     """
 
     data_root: Path | None = None
     allow_entry: Collection[str] = ()
-    trained: bool = False
 
 
-NOTHING = AllowedSources()
+class SampleFacts(Protocol):
+    """What a network has to know of the data: both what was prepared and what a run has kept of it say so."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of an image."""
+
+    @property
+    def classes(self) -> int:
+        """Classes, the background included."""
+
+    @property
+    def spatial_dims(self) -> int:
+        """2 for images, 3 for volumes."""
 
 
-def build_network(
-    config: TrialConfig, sources: AllowedSources, *, channels: int, classes: int, spatial_dims: int
-) -> SegmentationNet:
-    """Build the network that a configuration names, with its pretrained weights.
+@dataclass(frozen=True, slots=True)
+class SampleShape:
+    """`SampleFacts` of data of which nothing else is known."""
 
-    Raises:
-        SpecError: The model cannot be built as it is asked for.
-        EntryError: Its code may not be imported here, or does not make a network.
-        DataError: Its pretrained weights are not there, cannot be read, or do not fit.
-    """
-    section = config.model
-    maker = None
-    if section["name"] == ENTRY:
-        maker = load_entry(str(section["entry"]), sources.allow_entry, where="model.entry")
-    model = build_model(section, channels=channels, classes=classes, spatial_dims=spatial_dims, maker=maker)
-    name = section.get("weights")
-    if name is not None and sources.trained:
-        model.weights = name
-    elif name is not None:
-        path = find_weights(name, sources.data_root)
-        fit = load_pretrained(model, path, name=name)
-        (logger.warning if fit.other_shape or fit.missing else logger.info)("weights of %s", fit.text(str(path)))
-    return model
+    channels: int
+    classes: int
+    spatial_dims: int
 
 
 @dataclass
@@ -193,24 +181,42 @@ class PlacedModel:
             return cast(Tensor, self.model(images))
 
 
-def place_model(
+def build_network(
     config: TrialConfig,
+    data: SampleFacts,
     device: str,
+    sources: AllowedSources = AllowedSources(),
     *,
-    channels: int,
-    classes: int,
-    spatial_dims: int,
-    sources: AllowedSources = NOTHING,
+    pretrained: bool = True,
 ) -> PlacedModel:
-    """Build the network that a configuration names and bring it to its device.
+    """Build the network that a configuration names on its device: the one place where this is done.
+
+    Args:
+        config: Names the network, its options and its precision.
+        data: What the network is made for.
+        device: `cpu`, `mps` or `cuda:N`.
+        sources: What this machine lets it be made of.
+        pretrained: Whether to load the file that `model.weights` names; False where the weights of a finished training
+            are about to replace them, or where they do not matter.
 
     Raises:
-        SpecError, EntryError, DataError: It cannot be built, see `build_network`.
+        SpecError: The model cannot be built as it is asked for.
+        EntryError: Its code may not be imported here, or does not make a network.
+        DataError: Its pretrained weights are not there, cannot be read, or do not fit.
     """
-    model = build_network(config, sources, channels=channels, classes=classes, spatial_dims=spatial_dims)
-    layout = fast_layout(model, device, spatial_dims)
+    section, dims = config.model, data.spatial_dims
+    maker = None
+    if section["name"] == ENTRY:
+        maker = load_entry(str(section["entry"]), sources.allow_entry, where="model.entry")
+    model = build_model(section, channels=data.channels, classes=data.classes, spatial_dims=dims, maker=maker)
+    model.weights = section.get("weights")
+    if model.weights is not None and pretrained:
+        path = find_weights(model.weights, sources.data_root)
+        fit = load_pretrained(model, path, name=model.weights)
+        (logger.warning if fit.other_shape or fit.missing else logger.info)("weights of %s", fit.text(str(path)))
+    layout = fast_layout(model, device, dims)
     model = cast(Any, model).to(device, memory_format=layout)
-    return PlacedModel(model, device, _precision(config.train.precision, device, spatial_dims), layout)
+    return PlacedModel(model, device, _precision(config.train.precision, device, dims), layout)
 
 
 def fast_layout(model: nn.Module, device: str, dims: int) -> torch.memory_format:
@@ -263,7 +269,10 @@ class Components(PlacedModel):
 
 
 def build_components(
-    config: TrialConfig, data: PreparedData, device: str, sources: AllowedSources = NOTHING
+    config: TrialConfig,
+    data: PreparedData,
+    device: str,
+    sources: AllowedSources = AllowedSources(),
 ) -> Components:
     """Build the parts of a trial; the weights depend on `train.seed`, and on a file of pretrained ones.
 
@@ -274,27 +283,18 @@ def build_components(
     train = config.train
     seed = train.seed or 0
     seed_everything(seed, "model")
-    net = place_model(
-        config,
-        device,
-        channels=data.channels,
-        classes=data.classes,
-        spatial_dims=data.spatial_dims,
-        sources=sources,
-    )
-    loss = build_loss(
-        config.loss,
-        classes=data.classes,
-        ignore_index=data.ignore_index,
-        class_frequencies=data.class_frequencies,
-    )
+    net = build_network(config, data, device, sources)
+    loss = build_training_loss(config, data, sources)
     tap = attach_loss_inputs(loss, net.model, data)
     loss = loss.to(device)
     patch = train.patch_shape(data.spatial_dims)
     samples = len(data.train.labels) * (train.patches if patch else 1)
     steps = math.ceil(samples / train.batch_size)
     trial = Components(
-        **vars(net),
+        net.model,
+        net.device,
+        net.precision,
+        net.layout,
         loss=loss,
         optimizer=build_optimizer(net.model, loss.parameter_groups(), train, device),
         schedule=Schedule(train.schedule, train.lr, train.warmup, steps * train.epochs),
@@ -305,6 +305,26 @@ def build_components(
     )
     check_effective(config, trial.effective_options())
     return trial
+
+
+def build_training_loss(config: TrialConfig, data: PreparedData, sources: AllowedSources) -> SegmentationLoss:
+    """Build the loss of a trial; code of the user's own is imported where the machine's owner has allowed it.
+
+    Raises EntryError where it may not or cannot be.
+    """
+    path = config.loss.get("entry")
+    if path is None:
+        return build_loss(
+            config.loss,
+            classes=data.classes,
+            ignore_index=data.ignore_index,
+            class_frequencies=data.class_frequencies,
+        )
+    name = str(config.loss["name"])
+    function = load_entry(path, sources.allow_entry, where="loss.entry")
+    return OwnLoss(
+        name, path, function, config.loss.get(name, {}), classes=data.classes, ignore_index=data.ignore_index
+    )
 
 
 def check_effective(config: TrialConfig, effective: Mapping[str, Scalar]) -> None:

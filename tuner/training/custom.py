@@ -18,10 +18,11 @@ from tuner.config.trial import TrialConfig
 from tuner.errors import EntryError
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import SPELLING
-from tuner.training.run_dir import EpochReport, check_finite
+from tuner.training.epoch_report import EpochReport, check_finite
 
 EntryFunction = Callable[[TrialConfig, str, Path], Iterator[Any]]
 
+_END = object()
 _FACTS = ("epoch", "train_loss", "lr", "per_class")
 
 
@@ -48,7 +49,7 @@ def load_entry(path: str, allowed: Collection[str], *, where: str = "train.entry
         function: Callable[..., Any] = getattr(import_module(module), name)
     except AttributeError:
         raise EntryError(f"the module {module!r} has no {name!r}.", where=where) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that reads its command line ends the process
         raise EntryError(f"importing {module!r} failed: {type(error).__name__}: {error}", where=where) from error
     if not callable(function):
         raise EntryError(f"{path!r} is {type(function).__name__}, not a function.", where=where)
@@ -60,16 +61,20 @@ def run_entry(
 ) -> Iterator[EpochReport]:
     """Run a user's training: number what it yields, check it, and end after `train.epochs` epochs or when stopped.
 
-    It may end sooner by itself; then it is as complete as it wants to be.
+    It may end sooner by itself (`sys.exit()` is an end too); then it is as complete as it wants to be.
+
+    Raises:
+        EntryError: It yields what is no report, or wants to end the process with an error.
     """
     if stop():
         return
     epoch, began = 0, perf_counter()
-    items = function(config, device, folder)
+    items = _asked(lambda: function(config, device, folder), ())
     if not hasattr(items, "__iter__"):
         raise EntryError(f"the training function returned {type(items).__name__}; it must yield an item per epoch.")
+    iterator = iter(items)
     try:
-        for item in items:
+        while (item := _asked(lambda: next(iterator, _END), _END)) is not _END:
             report = as_report(item, epoch + 1, perf_counter() - began, needed=config.objectives[0].metric)
             epoch, began = report.epoch, perf_counter()
             yield check_finite(report)
@@ -79,6 +84,23 @@ def run_entry(
         close = getattr(items, "close", None)
         if close is not None:
             close()
+
+
+def _asked(ask: Callable[[], Any], ended: object) -> Any:
+    """Return what a user's code answers, or `ended` when it ends the process.
+
+    The worker has further trials to serve.
+    """
+    try:
+        return ask()
+    except (Exception, KeyboardInterrupt):
+        raise
+    except SystemExit as error:
+        if error.code in (None, 0):
+            return ended
+        raise EntryError(f"the training function called sys.exit({error.code!r}).") from error
+    except BaseException as error:
+        raise EntryError(f"the training function raised {type(error).__name__}: {error}.") from error
 
 
 def as_report(item: object, epoch: int, seconds: float, *, needed: str) -> EpochReport:

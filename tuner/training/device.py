@@ -1,9 +1,4 @@
-"""Devices, precision, memory, seeds.
-
-Devices by name, the precision that a device is good at, and what its lack of memory looks like.
-
-Random numbers that depend on (seed, epoch, purpose) only: no generator's state has to survive an interruption.
-"""
+"""Devices, precision, memory and out-of-memory errors; seeds that depend on (seed, epoch, purpose) only."""
 
 import gc
 import logging

@@ -16,7 +16,7 @@ from tuner.metrics.overlap import confusion_by_case, confusion_counts
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.batches import Samples
 from tuner.training.components import PlacedModel
-from tuner.training.run_dir import CaseScore
+from tuner.training.epoch_report import CaseScore
 from tuner.training.sliding_window import sliding_window_inference
 
 Labels = NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""What `tuner train` does: a configuration from scratch, and the test cases scored with its best weights."""
+"""`tuner train`: a configuration from scratch, and test cases scored with its best weights."""
 
 import json
 from collections.abc import Callable, Collection, Iterable
@@ -15,9 +15,10 @@ from tuner.errors import DataError
 from tuner.metrics.catalog import METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
-from tuner.training.components import AllowedSources, PlacedModel, place_model
+from tuner.training.components import AllowedSources, PlacedModel, build_network
+from tuner.training.epoch_report import EpochReport
 from tuner.training.evaluate import Labels, by_class
-from tuner.training.run_dir import BEST, EpochReport, RunDirectory
+from tuner.training.run_dir import BEST, RunDirectory
 from tuner.training.sliding_window import Geometry, predict_image
 from tuner.training.trainer import train
 
@@ -95,14 +96,7 @@ def score_tests(
     """Score the best weights on test cases, each as a whole and at its original size."""
     if not (record.path / BEST).exists():
         return None
-    net = place_model(
-        config,
-        device,
-        channels=data.channels,
-        classes=data.classes,
-        spatial_dims=data.spatial_dims,
-        sources=AllowedSources(allow_entry=allow_entry, trained=True),
-    )
+    net = build_network(config, data, device, AllowedSources(allow_entry=allow_entry), pretrained=False)
     net.model.load_state_dict(record.read_best())
     geometry = Geometry.of(config.train, data.sample_shape)
     scores, names = [], []

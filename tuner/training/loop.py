@@ -1,4 +1,4 @@
-"""A training under way: its parts, its data on the device, one epoch of it, and its state for the checkpoint."""
+"""Training state: model, optimizer and data on the device; one epoch, one step, and the checkpoint's content."""
 
 import logging
 import math
@@ -15,11 +15,11 @@ from tuner.data.preparation import PreparedData
 from tuner.data.target_maps import training_maps
 from tuner.training.batches import Batches, Patches, Samples
 from tuner.training.checkpoint import copied
-from tuner.training.components import NOTHING, AllowedSources, build_components
+from tuner.training.components import AllowedSources, build_components
 from tuner.training.device import copy_to_device, epoch_order, free_memory, generator, seed_everything
+from tuner.training.epoch_report import Diverged
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.optimizer import trained_parameters
-from tuner.training.run_dir import Diverged
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,13 @@ CHECK_EVERY = 50
 class TrainingState:
     """Everything that one training holds in memory."""
 
-    def __init__(self, config: TrialConfig, data: PreparedData, device: str, sources: AllowedSources = NOTHING) -> None:
+    def __init__(
+        self,
+        config: TrialConfig,
+        data: PreparedData,
+        device: str,
+        sources: AllowedSources = AllowedSources(),
+    ) -> None:
         self.config, self.data, self.device = config, data, device
         self.trial = build_components(config, data, device, sources)
         self.samples = build_batches(config, data, self.trial.patch, device)

@@ -1,4 +1,4 @@
-"""A finished training put to use: its best weights, on further images, without its data set."""
+"""`tuner predict`: the best weights of a finished run on further images, without its data set."""
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -14,7 +14,7 @@ from tuner.config.yaml_reader import read_yaml
 from tuner.data.inference_inputs import NewCase, form_of, orientation_note, place_note, read_case
 from tuner.data.mask_writer import write_mask
 from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
-from tuner.training.components import AllowedSources, PlacedModel, place_model
+from tuner.training.components import AllowedSources, PlacedModel, build_network
 from tuner.training.device import free_memory, is_out_of_memory, release_frames
 from tuner.training.loop import configure_torch
 from tuner.training.run_dir import BEST, DataCard, read_data_card
@@ -102,14 +102,7 @@ def open_run(
     """
     config, facts = read_run(folder)
     configure_torch(config.train if threads is None else config.train.model_copy(update={"threads": threads}))
-    net = place_model(
-        config,
-        device,
-        channels=facts.channels,
-        classes=len(facts.class_names),
-        spatial_dims=facts.spatial_dims,
-        sources=AllowedSources(allow_entry=allow_entry, trained=True),
-    )
+    net = build_network(config, facts, device, AllowedSources(allow_entry=allow_entry), pretrained=False)
     _load_weights(net, folder / BEST)
     geometry = Geometry.of(config.train, facts.sample_shape)
     if overlap is not None:

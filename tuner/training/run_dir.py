@@ -1,20 +1,12 @@
-"""Files of a run: metrics.jsonl, weights, data.json.
-
-`data.json`: what a run knew of its data, so that its network can be given further images without the data set.
-
-What a training says about itself, epoch by epoch. Importing this imports no torch.
-
-The folder of one training: what it says of each epoch, its best weights, its log, and the way back from them.
-"""
+"""Run directory: epoch reports (metrics.jsonl), weights, log, and data.json, which lets a run read further images."""
 
 import json
 import logging
-import math
 import os
 import platform
 import socket
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -32,8 +24,9 @@ from tuner.atomic_io import append_lines, read_lines, space_needed, write_file, 
 from tuner.config.trial import TrialConfig
 from tuner.config.yaml_reader import dump_yaml
 from tuner.data.preparation import PreparedData
-from tuner.errors import ConfigError, RunError
+from tuner.errors import ConfigError
 from tuner.training.device import device_name
+from tuner.training.epoch_report import EpochReport, is_better
 
 FACTS = "data.json"
 _FORMAT = 1
@@ -58,6 +51,11 @@ class DataCard:
     def channels(self) -> int:
         """Channels of an image."""
         return self.sample_shape[0]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, the background included."""
+        return len(self.class_names)
 
     @property
     def spatial_dims(self) -> int:
@@ -127,96 +125,6 @@ def _problem(found: Any) -> str | None:
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1 << 16
-
-
-Values = Mapping[str, float | None]
-
-
-class Diverged(RunError):  # noqa: N818 (a verdict on the parameters, not a mistake of the program)
-    """A loss or a metric is not finite: these parameters do not train."""
-
-    code = "diverged"
-
-    def __init__(self, epoch: int, what: str) -> None:
-        super().__init__(f"epoch {epoch}: {what}")
-        self.epoch = epoch
-
-
-@dataclass(frozen=True, slots=True)
-class CaseScore:
-    """Scores of one validation case: metric, then class name, then the value (None: not counted)."""
-
-    case: str
-    metrics: Mapping[str, Values]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON."""
-        return {"case": self.case, "metrics": {name: dict(values) for name, values in self.metrics.items()}}
-
-
-@dataclass(frozen=True, slots=True)
-class EpochReport:
-    """One finished epoch; an epoch without validation has no metrics."""
-
-    epoch: int
-    """From 1."""
-    train_loss: float | None
-    """Mean over the samples; None when a training function of the user's does not say."""
-    lr: float | None
-    """Learning rate of the epoch's last step."""
-    seconds: float
-    metrics: Values = field(default_factory=dict)
-    """Mean over classes of the means over cases."""
-    per_class: Mapping[str, Values] = field(default_factory=dict)
-    """Metric, then class name: the mean over the cases that counted the class."""
-    cases: tuple[CaseScore, ...] = ()
-    one_class: bool = False
-    """True when every validation pixel was given the same class."""
-    replayed: bool = False
-    """True when an earlier attempt trained this epoch, and the report only repeats what it said."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the line of `metrics.jsonl`."""
-        return {
-            "epoch": self.epoch,
-            "train_loss": self.train_loss,
-            "lr": self.lr,
-            "seconds": round(self.seconds, 4),
-            "metrics": dict(self.metrics),
-            "per_class": {name: dict(values) for name, values in self.per_class.items()},
-            "one_class": self.one_class,
-        }
-
-    @classmethod
-    def from_dict(cls, line: Mapping[str, Any], cases: Iterable[Mapping[str, Any]] = ()) -> "EpochReport":
-        """Read a line of `metrics.jsonl` (and those of `cases.jsonl`) back, as a replayed report."""
-        return cls(
-            epoch=int(line["epoch"]),
-            train_loss=line["train_loss"],
-            lr=line["lr"],
-            seconds=float(line["seconds"]),
-            metrics=line["metrics"],
-            per_class=line["per_class"],
-            cases=tuple(CaseScore(case["case"], case["metrics"]) for case in cases),
-            one_class=bool(line.get("one_class", False)),
-            replayed=True,
-        )
-
-
-def check_finite(report: EpochReport) -> EpochReport:
-    """Return the report, or raise Diverged when its loss or one of its metrics is not finite."""
-    values = {"train_loss": report.train_loss, **report.metrics}
-    for name, value in values.items():
-        if value is not None and not math.isfinite(value):
-            raise Diverged(report.epoch, f"{name} is {value}")
-    return report
-
-
-def is_better(value: float, than: float | None, direction: str) -> bool:
-    """Say whether `value` beats `than` in a direction (`maximize` or `minimize`); the first value always does."""
-    if than is None:
-        return True
-    return value > than if direction == "maximize" else value < than
 
 
 METRICS = "metrics.jsonl"

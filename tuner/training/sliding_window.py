@@ -1,12 +1,9 @@
-"""Sliding-window inference, resize back.
+"""Sliding-window inference with Gaussian weights, and labels resized back to the image's own size.
 
-Sliding-window inference: a window of the size of a patch visits a sample, and a Gaussian weighs what it says.
-
-The weights (a Gaussian about the window's centre with a standard deviation of an eighth of its side) and the places of
-the windows are those of MONAI's `sliding_window_inference`. What it needs of memory does not grow with the depth of the
-sample: sums are kept for one window's depth of planes, and turned into labels as soon as no window reaches them.
-
-From an image as it was recorded to its labels: the size that the network was trained with, and back.
+The weights (a Gaussian about the window's centre with a standard deviation of an eighth of its side) and the places
+of the windows are those of MONAI's `sliding_window_inference`. What it needs of memory does not grow with the depth
+of the sample: sums are kept for one window's depth of planes, and turned into labels as soon as no window reaches
+them.
 """
 
 import math

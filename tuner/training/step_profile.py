@@ -1,4 +1,4 @@
-"""What one configuration costs: the time of a step and of a validation, and the most memory it holds.
+"""Step profile of a configuration: seconds of a step and of a validation, and peak memory.
 
 Nothing is written and nothing is kept: the first steps of a real training are taken, then it is thrown away.
 """

@@ -16,9 +16,10 @@ from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkp
 from tuner.training.components import AllowedSources
 from tuner.training.custom import load_entry, run_entry
 from tuner.training.device import free_memory, release_frames
+from tuner.training.epoch_report import EpochReport, check_finite
 from tuner.training.evaluate import Validation
 from tuner.training.loop import TrainingState, configure_torch
-from tuner.training.run_dir import EpochReport, RunDirectory, check_finite, write_data_card
+from tuner.training.run_dir import RunDirectory, write_data_card
 from tuner.training.visualize import Pictures
 
 logger = logging.getLogger(__name__)

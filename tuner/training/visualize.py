@@ -1,8 +1,4 @@
-"""Predictions.npz and .png.
-
-A picture of predictions: image, truth, prediction, difference; in colours that colour-blind people tell apart.
-
-What the best epoch predicted on a few fixed validation cases, and its confusion matrix, as files.
+"""Predictions of the best epoch on fixed validation cases (predictions.npz, .png) and the confusion matrix.
 
 They are written once, when the training ends: from memory, or by predicting again with `best.safetensors` when the
 best epoch belongs to an earlier attempt.
@@ -22,6 +18,7 @@ from tuner.atomic_io import write_file
 from tuner.colors import CLASS_COLOURS, CONFUSED, EXTRA, IGNORED, MISSED, Colour
 from tuner.data.arrays import spatial_shape
 from tuner.data.preparation import PreparedData
+from tuner.image_panels import INK, draw_legend, legend_width, to_panel
 from tuner.label_archive import write_label_archive
 from tuner.training.evaluate import Labels, ScoreUnit, Validation, score_units
 from tuner.training.loop import TrainingState
@@ -29,7 +26,6 @@ from tuner.training.run_dir import RunDirectory
 
 Rgb = NDArray[np.uint8]
 PAPER: Colour = (255, 255, 255)
-INK: Colour = (30, 30, 30)
 
 PANEL = 224
 """Longer side of a panel in pixels."""
@@ -69,7 +65,7 @@ def draw(rows: Sequence[Row], class_names: Sequence[str]) -> bytes:
             sheet.paste(Image.fromarray(array), (GAP + column * (width + GAP), top))
         pen.text((GAP, top + height + 3), row.name, INK, font)
     for number, line in enumerate(legend):
-        _draw_legend(pen, line, HEAD + len(rows) * (height + LINE + GAP) + number * LINE, font)
+        draw_legend(pen, line, (GAP, HEAD + len(rows) * (height + LINE + GAP) + number * LINE + 3), font)
     buffer = BytesIO()
     sheet.save(buffer, "PNG", optimize=False)
     return buffer.getvalue()
@@ -85,7 +81,7 @@ def _panels(row: Row) -> list[Rgb]:
     for mask, colour in ((missed, MISSED), (extra, EXTRA), (confused, CONFUSED), (ignored, IGNORED)):
         difference[mask] = colour
     found = [grey, _overlay(grey, truth), _overlay(grey, predicted), difference]
-    return [_enlarge(panel) for panel in found]
+    return [np.asarray(to_panel(panel, PANEL)) for panel in found]
 
 
 def _visible(image: NDArray[Any]) -> Rgb:
@@ -105,14 +101,6 @@ def _overlay(grey: Rgb, labels: NDArray[Any]) -> Rgb:
     return shown.astype(np.uint8)
 
 
-def _enlarge(panel: Rgb) -> Rgb:
-    height, width = panel.shape[:2]
-    factor = PANEL / max(height, width)
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    way = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
-    return np.asarray(Image.fromarray(panel).resize(size, way))
-
-
 Entry = tuple[str, Colour]
 
 
@@ -130,21 +118,13 @@ def _legend_lines(entries: Sequence[Entry], width: int) -> list[list[Entry]]:
     for group in (entries[:-kinds], entries[-kinds:]):
         room = 0.0
         for entry in group:
-            needed = 16 + 6 + font.getlength(entry[0]) + 16
+            needed = legend_width(entry[0], font)
             if room < needed:
                 lines.append([])
                 room = width - 2 * GAP
             lines[-1].append(entry)
             room -= needed
     return lines
-
-
-def _draw_legend(pen: ImageDraw.ImageDraw, line: Sequence[Entry], top: int, font: Any) -> None:
-    left = float(GAP)
-    for name, colour in line:
-        pen.rectangle((left, top + 3, left + 15, top + 17), fill=colour, outline=INK)
-        pen.text((left + 22, top + 2), name, INK, font)
-        left += 16 + 6 + font.getlength(name) + 16
 
 
 KEPT_CASES = 16

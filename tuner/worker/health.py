@@ -1,9 +1,4 @@
-"""Memory backpressure, failing devices.
-
-Trials that fail one after the other: over the study, which then stops itself, or over one device, put aside.
-
-Whether a worker may claim a trial: is there memory on its device, and does the place of the files answer?
-"""
+"""Health checks: memory and artifacts before a claim; failing devices are quarantined, failing studies stopped."""
 
 import logging
 import re
@@ -15,6 +10,7 @@ from tuner.errors import RunError, TunerError, UnreachableError, shortened
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.workers import FinishedAttempt
+from tuner.worker.exit_codes import QUARANTINED, REPLACE
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +20,6 @@ MAX_DEVICE_FAILURES = 3
 """Trials that fail one after the other on one device while those of others do not, before it is put aside."""
 RECENT_ATTEMPTS = 256
 """Attempts that ended last, among which those of the device are looked for."""
-QUARANTINE_S = 1800.0
-"""Seconds after which whoever keeps workers on a device that was put aside tries it again."""
-QUARANTINED = 69
-"""Exit code of a worker whose device was put aside (EX_UNAVAILABLE)."""
-REPLACE = 75
-"""Exit code of a worker that ended its process over one trial (EX_TEMPFAIL): another one is to take its place."""
 
 
 class DeviceQuarantinedError(RunError):
@@ -49,8 +39,8 @@ class ProcessSpentError(RunError):
 def stop_when_failing(store: Storage, name: str) -> None:
     """Stop a study whose trials fail for one and the same reason, instead of burning its budget.
 
-    That is: the last FAILURES_IN_A_ROW trials that ended all failed, with the same reason and the same message but for
-    its numbers. Bad data, a broken device or a missing package look like that; unlucky parameters do not.
+    That is: the last MAX_CONSECUTIVE_FAILURES trials that ended all failed, with the same reason and the same message
+    but for its numbers. Bad data, a broken device or a missing package look like that; unlucky parameters do not.
     """
     newest = store.queries.trials(name, sort="finished", order="desc", limit=MAX_CONSECUTIVE_FAILURES)
     ended = [trial for trial in newest if trial["finished"]]
@@ -68,7 +58,7 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
     The failed trials stay what they are: an error is not tried again, here as anywhere.
 
     Raises:
-        DeviceAsideError: It was put aside.
+        DeviceQuarantinedError: It was put aside.
     """
     why = failing(store.workers.recent_attempts(name, RECENT_ATTEMPTS), host=host, device=device)
     if why is not None:

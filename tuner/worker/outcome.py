@@ -1,16 +1,16 @@
-"""How a trial ends, and who is to blame: the table of `states.py` applied to what a training does."""
+"""Outcome of a trial: classification of failures, collapse, early end; the table of `states.py` applied."""
 
 import errno
 import math
 
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
-from tuner.data.preparation import PreparedData
 from tuner.errors import DiskFullError, TunerError, UnreachableError
+from tuner.losses.spec import ramp_end
 from tuner.search.pruners import make_pruner
 from tuner.storage.records import Claim, EpochRow, Outcome, ReportAnswer
 from tuner.storage.states import Reason, State, Verdict
-from tuner.training.run_dir import Diverged, EpochReport, is_better
+from tuner.training.epoch_report import Diverged, EpochReport, is_better
 
 COLLAPSED_AFTER = 5
 """Validations running that predict one class only, before a trial counts as collapsed."""
@@ -143,11 +143,6 @@ def ended_by_hand(last: tuple[int, float] | None) -> Outcome:
     return Outcome(State.PRUNED, Reason.PRUNED, "ended by hand", last=last)
 
 
-def ramp_epochs(config: TrialConfig, data: PreparedData) -> int:
+def ramp_epochs(config: TrialConfig) -> int:
     """Return how many epochs the loss is still being ramped up, and its trial must not be judged."""
-    from tuner.losses.build import build_loss
-
-    loss = build_loss(
-        config.loss, classes=data.classes, ignore_index=data.ignore_index, class_frequencies=data.class_frequencies
-    )
-    return math.ceil(loss.ramp_end() * config.train.epochs)
+    return 0 if "entry" in config.loss else math.ceil(ramp_end(config.loss) * config.train.epochs)

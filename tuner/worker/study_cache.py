@@ -1,7 +1,8 @@
-"""The studies that a worker serves, and their data on its machine: one study, one content of its data."""
+"""Study cache of a worker: the studies that it serves and their data on its machine."""
 
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -36,6 +37,8 @@ class ServedStudy:
     spec: StudySpec
     searcher: SeededSampler
     cursor: int = 0
+    foreign_at: float = -math.inf
+    """When other programs' trials were last looked for."""
 
 
 class StudyCache:

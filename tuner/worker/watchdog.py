@@ -1,4 +1,4 @@
-"""Ends this process, with all that it has started, when the training in it no longer answers."""
+"""Watchdog: ends this process and its children when the training in it no longer answers."""
 
 import faulthandler
 import os

@@ -27,13 +27,17 @@ from tuner.data.preparation import PreparedData
 from tuner.errors import RunError, TunerError, UnreachableError
 from tuner.notifications import make_notifier
 from tuner.registry import Scalar
+from tuner.search.finite_space import can_repeat, untried
+from tuner.search.points import point_key, point_keys
 from tuner.settings import Settings
-from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer
+from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer, StopRule
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
-from tuner.training.run_dir import EpochReport
+from tuner.storage.trials import PointTakenError
+from tuner.training.epoch_report import EpochReport
 from tuner.worker.confirmation_run import ScoringStoppedError, note_cases, score_test_cases
-from tuner.worker.health import REPLACE, ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
+from tuner.worker.exit_codes import REPLACE
+from tuner.worker.health import ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
 from tuner.worker.outcome import (
     TrialMonitor,
     classify_failure,
@@ -59,6 +63,8 @@ STALL_TIMEOUT_S = 900.0
 """A worker without a trial that has done nothing for so long gives no more signs of life."""
 FIRST_STEP_S = 900.0
 """The first step of a training is waited for at least so long."""
+FOREIGN_INTERVAL_S = 5.0
+"""Seconds between two looks for what other programs have added to a study."""
 LAST_WORDS_S = 5.0
 """Seconds that a process which ends at once waits for the storage."""
 
@@ -232,6 +238,7 @@ class Worker:
                 continue
             with self._db_lock:
                 self.store.workers.requeue_lost(study.record.study_id)
+                self._take_up_foreign(study)
                 claim = self.store.trials.claim(study.record.study_id, self._id)
             if claim is not None:
                 try:
@@ -248,6 +255,15 @@ class Worker:
         idle_s = time.monotonic() - self._worked
         self.stop.wait(max(self.poll_s, min(idle_s / 4, MAX_POLL_INTERVAL_S)) * random.uniform(0.75, 1.25))
         return self.idle_s is None or time.monotonic() - self._worked < self.idle_s
+
+    def _take_up_foreign(self, study: ServedStudy) -> None:
+        """Take up what other programs have added to the study through Optuna's API; once in a while."""
+        if time.monotonic() < study.foreign_at + FOREIGN_INTERVAL_S:
+            return
+        study.foreign_at = time.monotonic()
+        for number in self.store.foreign.adopt(study.record.study_id):
+            logger.info("trial %d was enqueued by another program: it is a place of the budget now", number)
+        study.searcher.observe(self.store.foreign.finished(study.record.study_id))
 
     def _claimable(self, names: list[str]) -> Iterator[str]:
         """Yield studies, behind the one that is served its confirmation; each is asked for when nothing was before."""
@@ -290,9 +306,15 @@ class Worker:
                 self.stop.set()
             self._publish_rest(claim, error)
             self._readiness.observe(error)
+        except BaseException:  # Ctrl-C where no handler turns it into a stop, or a training that raises the like
+            with self._ending:
+                self.store.trials.finish(claim, _within(study, claim, replace(interrupted(), counted=True)))
+                self._serving = None
+            self._artifacts.release(name, claim.number)
+            raise
         outcome = _within(study, claim, outcome)
         with self._ending:  # not while the process is ended over this very trial
-            is_kept = self.store.trials.finish(claim, outcome)
+            is_kept = self.store.trials.finish(claim, outcome, _stop_rule(study))
             self._serving = None
         if not is_kept:
             logger.warning("trial %d: was given to another worker meanwhile; this result is not kept", claim.number)
@@ -325,16 +347,31 @@ class Worker:
         study.cursor = history.cursor
         study.searcher.observe(history.finished)
         running = [trial for trial in history.running if trial.number != claim.number]
-        params = study.searcher.suggest(claim.slot, fixed=claim.params, running=running)
-        self.store.trials.set_params(claim, params, study.spec.space)
-        return params
+        space = study.spec.space
+
+        def suggest(fixed: Mapping[str, Scalar]) -> dict[str, Scalar]:
+            return study.searcher.suggest(claim.slot, fixed=fixed, running=running)
+
+        params = suggested = suggest(claim.params)
+        if not can_repeat(space, params):
+            self.store.trials.set_params(claim, params, space)
+            return params
+        while True:
+            taken = point_keys(space, self.store.trials.taken_points(claim))
+            params = untried(
+                space, suggested, taken, seed=study.spec.seed, slot=claim.slot, fixed=claim.params, suggest=suggest
+            )
+            is_left = point_key(space, params) not in taken
+            with suppress(PointTakenError):  # by another worker, in the same moment
+                self.store.trials.set_params(claim, params, space, unless_taken=is_left)
+                return params
 
     def _train(self, study: ServedStudy, claim: Claim, config: TrialConfig) -> Outcome:
         """Train a configuration, report its epochs, and say how it ended."""
         name = study.record.name
         with self.progress.paused():  # it may wait for hours for another worker, who prepares the same
             data = self._served.prepared(study, config)
-        trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config, data))
+        trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config))
         if self._serving is not None:
             self._serving.trial = trial
         folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
@@ -443,7 +480,7 @@ class Worker:
         return self.store.epochs.report(trial.claim, trial.row(report), peers=asks, bracket=trial.bracket)
 
     def _check_device(self, name: str) -> None:
-        """End with DeviceAsideError where this device fails what others do well."""
+        """End with DeviceQuarantinedError where this device fails what others do well."""
         with self._db_lock:
             try:
                 check_device(self.store, name, self._id, host=socket.gethostname(), device=self.device)
@@ -574,6 +611,11 @@ class Worker:
         writer = threading.Thread(target=write_down, name="last words", daemon=True)
         writer.start()
         writer.join(within_s)
+
+
+def _stop_rule(study: ServedStudy) -> StopRule | None:
+    rule = study.spec.budget.stop
+    return None if rule is None else StopRule(rule.no_gain_in, rule.target)
 
 
 def _within(study: ServedStudy, claim: Claim, outcome: Outcome) -> Outcome:

@@ -6,7 +6,7 @@ loss holds fixed stays fixed), rounded to eight digits.
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,21 @@ def slope(function: Callable[[Array], float], x: Array) -> Array:
     return found.round(8)
 
 
-def document() -> dict[str, Any]:
-    vectors = [
-        vector | ({} if vector["id"] in TIED else {f"expected_grad_{name}": slope(function, x)})
-        for vector, function, x, name in values()
-    ]
+def with_slope(vector: Vector, function: Callable[[Array], float], x: Array, name: str) -> Vector:
+    """The vector with its gradient, where that is unique."""
+    return vector | ({} if vector["id"] in TIED else {f"expected_grad_{name}": slope(function, x)})
+
+
+def inputs_of(vectors: Iterable[Vector]) -> dict[str, Any]:
+    """The scenes that the vectors name."""
     scenes = given_inputs() | inputs()
     used = {vector["input"] for vector in vectors}
-    return {"inputs": {key: scenes[key] for key in sorted(used)}, "vectors": vectors + by_rule()}
+    return {key: scenes[key] for key in sorted(used)}
+
+
+def document() -> dict[str, Any]:
+    vectors = [with_slope(*parts) for parts in values()]
+    return {"inputs": inputs_of(vectors), "vectors": vectors + by_rule()}
 
 
 def by_rule() -> list[Vector]:
@@ -121,11 +128,16 @@ def plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
 
 
-def main(path: Path = FILE) -> None:
-    content = plain(document())
-    lines = [json.dumps(vector) for vector in content["vectors"]]
-    shared = json.dumps(content["inputs"])
+def write(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a document, a vector a line."""
+    given = plain(dict(content))
+    lines = [json.dumps(vector) for vector in given["vectors"]]
+    shared = json.dumps(given["inputs"])
     path.write_text(f'{{"inputs": {shared},\n"vectors": [\n' + ",\n".join(lines) + "\n]}\n", encoding="utf-8")
+
+
+def main(path: Path = FILE) -> None:
+    write(path, document())
 
 
 if __name__ == "__main__":

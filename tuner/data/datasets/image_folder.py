@@ -1,9 +1,4 @@
-"""Image/mask folder.
-
-A folder of images and masks: which mask belongs to which image, who trains and who tests, and what is amiss.
-
-Images and masks in a folder of the user's own, as a source of samples.
-"""
+"""Folder of images and masks: pairing by name, lists of training and test images, and the source of samples."""
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,8 +1,6 @@
-"""Pairs of image and mask as samples, and their checks.
+"""Pairs of image and mask as samples, and their checks: unreadable files, sizes, codes, missing classes, duplicates.
 
-Pairs of an image and a mask as a source of samples; training goes by group, test images stand alone.
-
-Finding every defect of pairs of image and mask: unreadable files, sizes, codes, lacking classes, shared images.
+Splits go by group; test images stand alone.
 """
 
 import hashlib

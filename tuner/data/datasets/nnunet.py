@@ -1,8 +1,4 @@
-"""NnU-Net raw and MSD.
-
-Raw data sets of nnU-Net v2: `dataset.json`, a file a channel, label maps beside.
-
-Tasks of the Medical Segmentation Decathlon: `dataset.json` lists pairs of files; channels are the fourth axis.
+"""nnU-Net v2 raw data sets and tasks of the Medical Segmentation Decathlon, as sets of labelled volumes.
 
 The published test images have no labels. Where a description lists pairs under `test`, they are the test cases, and
 pairs under `validation` train with the others; pairs under `validation` alone are the test cases.

@@ -1,13 +1,9 @@
-"""Its organs.
-
-Shapes in millimetres: signed distances (negative inside), smooth random fields, and the canvas they are painted on.
+"""Anatomy of the phantom: signed distances of shapes in mm, and a random patient painted with them.
 
 Axes: x from the patient's right to the left, y from anterior to posterior, z from inferior to superior.
 
-A random patient: body, skeleton, eight organs, and what is easily mistaken for them.
-
-Sizes and positions in mm are those of an adult; labels are the ids of the Synapse benchmark. Volumes come out near the
-shares of real cases (percent of all voxels): liver 4-5, spleen 1, kidneys 0.6 each, stomach 0.6, aorta 0.2,
+Sizes and positions in mm are those of an adult; labels are the ids of the Synapse benchmark. Volumes come out near
+the shares of real cases (percent of all voxels): liver 4-5, spleen 1, kidneys 0.6 each, stomach 0.6, aorta 0.2,
 pancreas 0.2, gallbladder 0.1; one patient in ten has no gallbladder.
 """
 

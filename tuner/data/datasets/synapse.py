@@ -1,14 +1,8 @@
-"""TransUNet layout.
-
-TransUNet's layout of the Synapse data: its lists, its files, and what can be wrong with each of them.
-
-The Synapse data set (abdominal CT, eight organs) in TransUNet's layout, as a source of samples.
+"""Synapse (abdominal CT, eight organs) in TransUNet's layout: lists, slices, test volumes, official division.
 
 Training slices come from `train_npz`, test volumes from `test_vol_h5`; which of them count stands in the lists.
 Intensities are those of the files: -125..275 HU, scaled to 0..1. Every slice is resized to `size` x `size`, whatever
 its own size and shape.
-
-TransUNet's official division of the Synapse cases, as data.
 """
 
 import zipfile

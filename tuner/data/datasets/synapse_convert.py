@@ -1,12 +1,8 @@
-"""BTCV download -> TransUNet layout.
+"""Conversion of the challenge's download (NIfTI) into TransUNet's layout, with its checks; can be interrupted.
 
-Converts the challenge's download (NIfTI) into TransUNet's layout; can be interrupted and called again.
-
-Intensities are clipped to -125..275 HU and scaled to 0..1; nothing is resampled. Volumes are brought to the axes
-L, A, S first; then row 0 is anterior, column 0 the patient's right, and slice 000 the lowest. The lists are written
+Intensities are clipped to -125..275 HU and scaled to 0..1; nothing is resampled. Volumes are brought to the axes L,
+A, S first; then row 0 is anterior, column 0 the patient's right, and slice 000 the lowest. The lists are written
 last: a folder that was interrupted is not taken for a data set.
-
-Finding every defect of the challenge's download before it is converted.
 """
 
 import json

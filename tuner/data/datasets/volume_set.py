@@ -1,15 +1,9 @@
-"""Labelled volumes as slices or slabs, and their checks.
-
-Labelled volumes as a source of samples: every slice one (2-D), or slabs of consecutive slices (3-D).
+"""Labelled volumes as samples: slices (2-D) or slabs of consecutive slices (3-D), and their checks.
 
 CT is clipped to `low`..`high` HU and taken to 0..1; other channels are standardised volume by volume, unless the data
 set says that they are not to be. Every file is turned to one orientation first (`tuner.data.volumes`). Slices are
 resized in the plane, never resampled across it; with `resize: false` they keep their sizes, and in 3-D every case is
 one volume in its own size.
-
-Finding every defect of a volume set: unreadable files, grids that disagree, foreign labels, shared images.
-
-What differs within a set and is no defect is said: axes that run otherwise, units, spacings, shear.
 """
 
 import hashlib

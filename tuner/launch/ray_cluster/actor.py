@@ -94,7 +94,7 @@ class WorkerActor:
     def _keep_working(self) -> None:
         from tuner.launch.local import LocalLauncher, last_lines
         from tuner.launch.supervisor import RestartBackoff, describe_exit
-        from tuner.worker.health import QUARANTINED, REPLACE
+        from tuner.worker.exit_codes import QUARANTINED, REPLACE
 
         order = local_order(self._order)
         patience = RestartBackoff()

@@ -1,10 +1,9 @@
-"""Rows of the boundary losses."""
+"""Declarations of the boundary losses; formulas in `tuner.losses.boundary` and in modules named like the loss."""
 
+from tuner.losses.catalog import formulas
 from tuner.losses.catalog import options as shared
 from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Search
-
-FOREGROUND_ONLY = frozenset({"class_permutation"})
 
 
 def foreground() -> Option:
@@ -30,7 +29,7 @@ BOUNDARY: tuple[LossSpec, ...] = (
         name="boundary",
         family="boundary",
         survey=True,
-        fn="tuner.losses.boundary:boundary",
+        fn=formulas.boundary.boundary,
         options=(
             shared.base(),
             shared.schedule(
@@ -68,13 +67,14 @@ BOUNDARY: tuple[LossSpec, ...] = (
         needs=("signed_distance",),
         standalone=False,
         mixing_options=("base", "schedule", "weight", "step"),
-        violated_properties=FOREGROUND_ONLY | {"zero_minimum"},
+        violated_properties=shared.BACKGROUND_APART | {"zero_minimum"},
+        multilabel="per_class",
     ),
     LossSpec(
         name="hausdorff",
         family="boundary",
         survey=True,
-        fn="tuner.losses.boundary:hausdorff",
+        fn=formulas.boundary.hausdorff,
         options=(
             shared.base(),
             shared.schedule(
@@ -104,13 +104,14 @@ BOUNDARY: tuple[LossSpec, ...] = (
         needs=("own_distance", "signed_distance"),
         standalone=False,
         mixing_options=("base", "schedule", "weight"),
-        violated_properties=FOREGROUND_ONLY,
+        violated_properties=shared.BACKGROUND_APART,
+        multilabel="per_class",
     ),
     LossSpec(
         name="boundary_aware",
         family="boundary",
         survey=True,
-        fn="tuner.losses.boundary_aware:boundary_aware",
+        fn=formulas.boundary_aware.boundary_aware,
         options=(
             shared.base(),
             shared.added_weight(0.3, low=0.05),
@@ -141,15 +142,15 @@ BOUNDARY: tuple[LossSpec, ...] = (
         needs=("boundary_head", "features", "own_distance"),
         standalone=False,
         mixing_options=("base", "weight"),
-        violated_properties=frozenset({"class_permutation", "zero_minimum"}),
-        state="tuner.losses.boundary_aware:DistanceHead",
+        violated_properties=shared.BACKGROUND_APART | frozenset({"zero_minimum"}),
+        state=formulas.boundary_aware.DistanceHead,
         state_options=("bins",),
     ),
     LossSpec(
         name="active_boundary",
         family="boundary",
         survey=True,
-        fn="tuner.losses.active_boundary:active_boundary",
+        fn=formulas.active_boundary.active_boundary,
         options=(
             shared.base(),
             # the paper's 1 stands beside cross-entropy and Lovász; beside the base alone, more than 0.42 makes finding
@@ -205,7 +206,7 @@ BOUNDARY: tuple[LossSpec, ...] = (
         name="inverse_form",
         family="boundary",
         survey=True,
-        fn="tuner.losses.inverse_form:inverse_form",
+        fn=formulas.inverse_form.inverse_form,
         options=(
             shared.base(),
             shared.added_weight(0.3, low=0.05),
@@ -235,13 +236,13 @@ BOUNDARY: tuple[LossSpec, ...] = (
         standalone=False,
         mixing_options=("base", "weight"),
         violated_properties=frozenset({"zero_minimum"}),
-        state="tuner.losses.inverse_form:FrozenRegressor",
+        state=formulas.inverse_form.FrozenRegressor,
     ),
     LossSpec(
         name="conditional_boundary",
         family="boundary",
         survey=True,
-        fn="tuner.losses.conditional_boundary:conditional_boundary",
+        fn=formulas.conditional_boundary.conditional_boundary,
         options=(
             shared.base(),
             shared.added_weight(1.0, low=0.1, high=2.0),
@@ -277,7 +278,7 @@ BOUNDARY: tuple[LossSpec, ...] = (
         name="boundary_dou",
         family="boundary",
         survey=True,
-        fn="tuner.losses.boundary:boundary_dou",
+        fn=formulas.boundary.boundary_dou,
         options=(
             Option(
                 "alpha_max",
@@ -298,12 +299,13 @@ BOUNDARY: tuple[LossSpec, ...] = (
         good_for="large objects",
         bad_for="small and large objects at once: their alpha differs",
         mixing_options=("cross_entropy_weight",),
+        multilabel="joint",
     ),
     LossSpec(
         name="region_wise",
         family="boundary",
         survey=True,
-        fn="tuner.losses.boundary:region_wise",
+        fn=formulas.boundary.region_wise,
         options=(
             shared.base(),
             shared.schedule(
@@ -331,5 +333,27 @@ BOUNDARY: tuple[LossSpec, ...] = (
         needs=("own_distance", "signed_distance"),
         mixing_options=("base", "schedule", "weight"),
         violated_properties=frozenset({"zero_minimum"}),
+    ),
+    LossSpec(
+        name="log_hausdorff",
+        family="boundary",
+        survey=False,
+        fn=formulas.boundary.log_hausdorff,
+        options=(
+            shared.base(),
+            shared.added_weight(0.1),
+            distance_exponent(),
+            foreground(),
+        ),
+        paper="Karimi, Salcudean 2020, arXiv:1904.10030; the logarithm is MONAI's",
+        formula="base + weight * ln(1 + mean (p - t)^2 (d_p^alpha + d_t^alpha))",
+        summary="the Hausdorff loss without its scale",
+        good_for="as hausdorff, with a weight that hardly depends on the image size",
+        bad_for="a distance transform of the prediction in every step",
+        needs=("own_distance", "signed_distance"),
+        standalone=False,
+        mixing_options=("base", "weight"),
+        violated_properties=shared.BACKGROUND_APART,
+        multilabel="per_class",
     ),
 )

@@ -1,16 +1,10 @@
-"""Declarations (the post-survey rows of beyond.py go to their own family).
+"""Declarations of the compound losses (family `combination`), whose formulas are in `tuner.losses.compound`."""
 
-Rows of the combinations.
-
-Rows of losses that came after the survey, or outside it.
-"""
-
+from tuner.losses.catalog import formulas
 from tuner.losses.catalog import options as shared
-from tuner.losses.catalog.boundary import distance_exponent, foreground
 from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Scalar, Search
 
-BACKGROUND_APART = frozenset({"class_permutation"})
 MONAI: dict[str, Scalar] = {
     "weight": 0.5,
     "class_weight_exponent": 0.0,
@@ -21,12 +15,12 @@ MONAI: dict[str, Scalar] = {
 }
 NNUNET = MONAI | {"include_background": False}
 
-COMBINATION: tuple[LossSpec, ...] = (
+COMPOUND: tuple[LossSpec, ...] = (
     LossSpec(
         name="combo",
         family="combination",
         survey=True,
-        fn="tuner.losses.compound:combo",
+        fn=formulas.compound.combo,
         options=(
             Option(
                 "alpha",
@@ -55,12 +49,14 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="general use, light imbalance; input and output imbalance apart",
         bad_for="two weights to tune",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="exponential_logarithmic",
         family="combination",
         survey=True,
-        fn="tuner.losses.compound:exponential_logarithmic",
+        fn=formulas.compound.exponential_logarithmic,
         options=(
             Option(
                 "dice_weight",
@@ -90,12 +86,14 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="small objects beside large ones; control over the focus",
         bad_for="the balance of its two terms has to be found",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="unified_focal",
         family="combination",
         survey=True,
-        fn="tuner.losses.compound:unified_focal",
+        fn=formulas.compound.unified_focal,
         options=(
             Option(
                 "weight",
@@ -139,13 +137,15 @@ COMBINATION: tuple[LossSpec, ...] = (
         summary="focal and focal Tversky with shared parameters",
         good_for="strong imbalance with less suppression than focal",
         bad_for="still sensitive; trains longer",
-        violated_properties=BACKGROUND_APART,
+        violated_properties=shared.BACKGROUND_APART,
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="dice_cross_entropy",
         family="combination",
         survey=False,
-        fn="tuner.losses.compound:dice_cross_entropy",
+        fn=formulas.compound.dice_cross_entropy,
         options=(
             shared.share("cross-entropy"),
             shared.class_weight_exponent(search=False),
@@ -163,12 +163,14 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="nearly everything; steady from the first step",
         bad_for="extreme imbalance, where neither half sees the object",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="dice_focal",
         family="combination",
         survey=False,
-        fn="tuner.losses.compound:dice_focal",
+        fn=formulas.compound.dice_focal,
         options=(
             shared.share("the focal loss"),
             shared.focusing(2.0),
@@ -181,290 +183,14 @@ COMBINATION: tuple[LossSpec, ...] = (
         good_for="small organs, strong imbalance",
         bad_for="noisy labels",
         needs=("class_frequencies",),
-    ),
-)
-
-
-FOREGROUND_ONLY = frozenset({"class_permutation"})
-
-
-def class_weighting() -> Option:
-    """Return how generalized Dice weighs classes."""
-    return Option(
-        "class_weighting",
-        "str",
-        "square",
-        "classes weigh one over their volume squared, over their volume, or the same",
-        choices=("square", "simple", "uniform"),
-        search=Search(choices=("square", "simple", "uniform")),
-    )
-
-
-BEYOND: tuple[LossSpec, ...] = (
-    LossSpec(
-        name="poly1",
-        family="pixel",
-        survey=False,
-        fn="tuner.losses.pixel:poly1",
-        options=(
-            Option(
-                "epsilon",
-                "float",
-                1.0,
-                "weight of the linear term",
-                low=-1.0,
-                high=20.0,
-                search=Search(-1.0, 5.0),
-            ),
-        ),
-        paper="Leng et al. 2022, arXiv:2204.12511",
-        formula="mean_V -ln p_t + epsilon (1 - p_t)",
-        summary="cross-entropy with its first polynomial term turned up or down",
-        good_for="a cheap gain over cross-entropy",
-        bad_for="nothing in particular; epsilon differs from task to task",
-    ),
-    LossSpec(
-        name="logit_adjusted_ce",
-        family="pixel",
-        survey=False,
-        fn="tuner.losses.pixel:logit_adjusted_ce",
-        options=(
-            Option(
-                "tau",
-                "float",
-                1.0,
-                "how much of the class prior is taken out; 0 is cross-entropy",
-                low=0.0,
-                high=10.0,
-                search=Search(0.0, 2.0),
-            ),
-        ),
-        paper="Menon et al. 2021, arXiv:2007.07314",
-        formula="CE(z + tau ln f)",
-        summary="cross-entropy that is fair to rare classes",
-        good_for="many classes with a long tail",
-        bad_for="calibration; frequent classes lose a little",
-        needs=("class_frequencies",),
-    ),
-    LossSpec(
-        name="ohem_ce",
-        family="pixel",
-        survey=False,
-        fn="tuner.losses.pixel:ohem_ce",
-        options=(
-            Option(
-                "threshold",
-                "float",
-                0.7,
-                "pixels whose true class has less probability count",
-                low=0.01,
-                high=0.999,
-                search=Search(0.5, 0.95),
-            ),
-            Option(
-                "minimum_share",
-                "float",
-                0.0625,
-                "share of the valid pixels that counts at least",
-                low=0.0001,
-                high=1.0,
-                search=Search(0.01, 0.25, log=True),
-            ),
-        ),
-        paper="Shrivastava, Gupta, Girshick 2016, arXiv:1604.03540",
-        formula="mean of -ln p_t where p_t < threshold",
-        summary="cross-entropy over pixels that are not yet safe",
-        good_for="street scenes: many easy pixels",
-        bad_for="noisy labels",
-    ),
-    LossSpec(
-        name="nacl",
-        family="pixel",
-        survey=False,
-        fn="tuner.losses.pixel:nacl",
-        options=(
-            Option(
-                "weight",
-                "float",
-                0.1,
-                "weight of the distance between logits and the neighbourhood's labels",
-                low=0.0,
-                high=10.0,
-                # at 1 the optimum of two classes is a tie wherever the neighbourhood is of the other one
-                search=Search(0.01, 0.5, log=True),
-            ),
-        ),
-        paper="Murugesan et al. 2023, arXiv:2303.06268",
-        formula="CE + weight mean |z - u|, u the mean label of the neighbourhood",
-        summary="cross-entropy that holds logits near what the neighbourhood says",
-        good_for="calibrated probabilities",
-        bad_for="networks whose logits must be large",
-        violated_properties=frozenset({"shift", "zero_minimum", "saturation"}),
-    ),
-    LossSpec(
-        name="generalized_dice",
-        family="region",
-        survey=False,
-        fn="tuner.losses.region:generalized_dice",
-        options=(
-            class_weighting(),
-            shared.smooth(1e-5),
-            shared.batch(),
-            shared.include_background(),
-        ),
-        paper="Sudre et al. 2017, arXiv:1707.03237",
-        formula="1 - (2 sum_c w_c TP_c + w s) / (sum_c w_c (P_c + T_c) + w s), w the largest w_c",
-        summary="one Dice over all classes, small ones weighed up",
-        good_for="very different sizes of classes",
-        bad_for="absent classes, which weigh as the smallest one",
-    ),
-    LossSpec(
-        name="dice_plus_plus",
-        family="region",
-        survey=False,
-        fn="tuner.losses.region:dice_plus_plus",
-        options=(
-            Option(
-                "gamma",
-                "float",
-                2.0,
-                "exponent of both kinds of error; 1 is Dice",
-                low=1.0,
-                high=10.0,
-                search=Search(1.0, 4.0),
-            ),
-            shared.smooth(1e-5),
-            shared.batch(),
-            shared.include_background(),
-            shared.classes(),
-        ),
-        paper="Yeung et al. 2023, arXiv:2111.00528",
-        formula="mean_c 1 - 2 TP / (2 TP + sum t (1 - p)^gamma + sum (1 - t) p^gamma)",
-        summary="Dice that forgives small doubts",
-        good_for="Dice with calibrated probabilities",
-        bad_for="sharp decisions",
-    ),
-    LossSpec(
-        name="mcc",
-        family="region",
-        survey=False,
-        fn="tuner.losses.region:mcc",
-        options=(
-            Option(
-                "smooth",
-                "float",
-                1e-5,
-                "added to the denominator, as share of the pixels",
-                low=0.0,
-                high=1.0,
-                search=Search(1e-6, 1e-2, log=True),
-            ),
-            shared.batch(),
-            shared.include_background(),
-            shared.classes(),
-        ),
-        paper="Abhishek, Hamarneh 2021, arXiv:2010.13454",
-        formula="mean_c 1 - (TP TN - FP FN) / (sqrt((TP + FP)(TP + FN)(TN + FP)(TN + FN)) + s)",
-        summary="one minus the correlation of prediction and label",
-        good_for="imbalance where true negatives matter too",
-        bad_for="images of one class, which have no correlation",
-    ),
-    LossSpec(
-        name="soft_cldice",
-        family="region",
-        survey=False,
-        fn="tuner.losses.topology:soft_cldice",
-        options=(
-            shared.base(),
-            shared.added_weight(0.5, low=0.05, high=2.0),
-            Option(
-                "iterations",
-                "int",
-                3,
-                "erosions of the soft skeleton: at least half the width of the widest tube, in pixels",
-                low=1,
-                high=50,
-                search=Search(choices=(3, 5, 10)),
-            ),
-            shared.smooth(1.0),
-            shared.classes(),
-        ),
-        paper="Shit et al. 2021, arXiv:2003.07311",
-        formula="base + weight * (1 - clDice)",
-        summary="centre lines must lie in the other's mask, both ways",
-        good_for="vessels, roads, neurons: what must stay connected",
-        bad_for="blobs: silent on objects wider than twice its iterations; costs many poolings",
-        standalone=False,
-        mixing_options=("base", "weight"),
-        violated_properties=FOREGROUND_ONLY | {"zero_minimum"},
-    ),
-    LossSpec(
-        name="skeleton_recall",
-        family="region",
-        survey=False,
-        fn="tuner.losses.topology:skeleton_recall",
-        options=(
-            shared.base(),
-            shared.added_weight(1.0, low=0.1, high=2.0),
-            shared.smooth(1.0),
-            shared.classes(),
-        ),
-        paper="Kirchhoff et al. 2024, arXiv:2404.03010",
-        formula="base + weight * mean_c 1 - (sum p_c s_c + 1) / (sum s_c + 1)",
-        summary="the target's centre lines must be found",
-        good_for="thin structures, at little cost",
-        bad_for="false alarms, which only the base sees; thick objects, whose middle is found long before their border",
-        needs=("skeleton",),
-        standalone=False,
-        mixing_options=("base", "weight"),
-        violated_properties=FOREGROUND_ONLY,
-    ),
-    LossSpec(
-        name="blob",
-        family="region",
-        survey=False,
-        fn="tuner.losses.topology:blob",
-        options=(
-            shared.base(),
-            shared.added_weight(0.5, low=0.05, high=2.0),
-            shared.smooth(1e-5),
-        ),
-        paper="Kofler et al. 2023, arXiv:2205.08209",
-        formula="base + weight * mean over objects of 1 - Dice(object)",
-        summary="every object counts the same, however small",
-        good_for="many lesions of different size",
-        bad_for="single organs, where it is another Dice",
-        needs=("objects",),
-        standalone=False,
-        mixing_options=("base", "weight"),
-        violated_properties=FOREGROUND_ONLY,
-    ),
-    LossSpec(
-        name="log_hausdorff",
-        family="boundary",
-        survey=False,
-        fn="tuner.losses.boundary:log_hausdorff",
-        options=(
-            shared.base(),
-            shared.added_weight(0.1),
-            distance_exponent(),
-            foreground(),
-        ),
-        paper="Karimi, Salcudean 2020, arXiv:1904.10030; the logarithm is MONAI's",
-        formula="base + weight * ln(1 + mean (p - t)^2 (d_p^alpha + d_t^alpha))",
-        summary="the Hausdorff loss without its scale",
-        good_for="as hausdorff, with a weight that hardly depends on the image size",
-        bad_for="a distance transform of the prediction in every step",
-        needs=("own_distance", "signed_distance"),
-        standalone=False,
-        mixing_options=("base", "weight"),
-        violated_properties=FOREGROUND_ONLY,
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="dice_topk",
         family="combination",
         survey=False,
-        fn="tuner.losses.compound:dice_topk",
+        fn=formulas.compound.dice_topk,
         options=(
             shared.share("the TopK cross-entropy"),
             Option(
@@ -483,17 +209,18 @@ BEYOND: tuple[LossSpec, ...] = (
         summary="Dice with cross-entropy of the hardest pixels",
         good_for="hard regions; among the steadiest in the comparison that named it",
         bad_for="noisy labels",
+        multilabel="joint",
     ),
     LossSpec(
         name="generalized_dice_focal",
         family="combination",
         survey=False,
-        fn="tuner.losses.compound:generalized_dice_focal",
+        fn=formulas.compound.generalized_dice_focal,
         options=(
             shared.share("the focal loss"),
             shared.focusing(2.0),
             shared.class_weight_exponent(search=False),
-            class_weighting(),
+            shared.class_weighting(),
             shared.smooth(1e-5),
             shared.batch(),
             shared.include_background(),
@@ -504,5 +231,7 @@ BEYOND: tuple[LossSpec, ...] = (
         good_for="very different sizes of classes, hard examples",
         bad_for="noisy labels, absent classes",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
 )

@@ -2,6 +2,9 @@
 
 from tuner.registry import Option, Search
 
+BACKGROUND_APART = frozenset({"class_permutation"})
+"""What a loss violates that treats class 0 unlike the others."""
+
 
 def smooth(default: float, *, search: bool = False) -> Option:
     """Return the term that is added to numerator and denominator of an overlap."""
@@ -178,4 +181,16 @@ def companion(default: float, *, high: float = 1.0) -> Option:
         low=0.0,
         high=1.0,
         search=Search(0.0, high),
+    )
+
+
+def class_weighting() -> Option:
+    """Return how generalized Dice weighs classes."""
+    return Option(
+        "class_weighting",
+        "str",
+        "square",
+        "classes weigh one over their volume squared, over their volume, or the same",
+        choices=("square", "simple", "uniform"),
+        search=Search(choices=("square", "simple", "uniform")),
     )

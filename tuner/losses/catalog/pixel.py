@@ -1,5 +1,6 @@
-"""Rows of the pixel losses."""
+"""Declarations of the pixel losses, whose formulas are in `tuner.losses.pixel`."""
 
+from tuner.losses.catalog import formulas
 from tuner.losses.catalog import options as shared
 from tuner.losses.spec import LossSpec
 from tuner.registry import Option, Search
@@ -9,7 +10,7 @@ PIXEL: tuple[LossSpec, ...] = (
         name="cross_entropy",
         family="pixel",
         survey=True,
-        fn="tuner.losses.pixel:cross_entropy",
+        fn=formulas.pixel.cross_entropy,
         options=(
             shared.class_weight_exponent(),
             Option(
@@ -35,12 +36,14 @@ PIXEL: tuple[LossSpec, ...] = (
         good_for="everything, as the baseline; variants handle imbalance",
         bad_for="small objects among much background; only the true class's probability counts, borders stay soft",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="topk",
         family="pixel",
         survey=True,
-        fn="tuner.losses.pixel:topk",
+        fn=formulas.pixel.topk,
         options=(
             Option(
                 "k",
@@ -66,12 +69,13 @@ PIXEL: tuple[LossSpec, ...] = (
         summary="cross-entropy over the hardest pixels only",
         good_for="regions that train badly; overlapping objects",
         bad_for="noisy labels (they are the hardest pixels); sensitive to k",
+        multilabel="joint",
     ),
     LossSpec(
         name="focal",
         family="pixel",
         survey=True,
-        fn="tuner.losses.pixel:focal",
+        fn=formulas.pixel.focal,
         options=(shared.focusing(2.0), shared.class_weight_exponent()),
         paper="Lin, Goyal, Girshick, He, Dollár 2017, arXiv:1708.02002",
         formula="mean_V w_y (1 - p_t)^gamma (-ln p_t)",
@@ -79,12 +83,14 @@ PIXEL: tuple[LossSpec, ...] = (
         good_for="strong imbalance, hard examples, complex scenes",
         bad_for="noisy labels; a large gamma shrinks the gradient, so the learning rate must follow",
         needs=("class_frequencies",),
+        multilabel="joint",
+        soft_labels=True,
     ),
     LossSpec(
         name="distance_map_ce",
         family="pixel",
         survey=True,
-        fn="tuner.losses.pixel:distance_map_ce",
+        fn=formulas.pixel.distance_map_ce,
         options=(
             Option(
                 "map",
@@ -119,5 +125,109 @@ PIXEL: tuple[LossSpec, ...] = (
         good_for="hard borders, medical images",
         bad_for="noisy borders; needs a distance map of every target",
         needs=("own_distance",),
+        multilabel="per_class",
+    ),
+    LossSpec(
+        name="poly1",
+        family="pixel",
+        survey=False,
+        fn=formulas.pixel.poly1,
+        options=(
+            Option(
+                "epsilon",
+                "float",
+                1.0,
+                "weight of the linear term",
+                low=-1.0,
+                high=20.0,
+                search=Search(-1.0, 5.0),
+            ),
+        ),
+        paper="Leng et al. 2022, arXiv:2204.12511",
+        formula="mean_V -ln p_t + epsilon (1 - p_t)",
+        summary="cross-entropy with its first polynomial term turned up or down",
+        good_for="a cheap gain over cross-entropy",
+        bad_for="nothing in particular; epsilon differs from task to task",
+        multilabel="joint",
+        soft_labels=True,
+    ),
+    LossSpec(
+        name="logit_adjusted_ce",
+        family="pixel",
+        survey=False,
+        fn=formulas.pixel.logit_adjusted_ce,
+        options=(
+            Option(
+                "tau",
+                "float",
+                1.0,
+                "how much of the class prior is taken out; 0 is cross-entropy",
+                low=0.0,
+                high=10.0,
+                search=Search(0.0, 2.0),
+            ),
+        ),
+        paper="Menon et al. 2021, arXiv:2007.07314",
+        formula="CE(z + tau ln f)",
+        summary="cross-entropy that is fair to rare classes",
+        good_for="many classes with a long tail",
+        bad_for="calibration; frequent classes lose a little",
+        needs=("class_frequencies",),
+    ),
+    LossSpec(
+        name="ohem_ce",
+        family="pixel",
+        survey=False,
+        fn=formulas.pixel.ohem_ce,
+        options=(
+            Option(
+                "threshold",
+                "float",
+                0.7,
+                "pixels whose true class has less probability count",
+                low=0.01,
+                high=0.999,
+                search=Search(0.5, 0.95),
+            ),
+            Option(
+                "minimum_share",
+                "float",
+                0.0625,
+                "share of the valid pixels that counts at least",
+                low=0.0001,
+                high=1.0,
+                search=Search(0.01, 0.25, log=True),
+            ),
+        ),
+        paper="Shrivastava, Gupta, Girshick 2016, arXiv:1604.03540",
+        formula="mean of -ln p_t where p_t < threshold",
+        summary="cross-entropy over pixels that are not yet safe",
+        good_for="street scenes: many easy pixels",
+        bad_for="noisy labels",
+        multilabel="joint",
+    ),
+    LossSpec(
+        name="nacl",
+        family="pixel",
+        survey=False,
+        fn=formulas.pixel.nacl,
+        options=(
+            Option(
+                "weight",
+                "float",
+                0.1,
+                "weight of the distance between logits and the neighbourhood's labels",
+                low=0.0,
+                high=10.0,
+                # at 1 the optimum of two classes is a tie wherever the neighbourhood is of the other one
+                search=Search(0.01, 0.5, log=True),
+            ),
+        ),
+        paper="Murugesan et al. 2023, arXiv:2303.06268",
+        formula="CE + weight mean |z - u|, u the mean label of the neighbourhood",
+        summary="cross-entropy that holds logits near what the neighbourhood says",
+        good_for="calibrated probabilities",
+        bad_for="networks whose logits must be large",
+        violated_properties=frozenset({"shift", "zero_minimum", "saturation"}),
     ),
 )

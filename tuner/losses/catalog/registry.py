@@ -1,7 +1,7 @@
 """All losses, by name: the survey's families in the survey's order, then what came after. Imports no torch."""
 
 from tuner.losses.catalog.boundary import BOUNDARY
-from tuner.losses.catalog.compound import BEYOND, COMBINATION
+from tuner.losses.catalog.compound import COMPOUND
 from tuner.losses.catalog.pixel import PIXEL
 from tuner.losses.catalog.region import REGION
 from tuner.losses.spec import LossSpec
@@ -9,7 +9,11 @@ from tuner.registry import Registry
 
 FAMILIES: tuple[str, ...] = ("pixel", "region", "boundary", "combination")
 
-LOSSES: Registry[LossSpec] = Registry("loss", PIXEL, REGION, BOUNDARY, COMBINATION, BEYOND)
+_DECLARED = (*PIXEL, *REGION, *BOUNDARY, *COMPOUND)
+
+LOSSES: Registry[LossSpec] = Registry("loss", tuple(sorted(_DECLARED, key=lambda spec: not spec.survey)))
+"""The survey's losses first, then the later ones, each by family and as they are declared."""
+
 EXPLICIT = "loss."
 """Before the name of a loss in `search.loss`: the loss is meant, and not the family that is called the same."""
 

@@ -1,0 +1,200 @@
+"""LossInputs of dense targets [B, C, *S]: overlapping classes, soft labels, and pixels that weigh differently.
+
+Every formula that is a mean over pixels, or made of the sums of an overlap, reads these as it reads class ids. A soft
+label is the mean over the labels that it stands for: a pixel loss has a value for each of them, weighed by its
+probability, so that there are M values an image instead of N. An overlap with soft labels is sum min(p, t) instead of
+sum p t (Wang et al. 2023, Dice semimetric losses and Jaccard metric losses): both are the same for hard labels, and
+only the first is largest at p = t. Where squares stand in the denominator, sum p t over sum p^2 + sum t^2 is, too.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tuner.losses.batch import CachedOnce, LossInputs, Overlap
+
+
+@dataclass(frozen=True)
+class DenseInputs(LossInputs):
+    """Logits [B, C, *S] and targets [B, C, N] in [0, 1]; `labels` and `void` of class ids are not there.
+
+    `target` is of the logits' type, and of zeros and ones where `is_soft` is False. `weight` [B, 1, N] or, with
+    `overlapping`, [B, C, N] is how much a pixel counts; None where all count 1. `overlapping` takes a sigmoid of
+    every class instead of the softmax over them: no class is background, and values lie at every pixel and class.
+    """
+
+    target: Tensor = field(default_factory=lambda: torch.empty(0))
+    weight: Tensor | None = None
+    overlapping: bool = False
+    is_soft: bool = False
+
+    @property
+    def first_foreground(self) -> int:
+        """The first class that is not background."""
+        return 0 if self.overlapping else 1
+
+    @CachedOnce
+    def flat(self) -> Tensor:
+        """Logits [B, C, N], 0 on pixels that do not count, whatever stood there."""
+        flat = self.logits.flatten(2)
+        return flat if self.weight is None else torch.where(self.weight > 0, flat, 0)
+
+    @CachedOnce
+    def clean_logits(self) -> Tensor:
+        """As `flat`, [B, C, *S]."""
+        return self.flat.reshape(self.logits.shape)
+
+    @CachedOnce
+    def probabilities(self) -> Tensor:
+        """Softmax over the classes or sigmoid of each, [B, C, N], also on pixels that do not count."""
+        return torch.sigmoid(self.flat) if self.overlapping else torch.softmax(self.flat, 1)
+
+    @CachedOnce
+    def valid(self) -> Tensor:
+        """How much every pixel counts, [B, 1 or C, N]."""
+        return self.target.new_ones(len(self.target), 1, self.target.shape[2]) if self.weight is None else self.weight
+
+    @CachedOnce
+    def label_weights(self) -> Tensor | None:
+        """How much each of the values [B, M] counts; they add up to the weight of all pixels."""
+        if self.overlapping and not self.is_soft:
+            return None if self.weight is None else self.weight.expand_as(self.target).flatten(1)
+        shares = torch.stack([self.target, 1 - self.target]) if self.overlapping else self.target
+        return self._flattened(shares if self.weight is None else shares * self.weight)
+
+    @CachedOnce
+    def n_valid(self) -> Tensor:
+        """The weight of all values, so that it can be divided by."""
+        if self.weight is None:
+            pixels = self.target.numel() // (1 if self.overlapping else self.classes)
+            return self.logits.new_tensor(float(pixels))
+        weight = self.weight.expand_as(self.target) if self.overlapping else self.weight
+        total = weight.sum()
+        return torch.where(total > 0, total, 1)
+
+    @CachedOnce
+    def counts(self) -> Tensor:
+        """Weight of each class in each image, [B, C]."""
+        return self._sum(self.target)
+
+    @CachedOnce
+    def nll(self) -> Tensor:
+        """-ln of the probability of each label, [B, M]."""
+        if not self.overlapping:
+            return self._flattened(-torch.log_softmax(self.flat, 1))
+        if self.is_soft:
+            return self._flattened(torch.stack([F.softplus(-self.flat), F.softplus(self.flat)]))
+        return self._flattened(F.softplus(self.flat * (1 - 2 * self.target)))
+
+    @CachedOnce
+    def exact_nll(self) -> Tensor:
+        """As `nll`, with all digits where p is nearly 1."""
+        return torch.where(self.wrong < 0.5, -torch.log1p(-self.wrong.clamp_max(0.5)), self.nll)
+
+    @CachedOnce
+    def p_true(self) -> Tensor:
+        """Probability of each label, [B, M]."""
+        return torch.exp(-self.nll)
+
+    @CachedOnce
+    def wrong(self) -> Tensor:
+        """1 - `p_true`, with all digits, [B, M]."""
+        if not self.overlapping:
+            p = self.probabilities
+            apart = 1 - torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
+            return self._flattened(torch.matmul(apart, p))
+        if self.is_soft:
+            return self._flattened(torch.stack([torch.sigmoid(-self.flat), torch.sigmoid(self.flat)]))
+        return self._flattened(torch.sigmoid(self.flat * (1 - 2 * self.target)))
+
+    def of_class(self, table: Tensor) -> Tensor:
+        """Look up table [C] for the class of every value: [1, M]."""
+        row = table.view(-1, 1).expand(-1, self.target.shape[2]).reshape(1, -1)
+        return row.repeat(1, 2) if self.overlapping and self.is_soft else row
+
+    def on_background(self) -> Tensor:
+        """Say of every value, as 0 and 1, whether its label is background, or its class absent: [1 or B, M]."""
+        if not self.overlapping:
+            return self.of_class(torch.eye(1, self.classes, dtype=self.logits.dtype, device=self.logits.device)[0])
+        if not self.is_soft:
+            return self._flattened(1 - self.target)
+        ones = torch.ones_like(self.target[:1])
+        return self._flattened(torch.stack([torch.zeros_like(ones), ones]))
+
+    def lead(self) -> Tensor:
+        """Return how far each label's logit is above the mean, [B, M]; a class's absence has the logit 0."""
+        if not self.overlapping:
+            return self._flattened(self.flat - self.flat.mean(1, keepdim=True))
+        if self.is_soft:
+            return self._flattened(torch.stack([self.flat / 2, -self.flat / 2]))
+        return self._flattened(self.flat * (self.target - 0.5))
+
+    def mass(self, table: Tensor) -> Tensor:
+        """Return the sum of table [C] over all values."""
+        if not self.overlapping:
+            return (self.counts * table).sum()
+        pixels = self._sum(torch.ones_like(self.target))
+        return (pixels * table).sum()
+
+    def pixel_map(self, values: Tensor) -> Tensor:
+        """Return values [B, M] in the shape of the image, the labels of a pixel added up: [B, *S] or [B, C, *S]."""
+        size, (classes, pixels) = self.logits.shape, self.target.shape[1:]
+        if not self.overlapping:
+            return values.view(len(values), classes, pixels).sum(1).view(size[0], *size[2:])
+        if not self.is_soft:
+            return values.view(size)
+        return values.view(len(values), 2, classes * pixels).sum(1).view(size)
+
+    def nothing_valid(self) -> Tensor | None:
+        """Say on the device whether no pixel counts; None where all do."""
+        return None if self.weight is None else ~(self.weight > 0).any()
+
+    def overlap(self, *, per_image: bool) -> Overlap:
+        """Return the overlap sums, per image or over the whole batch; classes that overlap are each against the rest.
+
+        `reads` of the loss has said whether it takes squares, which have another intersection with soft labels.
+        """
+        p, t = self.probabilities, self.target
+        by_squares = self.is_soft and self.squares
+        common = p * t if by_squares or not self.is_soft else torch.minimum(p, t)
+        square = self._sum(p * p) if self.squares else None
+        parts = [self._sum(common), self._sum(p), self._sum(t * t) if by_squares else self.counts]
+        ones = t[:, :1] if self.weight is None and not self.overlapping else t
+        pixels = self._sum(torch.ones_like(ones))
+        if not per_image and len(t) > 1:
+            parts = [part.sum(0, keepdim=True) for part in parts]
+            square = None if square is None else square.sum(0, keepdim=True)
+            pixels = pixels.sum(0, keepdim=True)
+        units = (pixels.sum(1) > 0).to(p.dtype)
+        of = pixels if self.overlapping else pixels[:, :1]
+        return Overlap(parts[0], parts[1], parts[2], square, units, of)
+
+    def error_sums(self, *, per_image: bool, power: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Return the sums of max(t - p, 0)^power and of max(p - t, 0)^power, each [U, C]."""
+        p, t = self.probabilities, self.target
+        if self.is_soft:
+            missed, false = (t - p).clamp_min(0), (p - t).clamp_min(0)
+        else:
+            absent = torch.sigmoid(-self.flat) if self.overlapping else self.wrong.view_as(t)
+            missed, false = absent * t, p * (1 - t)
+        if power != 1:
+            missed, false = missed.pow(power), false.pow(power)
+        sums = [self._sum(missed), self._sum(false)]
+        if not per_image and len(t) > 1:
+            sums = [part.sum(0, keepdim=True) for part in sums]
+        return sums[0], sums[1]
+
+    def _sum(self, values: Tensor) -> Tensor:
+        """Sum values [B, C, N] over the pixels, each by its weight: [B, C]."""
+        if self.weight is None:
+            return values.sum(-1)
+        if values.shape[1] == self.weight.shape[1]:
+            total: Tensor = torch.linalg.vecdot(values, self.weight)
+            return total
+        return (values * self.weight).sum(-1)
+
+    def _flattened(self, values: Tensor) -> Tensor:
+        """Return values [B, C, N] as [B, M]; of a pair [2, B, C, N] the presences first, then the absences."""
+        return values.flatten(1) if values.ndim == 3 else values.transpose(0, 1).flatten(1)
