@@ -135,7 +135,8 @@ def run_naive(args: argparse.Namespace) -> None:
 
 def run_ours(args: argparse.Namespace) -> None:
     """One worker: take the next configuration that nobody has taken, train it, until none is left."""
-    from tuner.data.augmentation import Augment, complete_augmentation
+    from tuner.data.augmentation import Augment
+    from tuner.data.augmentation_options import complete_augmentation
     from tuner.training import loop
     from tuner.training.trainer import train
 

@@ -61,17 +61,28 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is either whole or not there."""
+def write_atomically(path: Path, content: bytes | memoryview) -> None:
+    """Write a file that is either whole or not there; `write_file` says what the system's errors mean."""
+    part = _write_part(path, content)
+    try:
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _write_part(path: Path, content: bytes | memoryview) -> Path:
+    """Write the content beside `path` under a temporary name, down to the disk; nothing stays of what failed."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("wb") as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    return part
 
 
 def file_hash(path: Path) -> str:
@@ -194,17 +205,8 @@ def prepare_file(path: Path, content: bytes | memoryview) -> Path:
     Raises:
         DiskFullError: There is no space; what was written of it is removed.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with space_needed(path), part.open("wb") as handle:
-            handle.write(content)
-            handle.flush()
-            os.fsync(handle.fileno())
-    except BaseException:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
-    return part
+    with space_needed(path):
+        return _write_part(path, content)
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -1,5 +1,6 @@
 """A study that was posted is settled by whoever trains it first, and shows no files of a dead one of its name."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,18 @@ def test_a_posted_study_leaves_threads_and_precision_to_those_who_train(service:
     record = service.store.studies.get("posted")
     assert stored_spec(record).base.train.threads == 3
     assert "precision: bfloat16" in spec_yaml(record)
+
+
+def test_a_posted_study_keeps_the_data_root_of_the_service(service: Service, tmp_path: Path) -> None:
+    """A worker of this machine that was told of none looks there, as it does for a study of `launch`."""
+    assert store_study(service, read_posted(POSTED, None)).resources == {}
+
+    rooted = replace(service.config.settings, data_root=tmp_path)
+    service = replace(service, config=replace(service.config, settings=rooted))
+    record = store_study(service, read_posted({**POSTED, "name": "rooted"}, tmp_path))
+
+    assert record.resources == {"data_root": str(tmp_path)}
+    assert settings(tmp_path, "sqlite://").with_stored(record.resources).data_root == tmp_path
 
 
 def test_files_of_a_deleted_study_are_not_those_of_the_next(service: Service, tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ def test_ctrl_c_leaves_no_trial_behind_that_hears_nothing(tmp_path: Path) -> Non
     assert left(tmp_path) == (0, 2, 0)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_told_twice_gives_its_trial_back(tmp_path: Path) -> None:
     """Though its main thread hangs where Python runs no handler of a signal."""
     assert run_apart(tmp_path, "launch", write(tmp_path, "deaf", "retries: 1"), "--launcher=none").code == 0

@@ -94,7 +94,14 @@ def test_an_unknown_name_is_a_wrong_request(searched: Shell, here: Path, line: s
     assert sorted(here.rglob("*")) == before
 
 
-@pytest.mark.parametrize("storage", ["missing", "empty", "no database", "folder", "folder that is missing"])
+@pytest.mark.parametrize(
+    "storage",
+    [
+        "missing",
+        "no database",
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("empty", "folder", "folder that is missing")),
+    ],
+)
 def test_a_study_is_unknown_wherever_there_are_none(tuner: Shell, here: Path, storage: str) -> None:
     """Typed in the wrong folder: there is no database, hence no such study."""
     path = here / "tuner.db"

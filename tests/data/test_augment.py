@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from tuner.data.augmentation import AUGMENTATIONS, Augment, complete_augmentation
+from tuner.data.augmentation import Augment
+from tuner.data.augmentation_options import AUGMENTATIONS, complete_augmentation
 from tuner.errors import DataError, SpecError, UnknownNameError
 
 OFF = {option.name: 0.0 for option in AUGMENTATIONS}

@@ -393,3 +393,21 @@ def test_wrong_labels(labels: object, words: str, tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"dataset\.labels"):
         checked(tmp_path, labels=labels)
     assert parse_labels("") == []
+
+
+@pytest.mark.parametrize("white", [255, 65535])
+def test_ones_beside_whites_are_one_class_or_refused(tmp_path: Path, white: int) -> None:
+    """No mask holds both: two tools have written one class, and three classes were trained without a word."""
+
+    def write(path: Path, truth: np.ndarray, number: int) -> None:
+        values = truth.astype(np.uint16 if white > 255 else np.uint8) * (white if number % 2 else 1)
+        Image.fromarray(values).save(path.with_suffix(".png"))
+
+    truths = make(tmp_path, write)
+
+    (line,) = checked(tmp_path)
+    assert "p1.png" in line
+    assert f"holds 0 and {white}, while 3 others (p0.png) hold 0 and 1" in line
+    assert f"foreground: [1, {white}]" in line
+    assert holds(prepared(tmp_path, labels={"background": 0, "foreground": [1, white]}), truths, (0, 1))
+    assert prepared(tmp_path, classes=f"background=0,one=1,other={white}").classes == 3

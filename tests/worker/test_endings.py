@@ -99,6 +99,7 @@ def test_a_training_that_hangs_is_ended_and_tried_again_as_often_as_lost_workers
     assert claim.lost == 0
 
 
+@pytest.mark.slow
 def test_a_training_that_hangs_in_every_attempt_has_failed(store: Storage, tmp_path: Path) -> None:
     """`budget.retries` bounds it."""
     create(store, tiny(entry("hanging"), "budget={trials: 1, retries: 0, stall_timeout: 0.5}"))
@@ -253,8 +254,10 @@ def test_an_order_for_one_trial_does_not_reach_the_next(
     [
         ("exiting", [("FAIL", "error", "sys.exit(3)"), ("COMPLETE", None, "")]),
         ("exiting_at_once", [("FAIL", "error", "usage: train.py FILE")] * 2),
-        ("cancelled", [("FAIL", "error", "CancelledError: by its loop")] * 2),
-        ("exhausted", [("PRUNED", "out_of_memory", "with the device for itself")] * 2),
+        pytest.param("cancelled", [("FAIL", "error", "CancelledError: by its loop")] * 2, marks=pytest.mark.slow),
+        pytest.param(
+            "exhausted", [("PRUNED", "out_of_memory", "with the device for itself")] * 2, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_a_training_that_ends_its_process_ends_itself_only(

@@ -156,13 +156,23 @@ def launch(
     name: Annotated[
         str | None, typer.Option("--name", metavar="NAME", help="Name of the study.", rich_help_panel=_SPEC)
     ] = None,
+    warm_start: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--warm-start",
+            metavar="STUDY|FILE",
+            help="Begin with the results of a study, a db backup file, or a CSV with values; may be repeated.",
+            rich_help_panel=_SPEC,
+        ),
+    ] = None,
     *,
     options: LaunchOptions,
 ) -> None:
     """Create a study, or continue it where it stopped, and search until its budget is used up."""
     resources, settings = options.resources(), options.settings()
     log_as(options.log_format)
-    _start(study_document(study, dataset), options.values(name), settings, resources, options)
+    document, values = study_document(study, dataset), options.values(name)
+    _start(document, values, settings, resources, options, warm_start=tuple(warm_start or ()))
 
 
 @takes_options(LaunchOptions)
@@ -185,6 +195,7 @@ def _start(
     settings: "Settings",
     resources: "Resources",
     options: LaunchOptions,
+    warm_start: tuple[str, ...] = (),
 ) -> None:
     from tuner.cli.search import search
     from tuner.config.study import load_spec
@@ -196,6 +207,7 @@ def _start(
         resources=resources,
         trials_given="budget.trials" in values,
         timeout_given="budget.timeout" in values,
+        warm_start=warm_start,
     )
     code = search(request, as_json=options.as_json, serve=options.serve)
     if code:

@@ -136,13 +136,16 @@ def _scaled(values: NDArray[np.generic], white: int | None, options: ReadOptions
     return ((values.astype(np.float64) - low) / (high - low)).astype(np.float32)
 
 
-def read_codes(path: Path) -> Codes:
+def read_codes(path: Path, options: ReadOptions = AS_STORED) -> Codes:
     """Read a mask that stands alone as [H, W] codes: one in colour whose bands are equal is grey.
 
-    Masks of a folder are read together (`tuner.data.mask_coding`). Raises DataError as `read_image`.
+    Masks of a folder are read together (`tuner.data.mask_coding`). Raises DataError as `read_image`, and where the mask
+    is drawn in its alpha.
     """
     try:
-        raster = decode(path)
+        raster = read_raster(path, options)
+        if raster.alpha is not None and raster.alpha.min() < raster.alpha.max() and len(np.unique(raster.values)) == 1:
+            raise DataError("one value everywhere, and a mask in its alpha; a value a class, without alpha, would do.")
         return colour_codes(raster.values) if raster.kind == "colour" and not is_grey(raster) else grey_codes(raster)
     except DataError as error:
         raise DataError(error.message, hint=error.hint, where=error.where or str(path)) from None

@@ -268,13 +268,13 @@ def read_options_of(reading: Mapping[str, Any]) -> ReadOptions:
 
 def orientation_note(case: NewCase, reading: Mapping[str, Any]) -> str | None:
     """Say what the EXIF orientation of a picture means for its mask; None where it has none."""
-    if form_of(reading) == "volumes" or case.ending.lower() not in SUFFIXES:
+    if case.ending.lower() not in SUFFIXES or is_volume(case.paths[0]):
         return None
     orientation = read_head(case.paths[0], max_pixels=read_options_of(reading).max_pixels).orientation
     if orientation == 1:
         return None
     said = f"EXIF orientation {orientation} ({ORIENTATIONS[orientation]})"
-    if reading.get("exif") == "apply":
+    if reading.get("exif") == "apply" or form_of(reading) == "volumes":
         return f"{said} was applied: the mask is upright, as a viewer shows the picture"
     return f"{said} was ignored, as in training: the mask lies as the picture is stored, not as a viewer shows it"
 

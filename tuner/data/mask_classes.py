@@ -92,6 +92,7 @@ def decide_classes(options: Mapping[str, Scalar], found: Mapping[Path, Facts]) -
         return MaskClasses(named, coding, tuple(notes))
     totals = total_values(list(found.values()), coding)
     totals.pop(-1 if ignored is None else ignored, None)
+    _refuse_two_whites(found, coding, totals)
     _refuse_strays(found, coding, totals)
     return MaskClasses(codes_from(totals, classes, ignored), coding, tuple(notes))
 
@@ -145,6 +146,26 @@ def _refuse_strays(found: Mapping[Path, Facts], coding: Coding, totals: Mapping[
         f"{100 * share:.2g} % of the pixels: what {why} makes of edges, not classes.",
         hint=_thresholds(peaks),
         where=str(path),
+    )
+
+
+def _refuse_two_whites(found: Mapping[Path, Facts], coding: Coding, totals: Mapping[int, tuple[int, int]]) -> None:
+    """Refuse masks of 0 and 1 beside masks of 0 and 255 (or 65535): none holds both, so it seems to be one class."""
+    foreground = set(totals) - {0}
+    if len(foreground) != 2 or min(foreground) != 1 or max(foreground) not in (255, 65535):
+        return
+    holders = {
+        code: [path for path, facts in found.items() if code in total_values([facts], coding)] for code in totals
+    }
+    white = max(foreground)
+    if set(holders[1]) & set(holders[white]):
+        return
+    raise DataError(
+        f"holds 0 and {white}, while {len(holders[1])} others ({holders[1][0].name}) hold 0 and 1: the same class "
+        "seems to be stored in two ways.",
+        hint=f"`dataset.labels: {{background: 0, foreground: [1, {white}]}}` makes one class of them, "
+        f"`dataset.classes: background=0, one=1, other={white}` two, `dataset.ignore: {white}` leaves that out.",
+        where=str(holders[white][0]),
     )
 
 

@@ -19,8 +19,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tuner.data.images import COLOUR, SUFFIXES, read_codes, read_image
+from tuner.data.images import COLOUR, SUFFIXES, ReadOptions, intensities, read_codes, read_image, read_raster
 from tuner.data.itk_files import ITK, Affine, itk_companion, itk_head, itk_values
+from tuner.data.raster import ORIENTATIONS
 from tuner.data.tiff_stacks import is_stack, spacing_file, stack_shape, stack_spacing, stack_values
 from tuner.errors import DataError
 
@@ -142,6 +143,8 @@ ENDINGS = (*VOLUMES, *SUFFIXES)
 
 AXIAL = PLANES["axial"]
 
+PICTURE = ReadOptions(is_upright=True)
+"""How pictures among volumes are read: as a viewer shows them, images and labels alike."""
 SAME_PLACE = 0.5
 """Voxels by which the corners of two files may differ that lie on each other."""
 
@@ -230,7 +233,7 @@ def read_channels(path: Path, axes: str | None = AXIAL, *, like: Path | None = N
         DataError: It cannot be read, or holds values that are not finite.
     """
     if not is_volume(path):
-        return read_image(path, None)[:, None]
+        return read_image(path, None, PICTURE)[:, None]
     turned = turn_of(path, axes, like=like).apply(_read_values(path))
     values: NDArray[np.float32] = np.ascontiguousarray(turned, np.float32)
     broken = int(np.count_nonzero(~np.isfinite(values)))
@@ -246,7 +249,7 @@ def read_channels(path: Path, axes: str | None = AXIAL, *, like: Path | None = N
 def read_truth(path: Path, axes: str | None = AXIAL, *, like: Path | None = None) -> NDArray[np.int32]:
     """Read a label map as [D, H, W]; DataError when it cannot be read or holds what is not a label."""
     if not is_volume(path):
-        return _grey(read_codes(path), path)[None]
+        return _grey(read_codes(path, PICTURE), path)[None]
     values = _read_values(path)
     if values.ndim != 3:
         raise DataError(f"a label map has one value a voxel, not {values.shape[3]}.", where=str(path))
@@ -307,8 +310,17 @@ def _head_of(path: Path) -> Head:
     if is_stack(path):
         spacing = stack_spacing(path)
         return Head(*_checked(stack_shape(path)), None if spacing is None else np.diag([*spacing[::-1], 1.0]))
-    planes = read_image(path, None)
-    return Head((*planes.shape[:0:-1], 1), len(planes), None)
+    raster = read_raster(path, PICTURE)
+    planes = intensities(raster, None, PICTURE)
+    remarks = []
+    if raster.orientation != 1:
+        remarks.append(
+            f"EXIF orientation {raster.orientation} ({ORIENTATIONS[raster.orientation]}) is applied, as a viewer does; "
+            "where labels were drawn on the pixels as stored, remove the tag"
+        )
+    if raster.alpha is not None:
+        remarks.append("alpha is left out")
+    return Head((*planes.shape[:0:-1], 1), len(planes), None, remarks=tuple(remarks))
 
 
 def companions(path: Path) -> list[Path]:

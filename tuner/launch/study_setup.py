@@ -18,12 +18,13 @@ from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, pr
 from tuner.launch.launcher import read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
 from tuner.launch.new_study import AUTO, create_study
+from tuner.launch.warm_start import read_warm_start
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.rules import dims_problems
 from tuner.models.weights_path import find_weights
 from tuner.search.finite_space import count_points
 from tuner.settings import Settings
-from tuner.storage.records import StudyRecord
+from tuner.storage.records import PriorResult, StudyRecord
 from tuner.storage.storage import Storage
 
 FREE_KEYS = ("train.threads", "train.precision")
@@ -51,7 +52,8 @@ def check_same(record: StudyRecord, spec: StudySpec, *, trials_given: bool = Fal
     if found:
         raise ConflictError(
             f"there is a study {record.name!r} already, with another specification:\n  " + "\n  ".join(found),
-            hint=f"Go on with the stored one by `tuner resume {record.name}`, or choose another name by --name.",
+            hint=f"Go on with the stored one by `tuner resume {record.name}`, or start the changed one from its "
+            f"results: `tuner launch NEW.yaml --name OTHER --warm-start {record.name}`.",
         )
 
 
@@ -297,6 +299,8 @@ class Request:
     trials_given: bool = False
     """Whether the number of trials was typed: then a smaller one than stored is refused."""
     timeout_given: bool = False
+    warm_start: tuple[str, ...] = ()
+    """Studies and files whose results a new study starts from."""
     ask: Callable[[ProbeRequest], ProbeResult] = probe_devices
     """Who knows the devices on which the workers will be."""
 
@@ -361,6 +365,10 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     check_address(settings)
     check_data(spec, settings, say)
     data = prepare_data(spec, settings, progress)
+    results: list[PriorResult] = []
+    told: list[str] = []
+    if request.warm_start:
+        results, told = read_warm_start(request.warm_start, spec, url=settings.storage, fingerprint=data.fingerprint)
     dims, trains_here = len(data.shape) - 1, resources.launcher != "none"
     check_models(spec, settings, spatial_dims=dims, trains_here=trains_here)
     if record is None:
@@ -380,6 +388,10 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
         earlier = artifacts_of(settings, owner=store.studies.folder_mark).take(record.name, logs=is_new)
         if earlier is not None:
             say(f"note: files of an earlier study {record.name} were put into {earlier}")
+        if request.warm_start:
+            is_stored = store.foreign.put_prior(record.study_id, results)
+            for line in told if is_stored else [f"note: {record.name} has its warm start already; it stays"]:
+                say(line)
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
     return StudyHandle(record, stored_spec(record), resources, machine, data, is_new)

@@ -5,7 +5,7 @@ it is listed as foreign and shown to the sampler, and is neither a place of the 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, func, select, update
@@ -16,11 +16,15 @@ from tuner.storage import optuna_schema, schema
 from tuner.storage.base import StorageBase, bump_revision, insert_rows
 from tuner.storage.engine import seconds_now, utc_now
 from tuner.storage.optuna_schema import attribute_rows, param_rows
-from tuner.storage.records import read_space
+from tuner.storage.records import PriorResult, read_space
 from tuner.storage.states import Reason, State, constraints
 from tuner.storage.trials import ENQUEUED, QueueSlot, StudyQueue, fresh_attempt, is_filled
 
 _attempts, _studies, _trials = schema.attempts, schema.studies, optuna_schema.trials
+
+
+PRIOR = "tuner:warm_start"
+"""Study attribute that holds the results a study starts from."""
 
 
 class ForeignTrials(StorageBase):
@@ -71,6 +75,28 @@ class ForeignTrials(StorageBase):
             FinishedTrial(row["number"], "COMPLETE", row["params"], tuple(row["values"]))
             for row in self._database.read(lambda connection: _rows(connection, study_id))
         ]
+
+    def put_prior(self, study_id: int, results: Sequence[PriorResult]) -> bool:
+        """Store the results that a study starts from, unless it has some already; tell whether they were stored."""
+        text = json.dumps([[r.params, r.value, r.same_data] for r in results])
+        attributes = optuna_schema.study_user_attributes
+
+        def put(connection: Connection) -> bool:
+            bump_revision(connection, study_id)  # first, for it locks the row
+            found = select(attributes.c.key).where(attributes.c.study_id == study_id, attributes.c.key == PRIOR)
+            if connection.execute(found).first() is not None:
+                return False
+            insert_rows(connection, attributes, [{"study_id": study_id, "key": PRIOR, "value_json": text}])
+            return True
+
+        return self._database.write(put)
+
+    def prior(self, study_id: int) -> list[PriorResult]:
+        """Return the results that a study starts from."""
+        attributes = optuna_schema.study_user_attributes.c
+        query = select(attributes.value_json).where(attributes.study_id == study_id, attributes.key == PRIOR)
+        text = self._database.read(lambda connection: connection.scalar(query))
+        return [PriorResult(*row) for row in json.loads(text)] if text else []
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Return the complete trials that another program has added, in the form of `trials`, with `foreign: true`."""

@@ -199,6 +199,16 @@ class StopRule:
 
 
 @dataclass(frozen=True, slots=True)
+class PriorResult:
+    """A result of an earlier study or table, at a point of this study's space. It steers the sampler, nothing else."""
+
+    params: dict[str, Scalar]
+    value: float
+    same_data: bool
+    """Whether it comes from the data of this study; else only its rank among the others means anything."""
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """What a sampler has not seen yet, and what runs beside it."""
 

@@ -137,6 +137,7 @@ def _held(heartbeat_timeout_s: float) -> Any:
     return (
         select(
             _attempts.c.trial_id,
+            _workers.c.worker_id,
             _workers.c.host,
             _workers.c.pid,
             _workers.c.process,
@@ -370,9 +371,13 @@ class Workers(StorageBase):
                 .where(_attempts.c.trial_id == suspect.trial_id, _trials.c.state == State.RUNNING.value)
                 .with_for_update(of=_trials, skip_locked=True)
             ).one_or_none()
-            if row is None or not (row.silent or _gone(row, socket.gethostname())):
+            if row is None:
                 return None
-            return _fail(connection, suspect.trial_id)
+            has_gone = _gone(row, socket.gethostname())
+            if has_gone:  # nobody is to be counted as alive for the rest of the minute
+                left = update(_workers).where(_workers.c.worker_id == row.worker_id)
+                connection.execute(left.values(left_at=seconds_now()))
+            return _fail(connection, suspect.trial_id) if row.silent or has_gone else None
 
         return self._database.write(end)
 

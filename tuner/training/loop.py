@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tuner.config.trial import TrainConfig, TrialConfig
-from tuner.data.augmentation import Augment, complete_augmentation
+from tuner.data.augmentation import Augment
+from tuner.data.augmentation_options import complete_augmentation
 from tuner.data.preparation import PreparedData
 from tuner.data.target_maps import training_maps
 from tuner.training.batches import Batches, Patches, Samples

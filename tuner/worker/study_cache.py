@@ -5,18 +5,21 @@ import logging
 import math
 import os
 import socket
+import statistics
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tuner.config.confirmation import served_spec
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData, check_same_data, prepare
 from tuner.errors import ConflictError, StorageError, TunerError
+from tuner.search.finished_trial import FinishedTrial
 from tuner.search.sampler import SeededSampler
 from tuner.settings import Settings
-from tuner.storage.records import StudyRecord
+from tuner.storage.records import PriorResult, StudyRecord
 from tuner.storage.storage import Storage
 from tuner.storage.studies import AUTO
 
@@ -29,6 +32,12 @@ REFRESH_INTERVAL_S = 15.0
 """Whether a study is still the same is asked that often where nothing else tells."""
 
 
+SCALED_AFTER = 10
+"""Complete trials of a study before results of other data are put on its scale."""
+PRIOR_OTHER, PRIOR_SAME = -2_000_000, -1_000_000
+"""Numbers of the first results of other data and of the same: before all trials of the study."""
+
+
 @dataclass(slots=True)
 class ServedStudy:
     """What a worker keeps of a study while it serves it."""
@@ -39,6 +48,42 @@ class ServedStudy:
     cursor: int = 0
     foreign_at: float = -math.inf
     """When other programs' trials were last looked for."""
+    prior: list[PriorResult] = field(default_factory=list)
+    """Results of other data that the sampler has not been shown yet."""
+    values: list[float] = field(default_factory=list)
+    """The first values of this study, in the order in which they came."""
+
+    def learn(self, finished: Sequence[FinishedTrial]) -> None:
+        """Show the sampler what has finished, and results of other data once their values can be put on this scale.
+
+        Values of other data are higher or lower as a whole: they take median and spread of the first values here.
+        """
+        self.searcher.observe(finished)
+        if not self.prior:
+            return
+        new = [t.values[0] for t in finished if t.state == "COMPLETE" and t.values]
+        self.values = (self.values + new)[:SCALED_AFTER]
+        if len(self.values) == SCALED_AFTER:
+            theirs = [result.value for result in self.prior]
+            ratio = _spread(self.values) / (_spread(theirs) or 1.0)
+            middle, own = statistics.median(theirs), statistics.median(self.values)
+            scaled = [own + (value - middle) * ratio for value in theirs]
+            self.searcher.observe(_as_trials(self.prior, scaled, first=PRIOR_OTHER))
+            self.prior = []
+
+
+def _spread(values: Sequence[float]) -> float:
+    """Return the median distance from the median."""
+    middle = statistics.median(values)
+    return statistics.median([abs(value - middle) for value in values])
+
+
+def _as_trials(results: Sequence[PriorResult], values: Sequence[float], *, first: int) -> list[FinishedTrial]:
+    """Return results as trials older than all of the study."""
+    return [
+        FinishedTrial(first + i, "COMPLETE", result.params, (value,))
+        for i, (result, value) in enumerate(zip(results, values, strict=True))
+    ]
 
 
 class StudyCache:
@@ -123,7 +168,11 @@ class StudyCache:
         searcher = SeededSampler(
             spec.space, spec.directions, sampler=sampler.pop("name"), options=sampler, seed=spec.seed
         )
-        return ServedStudy(record, spec, searcher)
+        with self._db_lock:
+            prior = self._store.foreign.prior(record.study_id)
+        same = [result for result in prior if result.same_data]
+        searcher.observe(_as_trials(same, [result.value for result in same], first=PRIOR_SAME))
+        return ServedStudy(record, spec, searcher, prior=[result for result in prior if not result.same_data])
 
     def _resolved(self, study: ServedStudy) -> ServedStudy:
         """Return a study whose threads and precision are settled: by its first worker, then for all the same."""

@@ -345,7 +345,7 @@ class Worker:
             return claim.params
         history = self.store.epochs.history(study.record.study_id, study.cursor)
         study.cursor = history.cursor
-        study.searcher.observe(history.finished)
+        study.learn(history.finished)
         running = [trial for trial in history.running if trial.number != claim.number]
         space = study.spec.space
 

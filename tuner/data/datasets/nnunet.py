@@ -47,8 +47,10 @@ def check_nnunet(options: Mapping[str, Scalar], data_root: Path | None, memory: 
     defects: list[str] = []
     found = read_nnunet(find_below(data_root, str(options["path"]), DATASETS["nnunet"]), defects)
     defects += crossing_groups(found, str(options["group"] or "")) + [found.lost] * bool(found.lost)
-    more = check_volumes(found, memory, axes=Volumes(found, options).axes)
-    return Findings([*defects, *more], notes=[*more.notes, *found.notes])
+    volumes = Volumes(found, options)
+    more = check_volumes(found, memory, axes=volumes.axes)
+    classes = volumes.found_classes([*volumes.training, *volumes.test], memory)
+    return Findings([*defects, *more], notes=[*more.notes, *found.notes], classes=classes)
 
 
 def read_nnunet(folder: Path, defects: list[str]) -> VolumeSet:
@@ -266,8 +268,10 @@ def check_msd(options: Mapping[str, Scalar], data_root: Path | None, memory: Fil
     defects: list[str] = []
     found = read_msd(find_below(data_root, str(options["path"]), DATASETS["msd"]), defects)
     defects += crossing_groups(found, str(options["group"] or ""))
-    more = check_volumes(found, memory, axes=Volumes(found, options).axes)
-    return Findings([*defects, *more], notes=[*more.notes, *found.notes])
+    volumes = Volumes(found, options)
+    more = check_volumes(found, memory, axes=volumes.axes)
+    classes = volumes.found_classes([*volumes.training, *volumes.test], memory)
+    return Findings([*defects, *more], notes=[*more.notes, *found.notes], classes=classes)
 
 
 def read_msd(folder: Path, defects: list[str]) -> VolumeSet:

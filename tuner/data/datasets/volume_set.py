@@ -19,7 +19,7 @@ from tuner.data.cache import FileHashCache
 from tuner.data.checks import Findings, lacking
 from tuner.data.images import resize_images, resize_labels
 from tuner.data.label_map import ClassCodes, listed
-from tuner.data.source import IGNORE_INDEX, Image, Label, TestCase
+from tuner.data.source import IGNORE_INDEX, FoundClass, Image, Label, TestCase
 from tuner.data.splits import group_of
 from tuner.data.volumes import (
     AXIAL,
@@ -40,7 +40,7 @@ from tuner.data.volumes import (
 from tuner.errors import DataError
 from tuner.registry import Scalar
 
-_READING = 2
+_READING = 3
 """Raised when the same files would give other numbers."""
 
 _THICKER = 1.05
@@ -207,6 +207,31 @@ class Volumes:
                     np.pad(truth, missing, constant_values=IGNORE_INDEX),
                 )
 
+    def found_classes(self, cases: Sequence[str], memory: FileHashCache) -> list[FoundClass]:
+        """Voxels, objects (voxels that share a face) and label maps of every class; unreadable ones are left out."""
+        totals: dict[int, list[int]] = {}
+        for case in cases:
+            try:
+                found = _class_counts(self._of(case), self.found.codes, memory)
+            except DataError:
+                continue
+            for number, (voxels, objects, smallest) in found.items():
+                total = totals.setdefault(int(number), [0, 0, smallest, 0])
+                total[0] += voxels
+                total[1] += objects
+                total[2] = min(total[2], smallest)
+                total[3] += 1
+        codes, whole = self.found.codes, sum(total[0] for total in totals.values())
+        rows = []
+        for number in [*range(len(codes.names)), *([IGNORE_INDEX] if IGNORE_INDEX in totals else [])]:
+            voxels, objects, smallest, held = totals.get(number, [0, 0, 0, 0])
+            name = "ignored" if number == IGNORE_INDEX else codes.names[number]
+            share = voxels / max(whole, 1)
+            rows.append(
+                FoundClass(number, name, codes.value_text(number), share, objects, smallest if objects else None, held)
+            )
+        return rows
+
     def original(self, case: str) -> TestCase:
         """A test volume in its own size, with its spacing."""
         recording = self.found.tests[case]
@@ -262,6 +287,23 @@ class Volumes:
 
     def _int(self, name: str) -> int:
         return int(self.options[name] or 0)
+
+
+def _class_counts(recording: Recording, codes: ClassCodes, memory: FileHashCache) -> Mapping[str, tuple[int, int, int]]:
+    """Return voxels, objects and voxels of the smallest object by class number; raises DataError."""
+    topic = f"volume objects 1 {hashlib.sha256(repr(codes).encode()).hexdigest()[:16]}"
+    known: Mapping[str, tuple[int, int, int]] | None = memory.get(recording.label, topic)
+    if known is None:
+        from scipy import ndimage
+
+        labels = codes.apply(read_truth(recording.label, like=recording.images[0]))
+        known = {}
+        for number in np.unique(labels).tolist():
+            objects, count = ndimage.label(labels == number)
+            sizes = np.bincount(objects.ravel())[1:]
+            known[str(number)] = (int(sizes.sum()), int(count), int(sizes.min()))
+        memory.put(recording.label, topic, known)
+    return known
 
 
 def slice_axes(found: VolumeSet) -> str:
@@ -336,7 +378,7 @@ def normalise(image: Image, kinds: Sequence[str], *, low: float, high: float) ->
             channel /= np.float32(deviation or 1.0)
 
 
-_IMAGE, _TRUTH = "volume check 3", "label map check 3"
+_IMAGE, _TRUTH = "volume check 4", "label map check 4"
 
 _MAX_NAMED = 8
 """Files that a note names; of more the number is said."""
