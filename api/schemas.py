@@ -73,6 +73,13 @@ class Worker(Document):
     last_seen: str = Field(examples=["2026-01-31T12:00:00+00:00"])
 
 
+class Confirmation(Document):
+    """How the confirmation of a study stands."""
+
+    phase: Phase
+    runs: Counts = Field(description="Its trainings by state; they are no trials of the budget.")
+
+
 class Study(Document):
     """A study as it is now."""
 
@@ -85,6 +92,7 @@ class Study(Document):
     trials: Counts
     best: Best | None
     workers: list[Worker]
+    confirmation: Confirmation | None
 
 
 class Trial(Document):
@@ -204,6 +212,90 @@ class NewBudget(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     trials: int = Field(ge=1, le=1_000_000, description="The new total of the budget.", examples=[150])
+
+
+class Confirm(BaseModel):
+    """The section `confirm` of a study file; what is left out is as the study has it, else its default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    top: int = Field(3, ge=1, le=50, description="Best losses whose best trials are trained again.")
+    seeds: int = Field(5, ge=1, le=100, description="Fresh training seeds of each; with `until`, the most.")
+    folds: int | None = Field(None, ge=2, le=1000, description="Divided anew from each seed.")
+    on: Literal["validation", "test"] = "validation"
+    baseline: str | None = Field(
+        "dice_cross_entropy", max_length=200, description="Loss whose published options compete; null: none."
+    )
+    trials: list[int] | None = Field(None, max_length=50, description="Trials instead of the best ones.")
+    margin: float | None = Field(None, gt=0, description="Smaller differences do not matter.")
+    until: Literal["sure"] | None = None
+
+
+class ConfigurationVerdict(Document):
+    """One configuration of a verdict."""
+
+    name: str = Field(examples=["tversky"])
+    loss: str | None
+    trial: int | None
+    runs: int = Field(examples=[5])
+    cases: int = Field(examples=[6])
+    mean: float | None = Field(examples=[0.651])
+    interval: tuple[float, float] | None
+    sd_runs: float | None
+    runs_failed: int
+    runs_collapsed: int
+    seen_in_search: float | None
+    seconds: float | None
+    probability_best: float | None
+    groups: str = Field(description="Configurations that share a letter are not told apart.", examples=["a"])
+
+
+class PairVerdict(Document):
+    """One pair of a verdict."""
+
+    a: str
+    b: str
+    difference: float | None = Field(description="Mean of a − mean of b.")
+    interval: tuple[float, float] | None = Field(description="Of confidence 95 %, for this pair alone.")
+    interval_adjusted: tuple[float, float] | None
+    p: float | None
+    p_adjusted: float | None
+    verdict: Literal["a_better", "b_better", "equivalent", "undecided"]
+    within_margin: bool
+    reason: Literal["one_run", "few_runs", "few_cases", "failed_runs", "unstable", "not_significant"] | None
+
+
+class Variance(Document):
+    """Components of variance of the scores."""
+
+    run: float | None
+    case: float | None
+    residual: float | None
+
+
+class LeftOut(Document):
+    """Cases that no mean rests on."""
+
+    cases: int
+    why: dict[str, int]
+
+
+class VerdictDetail(Document):
+    """What may be said of a study's losses now; before a confirmation, nothing is claimed."""
+
+    metric: str = Field(examples=["dice"])
+    direction: Literal["maximize", "minimize"]
+    alpha: float | None
+    margin: float | None
+    generalises_to: Literal["new trainings and new cases", "new trainings", "nothing"]
+    configurations: list[ConfigurationVerdict]
+    pairs: list[PairVerdict]
+    variance: Variance
+    left_out: LeftOut
+    leader: str | None
+    not_separable_from_leader: list[str]
+    text: str
+    confirmation: Confirmation | None
 
 
 class Enqueue(BaseModel):

@@ -107,6 +107,16 @@ class Client:
         )
         return found
 
+    def verdict(self, name: str) -> dict[str, Any]:
+        """Return the document of `tuner verdict --json`: what may be said of the losses now."""
+        found: dict[str, Any] = self._get(f"/studies/{quote(name)}/verdict", {})
+        return found
+
+    def confirm(self, name: str, **section: Any) -> StudyDocument:
+        """Have the best trials trained again with fresh seeds; `section`: top, seeds, folds, on, baseline, until, …."""
+        found: StudyDocument = self._send("POST", f"/studies/{quote(name)}/confirm", section)
+        return found
+
     def trials(self, name: str, **query: str | int | None) -> TrialPage:
         """Return `{"items", "total"}`; `query`: state, loss, sort, order, limit, offset."""
         words = {key: value for key, value in query.items() if value is not None}

@@ -10,10 +10,13 @@ from api.config import Service
 from api.dependencies import MAX_NUMBER, FiguresDep, Limit, Offset, ServiceDep, StudyName, StudyTag
 from api.errors import READ, WRITE, content, errors
 from api.http_cache import ResponseCache, tag_of, tagged, unless_matches
-from api.schemas import BestDetail, ExportFormat, NewBudget, Resume, Study, StudyFile
+from api.schemas import BestDetail, Confirm, ExportFormat, NewBudget, Resume, Study, StudyFile, VerdictDetail
 from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
+from tuner.analysis.confirmation import verdict_document
 from tuner.analysis.export import export_trial, render
-from tuner.errors import ConflictError, NotFoundError, Problem, SpecError
+from tuner.config.confirm_section import confirm_section
+from tuner.errors import ConflictError, NotFoundError, Problem, Problems, SpecError
+from tuner.launch.confirmation import advance
 
 router = APIRouter(tags=["studies"])
 
@@ -117,6 +120,36 @@ def _raise_budget(service: Service, name: str, trials: int) -> None:
     if trials - total > MAX_TRIALS:
         raise SpecError([Problem("trials", f"adds {trials - total}; at most {MAX_TRIALS} at a time", trials)])
     service.store.studies.raise_budget(name, trials)
+
+
+@router.get(
+    "/studies/{name}/verdict", summary="Read the verdict", response_model=VerdictDetail, responses=READ | errors(422)
+)
+def read_verdict(name: StudyName, request: Request, service: ServiceDep, tag: StudyTag) -> Response:
+    """Return the document of `tuner verdict --json`: what may be said now, before or after a confirmation."""
+    remembered: ResponseCache = request.app.state.remembered
+
+    def make() -> bytes:
+        return json.dumps(verdict_document(service.store, service.artifacts, name)).encode()
+
+    return tagged(remembered.get((tag, name, "verdict"), make), tag)
+
+
+@router.post("/studies/{name}/confirm", summary="Confirm the best trials", response_model=Study, responses=WRITE)
+def confirm_study(
+    name: StudyName, service: ServiceDep, body: Annotated[Confirm | None, Body()] = None
+) -> dict[str, Any]:
+    """Queue what the next look needs: the finalists of a search that is over, trained again with fresh seeds.
+
+    Workers of the study, and those that serve any, take the runs. Asked again it adds what is missing; with
+    `until: sure` it has to be asked again after each look.
+    """
+    problems = Problems()
+    section = confirm_section({} if body is None else body.model_dump(exclude_unset=True), problems)
+    if problems or section is None:
+        raise SpecError(problems)
+    advance(service.store, service.artifacts, name, section)
+    return service.store.queries.status(name)
 
 
 @router.get("/studies/{name}/best", summary="Read the best trial", response_model=BestDetail, responses=READ)

@@ -68,3 +68,30 @@ def test_a_service_that_is_not_there() -> None:
         Client("http://127.0.0.1:9", timeout_s=2).studies()
     with pytest.raises(RequestError, match="not the address"):
         Client("file:///etc/passwd")
+
+
+def test_a_confirmation_is_asked_for_and_read(writer: httpx.Client) -> None:
+    """Its runs are queued for the study's workers; until they are over, nothing is claimed."""
+    client = Client(str(writer.base_url))
+    before = client.study("organs")
+    assert before["confirmation"] is None
+    assert "Not confirmed" in client.verdict("organs")["text"]
+    with pytest.raises(ServiceError, match="not over") as caught:
+        client.confirm("organs", top=2, seeds=3)
+    assert caught.value.status == 409
+
+    client.stop("organs")
+    after = client.confirm("organs", top=2, seeds=3, baseline="dice")
+
+    assert after["confirmation"]["runs"]["total"] == after["confirmation"]["runs"]["waiting"] >= 6
+    assert after["trials"] == before["trials"]
+    verdict = client.verdict("organs")
+    assert verdict["pairs"] == []
+    assert verdict["confirmation"] == after["confirmation"]
+    assert client.confirm("organs", seeds=3)["confirmation"] == after["confirmation"]
+    for section, status in (({"top": 3}, 409), ({"on": "test", "folds": 3}, 422), ({"sedes": 3}, 422)):
+        with pytest.raises(ServiceError) as caught:
+            client.confirm("organs", **section)
+        assert caught.value.status == status
+    with pytest.raises(ServiceError, match="there is no study"):
+        client.verdict("orgns")

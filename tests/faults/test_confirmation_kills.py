@@ -114,6 +114,7 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, nursery: Nursery) -> No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_killed_workers_and_launchers_and_a_database_that_is_away(tmp_path: Path, nursery: Nursery, kind: str) -> None:
     """All of it in one confirmation with folds, by the command that users type."""

@@ -16,8 +16,8 @@ from tuner.analysis.leaderboard import leaderboard
 from tuner.analysis.pairwise_tests import compact_letters
 from tuner.analysis.score_table import Candidate, Direction, Flags, ScoreTable
 from tuner.analysis.seed_spread import best_seen_statement, confirm_command, seed_spread, unconfirmed_statement
-from tuner.analysis.verdict import Verdict, describe, judge
-from tuner.config.confirmation import CASES_LEFT_OUT, TEST_CASES, ConfirmationPlan
+from tuner.analysis.verdict import ConfigurationResult, Verdict, describe, judge
+from tuner.config.confirmation import CASES_LEFT_OUT, TEST_CASES, ConfirmationPlan, Finalist
 from tuner.errors import DataError, NotFoundError
 from tuner.metrics.catalog import METRICS
 from tuner.storage.records import ConfirmationRun, Look, StudyRecord
@@ -390,6 +390,43 @@ def _with_dropped(newest: Verdict, before: Verdict) -> Verdict:
         ),
     )
     return replace(joined, text=describe(joined))
+
+
+# --- the leader ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """The configuration with the best mean over fresh seeds."""
+
+    finalist: Finalist
+    result: ConfigurationResult
+    verdict: Verdict
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what an exported configuration says of it."""
+        result, verdict = self.result, self.verdict
+        return {
+            "name": result.name,
+            "mean": result.mean,
+            "interval": None if result.interval is None else list(result.interval),
+            "runs": result.runs,
+            "cases": result.cases,
+            "seen_in_search": result.seen_in_search,
+            "generalises_to": verdict.generalises_to,
+            "not_separable": list(verdict.not_separable_from_leader),
+            "text": verdict.text.partition("\n")[0],
+        }
+
+
+def confirmed_leader(storage: Storage, artifacts: RunFiles, name: str) -> Leader | None:
+    """Return the leader of the newest verdict; None without one, or where it claims nothing. Raises as `verdict_of`."""
+    found = read_confirmation(storage, name)
+    verdict = None if found is None else judge_looks(found, artifacts)
+    if found is None or verdict is None or verdict.generalises_to == "nothing":
+        return None
+    result = next(c for c in verdict.configurations if c.name == verdict.leader)
+    return Leader(found.plan.finalist(verdict.leader), result, verdict) if result.groups else None
 
 
 # --- before a confirmation ------------------------------------------------------------------------------------------

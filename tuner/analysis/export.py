@@ -11,23 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from tuner import __version__
-from tuner.analysis.confirmation import verdict_of
+from tuner.analysis.confirmation import Leader, confirmed_leader, verdict_of
 from tuner.analysis.leaderboard import caveats
 from tuner.artifacts.local import Artifacts
 from tuner.config.study import load_spec
-from tuner.config.trial import TrialConfig
+from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import YamlDocument, dump_yaml
 from tuner.errors import ConflictError, DiskFullError, NotFoundError, RequestError, UnknownNameError
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 
+SEED_OF_SEARCH = "its seed is the one that the search chose; the confirmed mean is over others"
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python"}
 
 
 def export_trial(
     store: Storage, name: str, *, number: int | None = None, artifacts: Artifacts | None = None
 ) -> TrialConfig:
-    """Return the configuration of the best trial, or of the named one, with its provenance.
+    """Return the configuration of the confirmed leader, else of the best trial, or of the named one, with its origin.
 
     `artifacts`: the trials' files; versions are read from the trial's `environment.json` where it is there.
 
@@ -35,6 +36,11 @@ def export_trial(
     """
     record = store.studies.get(name)
     spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
+    leader = confirmed_leader(store, artifacts, name) if number is None and artifacts is not None else None
+    if leader is not None:
+        if leader.finalist.trial is None:
+            return _never_tried(name, spec.seed, record, leader)
+        number = leader.finalist.trial
     if number is None:
         best = store.queries.best(name)
         if best is None:
@@ -82,7 +88,30 @@ def export_trial(
             verdict=verdict_of(store, artifacts, name) if artifacts is not None else None,
         ),
     }
+    if leader is not None:
+        provenance["confirmation"] = leader.as_dict()
+        if config.train.seed != spec.seed:  # the trial's own seed was one of several that were tried
+            provenance["caveats"] = [*provenance["caveats"], SEED_OF_SEARCH]
     return config.model_copy(update={"provenance": provenance})
+
+
+def _never_tried(name: str, seed: int, record: StudyRecord, leader: Leader) -> TrialConfig:
+    """Return the configuration of a baseline that no trial of the search had."""
+    config = load_config(leader.finalist.config)
+    provenance: dict[str, Any] = {
+        "study": name,
+        "trial": None,
+        "value": None,
+        "seed": seed,
+        "data_fingerprint": record.resources.get("fingerprint"),
+        "validation_protocol": record.resources.get("protocol"),
+        "confirmation": leader.as_dict(),
+        "exported": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "versions": {"tuner": __version__},
+        "caveats": [],
+    }
+    train = config.train.model_copy(update={"seed": seed})
+    return config.model_copy(update={"train": train, "provenance": provenance})
 
 
 def render(config: TrialConfig, form: str) -> str:
@@ -150,8 +179,11 @@ def _head(config: TrialConfig, mark: str) -> str:
         return ""
     metric = config.objectives[0].metric
     value = "no value" if origin["value"] is None else f"{metric} {origin['value']:.4g}"
+    of = "A baseline" if origin["trial"] is None else f"Trial {origin['trial']}"
+    confirmed = origin.get("confirmation")
     lines = [
-        f"Trial {origin['trial']} of study {origin['study']}: {value}, loss {config.loss['name']}.",
+        f"{of} of study {origin['study']}: {value}, loss {config.loss['name']}.",
+        *([f"Confirmed: {confirmed['text']}"] if confirmed else []),
         "Train it with: tuner train FILE",
         *(f"Mind: {text}." for text in origin["caveats"]),
     ]

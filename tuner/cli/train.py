@@ -44,7 +44,7 @@ def export(
     artifacts: ArtifactsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write the best (or the named) trial as a configuration that stands alone."""
+    """Write the confirmed leader, else the best (or the named) trial, as a configuration that stands alone."""
     from tuner.analysis.export import export_trial, format_of, render, write_export
     from tuner.artifacts.remote import artifacts_of
     from tuner.cli.stored import open_store
@@ -63,7 +63,10 @@ def export(
         return
     value = "no value" if origin["value"] is None else f"{config.objectives[0].metric} {output.number(origin['value'])}"
     word = "Replaced" if replaced else "Wrote"
-    output.tell(f"{word} {path}: trial {origin['trial']} of {name}, {value}, loss {config.loss['name']}")
+    of = "a baseline" if origin["trial"] is None else f"trial {origin['trial']}"
+    output.tell(f"{word} {path}: {of} of {name}, {value}, loss {config.loss['name']}")
+    if "confirmation" in origin:
+        output.tell(f"  the confirmed leader: {origin['confirmation']['text']}")
     for text in origin["caveats"]:
         output.tell(f"  mind: {text}")
     steps = {"python": f"python {path}   trains it", "torch": f"python {path}   compares it with the trial's own parts"}
