@@ -22,14 +22,15 @@ ROOT = Path(__file__).parents[1]
 def test_one_place_makes_each(made: str, place: str) -> None:
     """What a second place forgets, a study or a network made there lacks."""
     call = re.compile(rf"(?<!class )(?<!def )(?<![\w.]){made}\(")
-    makers = [
-        str(path.relative_to(ROOT))
+    makers = {
+        path.relative_to(ROOT).as_posix()
         for folder in ("tuner", "api")
         for path in (ROOT / folder).rglob("*.py")
         if call.search(path.read_text(encoding="utf-8"))
-    ]
+    }
 
-    assert makers == [place]
+    # an exported file stands alone and builds what it holds; suites for others make records that no file describes
+    assert makers - {"tuner/analysis/torch_export.py", "tuner/testing/storage.py"} == {place}
 
 
 def modules() -> dict[str, Path]:

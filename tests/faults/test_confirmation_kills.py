@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.processes import Crew, wait_until
+from tests.faults.processes import WorkerPool, wait_until
 from tests.faults.slow_worker import Nursery
 from tests.postgres import running_server
 from tests.worker.studies import create, settings, tiny, work
@@ -71,7 +71,7 @@ def check_runs(url: str, expected: set[ConfirmationRun]) -> None:
     assert set(found.rows) == expected
 
 
-def kill_holders(store: Storage, crew: Crew, kills: int, *, after: Callable[[], None] = lambda: None) -> int:
+def kill_holders(store: Storage, crew: WorkerPool, kills: int, *, after: Callable[[], None] = lambda: None) -> int:
     """Kill, so many times, whoever holds a run that has finished an epoch; return how often that was done."""
     done = 0
     while done < kills and store.queries.phase(CHILD)[0] != "done":
@@ -86,7 +86,7 @@ def kill_holders(store: Storage, crew: Crew, kills: int, *, after: Callable[[], 
     return done
 
 
-def finish(store: Storage, crew: Crew) -> None:
+def finish(store: Storage, crew: WorkerPool) -> None:
     def done() -> bool:
         if store.queries.phase(CHILD)[0] == "done":
             return True
@@ -104,7 +104,7 @@ def test_a_killed_worker_changes_nothing(tmp_path: Path, nursery: Nursery) -> No
     search(url, places, "train.epochs=6")
     plan(url, places, section)
 
-    with Storage.open(url) as store, Crew(places, tmp_path / "log", nursery=nursery) as crew:
+    with Storage.open(url) as store, WorkerPool(places, tmp_path / "log", nursery=nursery) as crew:
         assert kill_holders(store, crew, 1) == 1
         finish(store, crew)
         names = {row["loss"] for row in store.queries.trials(CHILD)}
@@ -125,7 +125,7 @@ def test_killed_workers_and_launchers_and_a_database_that_is_away(tmp_path: Path
         places = settings(tmp_path / "killed", url)
         search(url, places, "train.epochs=5")
         store = stack.enter_context(Storage.open(url))
-        crew = stack.enter_context(Crew(places, tmp_path / "log", nursery=nursery))
+        crew = stack.enter_context(WorkerPool(places, tmp_path / "log", nursery=nursery))
         words = ["confirm", "tiny", "--top", "2", "--seeds", "3", "--folds", "2", "--workers", "2", "--devices", "cpu"]
         for _ in range(2):
             launcher = crew.run(*words)

@@ -226,7 +226,7 @@ def test_a_worker_that_has_to_end_gives_its_trial_back(store: Storage, tmp_path:
 def test_an_order_for_one_trial_does_not_reach_the_next(
     store: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The sign of life that brings it may come back when the next trial is under way."""
+    """The heartbeat that brings it may come back when the next trial is under way."""
     asked, answered, orders = threading.Event(), threading.Event(), store.workers.orders
 
     def answer_late(claim: Claim) -> Orders | None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tuner.artifacts.local import Artifacts
     from tuner.storage.storage import Storage
 
-_PANEL = "Use what was found"
+_PANEL = "Results"
 _FORMS = (".html", ".htm", ".md", ".png")
 
 

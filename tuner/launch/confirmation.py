@@ -7,7 +7,6 @@ look that is due plans the next one, and changes nothing while runs are still to
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tuner import __version__
 from tuner.analysis.confirmation import Confirmation, RunFiles, judge_looks, read_confirmation
 from tuner.analysis.finalists import Estimate, Row, estimate, plan_confirmation
 from tuner.analysis.pairwise_tests import LOOKS_UNTIL_SURE
@@ -17,7 +16,8 @@ from tuner.config.confirmation import SECTION, ConfirmationPlan
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
 from tuner.errors import ConflictError, SpecError
-from tuner.storage.records import ConfirmationRun, Look, NewStudy, StudyRecord
+from tuner.launch.new_study import new_confirmation
+from tuner.storage.records import ConfirmationRun, Look, StudyRecord
 from tuner.storage.storage import Storage
 
 _MAY_CHANGE = ("seeds", "until")
@@ -123,17 +123,7 @@ def enqueue(storage: Storage, wish: Wish, step: Step) -> int:
     """
     record, plan = wish.record, wish.plan
     if wish.found is None:
-        new = NewStudy(
-            name=record.name,
-            spec={**record.spec, SECTION: plan.as_dict()},
-            space=plan.space,
-            objectives=record.objectives,
-            queue=(),
-            seed=record.seed,
-            retries=record.retries,
-            resources=record.resources,
-            version=__version__,
-        )
+        new = new_confirmation(record, {SECTION: plan.as_dict()}, plan.space)
         storage.confirmations.create(record.name, new, step.runs, step.look)
         return len(step.runs)
     section = wish.section.model_dump(mode="json", exclude_unset=True)

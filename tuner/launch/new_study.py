@@ -6,6 +6,7 @@ from typing import Any
 from tuner import __version__
 from tuner.config.study import StudySpec
 from tuner.launch.device_probe import ProbeResult
+from tuner.search.space import SearchSpace
 from tuner.storage.records import NewStudy, StudyRecord
 from tuner.storage.storage import Storage
 
@@ -23,7 +24,7 @@ def create_study(
         machine: What the devices that will train answered; it settles the threads and the precision. None, where
             nobody knows the devices yet: the first worker settles both, once for all trials
             (`Studies.resolve_train`).
-        resources: Who works on it and on which data (`StudyRecord.resources`).
+        resources: Workers, devices and data (`StudyRecord.resources`).
 
     Raises:
         ConflictError: The name is taken.
@@ -46,6 +47,21 @@ def new_study(spec: StudySpec, *, resources: Mapping[str, Any], version: str = _
         timeout_s=spec.budget.timeout,
         resources=resources,
         version=version,
+    )
+
+
+def new_confirmation(record: StudyRecord, plan: Mapping[str, Any], space: SearchSpace) -> NewStudy:
+    """Return the records of the confirmation of a study: the same study, its plan beside, its queue filled by steps."""
+    return NewStudy(
+        name=record.name,
+        spec={**record.spec, **plan},
+        space=space,
+        objectives=record.objectives,
+        queue=(),
+        seed=record.seed,
+        retries=record.retries,
+        resources=record.resources,
+        version=__version__,
     )
 
 

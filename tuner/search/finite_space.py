@@ -17,7 +17,7 @@ from tuner.search.points import PointKey, point_key
 from tuner.search.sampler import suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
 
-MOST_COMPARED = 4096
+MAX_COMPARED = 4096
 """In a larger part of a space, the first untried point from a random one on is taken instead of the nearest."""
 _STREAM = 9
 
@@ -102,7 +102,7 @@ def _nearest(
     sizes = [members(d) or 0 for d in free]
     total = math.prod(sizes)
     base = {d.name: kept[d.name] for d in space.active(kept) if d.name in kept}
-    if total > MOST_COMPARED:
+    if total > MAX_COMPARED:
         start = int(rng.randint(total, dtype=np.int64))
         # of any len(taken) + 1 points one is untried
         places = ((start + i) % total for i in range(min(total, len(taken) + 1)))

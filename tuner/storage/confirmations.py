@@ -1,6 +1,6 @@
 """Confirmations: studies that belong to another one and train its finalists again, and the looks at their runs.
 
-A confirmation is stored as a study of its own, linked to the search by its identity: claims, retries, life signs and
+A confirmation is stored as a study of its own, linked to the search by its identity: claims, retries, heartbeats and
 files are those of any trial. Its queue is fixed: a place for each configuration, run and fold.
 """
 

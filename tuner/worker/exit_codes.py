@@ -1,11 +1,11 @@
 """Exit codes of workers, read by whoever started them."""
 
 QUARANTINE_S = 1800.0
-"""Seconds after which whoever keeps workers on a device that was put aside tries it again."""
+"""Seconds after which whoever keeps workers on a device that was quarantined tries it again."""
 
 
 QUARANTINED = 69
-"""Exit code of a worker whose device was put aside (EX_UNAVAILABLE)."""
+"""Exit code of a worker whose device was quarantined (EX_UNAVAILABLE)."""
 
 
 REPLACE = 75

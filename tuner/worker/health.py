@@ -58,7 +58,7 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
     The failed trials stay what they are: an error is not tried again, here as anywhere.
 
     Raises:
-        DeviceQuarantinedError: It was put aside.
+        DeviceQuarantinedError: It was quarantined.
     """
     why = failing(store.workers.recent_attempts(name, RECENT_ATTEMPTS), host=host, device=device)
     if why is not None:
