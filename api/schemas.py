@@ -247,7 +247,7 @@ class ConfigurationVerdict(Document):
     seen_in_search: float | None
     seconds: float | None
     probability_best: float | None
-    groups: str = Field(description="Configurations that share a letter are not told apart.", examples=["a"])
+    groups: str = Field(description="Letters of its groups, as `groups` of the verdict has them.", examples=["a"])
 
 
 class PairVerdict(Document):

@@ -47,18 +47,26 @@ class WorkerDocument(TypedDict):
     last_seen: str
 
 
+class ConfirmationDocument(TypedDict):
+    """How the confirmation of a study stands."""
+
+    phase: Literal["queued", "running", "paused", "stopped", "stalled", "done"]
+    runs: TrialCounts
+
+
 class StudyDocument(TypedDict):
     """A study as it is now."""
 
     name: str
     phase: Literal["queued", "running", "paused", "stopped", "stalled", "done"]
-    phase_reason: Literal["budget", "timeout", "user", "failures"] | None
+    phase_reason: Literal["budget", "plateau", "target", "timeout", "user", "failures"] | None
     dataset: str | None
     model: str | None
     objectives: list[ObjectiveDocument]
     trials: TrialCounts
     best: BestDocument | None
     workers: list[WorkerDocument]
+    confirmation: ConfirmationDocument | None
 
 
 class TrialDocument(TypedDict):
@@ -165,6 +173,8 @@ class LossDocument(TypedDict):
     good_for: str
     bad_for: str
     alone: bool
+    multilabel: Literal["", "joint", "per_class"]
+    soft_labels: bool
 
 
 class PreparedDocument(TypedDict):

@@ -15,6 +15,7 @@ PAIRS = {
     "BestDocument": schemas.Best,
     "BestDetail": schemas.BestDetail,
     "WorkerDocument": schemas.Worker,
+    "ConfirmationDocument": schemas.Confirmation,
     "StudyDocument": schemas.Study,
     "TrialDocument": schemas.Trial,
     "TrialPage": schemas.TrialPage,

@@ -95,7 +95,7 @@ class WorkerPool:
         self._all.append(pid)
         return pid
 
-    def tend(self, study: str, count: int) -> None:
+    def ensure_running(self, study: str, count: int) -> None:
         """Start workers until so many live."""
         self.workers = [pid for pid in self.workers if self.lives(pid)]
         while len(self.workers) < count:

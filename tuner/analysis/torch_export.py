@@ -219,11 +219,11 @@ def _literal(text: str) -> str:
 
 _FILE = '''"""{head}
 
-    import winner                          # under the name that you gave this file
-    loss = winner.loss()                   # loss(logits, target): [B, C, *S] and [B, *S]; loss.on_epoch(epoch, epochs)
-    network = winner.network()             # with its weights, where they are here
+    import exported                      # under the name that you gave this file
+    loss = exported.loss()                # loss(logits, target): [B, C, *S] and [B, *S]; loss.on_epoch(epoch, epochs)
+    network = exported.network()             # with its weights, where they are here
 
-`python winner.py` compares values and gradients with those of the place where it was exported.
+`python exported.py` compares values and gradients with those of the place where it was exported.
 """
 
 import importlib.abc

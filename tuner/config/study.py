@@ -139,7 +139,10 @@ class StopRule(Section):
     """When a study ends before its budget is used up, by its first objective."""
 
     no_gain_in: int | None = Field(
-        None, ge=1, le=1_000_000, description="So many trials running, complete or pruned, none better than the best."
+        None,
+        ge=1,
+        le=1_000_000,
+        description="So many trials running, complete or pruned, since the last new best value.",
     )
     target: float | None = Field(None, description="A value as good as this one is enough.")
 
