@@ -156,6 +156,8 @@ def test_readers_hold_no_writer_up(writer: httpx.Client, folder: Path) -> None:
         for reader in readers:
             reader.start()
         begin = time.monotonic()
+        while not statuses and time.monotonic() < begin + 60:
+            time.sleep(0.01)
         for _ in range(4):
             claim = claimed(store, record.study_id)
             for number in range(1, 11):
