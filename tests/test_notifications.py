@@ -224,7 +224,7 @@ def test_without_an_address_there_is_no_thread(sqlite_url: str) -> None:
     """Who announces nothing pays nothing."""
     before = threading.active_count()
     with Storage.open(sqlite_url, create=True) as store, notifications.notify_while(store, Settings.resolve({})):
-        assert threading.active_count() == before
+        assert threading.active_count() <= before  # one of an earlier test may just have ended
         assert notifications.make_notifier(store, Settings.resolve({})) is None
 
 

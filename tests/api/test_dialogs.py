@@ -54,6 +54,7 @@ def test_raising_the_budget_shows_the_numbers_of_now_and_resumes_nothing(writer:
         page.fill("#raise [name=trials]", "50")
         page.click("#raise >> text=Cancel")
         page.click("text=Raise budget")
+        page.wait_for_selector("#raise[open]")
         assert page.input_value("#raise [name=trials]") == "60"
         page.fill("#raise [name=trials]", "41")
         page.click("#raise [type=submit]")

@@ -75,7 +75,7 @@ def kill_holders(store: Storage, crew: WorkerPool, kills: int, *, after: Callabl
     """Kill, so many times, whoever holds a run that has finished an epoch; return how often that was done."""
     done = 0
     while done < kills and store.queries.phase(CHILD)[0] != "done":
-        crew.tend("tiny", 2)
+        crew.ensure_running("tiny", 2)
         busy = [w["pid"] for w in store.workers.live("tiny") if w["run"] is not None and crew.lives(w["pid"])]
         begun = [row for row in store.queries.trials(CHILD, state="RUNNING") if row["epochs"]]
         if busy and begun:
@@ -90,7 +90,7 @@ def finish(store: Storage, crew: WorkerPool) -> None:
     def done() -> bool:
         if store.queries.phase(CHILD)[0] == "done":
             return True
-        crew.tend("tiny", 2)
+        crew.ensure_running("tiny", 2)
         return False
 
     wait_until(done, seconds=200, log=crew.log)

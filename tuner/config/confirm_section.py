@@ -1,7 +1,7 @@
 """The section `confirm` of a study file: which finalists are trained again, how often, and on what they are judged."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -25,7 +25,9 @@ class ConfirmSection(Section):
     )
     on: Literal["validation", "test"] = Field("validation", description="Cases that are judged on.")
     baseline: str | None = Field(DEFAULT_BASELINE, description="Loss whose published options compete; none: no such.")
-    trials: tuple[int, ...] | None = Field(None, description="Trials that are finalists instead of the best ones.")
+    trials: tuple[Annotated[int, Field(strict=True)], ...] | None = Field(
+        None, description="Trials that are finalists instead of the best ones."
+    )
     margin: float | None = Field(None, gt=0, description="Differences below it do not matter; null: the metric's own.")
     until: Literal["sure"] | None = Field(None, description="sure: stop adding seeds when every pair is decided.")
 
