@@ -217,7 +217,7 @@ class NewBudget(BaseModel):
 class Confirm(BaseModel):
     """The section `confirm` of a study file; what is left out is as the study has it, else its default."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     top: int = Field(3, ge=1, le=50, description="Best losses whose best trials are trained again.")
     seeds: int = Field(5, ge=1, le=100, description="Fresh training seeds of each; with `until`, the most.")
