@@ -419,11 +419,9 @@ class Leader:
         }
 
 
-def confirmed_leader(storage: Storage, artifacts: RunFiles, name: str) -> Leader | None:
-    """Return the leader of the newest verdict; None without one, or where it claims nothing. Raises as `verdict_of`."""
-    found = read_confirmation(storage, name)
-    verdict = None if found is None else judge_looks(found, artifacts)
-    if found is None or verdict is None or verdict.generalises_to == "nothing":
+def confirmed_leader(found: Confirmation, verdict: Verdict) -> Leader | None:
+    """Return the leader of a verdict on a confirmation; None where it claims nothing."""
+    if verdict.generalises_to == "nothing":
         return None
     result = next(c for c in verdict.configurations if c.name == verdict.leader)
     return Leader(found.plan.finalist(verdict.leader), result, verdict) if result.groups else None

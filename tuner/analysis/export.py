@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import __version__
-from tuner.analysis.confirmation import Leader, confirmed_leader, verdict_of
+from tuner.analysis.confirmation import Leader, confirmed_leader, judge_looks, read_confirmation
 from tuner.analysis.leaderboard import caveats
 from tuner.artifacts.local import Artifacts
 from tuner.config.study import load_spec
@@ -36,7 +36,11 @@ def export_trial(
     """
     record = store.studies.get(name)
     spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
-    leader = confirmed_leader(store, artifacts, name) if number is None and artifacts is not None else None
+    confirmation = None if artifacts is None else read_confirmation(store, name)
+    verdict = None if confirmation is None or artifacts is None else judge_looks(confirmation, artifacts)
+    leader = None
+    if number is None and confirmation is not None and verdict is not None:
+        leader = confirmed_leader(confirmation, verdict)
     if leader is not None:
         if leader.finalist.trial is None:
             return _never_tried(name, spec.seed, record, leader)
@@ -85,7 +89,7 @@ def export_trial(
             row,
             study_seed=spec.seed,
             protocol=protocol,
-            verdict=verdict_of(store, artifacts, name) if artifacts is not None else None,
+            verdict=verdict,
         ),
     }
     if leader is not None:
