@@ -7,11 +7,20 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import Server, running_server
+from tests.slow import SLOW
 
 # Children of the tests import torch: where no bytecode may be written, each of them compiles it again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what stands in the table of slow tests."""
+    for item in items:
+        if item.nodeid.removeprefix("tests/") in SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 def find_test_data() -> Path | None:

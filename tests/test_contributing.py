@@ -20,7 +20,7 @@ FILES = ("pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "Make
 BLOCK = re.compile(
     r"(?:^`([^`\n]+)`, (new|at the end|after `([^\n]+)`):\n\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
-QUICK = ("a metric", "a sampler", "a command")
+QUICK = ("a command",)
 
 
 @dataclass(frozen=True)

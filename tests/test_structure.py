@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.slow import SLOW
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -69,3 +71,10 @@ def test_imports_form_no_circle() -> None:
     except CycleError as error:
         pytest.fail(f"modules that import each other: {' <- '.join(error.args[1])}")
     assert "tuner.storage.base" in graph["tuner.storage.studies"]
+
+
+def test_every_slow_test_is_there() -> None:
+    """A name that leads nowhere would bring its test back into the default run, or hide that it is gone."""
+    for name in SLOW:
+        file, _, function = name.partition("::")
+        assert f"def {function.partition('[')[0]}(" in (ROOT / "tests" / file).read_text(), name

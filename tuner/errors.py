@@ -109,6 +109,14 @@ class Problems(list[Problem]):
             raise SpecError(self, where=where)
 
 
+def unknown_name(kind: str, name: str, known: Iterable[str], where: str) -> Problem:
+    """Tell of an unknown name that stands at the key `where`, with the closest known one."""
+    names = sorted(known)
+    near = closest(name, names)
+    guess = f"Did you mean {near!r}? " if near else ""
+    return Problem(where, f"unknown {kind} {name!r}.", name, hint=f"{guess}Known: {', '.join(names) or 'none'}.")
+
+
 class SpecError(RequestError):
     """A study file or an override holds one or several problems; all of them are listed.
 

@@ -4,12 +4,12 @@ A declaration names its code as `"package.module:function"`, so that catalogues,
 without importing torch, MONAI or Optuna; `load` imports the code when it is needed.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from tuner.errors import UnknownNameError, closest
+from tuner.errors import Problems, UnknownNameError, closest, unknown_name
 
 Scalar = bool | int | float | str | None
 OptionType = Literal["float", "int", "bool", "str"]
@@ -31,9 +31,10 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a declaration: its type, published default, legal closed interval, and what is searched.
+    """One option of a declaration: its type, published default, legal values, and what is searched.
 
-    `nullable` options take None as well; what None means stands in the summary.
+    The legal interval is closed (`low`, `high`) or open (`above`, `below`) at either end. `nullable` options take None
+    as well; what None means stands in the summary.
     """
 
     name: str
@@ -45,6 +46,8 @@ class Option:
     choices: tuple[Scalar, ...] | None = None
     search: Search | None = None
     nullable: bool = False
+    above: float | None = None
+    below: float | None = None
 
     def problem(self, value: object) -> str | None:
         """Say in half a sentence why `value` is not legal, or return None when it is."""
@@ -66,6 +69,10 @@ class Option:
                 return f"{value!r} is below the limit {self.low!r} ({self.legal()})"
             if self.high is not None and value > self.high:
                 return f"{value!r} is above the limit {self.high!r} ({self.legal()})"
+            if self.above is not None and value <= self.above:
+                return f"{value!r} is not above {self.above!r} ({self.legal()})"
+            if self.below is not None and value >= self.below:
+                return f"{value!r} is not below {self.below!r} ({self.legal()})"
         return None
 
     def legal(self) -> str:
@@ -74,14 +81,11 @@ class Option:
             text = "one of " + ", ".join(map(str, self.choices))
         elif self.type == "bool":
             text = "true or false"
-        elif self.low is None and self.high is None:
-            text = f"any {self.type}"
-        elif self.high is None:
-            text = f"at least {self.low!r}"
-        elif self.low is None:
-            text = f"at most {self.high!r}"
-        else:
+        elif self.low is not None and self.high is not None:
             text = f"{self.low!r} to {self.high!r}"
+        else:
+            ends = (("at least", self.low), ("above", self.above), ("at most", self.high), ("below", self.below))
+            text = ", ".join(f"{word} {end!r}" for word, end in ends if end is not None) or f"any {self.type}"
         return text + (" or null" if self.nullable else "")
 
     def as_dict(self) -> dict[str, Any]:
@@ -163,6 +167,40 @@ def option_named(spec: Declaration, name: str, *, kind: str, where: str | None =
     raise UnknownNameError(
         kind=f"option of {kind} {spec.name!r}", name=name, known=[o.name for o in spec.options], where=where
     )
+
+
+def complete_options(
+    rows: Iterable[Option], given: Mapping[str, Any], path: str, problems: Problems, *, known: Iterable[str] = ()
+) -> dict[str, Scalar]:
+    """Give every option a value: the given one when it is legal, else its default.
+
+    Args:
+        rows: The declared options.
+        given: Values by name.
+        path: Dotted key under which they stand; what is wrong is told below it.
+        problems: Gets every unknown name and every value that is not legal.
+        known: Further names that may stand there; they belong into the message about an unknown one.
+    """
+    options = {option.name: option for option in rows}
+    values = {name: option.default for name, option in options.items()}
+    for key, value in given.items():
+        name, where = str(key), f"{path}.{key}" if path else str(key)
+        option = options.get(name)
+        if option is None:
+            problems.append(unknown_name("key", name, [*options, *known], where))
+        elif problem := option.problem(value):
+            problems.add(where, problem, value)
+        else:
+            values[name] = float(value) if option.type == "float" and value is not None else value
+    return values
+
+
+def require_options(rows: Iterable[Option], given: Iterable[str], *, kind: str, where: str | None = None) -> None:
+    """Raise UnknownNameError for the first name that is not that of an option."""
+    names = [option.name for option in rows]
+    for name in given:
+        if name not in names:
+            raise UnknownNameError(kind=kind, name=name, known=names, where=where)
 
 
 def defaults(spec: Declaration) -> dict[str, Scalar]:

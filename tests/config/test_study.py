@@ -299,7 +299,7 @@ def test_a_problem_is_a_record_with_the_line_of_its_key() -> None:
     assert str(loss.hint).startswith("Did you mean 'dice'? Known: ")
     assert (low.path, low.value, low.line) == ("search.train.lr.low", 99, 7)
     assert (sampler.path, sampler.line) == ("sampler.startup", None)
-    assert str(epochs) == "train.epochs: 0: input should be greater than or equal to 1 (line 3)"
+    assert str(epochs) == "train.epochs: 0 is below the limit 1 (1 to 100000) (line 3)"
     assert Problem("x", "is missing").below("params") == Problem("params.x", "is missing")
 
 
@@ -344,3 +344,22 @@ def test_reading_a_study_file_imports_neither_optuna_nor_torch() -> None:
     code = f"import sys, tuner.config.study; print([m for m in {heavy} if m in sys.modules])"
 
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_fields_of_a_section_are_checked_and_worded_like_declared_options() -> None:
+    """Open ends, choices with the closest one, null where it means something, every problem in one pass."""
+    text = (
+        "dataset: phantom\n"
+        "train: {lr: 0, momentum: 1, schedule: cosin, precision: null, epochs: 2.5, clip_norm: null}\n"
+    )
+
+    with pytest.raises(SpecError) as refused:
+        spec_of(text)
+
+    assert {problem.path: problem.message for problem in refused.value.problems} == {
+        "train.lr": "0 is not above 0 (above 0, at most 10)",
+        "train.momentum": "1 is not below 1 (at least 0, below 1)",
+        "train.schedule": "'cosin' is not one of cosine, one_cycle, polynomial, constant; did you mean 'cosine'?",
+        "train.precision": "null is not a value of 'precision' (one of auto, float32, bfloat16, float16)",
+        "train.epochs": "2.5 is not an integer (1 to 100000)",
+    }

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from tuner.config.trial import Section, build_section
+from tuner.config.section import Section, build_section
 from tuner.data.splits import MAX_FOLDS
 from tuner.errors import Problems
 

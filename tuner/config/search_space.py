@@ -8,23 +8,15 @@ a list of choices, or a scalar that fixes it.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
-from tuner.config.trial import (
-    TrainConfig,
-    TrialConfig,
-    build_section,
-    own_loss,
-    sum_problems,
-    term_options,
-    unknown,
-    unknown_keys,
-)
+from tuner.config.section import section_options, unknown_keys
+from tuner.config.trial import MAX_PATCH, TrainConfig, TrialConfig, own_loss, sum_problems, term_options
 from tuner.data.catalog import DATASETS
 from tuner.data.label_noise import KEY as NOISE
 from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.splits import FOLD
-from tuner.errors import Problem, Problems
+from tuner.errors import Problem, Problems, unknown_name
 from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES
 from tuner.losses.declared import options_as_data, options_from_data
 from tuner.losses.spec import term_weight
@@ -173,7 +165,7 @@ class SearchSectionParser:
             elif item in LOSSES:
                 names.append(item)
             else:
-                self.problems.append(unknown("loss", str(item), [*LOSSES, *FAMILIES, "all"], "search.loss"))
+                self.problems.append(unknown_name("loss", str(item), [*LOSSES, *FAMILIES, "all"], "search.loss"))
         return list(dict.fromkeys(names))
 
     def _own_loss(self, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +190,7 @@ class SearchSectionParser:
             self.problems.add("search.model.name", f"{given!r} is not a list of models", given)
             return []
         self.problems.extend(
-            unknown("model", str(item), MODELS, "search.model.name") for item in items if item not in MODELS
+            unknown_name("model", str(item), MODELS, "search.model.name") for item in items if item not in MODELS
         )
         return [str(item) for item in dict.fromkeys(items) if item in MODELS]
 
@@ -266,7 +258,7 @@ class SearchSectionParser:
             self._place(key, self.raw[key], *options[key])
             return
         sections = [] if options else ["loss", "options", "model.name", "train.lr", "train.weight_decay"]
-        self.problems.append(unknown("key", key, [*options, *sections], f"search.{key}"))
+        self.problems.append(unknown_name("key", key, [*options, *sections], f"search.{key}"))
 
     def _fold_option(self) -> Option | None:
         """The fold, where the study divides its cases in folds: repeats over all of them are one study."""
@@ -293,7 +285,7 @@ class SearchSectionParser:
             elif dimension is not None:
                 self.dimensions.append(dimension)
         elif isinstance(given, (list, tuple)):
-            found = [option.problem(value) for value in given]
+            found = [_problem(option, value) for value in given]
             self.problems.extend(
                 Problem(where, problem, value) for problem, value in zip(found, given, strict=True) if problem
             )
@@ -396,33 +388,15 @@ def _step_problems(where: str, step: Any, steps: Any, log: Any, *, whole: bool) 
 
 
 def _train_options() -> dict[str, Option]:
-    """Describe the scalars of `train` as options; legality itself is asked of TrainConfig."""
-    return {
-        name: _TrainOption(name, _train_type(name), None, field.description or "")
-        for name, field in TrainConfig.model_fields.items()
-    }
+    """Describe what of `train` can be searched; a patch is, in a search, one number for all axes."""
+    patch = Option("patch", "int", None, "Size along every axis.", low=1, high=MAX_PATCH, nullable=True)
+    return {**section_options(TrainConfig), "patch": patch}
 
 
-def _train_type(name: str) -> Any:
-    annotation = TrainConfig.model_fields[name].annotation
-    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None)]
-    return {bool: "bool", int: "int", float: "float"}.get(kinds[0], "str")
-
-
-class _TrainOption(Option):
-    """An option whose legal values stand in TrainConfig."""
-
-    __slots__ = ()
-
-    def problem(self, value: object) -> str | None:
-        if isinstance(value, (list, tuple)):
-            return f"{value!r} cannot be searched: only one number or word can, here the same size along every axis"
-        problems = Problems()
-        build_section(TrainConfig, {self.name: value}, "train", problems)
-        return problems[0].message if problems else None
-
-    def legal(self) -> str:
-        return TrainConfig.model_fields[self.name].description or self.type
+def _problem(option: Option, value: object) -> str | None:
+    if option.name == "patch" and isinstance(value, (list, tuple)):
+        return f"{value!r} cannot be searched: only one number can, the same size along every axis"
+    return option.problem(value)
 
 
 def _typed(option: Option, value: Any) -> Scalar:

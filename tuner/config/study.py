@@ -17,24 +17,20 @@ from pydantic import Field
 
 from tuner.config.confirm_section import ConfirmSection, confirm_section
 from tuner.config.search_space import SearchSection, read_search
+from tuner.config.section import Section, build_section, unknown_keys
 from tuner.config.trial import (
     Objective,
-    Section,
     TrialConfig,
-    build_section,
-    complete,
     dataset_section,
     loss_section,
     model_section,
     objectives_section,
     patch_problems,
     train_section,
-    unknown,
-    unknown_keys,
 )
 from tuner.config.yaml_reader import YamlDocument, parse_yaml, read_yaml
-from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError
-from tuner.registry import Scalar
+from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError, unknown_name
+from tuner.registry import Scalar, complete_options
 from tuner.search.catalog import PRUNERS, SAMPLERS
 from tuner.search.grid import grid_queue, grid_size
 from tuner.search.initial_points import CandidateLoss, left_out, queue
@@ -399,10 +395,10 @@ def _row(given: object, registry: Any, path: str, default: str, problems: Proble
         return {"name": default}
     name = content.get("name", default)
     if name not in registry:
-        problems.append(unknown(path, name, registry, f"{path}.name"))
+        problems.append(unknown_name(path, name, registry, f"{path}.name"))
         return {"name": default}
     options = {str(k): v for k, v in content.items() if k != "name"}
-    return {"name": name} | complete(registry[name].options, options, path, problems)
+    return {"name": name} | complete_options(registry[name].options, options, path, problems)
 
 
 def _studies() -> Path:

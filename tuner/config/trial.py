@@ -3,18 +3,19 @@
 The nested form mirrors the parameters' names: the option `loss.focal.gamma` is `config["loss"]["focal"]["gamma"]`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 from pydantic_core import PydanticCustomError
 
+from tuner.config.section import Section, build_section, unknown_keys
 from tuner.data.catalog import DATASETS
 from tuner.data.label_noise import KEY
 from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
 from tuner.data.splits import complete_validation, validation_problem
-from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError, closest
+from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError, unknown_name
 from tuner.losses.catalog.registry import FAMILIES, LOSSES
 from tuner.losses.declared import SPELLING, declared_options, options_as_data, options_from_data
 from tuner.losses.spec import PRESET, LossSpec, term_weight, with_preset
@@ -22,13 +23,10 @@ from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.custom_section import is_own, own_model_section
 from tuner.models.rules import rule_problems
-from tuner.registry import Option, Scalar
+from tuner.registry import Option, Scalar, complete_options
 
-
-class Section(BaseModel):
-    """A frozen section of a configuration that refuses unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+MAX_PATCH = 4096
+"""Pixels along an axis."""
 
 
 class TrainConfig(Section):
@@ -78,7 +76,7 @@ class TrainConfig(Section):
     @classmethod
     def _check_patch(cls, given: Any) -> int | list[int] | None:
         sides = given if isinstance(given, list) and len(given) in (2, 3) else [given]
-        whole = all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= 4096 for side in sides)
+        whole = all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= MAX_PATCH for side in sides)
         if given is not None and not whole:
             raise PydanticCustomError(
                 "patch", "a patch is [D, H, W], [H, W], or one number for all axes, each from 1 to 4096 pixels"
@@ -178,7 +176,7 @@ def dataset_section(given: object, problems: Problems) -> dict[str, Any]:
     name, options = _named(given, "dataset", problems)
     if name is None or name not in DATASETS:
         if name is not None:
-            problems.append(unknown("dataset", name, DATASETS, "dataset.name"))
+            problems.append(unknown_name("dataset", name, DATASETS, "dataset.name"))
         return {}
     options = dict(options)
     section: dict[str, Any] = {"name": name, "validation": options.pop("validation", 0.2)}
@@ -196,14 +194,14 @@ def dataset_section(given: object, problems: Problems) -> dict[str, Any]:
         if wrong:
             problems.add(f"dataset.{LABELS}", wrong, labels)
             del options[LABELS]
-    return section | complete(DATASETS[name].options, options, "dataset", problems)
+    return section | complete_options(DATASETS[name].options, options, "dataset", problems)
 
 
 def _label_noise(given: object, problems: Problems) -> dict[str, Any]:
     if not isinstance(given, Mapping):
         problems.add(f"dataset.{KEY}", f"{given!r} is not a mapping, as in {{kind: drop, rate: 0.2, seed: 0}}", given)
         return {}
-    return complete(NOISE_OPTIONS, given, f"dataset.{KEY}", problems)
+    return complete_options(NOISE_OPTIONS, given, f"dataset.{KEY}", problems)
 
 
 def model_section(given: object, problems: Problems) -> dict[str, Any]:
@@ -215,13 +213,13 @@ def model_section(given: object, problems: Problems) -> dict[str, Any]:
         if name == ENTRY:
             problems.add("model", "`entry` needs a function, as in `model: {entry: package.module:function}`")
         elif name is not None:
-            problems.append(unknown("model", name, MODELS, "model.name"))
+            problems.append(unknown_name("model", name, MODELS, "model.name"))
         return {}
     nested = options.pop(name, {})
     if isinstance(nested, Mapping):
         options |= nested
     before = len(problems)
-    values = complete(MODELS[name].all_options, options, "model", problems)
+    values = complete_options(MODELS[name].all_options, options, "model", problems)
     if values[WEIGHTS.name] is None:
         del values[WEIGHTS.name]
     if len(problems) == before:
@@ -244,13 +242,13 @@ def loss_section(given: object, problems: Problems) -> dict[str, Any]:
     if "terms" in options:
         return sum_section(name, options["terms"], options.get(name, {}), problems)
     if name not in LOSSES:
-        problems.append(unknown("loss", name, LOSSES, "loss.name"))
+        problems.append(unknown_name("loss", name, LOSSES, "loss.name"))
         return {}
     nested = options.pop(name, {})
     if isinstance(nested, Mapping):
         options |= nested
     options = _expanded(LOSSES[name], options, f"loss.{name}", problems)
-    return {"name": name, name: complete(LOSSES[name].options, options, f"loss.{name}", problems)}
+    return {"name": name, name: complete_options(LOSSES[name].options, options, f"loss.{name}", problems)}
 
 
 def own_loss_section(given: Mapping[str, Any], problems: Problems) -> dict[str, Any]:
@@ -268,7 +266,7 @@ def own_loss_section(given: Mapping[str, Any], problems: Problems) -> dict[str, 
         values |= nested
     if given.get("name", name) != name:
         problems.add("loss.name", f"{given['name']!r}; the loss of {path} is called {name!r}", given["name"])
-    section = complete(options, values, f"loss.{name}", problems)
+    section = complete_options(options, values, f"loss.{name}", problems)
     return {"name": name, "entry": path, "declared": options_as_data(options), name: section}
 
 
@@ -305,7 +303,7 @@ def _expanded(entry: LossSpec, options: Mapping[str, Any], where: str, problems:
     try:
         return with_preset(entry, options, where=where)
     except UnknownNameError as error:
-        problems.append(unknown(error.kind, error.name, entry.presets, f"{where}.{PRESET}"))
+        problems.append(unknown_name(error.kind, error.name, entry.presets, f"{where}.{PRESET}"))
         return {key: value for key, value in options.items() if key != PRESET}
 
 
@@ -318,11 +316,11 @@ def sum_section(label: str, terms: object, options: object, problems: Problems) 
     given = dict(options) if isinstance(options, Mapping) else {}
     weights = given.pop("weight", {})
     weight_rows = tuple(term_weight(term) for term in terms[1:])
-    section = {"weight": complete(weight_rows, dict(weights), f"loss.{label}.weight", problems)}
+    section = {"weight": complete_options(weight_rows, dict(weights), f"loss.{label}.weight", problems)}
     for term in terms:
         where = f"loss.{label}.{term}"
         own = _expanded(LOSSES[term], dict(given.pop(term, {})), where, problems)
-        section[term] = complete(term_options(LOSSES[term]), own, where, problems)
+        section[term] = complete_options(term_options(LOSSES[term]), own, where, problems)
     for key, value in given.items():
         problems.add(f"loss.{label}.{key}", f"neither `weight` nor a term of this sum ({', '.join(terms)})", value)
     return {"name": label, "terms": list(terms), label: section}
@@ -334,7 +332,7 @@ def sum_problems(label: str, terms: object, *, where: str) -> Problems:
     if not isinstance(terms, (list, tuple)) or len(terms) < 2:
         found.add(where, f"{terms!r} is not a list of two or more losses, as in `{{edgy: [dice, boundary]}}`", terms)
         return found
-    found += [unknown("loss", str(term), LOSSES, where) for term in terms if term not in LOSSES]
+    found += [unknown_name("loss", str(term), LOSSES, where) for term in terms if term not in LOSSES]
     if len(set(map(str, terms))) < len(terms):
         found.add(where, f"a loss stands twice in {', '.join(map(str, terms))}", terms)
     if label in LOSSES or not label.isidentifier():
@@ -369,69 +367,12 @@ def objectives_section(given: object, problems: Problems) -> tuple[Objective, ..
         if objective is None:
             continue
         if objective.metric not in METRICS:
-            problems.append(unknown("metric", objective.metric, METRICS, f"{where}.metric"))
+            problems.append(unknown_name("metric", objective.metric, METRICS, f"{where}.metric"))
         elif objective in found:
             problems.add(where, f"the metric {objective.metric!r} stands twice", objective.metric)
         else:
             found.append(objective)
     return tuple(found)
-
-
-def build_section(model: type[Any], given: object, path: str, problems: Problems) -> Any:
-    """Validate a pydantic section; a problem gets its dotted path, the value and the limit, and the result is None."""
-    if not isinstance(given, Mapping):
-        problems.add(path, f"{given!r} is not a mapping", given)
-        return None
-    content = {
-        key: float(value)
-        if isinstance(value, int) and not isinstance(value, bool) and _wants_float(model, key)
-        else value
-        for key, value in given.items()
-    }
-    found = unknown_keys(content, model.model_fields, path)
-    try:
-        section = model(**{str(k): v for k, v in content.items() if k in model.model_fields})
-    except ValidationError as error:
-        for item in error.errors():
-            dotted = ".".join([path, *map(str, item["loc"])])
-            found.add(dotted, f"{item['input']!r}: {_sentence(item['msg'])}", item["input"])
-    if found:
-        problems.extend(found)
-        return None
-    return section
-
-
-def complete(
-    rows: Iterable[Option], given: Mapping[str, Any], path: str, problems: Problems, *, known: Iterable[str] = ()
-) -> dict[str, Any]:
-    """Give every option a value: the given one when it is legal, else its default; unknown names are problems."""
-    options = {option.name: option for option in rows}
-    values = {name: option.default for name, option in options.items()}
-    for key, value in given.items():
-        option = options.get(str(key))
-        if option is None:
-            problems.append(unknown("key", str(key), [*options, *known], f"{path}.{key}"))
-            continue
-        problem = option.problem(value)
-        if problem:
-            problems.add(f"{path}.{key}", problem, value)
-        else:
-            values[option.name] = float(value) if option.type == "float" and value is not None else value
-    return values
-
-
-def unknown(kind: str, name: str, known: Iterable[str], where: str) -> Problem:
-    """Tell of an unknown name that stands at the key `where`, with the closest known one."""
-    names = sorted(known)
-    near = closest(name, names)
-    guess = f"Did you mean {near!r}? " if near else ""
-    return Problem(where, f"unknown {kind} {name!r}.", name, hint=f"{guess}Known: {', '.join(names) or 'none'}.")
-
-
-def unknown_keys(given: Mapping[Any, Any], known: Iterable[str], path: str) -> Problems:
-    """Tell of each key that a section does not have."""
-    names = list(known)
-    return Problems(unknown("key", str(k), names, f"{path}.{k}" if path else str(k)) for k in given if k not in names)
 
 
 def flatten(nested: Mapping[str, Any], path: str) -> dict[str, Scalar]:
@@ -457,12 +398,3 @@ def _named(given: object, path: str, problems: Problems) -> tuple[str | None, di
         return None, {}
     problems.add(path, f"{given!r} is neither a name nor a mapping with one", given)
     return None, {}
-
-
-def _wants_float(model: type[BaseModel], key: str) -> bool:
-    field = model.model_fields.get(key)
-    return field is not None and field.annotation in (float, float | None)
-
-
-def _sentence(message: str) -> str:
-    return message[0].lower() + message[1:] if message else message

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuner.data.catalog import DATASETS
-from tuner.errors import Problem, Problems, UnknownNameError
-from tuner.registry import Option, Scalar
+from tuner.errors import Problems
+from tuner.registry import Option, Scalar, complete_options, require_options
 
 
 def _share(name: str, default: float, summary: str, *, high: float = 1.0) -> Option:
@@ -37,13 +37,9 @@ def complete_augmentation(options: Mapping[str, Any], *, dataset: str | None = N
     Raises:
         UnknownNameError, SpecError: An option that there is not, or a value beyond its limits.
     """
-    declared = {option.name: option for option in AUGMENTATIONS}
     preset: Mapping[str, Scalar] = DATASETS.find(dataset).augment if dataset else {}
-    for name in options:
-        if name not in declared:
-            raise UnknownNameError(kind="augmentation option", name=name, known=declared)
-    chosen = {name: options.get(name, preset.get(name, option.default)) for name, option in declared.items()}
-    Problems(
-        Problem(name, problem, value) for name, value in chosen.items() if (problem := declared[name].problem(value))
-    ).refuse()
+    require_options(AUGMENTATIONS, options, kind="augmentation option")
+    problems = Problems()
+    chosen = complete_options(AUGMENTATIONS, {**preset, **options}, "", problems)
+    problems.refuse()
     return {name: float(value) for name, value in chosen.items() if value is not None}

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
-from tuner.errors import Problems, UnknownNameError
-from tuner.registry import Option, Registry, Scalar
+from tuner.errors import Problems
+from tuner.registry import Option, Registry, Scalar, complete_options, require_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,29 +216,19 @@ PICTURES: tuple[DatasetSpec, ...] = (
 )
 
 
-def complete_options(entry: DatasetSpec, config: Mapping[str, Any]) -> dict[str, Scalar]:
+def dataset_options(entry: DatasetSpec, config: Mapping[str, Any]) -> dict[str, Scalar]:
     """Return every option of the row, the section's values before the defaults; raises for any that is not legal."""
-    declared = {option.name: option for option in entry.options}
+    given = {name: value for name, value in config.items() if name not in ("name", "validation", "label_noise")}
+    require_options(entry.options, given, kind=f"option of dataset {entry.name!r}", where="dataset")
     problems = Problems()
-    for name, value in config.items():
-        if name in ("name", "validation", "label_noise"):
-            continue
-        if name not in declared:
-            raise UnknownNameError(
-                kind=f"option of dataset {entry.name!r}", name=name, known=[*declared, "validation"], where="dataset"
-            )
-        problem = labels_problem(value) if name == LABELS else declared[name].problem(value)
-        if problem:
-            problems.add(f"dataset.{name}", problem, value)
+    if LABELS in given:
+        if problem := labels_problem(given[LABELS]):
+            problems.add(f"dataset.{LABELS}", problem, given.pop(LABELS))
+        else:
+            given[LABELS] = labels_text(given[LABELS])
+    chosen = complete_options(entry.options, given, "dataset", problems)
     problems.refuse()
-    chosen = {name: config.get(name, option.default) for name, option in declared.items()}
-    if LABELS in chosen:
-        chosen[LABELS] = labels_text(chosen[LABELS])
-    # 0 and 0.0 are one value: they must give one fingerprint.
-    return {
-        name: float(value) if declared[name].type == "float" and value is not None else value
-        for name, value in chosen.items()
-    }
+    return chosen
 
 
 def _options(path: str) -> tuple[Option, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.data.cache import FileHashCache
-from tuner.data.catalog import DATASETS, DatasetSpec, complete_options
+from tuner.data.catalog import DATASETS, DatasetSpec, dataset_options
 from tuner.data.source import FoundClass
 from tuner.errors import RequestError
 from tuner.registry import load
@@ -74,7 +74,7 @@ def check(config: Mapping[str, Any], *, data_root: Path | None, cache: Path | No
     if entry.check is None:
         return Findings()
     memory = FileHashCache(cache / f"checked-{entry.name}.json" if cache else None)
-    options = complete_options(entry, config)
+    options = dataset_options(entry, config)
     found = load(entry.check)(options, data_root, memory)
     return found if isinstance(found, Findings) else Findings(found)
 

@@ -27,7 +27,7 @@ from tuner.data.arrays import (
     write_splits,
 )
 from tuner.data.cache import FileHashCache, open_or_build
-from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetSpec, complete_options
+from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetSpec, dataset_options
 from tuner.data.label_noise import KEY, LabelNoise, spoil
 from tuner.data.source import IGNORE_INDEX, DefinesClasses, Grouped, Source, SupportsInference, TestCase
 from tuner.data.splits import Protocol, choose_cases
@@ -180,7 +180,7 @@ def test_cases(config: Mapping[str, Any], *, data_root: Path | None, cache: Path
 def open_source(config: Mapping[str, Any], data_root: Path | None) -> tuple[DatasetSpec, dict[str, Scalar], Source]:
     """Find the data set of a `dataset` section: its row, its options with defaults filled in, and its cases."""
     entry = DATASETS.find(str(config.get("name")), where="dataset.name")
-    options = complete_options(entry, config)
+    options = dataset_options(entry, config)
     source: Source = load(entry.source)(options, data_root)
     return entry, options, source
 

@@ -11,7 +11,7 @@ from tuner.errors import LossInputError, Problem, Problems, SpecError, UnknownNa
 from tuner.losses.batch import EpochProgress, LossFunction, LossInputs, check_labels, full_precision, read_inputs
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.spec import LossSpec, term_weight, with_preset
-from tuner.registry import Option, Scalar, load, option_named
+from tuner.registry import Option, Scalar, complete_options, load, option_named, require_options
 
 COMPANION = "cross_entropy_weight"
 MIN_SHARE = 0.01
@@ -327,18 +327,12 @@ def _sum_of(
 
 
 def _weights(parts: Sequence[str], chosen: Mapping[str, Any], *, where: str) -> dict[str, float]:
-    for key in chosen:
-        if key not in parts:
-            raise UnknownNameError(kind="weight of a sum", name=key, known=parts, where=where)
-    weights = {}
-    for part in parts:
-        option = term_weight(part)
-        value = chosen.get(part, option.default)
-        problem = option.problem(value)
-        if problem:
-            raise SpecError([Problem(f"{where}.{part}", problem, value)])
-        weights[part] = float(value)
-    return weights
+    rows = [term_weight(part) for part in parts]
+    require_options(rows, chosen, kind="weight of a sum", where=where)
+    problems = Problems()
+    weights = complete_options(rows, chosen, where, problems)
+    problems.refuse()
+    return {part: float(cast(float, value)) for part, value in weights.items()}
 
 
 def read_options(
@@ -352,7 +346,7 @@ def read_options(
             option_named(entry, key, kind="loss", where=where)
             wrong = f"in a sum, {key!r} of {entry.name!r} has no meaning: a term is bare"
             raise SpecError([Problem(f"{where}.{key}", wrong, chosen[key])])
-    values = {option.name: chosen.get(option.name, option.default) for option in options}
-    found = [(option.name, option.problem(values[option.name])) for option in options]
-    Problems(Problem(f"{where}.{key}", problem, values[key]) for key, problem in found if problem).refuse()
+    problems = Problems()
+    values = complete_options(options, chosen, where, problems)
+    problems.refuse()
     return values
