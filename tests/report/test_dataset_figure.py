@@ -23,7 +23,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 def test_figure_holds_every_class_and_panel(described: dict) -> None:
     """A class that is left out of the figure would not be missed by anybody."""
-    root = ET.fromstring(draw_fingerprint(described))
+    root = ET.fromstring(draw_fingerprint(described).to_svg())
 
     words = [element.text or "" for element in root.iter(f"{SVG}text")]
     for name in described["train"]["organs"]:
@@ -36,8 +36,8 @@ def test_figure_holds_every_class_and_panel(described: dict) -> None:
 
 def test_bars_are_as_long_as_the_numbers(described: dict) -> None:
     """On a logarithmic axis ten times as many pixels are one tick further."""
-    root = ET.fromstring(draw_fingerprint(described))
-    bars = [line for line in root.iter(f"{SVG}line") if line.attrib["stroke-width"] == "5"][2:]
+    root = ET.fromstring(draw_fingerprint(described).to_svg())
+    bars = [line for line in root.iter(f"{SVG}line") if line.attrib["stroke-width"] == "5"]
     shares = [facts["percent"] for facts in described["train"]["organs"].values() if facts["percent"]]
 
     ends = [float(bar.attrib["x2"]) for bar in bars if bar.attrib["stroke"] == "#0072b2"][: len(shares)]

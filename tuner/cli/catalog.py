@@ -82,8 +82,8 @@ def losses(
 
 
 def _put_probe(rows: Sequence[Any], *, as_json: bool, folder: Path | None) -> None:
-    from tuner.cli.behavior_figures import write_figures
     from tuner.losses.behavior import document
+    from tuner.report.behavior_figure import write_figures
 
     curves = document(rows)
     if folder is not None:

@@ -195,9 +195,10 @@ def _write_figure(out: Path, document: Mapping[str, Any], noise: bytes | None) -
     from tuner.atomic_io import explain_os_error, write_atomically
     from tuner.report.dataset_figure import draw_fingerprint, fingerprint_page
 
-    content = draw_fingerprint(document)
+    figure = draw_fingerprint(document)
+    as_svg = out.suffix.lower() == ".svg"
     with explain_os_error(out.parent, purpose="the figure", hint="name another file with -o FILE."):
-        write_atomically(out, content if out.suffix.lower() == ".svg" else fingerprint_page(document, content, noise))
+        write_atomically(out, figure.to_svg() if as_svg else fingerprint_page(document, figure, noise))
     output.tell(f"drawn: {out}")
 
 

@@ -6,7 +6,22 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tuner.report.charts import GRID, INK, SOFT, WIDTH, document, line, short, text
+from tuner.report.drawing import (
+    GRID,
+    INK,
+    SOFT,
+    WIDTH,
+    Circle,
+    Drawing,
+    Line,
+    LogScale,
+    Polyline,
+    Shape,
+    Text,
+    horizontal_axis,
+    legend,
+    short,
+)
 from tuner.report.label_noise_figure import caption as noise_caption
 
 LEFT, RIGHT, ROW, HEAD, FOOT = 200, 40, 22, 30, 44
@@ -17,30 +32,31 @@ SPLITS = {"train": TRAIN, "validation": VALIDATION}
 Facts = Mapping[str, Any]
 
 
-def draw_fingerprint(described: Facts) -> bytes:
-    """Draw what `tuner.data.describe.describe` found as SVG; training and validation split side by side."""
+def draw_fingerprint(described: Facts) -> Drawing:
+    """Draw what `tuner.data.describe.describe` found; training and validation split side by side."""
     names = list(described["train"]["organs"])
-    parts = [text(LEFT, 24, f"{described['name']}: {', '.join(_lines(described))}")]
-    parts += [_key(LEFT, 46)]
+    drawing = Drawing(f"What {described['name']} holds")
+    drawing.add(Text(LEFT, 24, f"{described['name']}: {', '.join(_lines(described))}"), *legend(LEFT, 46, SPLITS))
     y = 62.0
     for title, of in _PANELS:
         panel, height = _by_class(y, title, names, {half: described[half]["organs"] for half in SPLITS}, of)
-        parts += panel
+        drawing.add(*panel)
         y += height
     for number in range(described["channels"]):
-        parts += _histogram(y, number, described)
+        drawing.add(*_histogram(y, number, described))
         y += HISTOGRAM + HEAD + FOOT
     for half in SPLITS:
         for what, table in described[half]["recorded"].items():
             shown = ", ".join(f"{value} ({count})" for value, count in list(table.items())[:6])
             if shown:
                 more = f", and {len(table) - 6} more" if len(table) > 6 else ""
-                parts.append(text(20, y + 14, f"{half}, {what} of the files: {shown}{more}", colour=SOFT))
+                drawing.add(Text(20, y + 14, f"{half}, {what} of the files: {shown}{more}", colour=SOFT))
                 y += ROW
-    return document(y + 14, parts, f"What {described['name']} holds")
+    drawing.height = y + 14
+    return drawing
 
 
-def fingerprint_page(described: Facts, figure: bytes, noise: bytes | None = None) -> bytes:
+def fingerprint_page(described: Facts, figure: Drawing, noise: bytes | None = None) -> bytes:
     """Return a page that opens offline: the figure, the picture of label noise, and every number in tables."""
     title = escape(f"What {described['name']} holds")
     tables = "".join(_table(half, described[half]["organs"]) for half in SPLITS)
@@ -53,7 +69,7 @@ def fingerprint_page(described: Facts, figure: bytes, noise: bytes | None = None
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{style}</style></head><body><h1>{title}</h1>'
         f"<p>Fingerprint {escape(described['fingerprint'][:16])}; most frequent class / rarest: "
-        f"{described['imbalance']:.4g}.</p>{_noise(described, noise)}{figure.decode()}{tables}</body></html>"
+        f"{described['imbalance']:.4g}.</p>{_noise(described, noise)}{figure.to_svg().decode()}{tables}</body></html>"
     )
     return page.encode()
 
@@ -94,74 +110,52 @@ def _lines(described: Facts) -> list[str]:
     return [" + ".join(counts) + " samples", f"most frequent class / rarest {described['imbalance']:.3g}"]
 
 
-def _key(x: float, y: float) -> str:
-    marks = []
-    for half, colour in SPLITS.items():
-        marks += [line(x, y - 4, x + 24, y - 4, colour, 5), text(x + 32, y, half)]
-        x += 60 + 8 * len(half)
-    return "".join(marks)
-
-
 def _by_class(
     top: float, title: str, names: Sequence[str], halves: Mapping[str, Facts], of: Callable[[Facts], Sequence[float]]
-) -> tuple[list[str], float]:
+) -> tuple[list[Shape], float]:
     """One panel: a row a class, a line a half, on a logarithmic axis."""
     found = {(half, name): of(halves[half][name]) for half in halves for name in names}
     values = [value for row in found.values() for value in row if value > 0]
     base = top + HEAD + ROW * len(names)
-    parts = [text(LEFT, top + 18, title)]
+    shapes: list[Shape] = [Text(LEFT, top + 18, title)]
     if not values:
-        return [*parts, text(LEFT, top + HEAD + 14, "nothing to draw", colour=SOFT)], HEAD + ROW + FOOT
-    scale = _Logarithmic(min(values), max(values))
-    for tick in scale.ticks:
-        parts += [line(scale(tick), top + HEAD - 4, scale(tick), base, GRID, 1)]
-        parts += [text(scale(tick), base + 16, short(tick), "middle", SOFT)]
+        return [*shapes, Text(LEFT, top + HEAD + 14, "nothing to draw", colour=SOFT)], HEAD + ROW + FOOT
+    scale = LogScale(min(values), max(values), LEFT, WIDTH - RIGHT)
+    shapes += horizontal_axis(scale, top + HEAD - 4, base)
     for place, name in enumerate(names):
         y = top + HEAD + ROW * (place + 0.5)
-        parts.append(text(LEFT - 12, y + 4, name, "end"))
+        shapes.append(Text(LEFT - 12, y + 4, name, "end"))
         for shift, (half, colour) in zip((-4, 4), SPLITS.items(), strict=True):
-            parts += _mark(scale, found[half, name], y + shift, colour)
-    return parts, HEAD + ROW * len(names) + FOOT
+            shapes += _mark(scale, found[half, name], y + shift, colour)
+    return shapes, HEAD + ROW * len(names) + FOOT
 
 
-def _mark(scale: "_Logarithmic", values: Sequence[float], y: float, colour: str) -> list[str]:
+def _mark(scale: LogScale, values: Sequence[float], y: float, colour: str) -> list[Shape]:
     if not values:
         return []
     places = [scale(value) for value in values]
     if len(places) == 1:
-        return [line(LEFT, y, places[0], y, colour, 5)]
+        return [Line(LEFT, y, places[0], y, colour, 5)]
     low, first, median, third, high = places
     return [
-        line(low, y, high, y, colour, 1),
-        line(first, y, max(third, first + 1), y, colour, 6),
-        f'<circle cx="{median:.1f}" cy="{y:.1f}" r="3.5" fill="#fff" stroke="{colour}" stroke-width="2"/>',
+        Line(low, y, high, y, colour),
+        Line(first, y, max(third, first + 1), y, colour, 6),
+        Circle(median, y, 3.5, colour, ring=2),
     ]
 
 
-class _Logarithmic:
-    """From values to pixels, a power of ten after the other."""
-
-    def __init__(self, low: float, high: float) -> None:
-        self.first = math.floor(math.log10(low) + 1e-9)
-        self.last = max(math.ceil(math.log10(high) - 1e-9), self.first + 1)
-        self.ticks = [10.0**power for power in range(self.first, self.last + 1)]
-
-    def __call__(self, value: float) -> float:
-        share = (math.log10(value) - self.first) / (self.last - self.first)
-        return LEFT + max(0.0, share) * (WIDTH - LEFT - RIGHT)
-
-
-def _histogram(top: float, number: int, described: Facts) -> list[str]:
+def _histogram(top: float, number: int, described: Facts) -> list[Shape]:
     """Share of the pixels by intensity, of one channel."""
     channels = {half: described[half]["intensity"]["channels"][number] for half in SPLITS}
     low = min(channel["min"] for channel in channels.values())
     high = max(max(channel["max"] for channel in channels.values()), low + 1e-12)
     base, width = top + HEAD + HISTOGRAM, WIDTH - LEFT - RIGHT
-    parts = [text(LEFT, top + 18, f"intensities of channel {number}: share of the pixels (square root), quarter ticks")]
+    title = f"intensities of channel {number}: share of the pixels (square root), quarter ticks"
+    shapes: list[Shape] = [Text(LEFT, top + 18, title)]
     for quarter in range(5):
         x = LEFT + width * quarter / 4
-        parts += [line(x, top + HEAD, x, base, GRID, 1)]
-        parts += [text(x, base + 16, short(low + (high - low) * quarter / 4), "middle", SOFT)]
+        shapes.append(Line(x, top + HEAD, x, base, GRID))
+        shapes.append(Text(x, base + 16, short(low + (high - low) * quarter / 4), "middle", SOFT))
     most = max(max(channel["histogram"]) / max(1, sum(channel["histogram"])) for channel in channels.values())
     for half, channel in channels.items():
         counts, whole = channel["histogram"], max(1, sum(channel["histogram"]))
@@ -171,9 +165,9 @@ def _histogram(top: float, number: int, described: Facts) -> list[str]:
             y = base - HISTOGRAM * math.sqrt(count / whole / most)
             for edge in (place, place + 1):
                 x = LEFT + width * (channel["min"] + edge * step - low) / (high - low)
-                points.append(f"{x:.1f},{y:.1f}")
-        parts.append(f'<polyline points="{" ".join(points)}" fill="none" stroke="{SPLITS[half]}" stroke-width="1.6"/>')
-    return [*parts, line(LEFT, base, LEFT + width, base, INK, 1)]
+                points.append((x, y))
+        shapes.append(Polyline(points, SPLITS[half], 1.6))
+    return [*shapes, Line(LEFT, base, LEFT + width, base, INK)]
 
 
 def _table(half: str, organs: Facts) -> str:

@@ -14,8 +14,7 @@ from tuner.artifacts.local import Artifacts
 from tuner.config.yaml_reader import dump_yaml
 from tuner.errors import DataError
 from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
-from tuner.report.charts import Line as Curve
-from tuner.report.charts import Strip, draw_curves, draw_strips
+from tuner.report.charts import LearningCurve, Strip, draw_curves, draw_strips
 from tuner.report.collect import Entry, Line, ReportData, StudyData, lines_of, rank, ranked
 from tuner.report.prediction_grid import PredictionGrid, draw_prediction_grid
 from tuner.report.robustness_figure import robustness_blocks
@@ -48,7 +47,9 @@ def compose(
         strips = _strips(material, lines)
         if strips:
             caption = "A dot is a trial. What lies between ring and diamond is what tuning was worth."
-            blocks.append(Picture(draw_strips(strips, material.metric), "image/svg+xml", caption, "Values by loss"))
+            blocks.append(
+                Picture(draw_strips(strips, material.metric).to_svg(), "image/svg+xml", caption, "Values by loss")
+            )
         of_classes = class_table(material, lines)
         blocks += [of_classes] if of_classes else []
     for chapter in material.chapters:
@@ -131,10 +132,10 @@ def _curves(material: ReportData, store: Storage) -> list[Block]:
         epochs = store.queries.epochs(entry.study, entry.number)
         points = [(epoch["epoch"], epoch["value"]) for epoch in epochs if epoch["value"] is not None]
         if len(points) > 1:
-            found.append(Curve(entry.loss, points))
+            found.append(LearningCurve(entry.loss, points))
     if not found:
         return []
-    drawn = draw_curves(found, material.metric)
+    drawn = draw_curves(found, material.metric).to_svg()
     caption = f"The best trial of each loss; the first {len(found)} losses."
     return [Heading("Learning curves"), Picture(drawn, "image/svg+xml", caption, "Learning curves of the best trials")]
 

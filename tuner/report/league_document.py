@@ -2,8 +2,7 @@
 
 from tuner.analysis.league import League
 from tuner.report.blocks import Block, Heading, Paragraph, Picture, Points, Table
-from tuner.report.charts import GRID, INK, SOFT, WIDTH, Scale, short
-from tuner.report.drawing import Circle, Drawing, Line, Text
+from tuner.report.drawing import INK, SOFT, WIDTH, Circle, Drawing, Line, Scale, Text, horizontal_axis, short
 from tuner.report.verdict_document import number
 
 _LEFT, _RIGHT, _TOP, _ROW = 230, 200, 60, 28
@@ -51,9 +50,7 @@ def draw_league(league: League) -> Drawing:
     scale = Scale(1.0, float(len(league.losses)), _LEFT, WIDTH - _RIGHT)
     base = _TOP + _ROW * len(league.losses)
     drawing.add(Text(24, 20, f"Mean rank by {league.metric} over {len(league.data_sets)} data sets"))
-    for tick in scale.ticks:
-        drawing.add(Line(scale(tick), _TOP - 8, scale(tick), base, GRID, 1))
-        drawing.add(Text(scale(tick), base + 18, short(round(tick, 10)), "middle", SOFT))
+    drawing.add(*horizontal_axis(scale, _TOP - 8, base, "mean rank, 1 is best"))
     if league.critical_difference is not None:
         end = min(scale(1 + league.critical_difference), WIDTH - 24.0)
         drawing.add(Line(scale(1), 40, end, 40, _BAR, 3))
@@ -65,5 +62,4 @@ def draw_league(league: League) -> Drawing:
         drawing.add(*(Circle(scale(rank), y + 7, 2.5, SOFT) for rank in item.ranks))
         drawing.add(Circle(scale(item.mean_rank), y, 5, _BAR))
         drawing.add(Text(WIDTH - _RIGHT + 14, y + 4, f"{item.mean_rank:.2f}  {item.groups}"))
-    drawing.add(Text((_LEFT + WIDTH - _RIGHT) / 2, base + 38, "mean rank, 1 is best", "middle", SOFT))
     return drawing

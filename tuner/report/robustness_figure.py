@@ -2,8 +2,8 @@
 
 from tuner.analysis.robustness import NoiseCurves, Robustness
 from tuner.report.blocks import Block, Heading, Paragraph, Picture, Table
-from tuner.report.charts import CURVE_COLOURS, GRID, INK, SOFT, WIDTH, Scale, short
-from tuner.report.drawing import Circle, Drawing, Line, Text, stack
+from tuner.report.charts import CURVE_COLOURS
+from tuner.report.drawing import INK, SOFT, WIDTH, Circle, Drawing, Line, Scale, Text, stack, vertical_axis
 from tuner.report.verdict_document import interval, number, pair_verdict
 
 _LEFT, _RIGHT, _TOP, _HEIGHT, _FOOT = 80, 220, 34, 220, 56
@@ -65,9 +65,7 @@ def _panel(found: Robustness, curve: NoiseCurves, low: float, high: float) -> Dr
     across = Scale(0.0, max(point.rate for point in curve.points), _LEFT, WIDTH - _RIGHT)
     up = Scale(low, high, base, _TOP)
     drawing.add(Text(_LEFT, 20, f"{curve.kind}: {found.metric}"))
-    for tick in up.ticks:
-        drawing.add(Line(_LEFT, up(tick), WIDTH - _RIGHT, up(tick), GRID, 1))
-        drawing.add(Text(_LEFT - 10, up(tick) + 4, short(round(tick, 10)), "end", SOFT))
+    drawing.add(*vertical_axis(up, _LEFT, WIDTH - _RIGHT))
     for point in curve.points:
         drawing.add(Line(across(point.rate), base, across(point.rate), base + 5, INK, 1))
         drawing.add(Text(across(point.rate), base + 20, f"{100 * point.rate:g} %", "middle", SOFT))

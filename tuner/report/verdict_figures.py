@@ -5,8 +5,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tuner.analysis.verdict import ConfigurationResult, PairResult, Verdict, decimals
-from tuner.report.charts import GRID, INK, SOFT, WIDTH, Scale, short
-from tuner.report.drawing import Circle, Drawing, Line, Rectangle, Text, stack
+from tuner.report.drawing import (
+    GRID,
+    INK,
+    SOFT,
+    WIDTH,
+    Circle,
+    Drawing,
+    Line,
+    Rectangle,
+    Scale,
+    Text,
+    horizontal_axis,
+    short,
+    stack,
+)
 
 MAX_PAIRS = 40
 """So many rows of differences are drawn at most: those with the leader first."""
@@ -134,7 +147,7 @@ def draw_differences(verdict: Verdict) -> Figure | None:
     if verdict.margin is not None:
         x = scale(-verdict.margin)
         drawing.add(Rectangle(x, _TOP - 8, scale(verdict.margin) - x, base - _TOP + 8, _BAND))
-    _axis(drawing, scale, base, title)
+    drawing.add(Text(24, 20, title), *horizontal_axis(scale, _TOP - 8, base))
     drawing.add(Line(scale(0), _TOP - 8, scale(0), base, INK, 1.5))
     better = "better" if verdict.direction == "maximize" else "worse"
     drawing.add(
@@ -210,16 +223,8 @@ def draw_components(verdict: Verdict) -> Figure | None:
 
 def _frame(title: str, rows: int, scale: Scale, unit: str) -> tuple[Drawing, float]:
     drawing, base = Drawing(title), _TOP + _ROW * rows
-    _axis(drawing, scale, base, title)
-    drawing.add(Text((scale.start + scale.end) / 2, base + 36, unit, "middle", SOFT))
+    drawing.add(Text(24, 20, title), *horizontal_axis(scale, _TOP - 8, base, unit))
     return drawing, base
-
-
-def _axis(drawing: Drawing, scale: Scale, base: float, title: str) -> None:
-    drawing.add(Text(24, 20, title))
-    for tick in scale.ticks:
-        drawing.add(Line(scale(tick), _TOP - 8, scale(tick), base, GRID, 1))
-        drawing.add(Text(scale(tick), base + 18, short(round(tick, 10)), "middle", SOFT))
 
 
 def _difference_row(drawing: Drawing, scale: Scale, y: float, pair: PairResult, digits: int) -> None:
