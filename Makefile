@@ -15,13 +15,14 @@ TORCH := $(shell grep -i '^torch==' constraints.txt)
 # and MONAI anew, ten seconds of CPU. What is there already is left alone; what is written for another Python does not count.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib tuner api || true
 
-.PHONY: help install demo test test-slow bench dist lint format clean
+.PHONY: help install demo test test-slow bench dist docs lint format clean
 
 help:
 	@echo "make install    .venv/bin/tuner, with the PostgreSQL driver"
 	@echo "make demo       a search on a procedural abdomen and its verdict, on the CPU, in minutes"
 	@echo "make test       the tests       make test-slow  those that take long as well"
 	@echo "make bench      the benchmarks  make lint       format, lint, types, import layers"
+	@echo "make docs       the documentation site in build/site"
 	@echo "make dist       sdist and wheel in dist/; the wheel, in an empty environment, runs the first trials of the demo"
 
 install: $(INSTALLED)
@@ -72,6 +73,10 @@ dist: $(DEVELOPED)
 	cd build/wheel-demo && timeout 900 ../wheel-env/bin/tuner launch --dataset phantom --storage sqlite:///tuner.db --cache cache \
 	  --devices cpu --workers 1 --trials 3 --epochs 2
 	@ls -l dist
+
+docs: $(DEVELOPED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Built: build/site/index.html"
 
 lint: $(DEVELOPED)
 	$(BIN)/ruff format --check

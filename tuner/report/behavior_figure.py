@@ -10,6 +10,7 @@ _PANEL, _GAP, _LEFT, _TOP = (210, 150), 62, 72, 78
 _GREY, _LEVEL = "#bbbbbb", "#eeeeee"
 _COLOURS = {"large": "#0072b2", "small": "#d55e00"}
 _SMALL = 11
+_ROWS = (("values", "loss"), ("gradients", "gradient norm"))
 
 
 def write_figures(document: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -24,9 +25,13 @@ def write_figures(document: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def draw_behavior(loss: Mapping[str, Any], drifts: list[Mapping[str, Any]]) -> Drawing:
-    """Draw how one loss and its gradient go along each perturbation, of a large and of a small object."""
+    """Draw how one loss and its gradient go along each perturbation, of a large and of a small object.
+
+    Curves without gradients give the upper row alone.
+    """
     title = f"{loss['name']} ({loss['family']} loss)"
-    width, height = _LEFT + len(drifts) * (_PANEL[0] + _GAP), _TOP + 2 * (_PANEL[1] + _GAP)
+    rows = [(key, what) for key, what in _ROWS if key in loss["curves"][0]]
+    width, height = _LEFT + len(drifts) * (_PANEL[0] + _GAP), _TOP + len(rows) * (_PANEL[1] + _GAP)
     drawing = Drawing(title, height, width=width)
     drawing.add(Text(_LEFT, 30, title, size=20))
     for place, name in enumerate(_COLOURS):
@@ -36,7 +41,7 @@ def draw_behavior(loss: Mapping[str, Any], drifts: list[Mapping[str, Any]]) -> D
         curves = [curve for curve in loss["curves"] if curve["drift"] == drift["name"]]
         x = _LEFT + column * (_PANEL[0] + _GAP)
         drawing.add(Text(x, 62, drift["name"], size=15))
-        for row, (key, what) in enumerate((("values", "loss"), ("gradients", "gradient norm"))):
+        for row, (key, what) in enumerate(rows):
             y = _TOP + row * (_PANEL[1] + _GAP)
             drawing.add(*_panel(x, y, curves, key))
             drawing.add(Text(x + 6, y + 9, what, size=_SMALL, colour="#666666"))
