@@ -80,6 +80,13 @@ class Confirmation(Document):
     runs: Counts = Field(description="Its trainings by state; they are no trials of the budget.")
 
 
+class LossTime(Document):
+    """A budget that is a training time: what each loss gets, and how much each has had."""
+
+    hours_per_loss: float = Field(examples=[2.0])
+    hours: dict[str, float] = Field(examples=[{"dice": 1.4, "focal": 1.3}])
+
+
 class Study(Document):
     """A study as it is now."""
 
@@ -92,6 +99,7 @@ class Study(Document):
     trials: Counts
     best: Best | None
     workers: list[Worker]
+    loss_time: LossTime | None = Field(description="Null where the budget is a number of trials.")
     confirmation: Confirmation | None
 
 
@@ -246,6 +254,10 @@ class ConfigurationVerdict(Document):
     runs_collapsed: int
     seen_in_search: float | None
     seconds: float | None
+    memory_bytes: int | None = Field(description="The most that a training has held.", examples=[734003200])
+    memory_of: Literal["cuda", "process"] | None = Field(
+        description="Of what: tensors on a CUDA device, or the whole process of a training on a CPU."
+    )
     probability_best: float | None
     groups: str = Field(description="Letters of its groups, as `groups` of the verdict has them.", examples=["a"])
 

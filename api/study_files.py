@@ -43,7 +43,7 @@ def read_posted(content: Any, data_root: Path | None) -> StudySpec:
         for key, value in _texts_of(spec)
         if _escapes(value, data_root)
     )
-    if spec.total > MAX_TRIALS:
+    if spec.budget.hours_per_loss is None and spec.total > MAX_TRIALS:
         problems.add(
             "budget.trials",
             f"{spec.total}; at most {MAX_TRIALS} over the network; `tuner launch` takes more",
@@ -94,9 +94,12 @@ def store_study(service: Service, spec: StudySpec) -> StudyRecord:
 
 
 def _version(record: StudyRecord) -> tuple[str, ...]:
-    """Return what tells one specification from another: `Studies.resolve_train` changes two keys of it, once."""
+    """Return what tells one specification from another.
+
+    `Studies.resolve_train` changes two keys of it, once; `Studies.change_loss_time` the budget.
+    """
     train = record.spec.get("train") or {}
-    return record.identity, str(train.get("threads")), str(train.get("precision"))
+    return record.identity, str(train.get("threads")), str(train.get("precision")), str(record.spec.get("budget"))
 
 
 @cached(LRUCache(64), key=_version, lock=Lock())

@@ -54,6 +54,13 @@ class ConfirmationDocument(TypedDict):
     runs: TrialCounts
 
 
+class LossTimeDocument(TypedDict):
+    """A budget that is a training time: what each loss gets, and how much each has had."""
+
+    hours_per_loss: float
+    hours: dict[str, float]
+
+
 class StudyDocument(TypedDict):
     """A study as it is now."""
 
@@ -66,6 +73,7 @@ class StudyDocument(TypedDict):
     trials: TrialCounts
     best: BestDocument | None
     workers: list[WorkerDocument]
+    loss_time: LossTimeDocument | None
     confirmation: ConfirmationDocument | None
 
 

@@ -21,7 +21,7 @@ from tuner.analysis.verdict import Verdict, decimals, judge
 from tuner.data.catalog import DATASETS
 from tuner.errors import DataError, NotFoundError
 from tuner.metrics.catalog import METRICS
-from tuner.report.verdict_document import interval, methods_paragraph, number, pair_verdict
+from tuner.report.verdict_document import MEMORY_NOTE, interval, memory, methods_paragraph, number, pair_verdict
 from tuner.report.verdict_figures import shown_pairs, verdict_figures
 from tuner.storage.records import ConfirmationRun
 
@@ -141,6 +141,7 @@ class ConfirmationView:
             "parts": self._parts(),
             "cases": self._cases(),
             "methods": methods_paragraph(verdict),
+            "memory_note": MEMORY_NOTE,
         }
 
     def _row(self, c: Any, digits: int) -> dict[str, Any]:
@@ -161,6 +162,7 @@ class ConfirmationView:
             "collapsed": c.runs_collapsed,
             "best": "–" if c.probability_best is None else f"{100 * c.probability_best:.0f} %",
             "seconds": c.seconds,
+            "memory": memory(c),
         }
 
     def _table(self, **wish: Any) -> ScoreTable | None:

@@ -44,6 +44,7 @@ class Form(BaseModel):
     sampler: str = Field("tpe", max_length=50)
     pruner: str = Field("median", max_length=50)
     trials: int = 40
+    hours_per_loss: float | None = None
     timeout: str = Field("", max_length=20)
     seed: int = 0
 
@@ -102,7 +103,8 @@ def content_of(form: Form) -> dict[str, Any]:
         search["options"] = form.loss_options
     for name, (low, high) in form.ranges.items():
         search[name] = {"low": low, "high": high, "log": True}
-    budget: dict[str, Any] = {"trials": form.trials}
+    timed = form.hours_per_loss is not None
+    budget: dict[str, Any] = {"hours_per_loss": form.hours_per_loss} if timed else {"trials": form.trials}
     if form.timeout.strip():
         budget["timeout"] = form.timeout.strip()
     fixed = {key: value for key, value in form.train.items() if f"train.{key}" not in form.ranges}
@@ -161,8 +163,10 @@ def _choices(annotation: Any) -> list[str]:
 
 def _says(spec: StudySpec) -> str:
     conditional = len(spec.space) - len(spec.space.shared)
+    hours = spec.budget.hours_per_loss
+    size = f"{spec.total} trials" if hours is None else f"{hours:g} hours of training for each loss"
     text = (
-        f"{spec.total} trials, {len(spec.candidates)} losses, {len(spec.space)} parameters "
+        f"{size}, {len(spec.candidates)} losses, {len(spec.space)} parameters "
         f"({conditional} of them belong to one loss each)."
     )
     missing, needed = spec.left_out()

@@ -14,6 +14,7 @@ from api.schemas import Order, Sort, State
 from api.study_files import spec_yaml, stored_spec
 from api.templating import page, render
 from tuner.analysis.confirmation import verdict_of
+from tuner.analysis.leaderboard import remaining_seconds
 from tuner.analysis.seed_spread import SEED, confirm_command
 from tuner.errors import ConflictError, DataError, TunerError
 from tuner.figures.data import LossNumbers, label
@@ -173,6 +174,9 @@ def time_left(figures: FigureQueries, study_id: int, status: Mapping[str, Any]) 
     workers = len(status["workers"])
     if status["phase"] != "running" or not workers:
         return None
+    if status["loss_time"] is not None:
+        left = status["trials"]["waiting"] + status["trials"]["running"]
+        return remaining_seconds([], left=left, workers=workers, loss_time=status["loss_time"])
     mean = figures.mean_seconds(study_id)
     left = status["trials"]["waiting"] + status["trials"]["running"] / 2
     return None if mean is None else left * mean / workers

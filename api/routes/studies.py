@@ -137,7 +137,10 @@ def read_verdict(name: StudyName, request: Request, service: ServiceDep, tag: St
 
 @router.post("/studies/{name}/confirm", summary="Confirm the best trials", response_model=Study, responses=WRITE)
 def confirm_study(
-    name: StudyName, service: ServiceDep, body: Annotated[Confirm | None, Body()] = None
+    name: StudyName,
+    service: ServiceDep,
+    body: Annotated[Confirm | None, Body()] = None,
+    renew: Annotated[bool, Query(description="Choose the finalists anew; earlier looks count.")] = False,
 ) -> dict[str, Any]:
     """Queue what the next look needs: the finalists of a search that is over, trained again with fresh seeds.
 
@@ -148,7 +151,7 @@ def confirm_study(
     section = confirm_section({} if body is None else body.model_dump(exclude_unset=True), problems)
     if problems or section is None:
         raise SpecError(problems)
-    advance(service.store, service.artifacts, name, section)
+    advance(service.store, service.artifacts, name, section, renew=renew)
     return service.store.queries.status(name)
 
 

@@ -26,6 +26,7 @@ const read = (form) => {
   found.objectives = [...form.elements.objectives.selectedOptions].map((option) => option.value);
   for (const name of ["name", "dataset", "model", "loss_options", "sampler", "pruner", "timeout"]) found[name] = value(name);
   for (const name of ["trials", "seed"]) found[name] = Math.trunc(Number(value(name)));
+  found.hours_per_loss = value("hours_per_loss") === "" ? null : Number(value("hours_per_loss"));
   return found;
 };
 

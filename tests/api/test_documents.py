@@ -16,6 +16,7 @@ PAIRS = {
     "BestDetail": schemas.BestDetail,
     "WorkerDocument": schemas.Worker,
     "ConfirmationDocument": schemas.Confirmation,
+    "LossTimeDocument": schemas.LossTime,
     "StudyDocument": schemas.Study,
     "TrialDocument": schemas.Trial,
     "TrialPage": schemas.TrialPage,

@@ -47,6 +47,9 @@ def test_a_study_file_that_asks_for_it_is_gone_on_with(tuner: Shell, study_file:
     assert "Confirmation of tiny" in launched.err
     assert "paired runs" in launched.out
 
+    assert launched.out.count("paired runs") == 1
+    again = tuner("launch", str(study_file), *INLINE)
+    assert again.out.count("paired runs") == 1, "one verdict, not two one below the other"
     document = tuner("launch", str(study_file), *INLINE, "--json").json()
 
     assert document["phase"] == "done"
@@ -55,6 +58,37 @@ def test_a_study_file_that_asks_for_it_is_gone_on_with(tuner: Shell, study_file:
     assert not Path("artifacts/tiny").exists()
     skipped = tuner("launch", str(study_file), *INLINE, "--set", "confirm=null", "--json").json()
     assert skipped["confirmation"] is None
+
+
+def test_a_confirmation_is_renewed_when_the_search_has_found_others(searched: Shell) -> None:
+    """The new finalists are named with the command; fresh seeds, and the look that was had counts; nothing is lost."""
+    ask = ("--top", "1", "--seeds", "3")
+    first = searched("confirm", "tiny", *ask, *INLINE, "--json").json()
+    same = searched("confirm", "tiny", "--renew", *INLINE)
+    assert (same.code, "still the same" in same.err) == (0, True)
+    tried = {c["loss"] for c in first["configurations"]}
+    other = next(loss for loss in ("cross_entropy", "dice", "dice_cross_entropy") if loss not in tried)
+    better = json.dumps({"loss": other, "train.lr": 0.0999})
+    assert searched("enqueue", "tiny", "--params", better).code == 0
+    assert searched("resume", "tiny", *INLINE).code == 0
+    told = searched("verdict", "tiny")
+    assert "tuner confirm tiny --renew" in told.err
+    assert f"{other} (trial " in told.err
+    plan = searched("confirm", "tiny", "--renew", "--dry-run", "--json").json()
+
+    renewed = searched("confirm", "tiny", "--renew", *INLINE, "--json").json()
+
+    assert plan["finalists"][0]["loss"] == other
+    assert plan["first_seed"] > 1000, "no seed of the earlier confirmation again"
+    assert {c["name"] for c in renewed["configurations"]} == {f["name"] for f in plan["finalists"]}
+    assert (first["look"], renewed["look"]) == (1, 2)
+    assert renewed["alpha_of_look"] == pytest.approx(0.05 / 6)
+    assert Path("artifacts/tiny/confirmation/0").is_dir()
+    assert Path("artifacts/tiny/confirmation-2/0").is_dir()
+    assert "--renew" not in searched("verdict", "tiny").err
+    assert json.loads(searched("gc", "--dry-run", "--json").out)["items"] == []
+    assert searched("delete", "tiny", "--yes", "--artifacts").code == 0
+    assert not Path("artifacts/tiny").exists()
 
 
 def test_runs_that_nobody_starts_wait_for_workers(searched: Shell) -> None:

@@ -37,13 +37,14 @@ def plan(url: str, places: Settings, section: ConfirmSection) -> None:
 
 
 def verdict(url: str, places: Settings) -> dict[str, Any]:
-    """Return the verdict without the one thing that differs from machine to machine: how long a training took."""
+    """Return the verdict without what differs from machine to machine: time and memory of a training."""
     with Storage.open(url, read_only=True) as store:
         found = verdict_of(store, artifacts_of(places, owner=store.studies.folder_mark), "tiny")
         assert found is not None
         document = found.as_dict()
     for configuration in document["configurations"]:
         assert configuration.pop("seconds") > 0
+        assert configuration.pop("memory_bytes") > 0
     return document
 
 

@@ -129,6 +129,31 @@ def test_it_is_stopped_resumed_and_deleted_with_its_study(searched: Storage) -> 
     assert searched.confirmations.looks("organs") == ()
 
 
+def test_one_that_is_replaced_is_kept_and_rests(searched: Storage) -> None:
+    """Its runs stay; none of them is begun any more, whatever is resumed; of two who replace it the first is served."""
+    old = confirm(searched)
+    record = searched.confirmations.find("organs")
+    assert record is not None
+
+    again = NewStudy("", record.spec, SPACE, record.objectives, ())
+    new = searched.confirmations.create("organs", again, runs(1), look(1, 1), replaces=record.identity)
+    late = searched.confirmations.create("organs", again, runs(3), look(1, 3), replaces=record.identity)
+    searched.studies.stop("organs")
+    searched.studies.resume("organs")
+
+    assert new.name == "organs/confirmation-2"
+    assert late.study_id == new.study_id
+    assert searched.confirmations.names("organs") == ["organs/confirmation", "organs/confirmation-2"]
+    assert searched.queries.status("organs")["confirmation"]["runs"]["total"] == len(NAMES)
+    assert searched.queries.studies()[0]["confirmation"]["runs"]["total"] == len(NAMES)
+    assert len(searched.queries.trials("organs/confirmation")) == 2 * len(NAMES)
+    assert searched.trials.claim(old, "w1") is None
+    assert searched.queries.studies_with_work() == ["organs/confirmation-2"]
+    assert searched.queries.revision("organs")
+    searched.studies.delete("organs")
+    assert searched.queries.studies() == []
+
+
 def test_what_changes_in_it_changes_the_revision_of_its_study(searched: Storage) -> None:
     """Pages and ETags of the study show how it stands."""
     seen = {searched.queries.revision("organs")}

@@ -51,7 +51,8 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 def end_state(folder: Path) -> dict[str, Any]:
     """What must be equal bit for bit after an interruption."""
-    metrics = [{k: v for k, v in line.items() if k != "seconds"} for line in lines(folder / "metrics.jsonl")]
+    measured = ("seconds", "peak_memory")
+    metrics = [{k: v for k, v in line.items() if k not in measured} for line in lines(folder / "metrics.jsonl")]
     with np.load(folder / "predictions.npz") as file:
         predictions = {name: file[name].tolist() for name in file.files}
     return {
@@ -75,7 +76,11 @@ def test_the_folder_holds_what_the_contract_names(config: Configure, data: Prepa
         *("predictions.npz", "predictions.png", "environment.json", "data.json", "log.txt"),
     }
     assert [line["epoch"] for line in lines(folder / "metrics.jsonl")] == [1, 2, 3]
-    assert {"train_loss", "lr", "seconds", "metrics", "per_class"} <= lines(folder / "metrics.jsonl")[0].keys()
+    first = lines(folder / "metrics.jsonl")[0]
+    assert {"train_loss", "lr", "seconds", "metrics", "per_class"} <= first.keys()
+    if sys.platform == "linux":
+        assert first["peak_memory"]["of"] == "process"
+        assert first["peak_memory"]["bytes"] > 2**25
     assert len(lines(folder / "cases.jsonl")) == 3 * len(data.validation.cases)
     assert np.load(folder / "confusion.npy").shape == (3, 3)
     assert np.load(folder / "confusion.npy").sum() == data.validation.labels.size

@@ -113,7 +113,7 @@ def judge_looks(found: Confirmation, artifacts: RunFiles) -> Verdict | None:
             random_cases=found.plan.random_cases,
             alpha=found.plan.alpha,
             margin=found.plan.margin,
-            look=look.look,
+            look=len(found.plan.spent) + look.look,
             level=look.level,
             family=look.pairs,
         )
@@ -175,6 +175,8 @@ class _Run:
     collapsed: bool
     failed: bool
     seconds: float | None
+    memory: Mapping[str, int]
+    """The most bytes that its trainings have held, by what was measured (`tuner.training.peak_memory`)."""
 
 
 def _table(
@@ -198,6 +200,8 @@ def _table(
     for c, row in zip(configurations, read, strict=True):
         finalist = plan.finalist(c)
         timed = [run.seconds for run in row if run.seconds is not None]
+        held = [item for run in row for item in run.memory.items()]
+        kinds = {of for of, _ in held}
         candidates.append(
             Candidate(
                 c,
@@ -205,6 +209,8 @@ def _table(
                 trial=finalist.trial,
                 seen_in_search=finalist.seen_in_search if name == plan.metric and label is None else None,
                 seconds=sum(timed) / len(timed) if timed else None,
+                memory_bytes=max(size for _, size in held) if len(kinds) == 1 else None,
+                memory_of=kinds.pop() if len(kinds) == 1 else None,
             )
         )
     flags: list[Flags] = [
@@ -281,11 +287,15 @@ def _run(
     groups: dict[str, str] = {}
     left_out: set[str] = set()
     seconds: list[float] = []
+    memory: dict[str, int] = {}
     train = found.plan.finalist(configuration).config["train"]
     own_training = train.get("entry") is not None or train.get("command") is not None
     for row in () if failed else rows:
         reader = _Reader(found, artifacts, row, configuration, run)
-        seconds.append(sum(float(line["seconds"]) for line in reader.lines("metrics.jsonl", is_needed=False)))
+        reports = reader.lines("metrics.jsonl", is_needed=False)
+        seconds.append(sum(float(line["seconds"]) for line in reports))
+        for peak in (line["peak_memory"] for line in reports if line.get("peak_memory")):
+            memory[peak["of"]] = max(memory.get(peak["of"], 0), int(peak["bytes"]))
         if own_training:
             fold = row["params"].get("fold")
             scored = own_cases(reader, row, metric)
@@ -302,7 +312,7 @@ def _run(
             if values is None:
                 raise DataError(f"the runs have no {metric!r}; they have {', '.join(line['metrics'])}.")
             cases[line["case"]] = values if label is None else {label: values.get(label)}
-    return _Run(cases, groups, frozenset(left_out), collapsed, failed, sum(seconds) if any(seconds) else None)
+    return _Run(cases, groups, frozenset(left_out), collapsed, failed, sum(seconds) if any(seconds) else None, memory)
 
 
 def own_cases(reader: "_Reader", row: Row, metric: str) -> CaseValues:
@@ -474,6 +484,8 @@ def unconfirmed(storage: Storage, name: str) -> dict[str, Any]:
                 "runs_collapsed": 0,
                 "seen_in_search": s.best,
                 "seconds": None,
+                "memory_bytes": None,
+                "memory_of": None,
                 "probability_best": None,
                 "groups": "",
             }

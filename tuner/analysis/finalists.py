@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from statistics import mean
 from typing import Any
 
@@ -32,7 +33,13 @@ NO_LOSS = "none"
 
 
 def plan_confirmation(
-    record: StudyRecord, spec: StudySpec, rows: Sequence[Row], section: ConfirmSection
+    record: StudyRecord,
+    spec: StudySpec,
+    rows: Sequence[Row],
+    section: ConfirmSection,
+    *,
+    earlier: ConfirmationPlan | None = None,
+    spent: Sequence[float] = (),
 ) -> ConfirmationPlan:
     """Choose the finalists of a search and the seeds of their runs.
 
@@ -45,6 +52,8 @@ def plan_confirmation(
         spec: Its specification.
         rows: Its trials, the newest attempt of each.
         section: What is asked for.
+        earlier: The confirmation that this one replaces: none of its seeds is used again.
+        spent: Levels of the looks at all earlier confirmations.
 
     Raises:
         ConflictError: No trial is complete, or one that is named is not.
@@ -86,25 +95,31 @@ def plan_confirmation(
     return ConfirmationPlan(
         finalists=tuple(_distinct(finalists)),
         section=section,
-        first_seed=first_fresh_seed(spec, rows),
+        first_seed=first_fresh_seed(spec, rows, earlier),
         metric=objective["metric"],
         direction=objective["direction"],
         alpha=ALPHA,
         margin=margin,
+        spent=tuple(spent),
     )
 
 
-def first_fresh_seed(spec: StudySpec, rows: Iterable[Row]) -> int:
-    """Return a seed from which on no trial of the search has used any, nor can in what it searches."""
+def first_fresh_seed(spec: StudySpec, rows: Iterable[Row], earlier: ConfirmationPlan | None = None) -> int:
+    """Return a seed from which on no trial of the search has used any, nor can in what it searches.
+
+    Nor can a run of the `earlier` confirmation, whose own seeds lie behind those of any before it.
+    """
     used = {spec.seed, spec.base.train.seed or 0}
     used |= {int(row["params"]["train.seed"]) for row in rows if "train.seed" in row["params"]}
     dimension = spec.space.find("train.seed")
     if dimension is not None:
         used |= {int(c) for c in dimension.choices if isinstance(c, int)} | {int(dimension.high)}
+    if earlier is not None:
+        used |= set(range(earlier.seed(1), earlier.seed(MAX_RUNS) + 1))
     first = max(used) + 1
     if first + MAX_RUNS < 2**63:
         return first
-    return next(s for s in range(MAX_RUNS) if used.isdisjoint(range(s, s + MAX_RUNS)))
+    return next(s for s in count() if used.isdisjoint(range(s, s + MAX_RUNS)))
 
 
 def _ranked(rows: Sequence[Row], direction: str) -> list[Row]:

@@ -110,14 +110,21 @@ def caveats(
     return said
 
 
-def remaining_seconds(rows: Sequence[Row], *, left: int, workers: int) -> float | None:
+def remaining_seconds(
+    rows: Sequence[Row], *, left: int, workers: int, loss_time: Mapping[str, Any] | None = None
+) -> float | None:
     """Estimate how long the rest of the budget takes, from the trials that have ended; None before the first one.
 
     Args:
         rows: Trials of the budget, running ones with their time so far.
         left: Trials that wait or run.
         workers: Workers that share them.
+        loss_time: Of the study's document; where the budget is a training time, it says what is left.
     """
+    if loss_time is not None:
+        most = loss_time["hours_per_loss"]
+        hours = sum(max(most - had, 0.0) for had in loss_time["hours"].values())
+        return 3600 * hours / workers if workers and left else None
     ended = [row["duration_s"] for row in rows if row["finished"] and row["duration_s"] is not None]
     if not ended or not workers:
         return None

@@ -35,6 +35,8 @@ class DataSetScores:
     random_cases: bool
     regrets: Mapping[str, float]
     """By loss, how much the best trial of the search is better than the published defaults, in the metric's unit."""
+    hours_per_loss: float | None = None
+    """Training time that its search gave each loss; None where it counted trials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class League:
     alpha: float
     left_out: tuple[str, ...]
     """Losses that not all studies have judged."""
+    hours_per_loss: tuple[float | None, ...]
+    """Training time that each search gave every loss; None where it counted trials."""
     text: str
 
     def as_dict(self) -> dict[str, Any]:
@@ -138,6 +142,7 @@ def rank_losses(
         p=p,
         alpha=alpha,
         left_out=tuple(loss for loss in everything if loss not in common),
+        hours_per_loss=tuple(item.hours_per_loss for item in data_sets),
         text=_text(data_sets, losses, claims, p, critical),
     )
 
@@ -224,7 +229,12 @@ def _text(
 ) -> str:
     count = len(data_sets)
     ranked = ", ".join(f"{item.loss} {item.mean_rank:.2f}" for item in losses)
-    lines = [f"Mean ranks over {count} data sets (1: best): {ranked}."]
+    hours = [item.hours_per_loss for item in data_sets]
+    different = [f"{h:g}" for h in dict.fromkeys(hours) if h is not None]
+    equal = ", at equal device time" if None not in hours else ""
+    lines = [f"Mean ranks over {count} data sets{equal} (1: best): {ranked}."]
+    if equal:
+        lines.append(f"Each search gave every loss {' or '.join(different)} h of training.")
     if critical is None or p is None:
         lines.append(f"Nothing is claimed from {count} data sets; a claim needs {MIN_DATA_SETS}.")
     elif not claims:

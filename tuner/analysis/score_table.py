@@ -38,6 +38,10 @@ class Candidate:
     """Value of its trial in the search, which chose it: biased upwards."""
     seconds: float | None = None
     """Mean time of a training."""
+    memory_bytes: int | None = None
+    """The most that a training has held; None where it is not known, or where devices of two kinds have trained."""
+    memory_of: str | None = None
+    """`cuda`: tensors on the device. `process`: the whole process of a training on a CPU."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,6 +60,8 @@ class ConfigurationResult:
     runs_collapsed: int
     seen_in_search: float | None
     seconds: float | None
+    memory_bytes: int | None
+    memory_of: str | None
     probability_best: float | None
     groups: str
     """Letters; empty where the configuration gets no verdict because runs failed."""
@@ -357,6 +359,8 @@ class _Judged:
             runs_collapsed=int(table.collapsed[c].sum()),
             seen_in_search=candidate.seen_in_search,
             seconds=candidate.seconds,
+            memory_bytes=candidate.memory_bytes,
+            memory_of=candidate.memory_of,
             probability_best=chance,
             groups=letters,
             run_means=tuple(values.mean(axis=1).tolist()),

@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 STUDY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 CONFIRMATION = "confirmation"
-"""Folder below a study's artifacts that holds those of its confirmation: the study called `NAME/confirmation`."""
+"""Folder below a study's artifacts that holds those of its confirmation: the study called `NAME/confirmation`; those
+that have replaced it are called `NAME/confirmation-2` and so on."""
+_CONFIRMATION_NAME = re.compile(rf"{CONFIRMATION}(-[1-9][0-9]{{0,5}})?")
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 CARRIED_ON = (
@@ -158,8 +160,8 @@ class Artifacts:
 
     def path(self, study: str, number: int) -> Path:
         """Return where the folder of a trial is or would be. Raises NotFoundError for names that no study has."""
-        searched = study.partition("/")[0]
-        if not STUDY_NAME.fullmatch(searched) or study not in (searched, f"{searched}/{CONFIRMATION}"):
+        searched, slash, below = study.partition("/")
+        if not STUDY_NAME.fullmatch(searched) or (slash and not _CONFIRMATION_NAME.fullmatch(below)):
             raise NotFoundError(f"{study!r} is not the name of a study.")
         if isinstance(number, bool) or number < 0:
             raise NotFoundError(f"{number!r} is not the number of a trial.")

@@ -105,6 +105,15 @@ def confirm(
             "--dry-run", help="Only say what it will take, and which differences it can see.", rich_help_panel=_HOW
         ),
     ] = False,
+    renew: Annotated[
+        bool,
+        typer.Option(
+            "--renew",
+            help="Choose the finalists anew, where the search has found others since, or with other options; earlier "
+            "runs are kept, and the looks at them counted.",
+            rich_help_panel=_WHO,
+        ),
+    ] = False,
     workers: WorkersOption = None,
     devices: DevicesOption = None,
     per_device: PerDeviceOption = None,
@@ -132,7 +141,7 @@ def confirm(
     log_as(log_format)
     if dry_run:
         with open_store(settings.storage) as store:
-            wish = read_wish(store, name, section)
+            wish = read_wish(store, name, section, renew=renew)
             found = forecast(wish, artifacts_of(settings, owner=store.studies.folder_mark))
         if as_json:
             output.put_json(dry_run_document(wish, found))
@@ -140,7 +149,7 @@ def confirm(
             for line in introduction(wish, found)[:-1]:
                 output.put(line)
         return
-    request = ConfirmRequest(name, section, settings, resources, retry=True)
+    request = ConfirmRequest(name, section, settings, resources, retry=True, renew=renew)
     code = confirm_study(request, show=Show.JSON if as_json else Show.TEXT)
     if code:
         raise typer.Exit(code)

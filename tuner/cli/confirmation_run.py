@@ -18,7 +18,16 @@ from tuner.cli.options import storage_flag
 from tuner.cli.progress import Observer, make_view, watch
 from tuner.config.confirm_section import ConfirmSection
 from tuner.errors import RunError
-from tuner.launch.confirmation import Wish, enqueue, forecast, look_stops, next_step, read_wish, retry_failed
+from tuner.launch.confirmation import (
+    Wish,
+    enqueue,
+    forecast,
+    look_stops,
+    next_step,
+    others_today,
+    read_wish,
+    retry_failed,
+)
 from tuner.launch.confirmation_checks import check_confirmation_data
 from tuner.launch.device_probe import ProbeResult
 from tuner.launch.launcher import LAUNCHERS, WorkerSpec, log_path
@@ -39,6 +48,8 @@ class ConfirmRequest:
     resources: Resources
     retry: bool = False
     """Whether runs that failed are tried again."""
+    renew: bool = False
+    """Whether a new confirmation takes the place of the earlier one."""
 
 
 class Show(Enum):
@@ -61,7 +72,9 @@ def confirm_study(request: ConfirmRequest, *, show: Show) -> int:
         record = store.studies.get(name)
         settings = request.settings.with_stored(record.resources)
         files = artifacts_of(settings, owner=store.studies.folder_mark)
-        wish = read_wish(store, name, request.section)
+        wish = read_wish(store, name, request.section, renew=request.renew)
+        if request.renew and wish.replaces is None and wish.found is not None:
+            output.tell(f"The finalists of {name} are still the same: its confirmation goes on.")
         step = next_step(wish, files)
         resources = request.resources.over(record.resources)
         if step is not None or (request.retry and wish.found is not None):
@@ -89,13 +102,13 @@ def _bring_to_end(
 ) -> int | None:
     """Queue and run step by step; None when nothing is left, else the exit code."""
     name = request.name
-    if request.retry:
+    if request.retry and not request.renew:
         again = retry_failed(store, name)
         if again:
             output.tell(f"{again} failed runs of the confirmation are tried again.")
     is_first = True
     while True:
-        wish = read_wish(store, name, request.section)
+        wish = read_wish(store, name, request.section, renew=request.renew and is_first)
         step = next_step(wish, files)
         if step is None:
             return None
@@ -149,6 +162,7 @@ def put_outcome(store: Storage, files: Artifacts, name: str, settings: Settings,
     verdict = verdict_of(store, files, name)
     if verdict is not None:
         put_verdict(verdict)
+        _tell_others(store, name, settings)
         return 0
     document = verdict_document(store, files, name)
     output.put(document["text"])
@@ -157,6 +171,15 @@ def put_outcome(store: Storage, files: Artifacts, name: str, settings: Settings,
         output.put(_progress(under_way))
         output.tell(f"  It goes on with: tuner confirm {name}{storage_flag(settings)}")
     return 0
+
+
+def _tell_others(store: Storage, name: str, settings: Settings) -> None:
+    others = others_today(store, name)
+    if others:
+        output.tell(
+            f"\nSince then the search has found others: today {', '.join(others)} would be judged. "
+            f"tuner confirm {name} --renew{storage_flag(settings)} trains them, with further seeds."
+        )
 
 
 def _progress(confirmation: Mapping[str, Any]) -> str:
@@ -179,6 +202,11 @@ def introduction(wish: Wish, forecast: Estimate) -> list[str]:
         f"Confirmation of {wish.name}: {', '.join(plan.names)}",
         f"  {seeds} from {plan.first_seed} on, the same for all; judged on {where}, {plan.metric}",
     ]
+    if plan.spent:
+        lines.append(
+            f"  looks at earlier confirmations have spent {sum(plan.spent):.2g} of the error rate of {plan.alpha:g}; "
+            "these count on"
+        )
     if forecast.trainings:
         hours = "" if forecast.hours is None else f", about {output.duration(forecast.hours * 3600)} of training"
         most = "at most " if len(stops) > 1 else ""

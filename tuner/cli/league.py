@@ -85,6 +85,7 @@ def _scores(store: "Storage", files: "Artifacts", name: str) -> "DataSetScores":
         regrets={
             s.loss: sign * (s.best - s.default) for s in standings if s.best is not None and s.default is not None
         },
+        hours_per_loss=record.spec["budget"].get("hours_per_loss"),
     )
 
 

@@ -46,7 +46,7 @@ def gc(
         if name is not None:
             store.studies.get(name)
         names = [name] if name is not None else [d["name"] for d in store.queries.studies() if not d["foreign"]]
-        names += [record.name for record in map(store.confirmations.find, names) if record is not None]
+        names += [confirmation for each in names for confirmation in store.confirmations.names(each)]
         far = find_remote_garbage(store, settings, names, studies=unknown and name is None)
         found = far + find_garbage(store, settings, names, cache=name is None, studies=unknown and name is None)
         freed = sum(waste.size if dry_run else remove(waste) for waste in found)

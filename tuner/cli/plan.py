@@ -72,10 +72,10 @@ def plan(
     if as_json:
         output.put_json({"name": request.spec.name, **found.as_dict()})
     else:
-        _put(found, request.spec.name)
+        _put(found, request.spec.name, request.spec.budget.hours_per_loss)
 
 
-def _put(plan: "Plan", name: str) -> None:
+def _put(plan: "Plan", name: str, hours: float | None) -> None:
     fastest = min((p.step_s for p in plan.prices if p.step_s is not None), default=None)
     rows = [
         (
@@ -91,7 +91,8 @@ def _put(plan: "Plan", name: str) -> None:
     output.put_table(columns, rows, right=columns[1:])
     output.put()
     share = "" if plan.trials == 1 else "s"
-    output.put(f"{name}: {plan.trials} trial{share}, {plan.workers} worker{'s' * (plan.workers > 1)}")
+    about = "" if hours is None else f"{hours:g} h of training for each loss, about "
+    output.put(f"{name}: {about}{plan.trials} trial{share}, {plan.workers} worker{'s' * (plan.workers > 1)}")
     output.put(
         f"  device time  at most {output.duration(plan.most_device_s)}, "
         f"with pruning about {output.duration(plan.likely_device_s)}"

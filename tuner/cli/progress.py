@@ -60,6 +60,15 @@ class Snapshot:
         return sum(self.counts[key] for key in _FINISHED)
 
     @property
+    def progress(self) -> tuple[float, float]:
+        """How much is done of how much: trials, or hours where each loss gets a training time."""
+        time = self.document.get("loss_time")
+        if time is None:
+            return self.finished, max(self.counts["total"], 1)
+        most = time["hours_per_loss"]
+        return sum(min(had, most) for had in time["hours"].values()), most * len(time["hours"])
+
+    @property
     def phase(self) -> str:
         """The study's phase."""
         return str(self.document["phase"])
@@ -81,7 +90,8 @@ class Observer:
         running = self._store.queries.trials(self._name, state="RUNNING") if counts["running"] else []
         ended = self._newly_ended(sum(counts[key] for key in _FINISHED))
         left = counts["waiting"] + counts["running"]
-        left_s = remaining_seconds([*self._ended.values(), *running], left=left, workers=workers)
+        rows = [*self._ended.values(), *running]
+        left_s = remaining_seconds(rows, left=left, workers=workers, loss_time=document.get("loss_time"))
         return Snapshot(document, running, ended, left_s, workers)
 
     def phase(self) -> str:
@@ -228,6 +238,7 @@ class LiveView:
         from rich.text import Text
 
         total, counts = max(snapshot.counts["total"], 1), snapshot.counts
+        done, whole = snapshot.progress
         row = Table.grid(padding=(0, 2))
         words = Text.assemble(
             (f"{counts['complete']} complete", "green"),
@@ -243,7 +254,7 @@ class LiveView:
         )
         row.add_row(
             Text(f"  {self._noun}s"),
-            ProgressBar(total=total, completed=snapshot.finished, width=32),
+            ProgressBar(total=whole, completed=done, width=32),
             Text(f"{snapshot.finished}/{total}", style="bold"),
             words,
             Text(left if snapshot.counts["waiting"] + snapshot.counts["running"] else "", style="dim"),

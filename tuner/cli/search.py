@@ -20,6 +20,7 @@ from tuner.cli.show import best_lines
 from tuner.cli.stored import best_document, confirmation_lines, published_defaults, stored_spec
 from tuner.config.command import command_text
 from tuner.config.confirm_section import ConfirmSection
+from tuner.config.study import StudySpec
 from tuner.errors import NoSuccessError, RunError, TunerError
 from tuner.launch.launcher import LAUNCHERS, WorkerSpec, worker_specs
 from tuner.launch.placement import Placement, placement_for
@@ -27,6 +28,7 @@ from tuner.launch.study_setup import (
     Request,
     Resources,
     StudyHandle,
+    changed_loss_time,
     check_same,
     create_or_resume_study,
     find_study,
@@ -94,7 +96,7 @@ def _conclude(request: Request, *, as_json: bool) -> int:
     confirmation = ConfirmRequest(name, section, settings, request.resources)
     if as_json:
         return confirm_study(confirmation, show=Show.NOTHING) or _finish(settings, name, as_json=True)
-    code = _finish(settings, name, as_json=False)
+    code = _finish(settings, name, as_json=False, confirms=True)
     output.put()
     return code or confirm_study(confirmation, show=Show.TEXT)
 
@@ -158,7 +160,7 @@ def _is_used_up(request: Request) -> bool:
     if record is None:
         return False
     check_same(record, request.spec, trials_given=request.trials_given)
-    if new_total(record, request.spec) is not None:
+    if new_total(record, request.spec) is not None or changed_loss_time(record, request.spec):
         return False
     with Storage.open(request.settings.storage, read_only=True) as store:
         return store.queries.phase(record.name)[0] == "done" and not store.foreign.waiting(record.name)
@@ -167,6 +169,12 @@ def _is_used_up(request: Request) -> bool:
 def _why_over(settings: Settings, name: str) -> str:
     with Storage.open(settings.storage, read_only=True) as store:
         document = store.queries.status(name)
+    if document["phase_reason"] == "budget" and document["loss_time"] is not None:
+        hours = document["loss_time"]["hours_per_loss"]
+        return (
+            f"Every loss of {name} has had its training time ({hours:g} h), or all its points are tried; "
+            "--set budget.hours_per_loss=HOURS raises it."
+        )
     if document["phase_reason"] == "budget":
         return f"The budget of {name} is used up; --trials N raises it."
     return f"{name} has ended: {document['message']}. --trials N, with a larger number, goes on."
@@ -188,7 +196,7 @@ def _introduction(opened: StudyHandle) -> list[str]:
     lines = [
         f"Study {record.name} ({'new' if opened.is_new else 'continued'}): {spec.base.dataset['name']}, "
         f"{competing}, {goals}, sampler {spec.sampler['name']}, pruner {spec.pruner['name']}",
-        f"  {record.total} trials × at most {train.epochs} {_epochs_of(opened)}",
+        f"  {_size(spec, record.total)} {train.epochs} {_epochs_of(opened)}",
         f"  {len(slots)} worker{'s' * (len(slots) > 1)} on {', '.join(dict.fromkeys(slots))}, "
         f"{train.threads} CPU thread{'s' * (train.threads != 1)} each"
         + (f", {train.precision}" if train.command is None else "")
@@ -196,7 +204,9 @@ def _introduction(opened: StudyHandle) -> list[str]:
         else "  the first worker settles with how many threads and in which precision all trials are trained",
     ]
     seconds = first_estimate(spec, opened.machine, opened.data)
-    if seconds is not None:
+    if seconds is not None and spec.budget.hours_per_loss is not None:
+        lines.append(f"  about {output.duration(seconds)} in all; trials under way when the time is up are finished")
+    elif seconds is not None:
         lines.append(
             f"  at most about {output.duration(seconds)}, an estimate from one measured step; "
             "pruning makes it shorter, and the first trials will tell"
@@ -231,14 +241,27 @@ def _epochs_of(opened: StudyHandle) -> str:
     )
 
 
-def _finish(settings: Settings, name: str, *, as_json: bool) -> int:
-    """Show how a study ended; return the exit code. Raises NoSuccessError, RunError."""
+def _size(spec: StudySpec, trials: int) -> str:
+    """Return how much is trained, as the beginning of a line that goes on with the epochs of a trial."""
+    hours = spec.budget.hours_per_loss
+    if hours is None:
+        return f"{trials} trials × at most"
+    losses = len(spec.candidates)
+    each = f"each of {losses} losses" if losses > 1 else "the loss"
+    return f"{hours:g} h of training for {each}; a trial is at most"
+
+
+def _finish(settings: Settings, name: str, *, as_json: bool, confirms: bool = False) -> int:
+    """Show how a study ended; return the exit code. Raises NoSuccessError, RunError.
+
+    What may be said of its values is left out where it `confirms`: the verdict follows.
+    """
     with Storage.open(settings.storage, read_only=True) as store:
         document = store.queries.status(name)
         best = best_document(store, name)
         rows = store.queries.trials(name)
         record = store.studies.get(name)
-        known = [] if best is None or as_json else confirmation_lines(store, settings, name)
+        known = [] if best is None or as_json or confirms else confirmation_lines(store, settings, name)
     reason, message = document["phase_reason"], document.get("message")
     if document["phase"] == "stopped" and reason == "failures":
         output.tell(f"The study has stopped itself: {message}")

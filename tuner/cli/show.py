@@ -150,7 +150,7 @@ def status(name: NameArgument, storage: StorageOption = None, as_json: JsonOptio
     objective = document["objectives"][0]
     counts = document["trials"]
     left = counts["waiting"] + counts["running"]
-    eta = remaining_seconds(rows, left=left, workers=len(document["workers"]))
+    eta = remaining_seconds(rows, left=left, workers=len(document["workers"]), loss_time=document["loss_time"])
     for line in _summary(document, eta):
         output.put(line)
     standings = leaderboard(rows, objective["direction"], defaults=published_defaults(spec))
@@ -322,6 +322,7 @@ def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:
         f"  dataset {output.format_value(document['dataset'])}, "
         f"model {output.format_value(document['model'])}, {goals}",
         f"  trials {_done_of_total(counts)}: {', '.join(parts)}",
+        *_loss_time_lines(document["loss_time"]),
     ]
     if document["best"]:
         found = document["best"]
@@ -332,6 +333,15 @@ def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:
     if document.get("message"):
         lines.append(f"  {document['message']}")
     return lines
+
+
+def _loss_time_lines(loss_time: Mapping[str, Any] | None) -> list[str]:
+    """Say how much of its training time each loss has had, the least first."""
+    if loss_time is None:
+        return []
+    had = sorted(loss_time["hours"].items(), key=lambda item: item[1])
+    told = ", ".join(f"{loss} {output.duration(3600 * hours)}" for loss, hours in had)
+    return [f"  training time, {loss_time['hours_per_loss']:g} h for each loss: {told}"]
 
 
 def _phase(document: Mapping[str, Any]) -> str:

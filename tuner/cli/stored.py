@@ -32,6 +32,8 @@ def best_document(store: Storage, name: str) -> dict[str, Any] | None:
 def published_defaults(spec: StudySpec) -> int:
     """Return how many first places of the budget hold published defaults."""
     competing = len(spec.candidates)
+    if spec.budget.hours_per_loss is not None:
+        return spec.first_total
     return competing if spec.budget.trials_per_loss else min(competing, spec.total // 3)
 
 

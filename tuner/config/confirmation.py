@@ -54,6 +54,8 @@ class ConfirmationPlan:
     direction: str
     alpha: float
     margin: float | None
+    spent: tuple[float, ...] = ()
+    """Levels of the looks that earlier confirmations of the study have had: what is left of alpha is for this one."""
 
     def seed(self, run: int) -> int:
         """Return the training seed of a run, from 1."""
@@ -97,6 +99,7 @@ class ConfirmationPlan:
             "direction": self.direction,
             "alpha": self.alpha,
             "margin": self.margin,
+            "spent": list(self.spent),
         }
 
     @classmethod
@@ -108,7 +111,8 @@ class ConfirmationPlan:
         if problems or section is None:
             raise SpecError(problems)
         finalists = tuple(Finalist(**finalist) for finalist in content["finalists"])
-        return cls(**(content | {"section": section, "finalists": finalists}))
+        spent = tuple(content.get("spent", ()))
+        return cls(**(content | {"section": section, "finalists": finalists, "spent": spent}))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from tuner.models.catalog import MODELS
 from tuner.registry import Scalar, complete_options
 from tuner.search.catalog import PRUNERS, SAMPLERS
 from tuner.search.grid import grid_queue, grid_size
-from tuner.search.initial_points import CandidateLoss, left_out, queue
+from tuner.search.initial_points import CandidateLoss, left_out, queue, round_robin
 from tuner.search.space import SearchSpace
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -132,6 +132,10 @@ SECTIONS = (
 )
 
 
+MAX_TRIALS = 1_000_000
+"""Trials of a study; with `hours_per_loss`, what `trials` is where it is not given."""
+
+
 class StopRule(Section):
     """When a study ends before its budget is used up, by its first objective."""
 
@@ -147,8 +151,15 @@ class StopRule(Section):
 class Budget(Section):
     """How much a study may take."""
 
-    trials: int = Field(100, ge=1, le=1_000_000, description="Trials of the study.")
+    trials: int = Field(100, ge=1, le=MAX_TRIALS, description="Trials of the study.")
     trials_per_loss: int | None = Field(None, ge=1, le=100_000, description="Trials of every competing loss instead.")
+    hours_per_loss: float | None = Field(
+        None,
+        gt=0,
+        le=100_000,
+        description="Hours of training of every competing loss instead; a trial under way is finished. Numbers of "
+        "trials are then the most there may be.",
+    )
     timeout: float | None = Field(None, gt=0, description="Seconds with at least one live worker.")
     trial_timeout: float | None = Field(None, gt=0, description="Seconds that one trial may take from its first step.")
     stall_timeout: float | None = Field(
@@ -194,9 +205,14 @@ class StudySpec:
 
     @property
     def total(self) -> int:
-        """Number of trials of the budget."""
+        """Number of trials of the budget; with `hours_per_loss`, the most that there may be."""
         per_loss = self.budget.trials_per_loss
         return per_loss * len(self.candidates) if per_loss else self.budget.trials
+
+    @property
+    def first_total(self) -> int:
+        """Number of trials that are queued at first: all, or with `hours_per_loss` one of each loss."""
+        return self.total if self.budget.hours_per_loss is None else min(self.total, len(self.candidates))
 
     def config(self, params: Mapping[str, Scalar]) -> TrialConfig:
         """Return the complete configuration of the trial with these parameters. Raises SpecError."""
@@ -220,15 +236,21 @@ class StudySpec:
         return self.seed
 
     def queue(self, trials: int | None = None) -> list[dict[str, Scalar]]:
-        """Return the points that fill the budget: published defaults, families in turn, then empty ones."""
+        """Return the points that fill the budget: published defaults, families in turn, then empty ones.
+
+        With `hours_per_loss` the published defaults only: the storage adds what the time allows.
+        """
+        trials, base = trials or self.first_total, self.base.parameters()
         if self.sampler["name"] == "grid":
-            return grid_queue(self.space, self.candidates, self.base.parameters(), trials or self.total)
-        return queue(
-            self.space, self.candidates, self.base.parameters(), trials or self.total, self.budget.trials_per_loss
-        )
+            return grid_queue(self.space, self.candidates, base, trials)
+        per_loss = self.budget.trials_per_loss if self.budget.hours_per_loss is None else 1
+        return queue(self.space, self.candidates, base, trials, per_loss)
 
     def left_out(self) -> tuple[tuple[str, ...], int]:
         """Losses whose published defaults the budget does not hold, and how many trials would hold all."""
+        if self.budget.hours_per_loss is not None:
+            turn = round_robin(self.candidates)
+            return tuple(loss.name for loss in turn[self.first_total :]), len(turn)
         return left_out(self.candidates, self.total, self.budget.trials_per_loss)
 
     def as_dict(self) -> dict[str, Any]:
@@ -363,8 +385,8 @@ def _cross_check(spec: StudySpec, problems: Problems) -> None:
         problems.add("sampler.name", "`cmaes` is for one objective; with several, take `tpe` or `nsga2`")
     elif spec.sampler["name"] == "nsga2" and len(spec.objectives) < 2:
         problems.add("sampler.name", "`nsga2` is for several objectives; with one, `tpe` is the default")
-    if spec.total > 1_000_000:
-        problems.add("budget", f"{spec.total} trials; at most 1000000", spec.total)
+    if spec.total > MAX_TRIALS:
+        problems.add("budget", f"{spec.total} trials; at most {MAX_TRIALS}", spec.total)
     if spec.budget.trials_per_loss and not spec.candidates:
         problems.add("budget.trials_per_loss", "the study is about no loss; give `trials`", spec.budget.trials_per_loss)
     if spec.base.train.command is not None:
@@ -403,6 +425,8 @@ def _budget(given: object, problems: Problems) -> Budget:
     for key in ("timeout", "trial_timeout", "stall_timeout"):
         if key in content:
             content[key] = parse_duration(content[key], f"budget.{key}", problems)
+    if content.get("hours_per_loss") is not None:
+        content.setdefault("trials", MAX_TRIALS)
     if content.get("stop") is not None:
         content["stop"] = build_section(StopRule, content["stop"], "budget.stop", problems)
     return build_section(Budget, content, "budget", problems) or Budget()

@@ -4,6 +4,7 @@ Everything that is decided is stored before it is begun, so whoever asks again g
 look that is due plans the next one, and changes nothing while runs are still to be done.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from tuner.config.confirm_section import ConfirmSection, section_problems
 from tuner.config.confirmation import SECTION, ConfirmationPlan
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
-from tuner.errors import ConflictError, SpecError
+from tuner.errors import ConflictError, SpecError, TunerError
 from tuner.launch.new_study import new_confirmation
 from tuner.storage.records import ConfirmationRun, Look, StudyRecord
 from tuner.storage.storage import Storage
@@ -36,6 +37,8 @@ class Wish:
     plan: ConfirmationPlan
     """As it is stored, with more seeds where these are asked for."""
     found: Confirmation | None
+    replaces: str | None = None
+    """Identity of the confirmation that a new one takes the place of."""
 
     @property
     def name(self) -> str:
@@ -52,11 +55,12 @@ class Step:
     """All that the look needs; those that are there already are not done again."""
 
 
-def read_wish(storage: Storage, name: str, given: ConfirmSection) -> Wish:
+def read_wish(storage: Storage, name: str, given: ConfirmSection, *, renew: bool = False) -> Wish:
     """Check what is asked for. `given` has only the fields that somebody has named.
 
     Without an earlier confirmation, what was not named is as the study file says. With one, its finalists and all else
-    stay; only the number of seeds, and until when to go on, may change.
+    stay; only the number of seeds, and until when to go on, may change; with `renew` a new confirmation takes its
+    place, unless finalists and options are still the same.
 
     Raises:
         NotFoundError: There is no such study.
@@ -72,7 +76,7 @@ def read_wish(storage: Storage, name: str, given: ConfirmSection) -> Wish:
     problems = section_problems(section)
     if problems:
         raise SpecError([f"confirm.{problem}" for problem in problems])
-    if found is not None:
+    if found is not None and not renew:
         _check_same(name, given, found.plan.section)
         return Wish(record, spec, rows, section, found.plan, found)
     phase = storage.queries.phase(name)[0]
@@ -81,7 +85,50 @@ def read_wish(storage: Storage, name: str, given: ConfirmSection) -> Wish:
             f"the search of {name!r} is not over ({phase}); its finalists are not known yet.",
             hint=f"Wait for it, or end it by `tuner stop {name}`.",
         )
+    if found is not None:
+        renewed = _renewed(record, spec, rows, section, found)
+        if renewed is None:
+            return Wish(record, spec, rows, section, found.plan, found)
+        return Wish(record, spec, rows, section, renewed, None, found.record.identity)
     return Wish(record, spec, rows, section, plan_confirmation(record, spec, rows, section), None)
+
+
+def _renewed(
+    record: StudyRecord, spec: StudySpec, rows: Sequence[Row], section: ConfirmSection, found: Confirmation
+) -> ConfirmationPlan | None:
+    """Return the plan of a confirmation that replaces an earlier one; None where it would be the same."""
+    before = found.plan
+    spent = (*before.spent, *(look.level for look in found.looks_due))
+    plan = plan_confirmation(record, spec, rows, section, earlier=before, spent=spent)
+    chosen = section.model_dump(exclude=set(_MAY_CHANGE))
+    is_same = chosen == before.section.model_dump(exclude=set(_MAY_CHANGE))
+    return None if is_same and _same_finalists(plan, before) else plan
+
+
+def _same_finalists(one: ConfirmationPlan, other: ConfirmationPlan) -> bool:
+    """Tell whether the same configurations are judged, whether they come from the storage or not."""
+    return {json.dumps(f.config, sort_keys=True) for f in one.finalists} == {
+        json.dumps(f.config, sort_keys=True) for f in other.finalists
+    }
+
+
+def others_today(storage: Storage, name: str) -> tuple[str, ...]:
+    """Return the names of the finalists that the confirmation of a study would have today, if these are others.
+
+    Empty where they are the same, and without a confirmation.
+    """
+    found = read_confirmation(storage, name)
+    if found is None:
+        return ()
+    record = storage.studies.get(name)
+    spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
+    try:
+        plan = plan_confirmation(record, spec, storage.queries.trials(name), found.plan.section)
+    except TunerError:  # what was judged then could not be chosen today, which is no fault of the verdict
+        return ()
+    if _same_finalists(plan, found.plan):
+        return ()
+    return tuple(f.name if f.trial is None else f"{f.name} (trial {f.trial})" for f in plan.finalists)
 
 
 def next_step(wish: Wish, artifacts: RunFiles) -> Step | None:
@@ -95,7 +142,7 @@ def next_step(wish: Wish, artifacts: RunFiles) -> Step | None:
     stops = look_stops(section)
     if wish.found is None:
         runs = stops[0]
-        return _step(plan, Look(1, runs, _level((), section, plan.alpha), plan.names, _pairs(plan.names)))
+        return _step(plan, Look(1, runs, _level((), section, plan), plan.names, _pairs(plan.names)))
     looks, due = wish.found.looks, wish.found.looks_due
     newest = looks[-1]
     if len(due) < len(looks):
@@ -113,7 +160,7 @@ def next_step(wish: Wish, artifacts: RunFiles) -> Step | None:
         names = still_open(verdict, names)
         if len(names) < 2:
             return None
-    return _step(plan, Look(newest.look + 1, more, _level(looks, section, plan.alpha), names, newest.pairs))
+    return _step(plan, Look(newest.look + 1, more, _level(looks, section, plan), names, newest.pairs))
 
 
 def enqueue(storage: Storage, wish: Wish, step: Step) -> int:
@@ -124,18 +171,18 @@ def enqueue(storage: Storage, wish: Wish, step: Step) -> int:
     record, plan = wish.record, wish.plan
     if wish.found is None:
         new = new_confirmation(record, {SECTION: plan.as_dict()}, plan.space)
-        storage.confirmations.create(record.name, new, step.runs, step.look)
+        storage.confirmations.create(record.name, new, step.runs, step.look, replaces=wish.replaces)
         return len(step.runs)
     section = wish.section.model_dump(mode="json", exclude_unset=True)
     return storage.confirmations.add(record.name, step.runs, step.look, {"section": section})
 
 
-def advance(storage: Storage, artifacts: RunFiles, name: str, given: ConfirmSection) -> bool:
+def advance(storage: Storage, artifacts: RunFiles, name: str, given: ConfirmSection, *, renew: bool = False) -> bool:
     """Plan and queue what is to be done next; tell whether there is anything.
 
     Raises as `read_wish` and `next_step`.
     """
-    wish = read_wish(storage, name, given)
+    wish = read_wish(storage, name, given, renew=renew)
     step = next_step(wish, artifacts)
     if step is None:
         return False
@@ -199,7 +246,7 @@ def _check_same(name: str, given: ConfirmSection, stored: ConfirmSection) -> Non
         raise ConflictError(
             f"there is a confirmation of {name!r} already, with another specification:\n  " + "\n  ".join(lines),
             hint="Only --seeds and --until may change: whoever sees results and then chooses what is judged finds "
-            "differences that are not there.",
+            "differences that are not there. --renew begins another confirmation, on what is left of the error rate.",
         )
 
 
@@ -214,23 +261,25 @@ def _step(plan: ConfirmationPlan, look: Look) -> Step:
     return Step(look, tuple(runs))
 
 
-def _level(looks: Sequence[Look], section: ConfirmSection, alpha: float) -> float:
+def _level(looks: Sequence[Look], section: ConfirmSection, plan: ConfirmationPlan) -> float:
     """Return what the next look may spend, so that all together never spend more than alpha.
 
-    Planned looks spend alpha in equal parts; else look j spends its part of what is left, alpha / (j (j + 1)) where
-    all before it have done so. Raises ConflictError when nothing is left.
+    Those at earlier confirmations count as well. Planned looks spend what these have left in equal parts; else look j
+    spends its part of what is left, alpha / (j (j + 1)) where all before it have done so. Raises ConflictError when
+    nothing is left.
     """
-    if section.until is not None:
-        part = alpha / len(look_stops(section))
+    whole, left = plan.alpha - sum(plan.spent), plan.alpha - sum(plan.spent) - sum(look.level for look in looks)
+    if section.until is not None and whole > _SPENT:
+        part = whole / len(look_stops(section))
         if all(abs(look.level - part) < _SPENT for look in looks):
             return part
-    left = alpha - sum(look.level for look in looks)
+    count = len(plan.spent) + len(looks)
     if left < _SPENT:
         raise ConflictError(
-            f"{len(looks)} looks have spent the error rate of {alpha:g}; no further one could claim anything.",
+            f"{count} looks have spent the error rate of {plan.alpha:g}; no further one could claim anything.",
             hint="What the last one says stays. A new study can be confirmed anew.",
         )
-    return left / (len(looks) + 2)
+    return left / (count + 2)
 
 
 def _pairs(names: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -122,16 +122,23 @@ def estimate_costs(
         for m in found.values()
     )
     known = [p.trial_s for p in prices if p.trial_s is not None]
-    most = fmean(known) * spec.total if known else None
+    share, hours = _unpruned(spec), spec.budget.hours_per_loss
+    if hours is None:
+        trials = spec.total
+        most = fmean(known) * trials if known else None
+        likely = None if most is None else most * share
+    else:
+        trials = _trials_within(3600 * hours, prices, spec, share)
+        most = likely = 3600 * hours * len(spec.candidates)
     plan = Plan(
         prices=prices,
         validation_s=validation_s,
-        trials=spec.total,
+        trials=trials,
         workers=workers,
         fitting=workers_that_fit(list(found.values()), device=device, cores=cores, threads=train.threads or 1),
         most_device_s=most,
-        likely_device_s=None if most is None else most * _unpruned(spec),
-        disk=_disk(found, trials=spec.total, workers=workers),
+        likely_device_s=likely,
+        disk=_disk(found, trials=trials, workers=workers),
     )
     warnings = tuple(_warnings(spec, data, plan, steps=steps, disk_free=disk_free))
     return Plan(**{name: getattr(plan, name) for name in Plan.__slots__ if name != "warnings"}, warnings=warnings)
@@ -139,6 +146,12 @@ def estimate_costs(
 
 def _trial_s(measured: LossProfile, steps: int, epochs: int, epoch_more: float) -> float | None:
     return None if measured.step_s is None else epochs * (steps * measured.step_s + epoch_more)
+
+
+def _trials_within(limit_s: float, prices: Sequence[LossCost], spec: StudySpec, share: float) -> int:
+    """Return how many trials a training time for each loss likely allows; those of unmeasured losses count once."""
+    allowed = [1 if p.trial_s is None else math.ceil(limit_s / (p.trial_s * share)) for p in prices]
+    return max(1, min(spec.total, sum(allowed)))
 
 
 def _unpruned(spec: StudySpec) -> float:
@@ -185,6 +198,10 @@ def _warnings(spec: StudySpec, data: DataFacts, plan: Plan, *, steps: int, disk_
     timeout = spec.budget.timeout
     if timeout is not None and plan.wall_s is not None and plan.wall_s > timeout:
         said.append(f"budget.timeout ({timeout:.0f} s) ends it first: about {plan.wall_s:.0f} s are needed")
+    hours = spec.budget.hours_per_loss
+    long = [p.loss for p in plan.prices if hours is not None and p.trial_s is not None and p.trial_s > 3600 * hours]
+    if long:
+        said.append(f"one trial takes longer than budget.hours_per_loss ({hours:g} h) with {', '.join(long)}")
     limit = spec.budget.trial_timeout
     over = [p.loss for p in plan.prices if limit is not None and p.trial_s is not None and p.trial_s > limit]
     if over:

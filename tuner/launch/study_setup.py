@@ -23,15 +23,19 @@ from tuner.launch.warm_start import read_warm_start
 from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.rules import dims_problems
 from tuner.models.weights_path import find_weights
+from tuner.registry import Scalar
 from tuner.search.finite_space import count_points
+from tuner.search.grid import grid_size
 from tuner.settings import Settings
 from tuner.storage.records import PriorResult, StudyRecord
 from tuner.storage.storage import Storage
 
 FREE_KEYS = ("train.threads", "train.precision")
 """Resolved when a study is created; null and `auto` then mean what is stored."""
-CHANGEABLE = ("budget.timeout", "budget.trials", "budget.trials_per_loss")
-"""May change; the number of trials may only rise, which is looked at by itself."""
+SIZES = ("trials", "trials_per_loss", "hours_per_loss")
+"""Keys of `budget` that say how much is trained."""
+CHANGEABLE = ("budget.timeout", *(f"budget.{key}" for key in SIZES))
+"""May change; how much is trained may only rise, which is looked at by itself."""
 CONFIRM = "confirm."
 """What follows the search may change until it has begun."""
 
@@ -47,8 +51,15 @@ def check_same(record: StudyRecord, spec: StudySpec, *, trials_given: bool = Fal
     found = differences(stored, spec.as_dict())
     stored_trials = record.spec["budget"]
     asked = spec.budget.model_dump(mode="json")
-    same_budget = all(asked[key] == stored_trials.get(key) for key in ("trials", "trials_per_loss"))
-    if (trials_given or not same_budget) and spec.total < record.total:
+    same_budget = all(asked[key] == stored_trials.get(key) for key in SIZES)
+    hours, stored_hours = asked["hours_per_loss"], stored_trials.get("hours_per_loss")
+    if (hours is None) != (stored_hours is None):
+        found.append(f"budget.hours_per_loss: {stored_hours} stored, {hours} asked for (a budget keeps its kind)")
+    elif hours is not None and hours < stored_hours:
+        found.append(
+            f"budget.hours_per_loss: {stored_hours:g} stored, {hours:g} asked for (a budget may rise, not fall)"
+        )
+    elif (trials_given or not same_budget) and spec.total < record.total:
         found.append(f"budget.trials: {record.total} stored, {spec.total} asked for (a budget may rise, not fall)")
     if found:
         raise ConflictError(
@@ -59,8 +70,18 @@ def check_same(record: StudyRecord, spec: StudySpec, *, trials_given: bool = Fal
 
 
 def new_total(record: StudyRecord, spec: StudySpec) -> int | None:
-    """Return the number of trials that the budget rises to; None when it stays."""
+    """Return the number of trials that the budget rises to; None when it stays, or when it is a training time."""
+    if spec.budget.hours_per_loss is not None:
+        return None
     return spec.total if spec.total > record.total else None
+
+
+def changed_loss_time(record: StudyRecord, spec: StudySpec) -> dict[str, Any]:
+    """Return the keys of `budget` in which a training time for each loss is another one than is stored."""
+    asked = spec.budget.model_dump(mode="json")
+    if asked["hours_per_loss"] is None:
+        return {}
+    return {key: asked[key] for key in SIZES if asked[key] != record.spec["budget"].get(key)}
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
@@ -141,10 +162,13 @@ def first_estimate(spec: StudySpec, machine: ProbeResult, data: DataFacts) -> fl
 
     Validation costs a third of a training step for each sample. Pruning makes it shorter, other work longer.
     """
+    slots = len(machine.slots)
+    if spec.budget.hours_per_loss is not None:
+        return 3600 * spec.budget.hours_per_loss * len(spec.candidates) / slots
     if machine.sample_s is None:
         return None
     samples = data.train + data.validation / (3 * spec.base.train.validate_every)
-    return spec.total * spec.base.train.epochs * samples * machine.sample_s / len(machine.slots)
+    return spec.total * spec.base.train.epochs * samples * machine.sample_s / slots
 
 
 def steps_per_epoch(spec: StudySpec, data: DataFacts) -> int:
@@ -155,6 +179,8 @@ def steps_per_epoch(spec: StudySpec, data: DataFacts) -> int:
 def repeats_note(spec: StudySpec, total: int) -> str | None:
     """Say how many of a study's trials can only repeat points that were tried; None when none has to."""
     per_loss = spec.budget.trials_per_loss
+    if spec.budget.hours_per_loss is not None:
+        return _short_time_note(spec)
     if per_loss and spec.space.find("loss"):
         shares = [(per_loss, count_points(spec.space, {"loss": loss.name})) for loss in spec.candidates]
     else:
@@ -168,6 +194,22 @@ def repeats_note(spec: StudySpec, total: int) -> str | None:
     return (
         f"note: {what}: {again}. `--trials {distinct}` takes each point once; "
         "repeats with other seeds are asked for by `search: {train.seed: [0, 1, 2]}`."
+    )
+
+
+def _short_time_note(spec: StudySpec) -> str | None:
+    """Say which losses may run out of points before their training time is used up; None when none can."""
+    searched, is_grid = spec.space.find("loss") is not None, spec.sampler["name"] == "grid"
+    points = {}
+    for loss in spec.candidates:
+        fixed: dict[str, Scalar] = {"loss": loss.name} if searched else {}
+        points[loss.name] = grid_size(spec.space, fixed) if is_grid else count_points(spec.space, fixed)
+    ending = [f"{name} ({count})" for name, count in points.items() if count is not None]
+    if not ending:
+        return None
+    return (
+        "note: a loss ends when all its points are tried, also before its time is used up; so many has "
+        f"{', '.join(ending)}. Repeats with other seeds are asked for by `search: {{train.seed: [0, 1, 2]}}`."
     )
 
 
@@ -536,6 +578,9 @@ def _continue(
         planned = request.spec.budget.trials_per_loss or request.spec.sampler["name"] == "grid"
         tail = request.spec.queue(total)[record.total :] if planned else []
         store.studies.raise_budget(record.name, total, tail)
+    limits = changed_loss_time(record, request.spec)
+    if limits:
+        store.studies.change_loss_time(record.name, limits)
     store.foreign.adopt(record.study_id)
     timeout = new_timeout(record, request)
     changes: dict[str, Any] = {} if timeout is None else {"timeout_s": timeout}

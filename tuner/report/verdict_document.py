@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tuner.analysis.pairwise_tests import POWER
-from tuner.analysis.verdict import MIN_CASES, MIN_RUNS, PairResult, Verdict, decimals, format_p
+from tuner.analysis.verdict import MIN_CASES, MIN_RUNS, ConfigurationResult, PairResult, Verdict, decimals, format_p
 from tuner.report.blocks import Block, Heading, Paragraph, Picture, Points, Table
 from tuner.report.verdict_figures import shown_pairs, verdict_figures
 
@@ -45,6 +45,7 @@ def configuration_table(verdict: Verdict) -> Table:
     digits = decimals(verdict)
     searched = any(c.seen_in_search is not None for c in verdict.configurations)
     timed = any(c.seconds is not None for c in verdict.configurations)
+    measured = any(c.memory_bytes is not None for c in verdict.configurations)
     columns = [
         "configuration",
         "mean",
@@ -56,7 +57,7 @@ def configuration_table(verdict: Verdict) -> Table:
         "best with",
         "groups",
     ]
-    columns += ["seen in search"] * searched + ["seconds"] * timed
+    columns += ["seen in search"] * searched + ["seconds"] * timed + ["memory"] * measured
     rows = []
     for c in verdict.configurations:
         row = [
@@ -71,13 +72,29 @@ def configuration_table(verdict: Verdict) -> Table:
             c.groups or "-",
         ]
         row += [number(c.seen_in_search, digits)] * searched + [number(c.seconds, 0)] * timed
+        row += [memory(c)] * measured
         rows.append(row)
     caption = (
         f"Mean {verdict.metric} over runs and cases. Configurations that share a letter are not told apart. "
         "“Best with” is the share of bootstrap draws in which a configuration has the best mean: it describes, and "
         "claims nothing."
     )
+    if measured:
+        caption += f" {MEMORY_NOTE}"
     return Table(columns, rows, caption)
+
+
+MEMORY_NOTE = (
+    "Memory is the most that a training has held: on a CUDA device its tensors, on a CPU the whole process with "
+    "libraries and data."
+)
+
+
+def memory(result: ConfigurationResult) -> str:
+    """Return the most memory that a training of a configuration has held, in MiB and with what was measured."""
+    if result.memory_bytes is None:
+        return "-"
+    return f"{result.memory_bytes / 2**20:.0f} MiB{' (process)' if result.memory_of == 'process' else ''}"
 
 
 def pair_table(verdict: Verdict, limit: int = 200) -> Table:

@@ -33,10 +33,15 @@ def combinations(space: SearchSpace, fixed: Mapping[str, Scalar] | None = None) 
     return found
 
 
-def grid_size(space: SearchSpace) -> int:
-    """Return the number of valid combinations of grid points; 0 when an interval lacks `steps`."""
+def grid_size(space: SearchSpace, fixed: Mapping[str, Scalar] | None = None) -> int:
+    """Return the number of valid combinations of grid points that have the fixed values.
+
+    0 when an interval lacks `steps`.
+    """
+    kept = fixed or {}
     return sum(
-        math.prod(len(d.grid()) for d in space.active(block) if d.name not in block) for block in combinations(space)
+        math.prod(len(d.grid()) for d in space.active({**block, **kept}) if d.name not in block and d.name not in kept)
+        for block in combinations(space, fixed)
     )
 
 

@@ -49,7 +49,10 @@ else:
 
 
 CONFIRMATION = "/confirmation"
-"""What follows a study's name in the name of its confirmation, and in the path of its files."""
+"""What follows a study's name in the name of its first confirmation, and in the path of its files.
+
+`-2` and so on follow in those that have replaced it.
+"""
 
 own = schema.studies.c.study_id == optuna_schema.studies.c.study_id
 same_name = schema.studies.c.name == optuna_schema.studies.c.study_name
@@ -86,7 +89,7 @@ class StorageBase:
             known[name] = row
             return row
         names = list(connection.scalars(select(optuna_schema.studies.c.study_name)))
-        known_names = [known_name for known_name in names if not known_name.endswith(CONFIRMATION)]
+        known_names = [known_name for known_name in names if CONFIRMATION not in known_name]
         if name in names:
             raise ConflictError(
                 f"study {name!r} was made with Optuna by another program: it is shown, and left alone.",

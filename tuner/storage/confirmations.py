@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Select, delete, insert, select, update
 
 from tuner.errors import NotFoundError
 from tuner.search.space import SearchSpace
@@ -19,8 +19,8 @@ from tuner.storage.engine import seconds_now
 from tuner.storage.optuna_schema import studies as optuna_studies
 from tuner.storage.records import ConfirmationRun, Look, NewStudy, StudyRecord, read_space
 from tuner.storage.states import DesiredState
-from tuner.storage.studies import insert_study, next_slot
-from tuner.storage.trials import QueueSlot, StudyQueue, append
+from tuner.storage.studies import insert_study
+from tuner.storage.trials import QueueSlot, StudyQueue, append, next_slot
 
 _studies = schema.studies
 _looks = schema.looks
@@ -47,20 +47,41 @@ class Confirmations(StorageBase):
 
         return self._database.read(read)
 
-    def create(self, name: str, study: NewStudy, runs: Sequence[ConfirmationRun], look: Look) -> StudyRecord:
+    def names(self, name: str) -> list[str]:
+        """Return the names of all confirmations of a study, the newest one last: those before it were replaced."""
+
+        def read(connection: Connection) -> list[str]:
+            rows = connection.execute(_confirmations_of(self._find(connection, name).identity))
+            return [row.name for row in rows][::-1]
+
+        return self._database.read(read)
+
+    def create(
+        self,
+        name: str,
+        study: NewStudy,
+        runs: Sequence[ConfirmationRun],
+        look: Look,
+        *,
+        replaces: str | None = None,
+    ) -> StudyRecord:
         """Store the confirmation of a study with its runs and its first look, in one transaction.
 
-        One that is there already is returned as it is: of several callers at once the first one is served.
+        One that is there already is returned as it is, unless `replaces` is its identity: of several callers at once
+        the first one is served. One that is replaced stays with its runs and files, and no run of it is begun any more.
         """
         identity = uuid.uuid4().hex
 
         def make(connection: Connection) -> StudyRecord:
             parent = self._lock(connection, name)
             found = confirmation_of(connection, parent.identity)
-            if found is not None:
+            if found is not None and found.identity != replaces:
                 return to_record(found)
             bump_revision(connection, parent.study_id)
-            whole = replace(study, name=f"{name}{CONFIRMATION}", queue=[run.params for run in runs])
+            whole = replace(study, name=_next_name(connection, parent), queue=[run.params for run in runs])
+            if found is not None:
+                wish = {"wanted": DesiredState.STOP.value, "wanted_reason": "user", "message": f"now {whole.name}"}
+                bump_revision(connection, found.study_id, **wish)
             study_id = insert_study(connection, whole, identity, parent=parent.identity)
             _append(connection, study_id, study.space, runs)
             _write_look(connection, study_id, look)
@@ -111,11 +132,20 @@ class Confirmations(StorageBase):
 
 
 def confirmation_of(connection: Connection, identity: str) -> AnyRow | None:
-    """Return the row of the confirmation of the study with that identity, None when it has none."""
-    row: AnyRow | None = connection.execute(
-        select(_studies).join(optuna_studies, own & same_name).where(_studies.c.parent == identity)
-    ).one_or_none()
+    """Return the row of the newest confirmation of the study with that identity, None when it has none."""
+    row: AnyRow | None = connection.execute(_confirmations_of(identity).limit(1)).one_or_none()
     return row
+
+
+def _confirmations_of(identity: str) -> Select[Any]:
+    """Return the query of all confirmations of a study, the newest one first."""
+    found = select(_studies).join(optuna_studies, own & same_name).where(_studies.c.parent == identity)
+    return found.order_by(_studies.c.study_id.desc())
+
+
+def _next_name(connection: Connection, parent: AnyRow) -> str:
+    there = len(connection.execute(_confirmations_of(parent.identity)).all())
+    return f"{parent.name}{CONFIRMATION}" + (f"-{there + 1}" if there else "")
 
 
 def _existing(connection: Connection, parent: AnyRow) -> AnyRow:

@@ -129,6 +129,8 @@ class Claim:
     """How many earlier attempts were lost with their workers, or ended with their processes."""
     worker_id: str
     directions: tuple[str, ...]
+    hours_per_loss: float | None = None
+    """Training time that each loss of the study gets; None where trials are counted."""
 
 
 @dataclass(frozen=True, slots=True)

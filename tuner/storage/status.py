@@ -5,13 +5,14 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, literal, select, true
+from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func, literal, or_, select, true
 
 from tuner.search.pareto import pareto_front
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, own, same_name
 from tuner.storage.confirmations import confirmation_of
 from tuner.storage.engine import iso
+from tuner.storage.loss_time import hours_per_loss, limit_s, loss_times
 from tuner.storage.states import DesiredState, Reason, State, StudyFacts, phase
 from tuner.storage.trials import timed_out
 from tuner.storage.workers import any_stands_ready, live_and_quarantined, live_by_study, live_workers
@@ -224,7 +225,10 @@ class StatusQueries(Summaries):
         return self._database.read(read)
 
     def studies_with_work(self) -> list[str]:
-        """Return the studies of ours that have a trial to claim, oldest first: what `worker --any` looks for."""
+        """Return the studies of ours that have a trial to claim, oldest first: what `worker --any` looks for.
+
+        Also those that may get one: of a training time for each loss, while something runs.
+        """
 
         def read(connection: Connection) -> list[str]:
             waiting = (
@@ -237,10 +241,11 @@ class StatusQueries(Summaries):
                 )
                 .exists()
             )
+            growing = and_(_studies.c.parent.is_(None), hours_per_loss().is_not(None), _runs())
             query = (
                 select(_studies.c.name)
                 .join(optuna_schema.studies, own & same_name)
-                .where(_studies.c.wanted == DesiredState.RUN.value, ~timed_out(), waiting)
+                .where(_studies.c.wanted == DesiredState.RUN.value, ~timed_out(), or_(waiting, growing))
                 .order_by(_studies.c.study_id)
             )
             return list(connection.scalars(query))
@@ -321,6 +326,7 @@ class StatusQueries(Summaries):
             "workers": [{k: v for k, v in w.items() if k not in ("study", "study_id")} for w in workers],
             "timeout_s": row.timeout_s,
             "spent_s": row.spent_s,
+            "loss_time": _loss_time(connection, row),
             "created": iso(row.created_at),
             "confirmation": None
             if confirmation is None
@@ -353,6 +359,23 @@ class StatusQueries(Summaries):
         )
 
 
+def _runs() -> ColumnElement[bool]:
+    """Return, as SQL beside a row of `tuner_studies`, whether a worker holds a trial of it."""
+    held = _attempts.c.study_id == _studies.c.study_id, _attempts.c.claimed_at.is_not(None)
+    return select(_attempts.c.trial_id).where(*held, _attempts.c.finished_at.is_(None)).correlate(_studies).exists()
+
+
+def _loss_time(connection: Connection, row: AnyRow) -> dict[str, Any] | None:
+    """Return how much of its training time each loss has had; None where trials are counted."""
+    limit = limit_s(row)
+    if limit is None:
+        return None
+    return {
+        "hours_per_loss": limit / 3600,
+        "hours": {str(time.loss or "loss"): time.seconds / 3600 for time in loss_times(connection, row)},
+    }
+
+
 def confirmation_revision() -> ColumnElement[str]:
     """Return, as SQL beside a row of `tuner_studies`, what changes with every write to its confirmation.
 
@@ -361,8 +384,8 @@ def confirmation_revision() -> ColumnElement[str]:
     child = _studies.alias()
     newest = select(func.max(_epochs.c.id)).where(_epochs.c.study_id == child.c.study_id).scalar_subquery()
     told = literal("-") + cast(child.c.revision, String) + "-" + cast(func.coalesce(newest, 0), String)
-    found = select(told).where(child.c.parent == _studies.c.identity).correlate(_studies).scalar_subquery()
-    return func.coalesce(found, "")
+    newest_one = select(told).where(child.c.parent == _studies.c.identity).order_by(child.c.study_id.desc()).limit(1)
+    return func.coalesce(newest_one.correlate(_studies).scalar_subquery(), "")
 
 
 def _named(spec: dict[str, Any], section: str) -> str | None:
@@ -393,6 +416,7 @@ def _foreign(connection: Connection, study_id: int, name: str) -> dict[str, Any]
         "trials": {"total": sum(counts.values())} | counts,
         "best": None,
         "workers": [],
+        "loss_time": None,
         "confirmation": None,
         "foreign": True,
     }

@@ -15,10 +15,21 @@ from tuner.registry import Scalar
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import StorageBase, bump_revision, insert_rows, to_record
 from tuner.storage.engine import seconds_now
+from tuner.storage.loss_time import limit_s
 from tuner.storage.optuna_schema import attribute_rows
 from tuner.storage.records import NewStudy, StudyRecord, read_space
 from tuner.storage.states import DesiredState, State
-from tuner.storage.trials import ENQUEUED, QueueSlot, StudyQueue, append, is_filled, requeue, store_fixed_params
+from tuner.storage.trials import (
+    ENQUEUED,
+    QueueSlot,
+    StudyQueue,
+    append,
+    fill_up,
+    is_filled,
+    next_slot,
+    requeue,
+    store_fixed_params,
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _KEEP = object()
@@ -65,7 +76,7 @@ class Studies(StorageBase):
         return found
 
     def delete(self, name: str) -> None:
-        """Delete a study, its trials and its confirmation. Raises ConflictError while a worker is alive for it."""
+        """Delete a study, its trials and its confirmations. Raises ConflictError while a worker is alive for it."""
 
         def remove(connection: Connection) -> None:
             row = self._find(connection, name)
@@ -94,11 +105,17 @@ class Studies(StorageBase):
     def raise_budget(self, name: str, total: int, queue: Sequence[Mapping[str, Scalar]] = ()) -> int:
         """Raise the number of trials to `total`; `queue` are the parameters of the first new ones, the rest is empty.
 
-        Several callers at once end at the largest total. Returns the total that holds afterwards.
+        Several callers at once end at the largest total. Returns the total that holds afterwards. Raises ConflictError
+        for a study whose budget is a training time.
         """
 
         def grow(connection: Connection) -> int:
             row = self._lock(connection, name)
+            if limit_s(row) is not None:
+                raise ConflictError(
+                    f"the budget of study {name!r} is a training time for each loss, no number of trials.",
+                    hint=f"`tuner resume {name} --set budget.hours_per_loss=HOURS` raises it.",
+                )
             missing = total - row.total
             if missing <= 0:
                 return int(row.total)
@@ -112,6 +129,17 @@ class Studies(StorageBase):
             return total
 
         return self._database.write(grow)
+
+    def change_loss_time(self, name: str, limits: Mapping[str, Any]) -> None:
+        """Give every loss more training time; `limits` are the changed keys of `budget`."""
+
+        def change(connection: Connection) -> None:
+            row = self._lock(connection, name)
+            budget = {**(row.spec.get("budget") or {}), **limits}
+            bump_revision(connection, row.study_id, spec={**row.spec, "budget": budget})
+            fill_up(connection, row.study_id)
+
+        self._database.write(change)
 
     def enqueue(self, name: str, params: Mapping[str, Scalar]) -> int:
         """Try these parameters next: they take the place of one empty waiting trial, else the total grows by one.
@@ -295,7 +323,7 @@ class Studies(StorageBase):
             row = self._find(connection, name)
             wish = {"wanted": wanted.value, "wanted_reason": reason, "message": message}
             bump_revision(connection, row.study_id, **wish, **changes)
-            family = [row.study_id, *_confirmations_of(connection, row.identity)]
+            family = [row.study_id, *_confirmations_of(connection, row.identity)[-1:]]  # replaced ones stay stopped
             for study_id in family[1:]:
                 bump_revision(connection, study_id, **wish)
             if end_now is not None:
@@ -436,12 +464,6 @@ def _taken(name: str) -> ConflictError:
     )
 
 
-def next_slot(connection: Connection, study_id: int) -> int:
-    """Return the next free place of a study's budget."""
-    newest = connection.scalar(select(func.max(schema.attempts.c.slot)).where(schema.attempts.c.study_id == study_id))
-    return 0 if newest is None else newest + 1
-
-
 def _take_empty(connection: Connection, ground: StudyQueue, place: QueueSlot) -> int | None:
     """Give the first empty waiting trial these parameters; None when there is none."""
     attempts, trials = schema.attempts, optuna_schema.trials
@@ -481,8 +503,9 @@ _OURS = (schema.looks, schema.notices, schema.epochs, schema.attempts, schema.st
 
 
 def _confirmations_of(connection: Connection, identity: str) -> list[int]:
-    """Return the ids of the confirmations of a study: none or one."""
-    return list(connection.scalars(select(schema.studies.c.study_id).where(schema.studies.c.parent == identity)))
+    """Return the ids of the confirmations of a study, the newest one last."""
+    ours = schema.studies.c
+    return list(connection.scalars(select(ours.study_id).where(ours.parent == identity).order_by(ours.study_id)))
 
 
 def _delete(connection: Connection, study_id: int) -> None:

@@ -15,8 +15,9 @@ from tuner.search.space import SearchSpace
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision, insert_or_ignore, insert_rows
 from tuner.storage.engine import seconds_now, utc_now
+from tuner.storage.loss_time import due, hours_per_loss
 from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
-from tuner.storage.records import Claim, Outcome, StopRule
+from tuner.storage.records import Claim, Outcome, StopRule, read_space
 from tuner.storage.states import DesiredState, Reason, State, constraints, keep_intermediate_value
 
 RETRIED, ENQUEUED, PLANNED = 0, 1, 2
@@ -144,6 +145,34 @@ def fresh_attempt(ground: StudyQueue, trial_id: int, number: int, place: QueueSl
     }
 
 
+def next_slot(connection: Connection, study_id: int) -> int:
+    """Return the next free place of a study's budget."""
+    newest = connection.scalar(select(func.max(schema.attempts.c.slot)).where(schema.attempts.c.study_id == study_id))
+    return 0 if newest is None else newest + 1
+
+
+def fill_up(connection: Connection, study_id: int, *, spare: bool = False) -> bool:
+    """Add the place that a training time for each loss asks for (`tuner.storage.loss_time`); tell whether one was.
+
+    With `spare`, for a worker that has nothing to do. Only a study that has such a budget is touched.
+    """
+    query = select(_studies).where(
+        _studies.c.study_id == study_id, _studies.c.parent.is_(None), hours_per_loss().is_not(None)
+    )
+    if spare:
+        query = query.where(_studies.c.wanted == DesiredState.RUN.value, ~timed_out())
+    study = connection.execute(query.with_for_update()).one_or_none()
+    found = None if study is None else due(connection, study, spare=spare)
+    if study is None or found is None:
+        return False
+    space = read_space(study.space)
+    params: dict[str, Scalar] = {} if space.find("loss") is None or found.loss is None else {"loss": found.loss}
+    place = QueueSlot(next_slot(connection, study_id), params, is_filled(space, params))
+    append(connection, StudyQueue(study_id, space, study.loss), [place])
+    bump_revision(connection, study_id, total=_studies.c.total + 1)
+    return True
+
+
 def _next_number(connection: Connection, study_id: int) -> int:
     """Return the next free number; Optuna's own lock keeps its tools from taking the same one."""
     studies, trials = optuna_schema.studies.c, optuna_schema.trials.c
@@ -155,6 +184,7 @@ def _next_number(connection: Connection, study_id: int) -> int:
 _attempts = schema.attempts
 _trials = optuna_schema.trials
 _studies = schema.studies
+_OF_STUDY = (_studies.c.name, _studies.c.identity, _studies.c.objectives, hours_per_loss().label("hours_per_loss"))
 
 
 class PointTakenError(Exception):
@@ -176,6 +206,8 @@ class Trials(StorageBase):
             if next(tries) and (mine := _claimed_before(connection, token)):
                 return _claim(connection, mine, worker_id)  # that commit went through, only its answer was lost
             row = _first_waiting(connection, study_id)
+            if row is None and fill_up(connection, study_id, spare=True):
+                row = _first_waiting(connection, study_id)
             if row is None:
                 return None
             connection.execute(
@@ -258,6 +290,8 @@ class Trials(StorageBase):
             once_more = outcome.retry and not (outcome.exclusive_device and row.alone)
             if outcome.state is State.FAIL and once_more:
                 requeue(connection, row, alone=outcome.exclusive_device, lost=row.lost + int(outcome.counted))
+            if claim.hours_per_loss is not None:
+                fill_up(connection, claim.study_id)
             return True
 
         return self._database.write(end)
@@ -327,7 +361,7 @@ def timed_out() -> Any:
 
 def _first_waiting(connection: Connection, study_id: int) -> AnyRow | None:
     return connection.execute(
-        select(_attempts, _studies.c.name, _studies.c.identity, _studies.c.objectives)
+        select(_attempts, *_OF_STUDY)
         .join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
         .join(_studies, _studies.c.study_id == _attempts.c.study_id)
         .where(
@@ -345,7 +379,7 @@ def _first_waiting(connection: Connection, study_id: int) -> AnyRow | None:
 
 def _claimed_before(connection: Connection, token: str) -> AnyRow | None:
     return connection.execute(
-        select(_attempts, _studies.c.name, _studies.c.identity, _studies.c.objectives)
+        select(_attempts, *_OF_STUDY)
         .join(_studies, _studies.c.study_id == _attempts.c.study_id)
         .where(_attempts.c.claim_token == token, _attempts.c.finished_at.is_(None))
     ).one_or_none()
@@ -374,6 +408,7 @@ def _claim(connection: Connection, row: AnyRow, worker_id: str) -> Claim:
         lost=row.lost,
         worker_id=worker_id,
         directions=tuple(o["direction"] for o in row.objectives),
+        hours_per_loss=row.hours_per_loss,
     )
 
 

@@ -20,9 +20,10 @@ from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision
 from tuner.storage.engine import iso, seconds_now, utc_now
+from tuner.storage.loss_time import limit_s
 from tuner.storage.records import Claim, LostTrial, Orders, Outcome
 from tuner.storage.states import DesiredState, Reason, State, constraints
-from tuner.storage.trials import requeue, sync_to_optuna, timed_out
+from tuner.storage.trials import fill_up, requeue, sync_to_optuna, timed_out
 
 _attempts = schema.attempts
 _trials = optuna_schema.trials
@@ -177,6 +178,8 @@ def _fail(connection: Connection, trial_id: int) -> LostTrial:
     ).one()
     sync_to_optuna(connection, row, _OUTCOME, objectives=len(study.objectives))
     again = requeue(connection, row, alone=False, lost=row.lost + 1) if row.lost < study.retries else None
+    if limit_s(study) is not None:
+        fill_up(connection, study.study_id)
     return LostTrial(row.number, row.worker_id, again)
 
 

@@ -183,6 +183,20 @@ def cgroup_free_memory(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
         return None  # no limit (`max`), or no such groups here
 
 
+def forget_peak(device: str) -> bool:
+    """Count peaks of this process from now on; False where they count from its start: not Linux, or not allowed."""
+    if device.startswith("cuda"):
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return True
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return device != "mps"
+
+
 def peak_memory(device: str) -> int | None:
     """Return the most bytes that this process has held since its peak was forgotten; None where nobody counts."""
     if device.startswith("cuda"):

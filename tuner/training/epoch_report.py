@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tuner.errors import RunError
@@ -33,6 +33,20 @@ class CaseScore:
 
 
 @dataclass(frozen=True, slots=True)
+class PeakMemory:
+    """The most memory that a training has held until now."""
+
+    of: str
+    """`cuda`: the tensors on the device. `process`: all that the process of the training had in memory."""
+    bytes: int
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any] | None) -> "PeakMemory | None":
+        """Read it back; None for None."""
+        return None if found is None else cls(str(found["of"]), int(found["bytes"]))
+
+
+@dataclass(frozen=True, slots=True)
 class EpochReport:
     """One finished epoch; an epoch without validation has no metrics."""
 
@@ -50,6 +64,8 @@ class EpochReport:
     cases: tuple[CaseScore, ...] = ()
     one_class: bool = False
     """True when every validation pixel was given the same class."""
+    peak_memory: PeakMemory | None = None
+    """Since the training began in this process; None where nobody has measured it."""
     replayed: bool = False
     """True when an earlier attempt trained this epoch, and the report only repeats what it said."""
 
@@ -63,6 +79,7 @@ class EpochReport:
             "metrics": dict(self.metrics),
             "per_class": {name: dict(values) for name, values in self.per_class.items()},
             "one_class": self.one_class,
+            "peak_memory": None if self.peak_memory is None else asdict(self.peak_memory),
         }
 
     @classmethod
@@ -77,6 +94,7 @@ class EpochReport:
             per_class=line["per_class"],
             cases=tuple(CaseScore(case["case"], case["metrics"]) for case in cases),
             one_class=bool(line.get("one_class", False)),
+            peak_memory=PeakMemory.from_dict(line.get("peak_memory")),
             replayed=True,
         )
 

@@ -6,7 +6,6 @@ Nothing is written and nothing is kept: the first steps of a real training are t
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -18,7 +17,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.errors import TunerError
 from tuner.training.components import AllowedSources
-from tuner.training.device import epoch_order, generator, is_out_of_memory, peak_memory
+from tuner.training.device import epoch_order, forget_peak, generator, is_out_of_memory, peak_memory
 from tuner.training.loop import TrainingState, configure_torch
 
 WARM_UP = 1
@@ -65,7 +64,7 @@ def measure(
         validate_s: Time for a validation; 0: none.
     """
     configure_torch(config.train)
-    _forget_peak(device)
+    forget_peak(device)
     try:
         with closing(TrainingState(config, data, device, sources)) as run:
             step_s = _steps(run, device, seconds)
@@ -116,17 +115,6 @@ def _wait_for(device: str, work: Callable[[], object]) -> None:
         torch.cuda.synchronize(device)
     elif device == "mps":
         torch.mps.synchronize()
-
-
-def _forget_peak(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-    except OSError:
-        return  # not Linux, or not allowed: the peak of the process so far counts, which is rather too much
 
 
 def _bytes(content: Any) -> int:

@@ -6,6 +6,7 @@ A training that finds `last.ckpt` of the same configuration in its folder says a
 
 import logging
 from collections.abc import Callable, Collection, Generator
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -20,6 +21,7 @@ from tuner.training.device import free_memory, release_frames
 from tuner.training.epoch_report import EpochReport, check_finite
 from tuner.training.evaluate import Validation
 from tuner.training.loop import TrainingState, configure_torch
+from tuner.training.peak_memory import MemoryMeter
 from tuner.training.program_reports import MAX_EPOCH
 from tuner.training.run_dir import RunDirectory, write_data_card
 from tuner.training.visualize import Pictures
@@ -69,6 +71,7 @@ def train(
     """
     if config.train.command is None:
         configure_torch(config.train)
+    memory = MemoryMeter(device)
     with RunDirectory(folder, config, device) as record:
         run = None
         try:
@@ -76,14 +79,14 @@ def train(
                 yield from _run_program(config, device, record, stop, is_told or stop, place or ProgramPlace())
                 return
             if config.train.entry is not None:
-                yield from _train_elsewhere(config, device, record, stop, allow_entry)
+                yield from _train_elsewhere(config, device, record, stop, allow_entry, memory)
                 return
             if data is None:
                 raise DataError("there is no data set to train on.", where="dataset")
             run = TrainingState(config, data, device, AllowedSources(data_root, allow_entry))
             record.note_precision(run.trial.precision)
             write_data_card(folder, data)
-            yield from _train(config, run, record, stop)
+            yield from _train(config, run, record, stop, memory)
         except Exception as error:
             release_frames(error)  # before memory is given back: what they hold could not be
             raise
@@ -95,7 +98,7 @@ def train(
 
 
 def _train(
-    config: TrialConfig, run: TrainingState, record: RunDirectory, stop: Callable[[], bool]
+    config: TrialConfig, run: TrainingState, record: RunDirectory, stop: Callable[[], bool], memory: MemoryMeter
 ) -> Generator[EpochReport]:
     identity = identity_of(config.parameters(), run.data.fingerprint)
     checkpoint = CheckpointWriter(record.path)
@@ -118,6 +121,7 @@ def _train(
                     logger.info("stopped while validating epoch %d; it will be trained again", epoch)
                     return
             report = check_finite(as_report(epoch, *trained, perf_counter() - began, validation))
+            report = replace(report, peak_memory=memory.read())
             is_best = record.add(report)
             checkpoint.commit()
             if is_best and validation is not None:
@@ -161,11 +165,17 @@ def _resume(run: TrainingState, record: RunDirectory, identity: str) -> list[Epo
 
 
 def _train_elsewhere(
-    config: TrialConfig, device: str, record: RunDirectory, stop: Callable[[], bool], allowed: Collection[str]
+    config: TrialConfig,
+    device: str,
+    record: RunDirectory,
+    stop: Callable[[], bool],
+    allowed: Collection[str],
+    memory: MemoryMeter,
 ) -> Generator[EpochReport]:
     function = load_entry(config.train.entry or "", allowed)
     written = len(record.resume(config.train.epochs))
-    for report in run_entry(function, config, device=device, folder=record.path, stop=stop):
+    for told in run_entry(function, config, device=device, folder=record.path, stop=stop):
+        report = replace(told, peak_memory=memory.read())
         if report.epoch <= written:
             record.resume(report.epoch - 1)
         record.add(report)

@@ -59,7 +59,7 @@ class TrialMonitor:
             per_class=report.per_class,
             train_loss=report.train_loss,
             lr=report.lr,
-            seconds=report.seconds,
+            seconds=round(report.seconds, 4),  # as its file has it: a replayed epoch must not differ from the first
         )
 
     def judge(self, report: EpochReport, answer: ReportAnswer) -> Outcome | None:

@@ -29,6 +29,7 @@ from tuner.errors import RunError, TunerError, UnreachableError
 from tuner.notifications import make_notifier
 from tuner.registry import Scalar
 from tuner.search.finite_space import can_repeat, untried
+from tuner.search.grid import grid_size
 from tuner.search.points import point_key, point_keys
 from tuner.settings import Settings
 from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer, StopRule
@@ -369,14 +370,20 @@ class Worker:
             return study.searcher.suggest(claim.slot, fixed=fixed, running=running)
 
         params = suggested = suggest(claim.params)
-        if not can_repeat(space, params):
+        is_grid = study.spec.sampler["name"] == "grid" and claim.hours_per_loss is not None
+        if not is_grid and not can_repeat(space, params):
             self.store.trials.set_params(claim, params, space)
             return params
         while True:
             taken = point_keys(space, self.store.trials.taken_points(claim))
-            params = untried(
-                space, suggested, taken, seed=study.spec.seed, slot=claim.slot, fixed=claim.params, suggest=suggest
-            )
+            if is_grid:  # its points are not queued beforehand: nobody knows how many the time allows
+                size = grid_size(space, claim.params)
+                points = (study.searcher.suggest(claim.slot + i, fixed=claim.params) for i in range(size))
+                params = next((p for p in points if point_key(space, p) not in taken), suggested)
+            else:
+                params = untried(
+                    space, suggested, taken, seed=study.spec.seed, slot=claim.slot, fixed=claim.params, suggest=suggest
+                )
             is_left = point_key(space, params) not in taken
             with suppress(PointTakenError):  # by another worker, in the same moment
                 self.store.trials.set_params(claim, params, space, unless_taken=is_left)
@@ -670,7 +677,10 @@ def program_place(settings: Settings) -> ProgramPlace:
 
 
 def memory_used(device: str) -> dict[str, int]:
-    """Return the most memory in MiB that this process has held: `rss_mib`, and `cuda_mib` once CUDA is in use."""
+    """Return the most memory in MiB that this process has held: `rss_mib`, and `cuda_mib` once CUDA is in use.
+
+    On Linux, and on CUDA, since its newest training began (`tuner.training.peak_memory`).
+    """
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     used = {"rss_mib": round(peak / (2**20 if sys.platform == "darwin" else 2**10))}
     torch = sys.modules.get("torch")  # importing it for this would cost more than it says
