@@ -24,6 +24,7 @@ from tuner.config.trial import (
     build_section,
     complete,
     dataset_section,
+    loss_problems,
     loss_section,
     model_section,
     objectives_section,
@@ -212,7 +213,7 @@ class StudySpec:
             train=train_section(raw["train"], problems),
             objectives=self.objectives,
         )
-        problems += patch_problems(config)
+        problems += patch_problems(config) + loss_problems(config)
         problems.refuse()
         if config.train.seed is None:
             config = config.model_copy(update={"train": config.train.model_copy(update={"seed": self.seed})})
@@ -355,6 +356,8 @@ def _build(raw: dict[str, Any], problems: Problems) -> StudySpec | None:
 
 
 def _cross_check(spec: StudySpec, problems: Problems) -> None:
+    if "name" in spec.base.loss:
+        problems.extend(loss_problems(spec.base))
     if not {"train.patch", "dataset.resize", "dataset.dimensions"} & set(spec.search.raw):
         problems.extend(patch_problems(spec.base))
     if spec.sampler["name"] == "grid":

@@ -35,6 +35,8 @@ class DatasetSpec:
     """`fn(raw) -> list of defects` of the raw download that `convert` reads."""
     background: bool = True
     """Whether class 0 is background, which no metric counts."""
+    declares_regions: bool = False
+    """Whether its files may say that classes overlap."""
 
 
 def size_option(default: int) -> Option:
@@ -221,7 +223,7 @@ def complete_options(entry: DatasetSpec, config: Mapping[str, Any]) -> dict[str,
     declared = {option.name: option for option in entry.options}
     problems = Problems()
     for name, value in config.items():
-        if name in ("name", "validation", "label_noise"):
+        if name in ("name", "validation", "label_noise", "regions", "regions_class_order"):
             continue
         if name not in declared:
             raise UnknownNameError(
@@ -270,7 +272,8 @@ def _options(path: str) -> tuple[Option, ...]:
 
 NNUNET_LAYOUT = """\
 <data root>/<dataset.path>/
-├── dataset.json              channel_names, labels (`ignore` counts for nothing), file_ending
+├── dataset.json              channel_names, labels (`ignore` counts for nothing; lists of labels are regions,
+│                             written back by regions_class_order), file_ending
 ├── imagesTr/CASE_0000.nii.gz a file a channel; NIfTI, NRRD, MetaImage, TIFF, or pictures such as .png
 ├── labelsTr/CASE.nii.gz
 ├── imagesTs/…                optional: test cases, when there are labels for them
@@ -286,6 +289,7 @@ _NNUNET = DatasetSpec(
     check="tuner.data.datasets.nnunet:check_nnunet",
     convert=None,
     layout=NNUNET_LAYOUT,
+    declares_regions=True,
     how_to_get="""\
 Put the folder DatasetNNN_NAME of your nnUNet_raw below the data root and name it, as in
 dataset: {name: nnunet, path: Dataset009_Spleen, low: -160, high: 240}""",
