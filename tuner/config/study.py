@@ -357,7 +357,7 @@ def _build(raw: dict[str, Any], problems: Problems) -> StudySpec | None:
 
 def _cross_check(spec: StudySpec, problems: Problems) -> None:
     if "name" in spec.base.loss:
-        problems.extend(loss_problems(spec.base))
+        problems.extend(loss_problems(spec.base, spec.search.raw))
     if not {"train.patch", "dataset.resize", "dataset.dimensions"} & set(spec.search.raw):
         problems.extend(patch_problems(spec.base))
     if spec.sampler["name"] == "grid":

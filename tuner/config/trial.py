@@ -158,9 +158,9 @@ def load_config(content: Any, *, where: str | None = None) -> TrialConfig:
     return config
 
 
-def loss_problems(config: TrialConfig) -> list[Problem]:
-    """Say which terms of the loss the regions of the data, or the deep supervision of the model, do not allow."""
-    regions, supervised = has_regions(config.dataset), is_supervised_deeply(config.model, {})
+def loss_problems(config: TrialConfig, searched: Mapping[str, Any] | None = None) -> list[Problem]:
+    """Say which terms of the loss the regions of the data, or deep supervision, given or searched, do not allow."""
+    regions, supervised = has_regions(config.dataset), is_supervised_deeply(config.model, searched or {})
     lines = unfit_terms(terms_of(config.loss), regions=regions, supervised=supervised)
     return [Problem("loss.name", line, config.loss.get("name")) for line in lines]
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,10 +20,11 @@ from tuner.data.arrays import spatial_shape
 from tuner.data.cache import open_or_build
 from tuner.data.preparation import PreparedData
 from tuner.data.regions import Regions
-from tuner.errors import EffectiveConfigError, SpecError
+from tuner.errors import EffectiveConfigError, Problem, SpecError
 from tuner.losses.boundary_aware import DistanceHead
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.losses.inverse_form import FrozenRegressor, label_borders, train_on_borders
+from tuner.losses.module import DeepSupervision, resized
 from tuner.losses.own import OwnLoss
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.catalog import ENTRY
@@ -69,6 +70,9 @@ def feature_hook(loss: SegmentationLoss, model: SegmentationNet, *, classes: int
     """Tap the network's features where the loss asks for them; without need of its classifier it can do without."""
     if not loss.needs & FEATURES:
         return None
+    if model.deep_supervision:
+        wrong = f"{loss.name} reads the network's features, which coarser outputs do not have"
+        raise SpecError([Problem("model.deep_supervision", wrong, True)])
     try:
         return FeatureTap(model, classes=classes)
     except SpecError:
@@ -282,6 +286,20 @@ class Components(PlacedModel):
     patch: tuple[int, ...] | None = None
     """Sides of the pieces that are trained on; None: whole samples."""
     tap: FeatureTap | None = None
+    criterion: DeepSupervision | None = None
+    """The loss over outputs of several resolutions, where the network has them"""
+
+    def training_loss(self, outputs: Tensor | Sequence[Tensor], labels: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of what `logits` returned in training mode against labels [B, *S].
+
+        inputs: maps of the target, for the finest output; for coarser ones they are made of the coarser labels.
+        """
+        if self.criterion is None:
+            return cast(Tensor, self.loss(outputs, labels, inputs))
+        # coarser outputs cover what the network saw, the margin that its stride asks for as well
+        seen = self.model.pad(labels, labels.shape[1:], value=self.loss.ignore_index)
+        targets = [labels, *(resized(seen, output) for output in outputs[1:])]
+        return cast(Tensor, self.criterion(outputs, targets, inputs=inputs))
 
     def auxiliary_inputs(self, sizes: tuple[int, ...]) -> dict[str, Tensor]:
         """Return what the loss asks of the network beside its logits, of the last call of `logits`."""
@@ -331,6 +349,7 @@ def build_components(
         steps_per_epoch=steps,
         patch=patch,
         tap=tap,
+        criterion=DeepSupervision(loss) if net.model.deep_supervision else None,
     )
     check_effective(config, trial.effective_options())
     return trial
