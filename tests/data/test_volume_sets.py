@@ -240,9 +240,6 @@ def test_every_defect_is_named(tmp_path: Path, test_data: Path) -> None:
         pytest.param({"file_ending": ".b2nd"}, r"file_ending is '\.b2nd'; \.nii\.gz", id="ending"),
         pytest.param({"channel_names": None}, r"channel_names is missing", id="channels"),
         pytest.param(
-            {"labels": {"background": 0, "whole": [1, 2]}}, r"labels are regions.*\"part 2\": 2", id="regions"
-        ),
-        pytest.param(
             {"labels": {"0": "background", "1": "organ"}},
             r'nnU-Net v1.*labels as in {"background": 0, "organ": 1}.*nnUNetv2_convert_old_nnUNet_dataset',
             id="first version",

@@ -87,7 +87,7 @@ def test_weights_are_monais() -> None:
 
 def test_memory_is_that_of_one_windows_depth() -> None:
     """A scan of a thousand slices needs no more room for sums than one of twenty."""
-    sums = _RollingSums((1000, 8, 8), (4, 8, 8), "cpu")
+    sums = _RollingSums((1000, 8, 8), (4, 8, 8), make_net(3))
     for start in window_starts(1000, 4, 0.5):
         sums.add((start, 0, 0), torch.full((3, 4, 8, 8), float(start)))
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from tuner.config.trial import TrialConfig
+from tuner.data.regions import Regions
 from tuner.errors import RequestError
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.losses.catalog.registry import LOSSES
@@ -73,11 +74,15 @@ def torch_export(
     elif weights is None:
         left_out.append("the network: its weights are not kept any more")
     held = weights if not left_out else None
+    classes, shares = len(facts["class_names"]), [float(share) for share in facts["class_frequencies"]]
+    regions = Regions.from_dict(facts["regions"], classes=classes) if facts.get("regions") else None
     settings = {
         "loss": config.loss,
-        "classes": len(facts["class_names"]),
+        "classes": classes,
+        "regions": None if regions is None else [list(members) for members in regions.members],
+        "outputs": classes if regions is None else len(regions),
         "ignore_index": int(facts["ignore_index"]),
-        "class_frequencies": [float(share) for share in facts["class_frequencies"]],
+        "class_frequencies": shares if regions is None else list(regions.shares(shares)),
         "model": {key: value for key, value in config.model.items() if key != WEIGHTS.name} if held else None,
         "channels": int(facts["sample_shape"][0]),
         "spatial_dims": len(facts["sample_shape"]) - 1,
@@ -143,7 +148,9 @@ def _is_module(name: str) -> bool:
 
 def _loss_modules(config: TrialConfig) -> list[str]:
     """Return the modules of the terms of a loss, and of what they learn."""
-    loss = _loss({"loss": config.loss, "classes": 2, "ignore_index": 255, "class_frequencies": [0.5, 0.5]})
+    loss = _loss(
+        {"loss": config.loss, "classes": 2, "ignore_index": 255, "class_frequencies": [0.5, 0.5], "regions": None}
+    )
     rows = [LOSSES[name] for name in loss.terms]
     return [str(path).partition(":")[0] for row in rows for path in (row.fn, row.state) if path]
 
@@ -154,6 +161,7 @@ def _loss(settings: Mapping[str, Any]) -> SegmentationLoss:
         classes=settings["classes"],
         ignore_index=settings["ignore_index"],
         class_frequencies=settings["class_frequencies"],
+        regions=settings["regions"],
     )
 
 
@@ -161,7 +169,7 @@ def _network(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Segm
     net = build_model(
         settings["model"],
         channels=settings["channels"],
-        classes=settings["classes"],
+        classes=settings["outputs"],
         spatial_dims=settings["spatial_dims"],
     )
     net.load_state_dict(dict(weights))
@@ -180,7 +188,7 @@ def _recorded(settings: Mapping[str, Any], weights: Mapping[str, Tensor] | None)
     for axis in range(1, target.ndim):
         target = target.repeat_interleave(4, axis)
     target[:, :2] = settings["ignore_index"]
-    logits = torch.randn(2, classes, *size, generator=draw, dtype=torch.float64)
+    logits = torch.randn(2, settings["outputs"], *size, generator=draw, dtype=torch.float64)
     leaf = logits.clone().requires_grad_()
     value = _loss(settings).double()(leaf, target)
     torch.autograd.backward(value)
@@ -221,6 +229,7 @@ _FILE = '''"""{head}
 
     import exported                      # under the name that you gave this file
     loss = exported.loss()                # loss(logits, target): [B, C, *S] and [B, *S]; loss.on_epoch(epoch, epochs)
+                                          # of regions: [B, R, *S] and the label map [B, *S]
     network = exported.network()             # with its weights, where they are here
 
 `python exported.py` compares values and gradients with those of the place where it was exported.
@@ -249,6 +258,7 @@ def loss():
         classes=SETTINGS["classes"],
         ignore_index=SETTINGS["ignore_index"],
         class_frequencies=SETTINGS["class_frequencies"],
+        regions=SETTINGS["regions"],
     )
 
 
@@ -259,7 +269,7 @@ def network():
     made = _module("models.build").build_model(
         SETTINGS["model"],
         channels=SETTINGS["channels"],
-        classes=SETTINGS["classes"],
+        classes=SETTINGS["outputs"],
         spatial_dims=SETTINGS["spatial_dims"],
     )
     made.load_state_dict(_tensors()["weights"])

@@ -42,6 +42,9 @@ def predict(
     threads: Annotated[
         int | None, typer.Option("--threads", metavar="N", help="CPU threads. Default: the run's.", min=1)
     ] = None,
+    each_region: Annotated[
+        bool, typer.Option("--each-region", help="Of regions, also a mask of 0 and 1 each: DIR/REGION/….")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make masks for new images, in their format, with the label ids of the data set.
@@ -55,6 +58,7 @@ def predict(
     from tuner.config.yaml_reader import read_yaml
     from tuner.data.inference_inputs import find_cases
     from tuner.data.mask_writer import mask_path
+    from tuner.errors import RequestError
     from tuner.launch.launcher import read_devices
 
     read_devices(device)
@@ -68,13 +72,17 @@ def predict(
     from tuner.training.predict import open_run, read_run
 
     _, facts = read_run(run_folder)
+    if each_region and facts.regions is None:
+        raise RequestError(
+            "the classes of this run exclude each other: it has no regions.", where="--each-region", hint=_NO_REGIONS
+        )
     place = resolve_device(device)
     found = find_cases(inputs, facts.reading)
     _check_target(folder, found.cases, [Path(word) for word in inputs], mask_path)
     trained_run = open_run(run_folder, place, overlap=overlap, threads=threads, allow_entry=settings_of().allow_entry)
     for file in found.passed_over:
         output.tell(f"passed over, no image: {file}")
-    predictions = _predict(trained_run, found.cases, folder, quiet=as_json)
+    predictions = _predict(trained_run, found.cases, folder, quiet=as_json, each_region=each_region)
     if as_json:
         output.put_json(_document(trained_run, folder, predictions, found.passed_over))
     failed = [item for item in predictions if item.mask is None]
@@ -103,7 +111,12 @@ def _fetched(run: str) -> Path:
     return artifacts.fetched(study, int(inside))
 
 
-def _predict(run: "TrainedRun", cases: "Sequence[NewCase]", folder: Path, *, quiet: bool) -> "list[Prediction]":
+_NO_REGIONS = "Leave the flag out: the label map says everything."
+
+
+def _predict(
+    run: "TrainedRun", cases: "Sequence[NewCase]", folder: Path, *, quiet: bool, each_region: bool
+) -> "list[Prediction]":
     from tuner.training.predict import predict_cases
 
     output.tell(
@@ -111,7 +124,7 @@ def _predict(run: "TrainedRun", cases: "Sequence[NewCase]", folder: Path, *, qui
         f"values in the masks: {output.format_value(labels_of(run))}"
     )
     found = []
-    for item in predict_cases(run, cases, folder):
+    for item in predict_cases(run, cases, folder, each_region=each_region):
         found.append(item)
         if item.mask is None:
             output.tell(f"{len(found)} of {len(cases)}: failed: {item.message}")
@@ -120,7 +133,8 @@ def _predict(run: "TrainedRun", cases: "Sequence[NewCase]", folder: Path, *, qui
         if item.note:
             output.tell(f"  {item.note}")
         if not quiet:
-            output.put(str(item.mask))
+            for path in (item.mask, *item.regions.values()):
+                output.put(str(path))
     return found
 
 
@@ -177,6 +191,7 @@ def _document(
                 "pixels": dict(zip(names, item.pixels, strict=True)),
                 "seconds": round(item.seconds, 3),
                 "note": item.note,
+                **({"regions": {key: str(path) for key, path in item.regions.items()}} if item.regions else {}),
             }
             for item in predictions
             if item.mask is not None

@@ -7,10 +7,11 @@ a list of choices, or a scalar that fixes it.
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tuner.config.loss_rules import has_regions, is_supervised_deeply, unfit, unfit_terms
 from tuner.config.section import section_options, unknown_keys
 from tuner.config.trial import MAX_PATCH, TrainConfig, TrialConfig, own_loss, sum_problems, term_options
 from tuner.data.catalog import DATASETS
@@ -32,6 +33,8 @@ _NEVER_SEARCHED = {
     "dataset.name": "one study is about one data set",
     "dataset.validation": "trials that are validated on different cases cannot be compared (repeats over folds: "
     "`dataset: {validation: {folds: 5}}` and `search: {dataset.validation.fold: [0, 1, 2, 3, 4]}`)",
+    "dataset.regions": "trials that are scored on different regions cannot be compared",
+    "dataset.regions_class_order": "it says how a label map is written",
     "train.entry": "it names code",
     "model.entry": "it names code",
     "train.threads": "it is resolved when the study is created",
@@ -53,6 +56,8 @@ class SearchSection:
     sums: dict[str, tuple[str, ...]]
     own: dict[str, dict[str, Any]]
     """Losses of the user's own by name: `entry` and what it has `declared`."""
+    unfit: dict[str, str]
+    """Losses of `all` or a family that do not compete, and why"""
     params: frozenset[str] = frozenset()
     """Parameters of names of the user's own, for a training that is."""
 
@@ -114,6 +119,9 @@ class SearchSectionParser:
         self.own: dict[str, dict[str, Any]] = {}
         self.own_options: dict[str, tuple[Option, ...]] = {}
         self.params: set[str] = set()
+        self.unfit: dict[str, str] = {}
+        self.regions = has_regions(base.dataset)
+        self.supervised = is_supervised_deeply(base.model, self.raw)
 
     def read(self) -> SearchSection:
         """Return the section; what is wrong was added to `problems`."""
@@ -143,6 +151,7 @@ class SearchSectionParser:
             self.fixed,
             self.sums,
             self.own,
+            self.unfit,
             frozenset(self.params),
         )
 
@@ -157,6 +166,7 @@ class SearchSectionParser:
             self.problems.add("search.loss", f"{given!r} is not a list of losses, families, `all`, or sums", given)
             return []
         names: list[str] = []
+        named: list[str] = []
         for item in items:
             if _is_own(item):
                 name = str(item["entry"]).partition(":")[2]
@@ -165,20 +175,36 @@ class SearchSectionParser:
                 for label, terms in item.items():
                     found = sum_problems(str(label), terms, where=f"search.loss.{label}")
                     self.problems.extend(found)
+                    named += terms if not found else ()
                     if not found:
                         self.sums[str(label)] = tuple(terms)
                         names.append(str(label))
             elif item == "all":
-                names.extend(LOSSES)
+                names.extend(self._fitting(LOSSES))
             elif str(item).startswith(EXPLICIT) and str(item).removeprefix(EXPLICIT) in LOSSES:
                 names.append(str(item).removeprefix(EXPLICIT))
+                named.append(names[-1])
             elif item in FAMILIES:
-                names.extend(name for name, entry in LOSSES.items() if entry.family == item)
+                names.extend(self._fitting(name for name, entry in LOSSES.items() if entry.family == item))
             elif item in LOSSES:
                 names.append(item)
+                named.append(item)
             else:
                 self.problems.append(unknown_name("loss", str(item), [*LOSSES, *FAMILIES, "all"], "search.loss"))
+        for line in unfit_terms(named, regions=self.regions, supervised=self.supervised):
+            self.problems.add("search.loss", line)
+        if not names and self.unfit:
+            self.problems.add("search.loss", f"none of {', '.join(self.unfit)} can be trained here", given)
         return list(dict.fromkeys(names))
+
+    def _fitting(self, names: Iterable[str]) -> Iterator[str]:
+        """Yield the losses that can be trained; the others are noted."""
+        for name in names:
+            why = unfit(name, regions=self.regions, supervised=self.supervised)
+            if why is None:
+                yield name
+            else:
+                self.unfit[name] = why
 
     def _own_loss(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """Take in a loss of the user's own, `{entry: package.module:function}`; return it with its declarations."""
@@ -212,7 +238,9 @@ class SearchSectionParser:
         if names:
             for name in names:
                 for path, option in self._options_of(name, self.sums.get(name)):
-                    found[path] = (option, ("loss", name), option.search)
+                    # of regions none is background
+                    is_void = self.regions and option.name == "include_background"
+                    found[path] = (option, ("loss", name), None if is_void else option.search)
         elif self.base.loss:
             name, terms = self.base.loss["name"], self.base.loss.get("terms")
             for path, option in self._options_of(name, tuple(terms) if terms else None):
@@ -309,6 +337,9 @@ class SearchSectionParser:
 
     def _place(self, path: str, given: Any, option: Option, when: tuple[str, str] | None) -> None:
         where = f"search.{path}"
+        if self.regions and option.name == "include_background" and path.startswith("loss."):
+            self.problems.add(where, "has no meaning with `dataset.regions`: none of them is background; leave it out")
+            return
         if isinstance(given, Mapping):
             dimension = self._range(path, given, option, when)
             if dimension is not None and dimension.low == dimension.high:  # one value is a fixed value

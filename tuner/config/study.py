@@ -22,6 +22,7 @@ from tuner.config.section import Section, build_section, unknown_keys
 from tuner.config.trial import (
     Objective,
     TrialConfig,
+    loss_problems,
     objectives_section,
     params_section,
     patch_problems,
@@ -225,7 +226,7 @@ class StudySpec:
             params=params_section(raw.get("params"), train, problems),
             objectives=self.objectives,
         )
-        problems += patch_problems(config)
+        problems += patch_problems(config) + loss_problems(config)
         problems.refuse()
         if config.train.seed is None:
             config = config.model_copy(update={"train": config.train.model_copy(update={"seed": self.seed})})
@@ -377,6 +378,8 @@ def _build(raw: dict[str, Any], problems: Problems) -> StudySpec | None:
 
 
 def _cross_check(spec: StudySpec, problems: Problems) -> None:
+    if "name" in spec.base.loss:
+        problems.extend(loss_problems(spec.base, spec.search.raw))
     if not {"train.patch", "dataset.resize", "dataset.dimensions"} & set(spec.search.raw):
         problems.extend(patch_problems(spec.base))
     if spec.sampler["name"] == "grid":

@@ -11,11 +11,13 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
 from tuner.config.command import split_command
+from tuner.config.loss_rules import has_regions, is_supervised_deeply, terms_of, unfit_terms
 from tuner.config.section import Section, build_section, unknown_keys
 from tuner.data.catalog import DATASETS
 from tuner.data.label_noise import KEY
 from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.label_rules import LABELS, labels_problem, labels_text
+from tuner.data.regions import complete_regions
 from tuner.data.splits import complete_validation, validation_problem
 from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError, closest, unknown_name
 from tuner.losses.catalog.registry import FAMILIES, LOSSES
@@ -200,7 +202,7 @@ def load_config(content: Any, *, where: str | None = None) -> TrialConfig:
         objectives=objectives_section(content.get("objectives"), problems, own=train.is_own),
         provenance=dict(content.get("provenance") or {}),
     )
-    problems += patch_problems(config)
+    problems += patch_problems(config) + loss_problems(config)
     problems.refuse(where=where)
     return config
 
@@ -250,6 +252,13 @@ def params_section(given: object, train: TrainConfig, problems: Problems) -> dic
     return {str(key): value for key, value in given.items() if key not in wrong}
 
 
+def loss_problems(config: TrialConfig, searched: Mapping[str, Any] | None = None) -> list[Problem]:
+    """Say which terms of the loss the regions of the data, or deep supervision, given or searched, do not allow."""
+    regions, supervised = has_regions(config.dataset), is_supervised_deeply(config.model, searched or {})
+    lines = unfit_terms(terms_of(config.loss), regions=regions, supervised=supervised)
+    return [Problem("loss.name", line, config.loss.get("name")) for line in lines]
+
+
 def patch_problems(config: TrialConfig) -> list[Problem]:
     """Say where `train.patch` does not fit the samples of the data set."""
     patch, volumes = config.train.patch, config.dataset.get("dimensions") == 3
@@ -284,6 +293,7 @@ def dataset_section(given: object, problems: Problems) -> dict[str, Any]:
     noise = options.pop(KEY, None)
     if noise is not None:
         section[KEY] = _label_noise(noise, problems)
+    complete_regions(section, options, problems)
     if LABELS in options and any(option.name == LABELS for option in DATASETS[name].options):
         labels = options[LABELS] = labels_text(options[LABELS])
         wrong = labels_problem(labels)

@@ -68,11 +68,11 @@ def stack_range(samples: SampleArray, start: int, stop: int) -> NDArray[Any]:
     return np.asarray(samples[start:stop])
 
 
-def zeros_like(samples: SampleArray) -> SampleArray:
+def zeros_like(samples: SampleArray, kind: DTypeLike = np.uint8) -> SampleArray:
     """Return samples of the same sizes in memory, to be written into one by one."""
     if isinstance(samples, Ragged):
-        return Ragged(np.zeros(sum(map(math.prod, samples.shapes)), np.uint8), samples.shapes)
-    return np.zeros(samples.shape, np.uint8)
+        return Ragged(np.zeros(sum(map(math.prod, samples.shapes)), kind), samples.shapes)
+    return np.zeros(samples.shape, kind)
 
 
 def spatial_shape(samples: SampleArray, index: int) -> Shape:

@@ -35,6 +35,8 @@ class DatasetSpec:
     """`fn(raw) -> list of defects` of the raw download that `convert` reads."""
     background: bool = True
     """Whether class 0 is background, which no metric counts."""
+    declares_regions: bool = False
+    """Whether its files may say that classes overlap."""
 
 
 def size_option(default: int) -> Option:
@@ -216,9 +218,13 @@ PICTURES: tuple[DatasetSpec, ...] = (
 )
 
 
+_OTHER_KEYS = ("name", "validation", "label_noise", "regions", "regions_class_order")
+"""Keys of a section that are no options of its data set."""
+
+
 def dataset_options(entry: DatasetSpec, config: Mapping[str, Any]) -> dict[str, Scalar]:
     """Return every option of the row, the section's values before the defaults; raises for any that is not legal."""
-    given = {name: value for name, value in config.items() if name not in ("name", "validation", "label_noise")}
+    given = {name: value for name, value in config.items() if name not in _OTHER_KEYS}
     require_options(entry.options, given, kind=f"option of dataset {entry.name!r}", where="dataset")
     problems = Problems()
     if LABELS in given:
@@ -260,7 +266,8 @@ def _options(path: str) -> tuple[Option, ...]:
 
 NNUNET_LAYOUT = """\
 <data root>/<dataset.path>/
-├── dataset.json              channel_names, labels (`ignore` counts for nothing), file_ending
+├── dataset.json              channel_names, labels (`ignore` counts for nothing; lists of labels are regions,
+│                             written back by regions_class_order), file_ending
 ├── imagesTr/CASE_0000.nii.gz a file a channel; NIfTI, NRRD, MetaImage, TIFF, or pictures such as .png
 ├── labelsTr/CASE.nii.gz
 ├── imagesTs/…                optional: test cases, when there are labels for them
@@ -276,6 +283,7 @@ _NNUNET = DatasetSpec(
     check="tuner.data.datasets.nnunet:check_nnunet",
     convert=None,
     layout=NNUNET_LAYOUT,
+    declares_regions=True,
     how_to_get="""\
 Put the folder DatasetNNN_NAME of your nnUNet_raw below the data root and name it, as in
 dataset: {name: nnunet, path: Dataset009_Spleen, low: -160, high: 240}""",

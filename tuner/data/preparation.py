@@ -29,9 +29,19 @@ from tuner.data.arrays import (
 from tuner.data.cache import FileHashCache, open_or_build
 from tuner.data.catalog import DATASETS, VALIDATION_SHARE, DatasetSpec, dataset_options
 from tuner.data.label_noise import KEY, LabelNoise, spoil
-from tuner.data.source import IGNORE_INDEX, DefinesClasses, Grouped, Source, SupportsInference, TestCase
+from tuner.data.regions import KEY as REGIONS
+from tuner.data.regions import ORDER, Regions, resolve_regions
+from tuner.data.source import (
+    IGNORE_INDEX,
+    DeclaresRegions,
+    DefinesClasses,
+    Grouped,
+    Source,
+    SupportsInference,
+    TestCase,
+)
 from tuner.data.splits import Protocol, choose_cases
-from tuner.errors import ConflictError, DataError
+from tuner.errors import ConflictError, DataError, Problem, SpecError
 from tuner.registry import Scalar, load
 
 __all__ = ["PreparedData", "Progress", "Split", "class_names_of", "open_source", "prepare", "test_cases"]
@@ -65,6 +75,8 @@ class PreparedData:
     """Whether class 0 is background; no metric counts it then."""
     reading: Mapping[str, Any] = field(default_factory=dict)
     """How further images are read (`tuner.data.inference_inputs`), as plain data; empty where that is not known."""
+    regions: Regions | None = None
+    """Classes that overlap, each a set of `class_names`; None: the classes of the label map are what is learnt."""
 
     @property
     def uneven(self) -> bool:
@@ -86,8 +98,19 @@ class PreparedData:
 
     @property
     def scored_names(self) -> tuple[str, ...]:
-        """Names of the classes that metrics count."""
-        return self.class_names[int(self.background) :]
+        """Names of the classes, or regions, that metrics count."""
+        return self.class_names[int(self.background) :] if self.regions is None else self.regions.names
+
+    @property
+    def outputs(self) -> int:
+        """Channels of a network's output: one a class, or one a region."""
+        return self.classes if self.regions is None else len(self.regions)
+
+    @property
+    def output_frequencies(self) -> tuple[float, ...]:
+        """Share of the training pixels that count of each class, or in each region."""
+        shares = self.class_frequencies
+        return shares if self.regions is None else self.regions.shares(shares)
 
 
 def prepare(
@@ -128,7 +151,9 @@ def prepare(
     contents = _read_contents(files, memory, progress)
     names = class_names_of(entry, source, memory)
     reading = source.reading(memory) if isinstance(source, SupportsInference) else {}
-    fingerprint = _fingerprint(entry.name, names, source, cases, contents)
+    background = source.background if isinstance(source, DefinesClasses) else entry.background
+    regions = regions_of(config, source, names, background=background)
+    fingerprint = _fingerprint(entry.name, names, source, cases, contents, regions)
     folder = cache / f"{entry.name}-{fingerprint[:16]}"
     memory.save()
     manifest = open_or_build(
@@ -139,7 +164,6 @@ def prepare(
         goes_on=True,
     )
     noise = LabelNoise.of(config)
-    background = source.background if isinstance(source, DefinesClasses) else entry.background
     if noise is not None:
         clean = open_split(folder, "train", train, manifest, source)
         spoiling = _Spoiling(folder, manifest, clean, noise, len(names), background, source.stacked)
@@ -161,7 +185,29 @@ def prepare(
         stacked=source.stacked,
         background=background,
         reading=reading,
+        regions=regions,
     )
+
+
+def regions_of(
+    config: Mapping[str, Any], source: Source, class_names: Sequence[str], *, background: bool
+) -> Regions | None:
+    """Return the regions that the section declares, or else the files; None where neither does.
+
+    Raises SpecError for classes that there are not, and where both declare different ones.
+    """
+    declared = source.declared_regions if isinstance(source, DeclaresRegions) else None
+    chosen = config if config.get(REGIONS) else declared
+    if chosen is None:
+        return None
+    found = resolve_regions(chosen[REGIONS], chosen.get(ORDER), class_names, background=background)
+    if declared is not None and chosen is config:
+        stated = resolve_regions(declared[REGIONS], declared.get(ORDER), class_names, background=background)
+        if found != stated:
+            raise SpecError(
+                [Problem(f"dataset.{REGIONS}", f"the files declare other regions ({declared[REGIONS]}); leave it out")]
+            )
+    return found
 
 
 def test_cases(config: Mapping[str, Any], *, data_root: Path | None, cache: Path, seed: int) -> Iterator[TestCase]:
@@ -210,8 +256,9 @@ def _fingerprint(
     source: Source,
     cases: Mapping[str, Sequence[str]],
     contents: Sequence[tuple[str, str]],
+    regions: Regions | None,
 ) -> str:
-    whole = {
+    whole: dict[str, Any] = {
         "format": _FORMAT,
         "dataset": name,
         "classes": class_names,
@@ -220,6 +267,8 @@ def _fingerprint(
         "cases": cases,
         "files": contents,
     }
+    if regions is not None:
+        whole["regions"] = regions.as_dict()
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 

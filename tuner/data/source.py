@@ -192,6 +192,15 @@ class ListsClasses(Protocol):
 
 
 @runtime_checkable
+class DeclaresRegions(Protocol):
+    """What a source has beside `Source` when its files may say that its classes overlap."""
+
+    @property
+    def declared_regions(self) -> Mapping[str, Any] | None:
+        """`regions` and `regions_class_order` of a `dataset` section, in numbers of classes; None: no regions."""
+
+
+@runtime_checkable
 class SupportsInference(Protocol):
     """What a source has beside `Source` when a trained network can be given further images of its kind."""
 

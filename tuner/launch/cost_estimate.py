@@ -22,6 +22,8 @@ from tuner.launch.study_setup import (
     prepare_data,
     probe_request,
     steps_per_epoch,
+    unfit_losses,
+    with_declared_regions,
 )
 from tuner.models.catalog import ENTRY
 from tuner.search.pruners import make_pruner
@@ -234,7 +236,10 @@ def plan_study(
         RequestError: Something asked for cannot be, or would run code of the user's.
         RunError: Nothing could be measured.
     """
-    spec, settings = request.spec, request.settings
+    settings = request.settings
+    spec = with_declared_regions(request.spec, settings)
+    for line in unfit_losses(spec):
+        say(line)
     _check_own_code(spec)
     question = probe_request(request.resources.over({}))
     request.ask(replace(question, precision=False))

@@ -10,9 +10,11 @@ from typing import Any
 
 from tuner.artifacts.remote import artifacts_of, check_address
 from tuner.config.command import check_allowed, dangling_flags
+from tuner.config.loss_rules import has_regions
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import flatten
 from tuner.config.yaml_reader import YamlDocument
+from tuner.data.catalog import DATASETS
 from tuner.data.preparation import check_same_data
 from tuner.errors import ConfigError, ConflictError, DataError, EntryError, NotFoundError, SpecError
 from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, probe_devices
@@ -36,6 +38,8 @@ SIZES = ("trials", "trials_per_loss", "hours_per_loss")
 """Keys of `budget` that say how much is trained."""
 CHANGEABLE = ("budget.timeout", *(f"budget.{key}" for key in SIZES))
 """May change; how much is trained may only rise, which is looked at by itself."""
+BY_FILES = ("dataset.regions.", "dataset.regions_class_order")
+"""Read from the files of the data set when a study is created; nothing then means what is stored."""
 CONFIRM = "confirm."
 """What follows the search may change until it has begun."""
 
@@ -91,6 +95,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
         is_free = key in CHANGEABLE or key.startswith(CONFIRM) or (key in FREE_KEYS and new in (None, "auto"))
+        is_free = is_free or (key.startswith(BY_FILES) and key not in after)
         if is_free or _same(old, new):
             continue
         lines.append(f"{key}: {_shown(before, key)} stored, {_shown(after, key)} asked for")
@@ -134,6 +139,7 @@ class DataFacts:
     validation: int
     shape: tuple[int, ...]
     classes: int
+    """Or regions: channels of the output"""
 
 
 def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None) -> DataFacts:
@@ -153,7 +159,7 @@ def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None)
         train=len(data.train.labels) * (train.patches if patch else 1),
         validation=len(data.validation.labels),
         shape=(data.channels, *patch) if patch else data.sample_shape,
-        classes=data.classes,
+        classes=data.outputs,
     )
 
 
@@ -397,7 +403,10 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
         RequestError: Something asked for cannot be; nothing was created or changed.
         StorageError: The storage cannot be used.
     """
+    request = replace(request, spec=with_declared_regions(request.spec, request.settings))
     spec, settings = request.spec, request.settings
+    for line in unfit_losses(spec):
+        say(line)
     record = find_study(settings.storage, spec.name)
     if record is not None:
         settings = settings.with_stored(record.resources)
@@ -453,6 +462,36 @@ def check_command(spec: StudySpec, settings: Settings, say: Say, *, trains_here:
         check_allowed(command, settings.allow_command)
     for flag in dangling_flags(command):
         say(f"note: train.command: {flag} stays where its value is left out; write it as one argument, {flag}={{…?}}")
+
+
+def with_declared_regions(spec: StudySpec, settings: Settings) -> StudySpec:
+    """Return the study with the regions that the files of its data set declare, which decide what competes.
+
+    Raises SpecError where the loss that is asked for has no meaning for classes that overlap.
+    """
+    from tuner.data.preparation import open_source
+    from tuner.data.source import DeclaresRegions
+
+    dataset = spec.base.dataset
+    if not spec.base.has_data or has_regions(dataset) or not DATASETS[dataset["name"]].declares_regions:
+        return spec
+    try:
+        _, _, source = open_source(dataset, settings.data_root)
+    except DataError:
+        return spec  # said when the files are checked
+    declared = source.declared_regions if isinstance(source, DeclaresRegions) else None
+    if declared is None:
+        return spec
+    content = spec.as_dict()
+    return load_spec(YamlDocument(content | {"dataset": {**content["dataset"], **declared}}, {}, None))
+
+
+def unfit_losses(spec: StudySpec) -> list[str]:
+    """Say which losses of `all` or of a family do not compete, a line for each reason."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in spec.search.unfit.items():
+        reasons.setdefault(why, []).append(name)
+    return [f"note: left out of the search: {', '.join(names)} (each {why})" for why, names in reasons.items()]
 
 
 def check_writable(folder: Path) -> None:

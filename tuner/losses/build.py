@@ -1,6 +1,6 @@
 """Build a loss from its configuration: single losses, losses mixed with a base on a schedule, weighted sums."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from inspect import signature
 from typing import Any, cast
 
@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from tuner.errors import LossInputError, Problem, Problems, SpecError, UnknownNameError
 from tuner.losses.batch import EpochProgress, LossFunction, LossInputs, check_labels, full_precision, read_inputs
 from tuner.losses.catalog.registry import LOSSES
+from tuner.losses.evaluate import Formula, evaluate
+from tuner.losses.softmax_stats import on_host
 from tuner.losses.spec import LossSpec, term_weight, with_preset
+from tuner.losses.targets import read_batch, region_table, region_targets
 from tuner.registry import Option, Scalar, complete_options, load, option_named, require_options
 
 COMPANION = "cross_entropy_weight"
@@ -264,20 +267,91 @@ class SegmentationLoss(nn.Module):
             )
 
 
+class RegionLoss(SegmentationLoss):
+    """A loss of R regions of a label map, as the trainer uses it: `loss(logits, labels)`, [B, R, *S] and [B, *S].
+
+    Regions overlap: each is a sigmoid of its own. Their targets are made of the labels, on the labels' device, and the
+    maps that a loss needs are made of these targets. Raises SpecError for a term that has no meaning for classes that
+    overlap. `regions` are the classes of each; `labels` is how many classes the label map has.
+    """
+
+    table: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        terms: Mapping[str, Term],
+        blend: WeightedSum,
+        *,
+        regions: Sequence[Sequence[int]],
+        labels: int,
+        ignore_index: int,
+    ) -> None:
+        super().__init__(name, terms, blend, classes=len(regions), ignore_index=ignore_index)
+        refused = [term.entry.name for term in terms.values() if not term.entry.multilabel]
+        if refused:
+            raise SpecError([Problem("loss.name", no_sigmoid_form(refused), name)])
+        self.labels = labels
+        self.needs = frozenset()
+        self.register_buffer("table", region_table(regions), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor, inputs: Mapping[str, Tensor] | None = None) -> Tensor:
+        """Return the loss, a scalar; `inputs` are none. Raises LossInputError on input that does not fit."""
+        self._check(logits)
+        weights = self.mixing_options.weights(self.moment)
+        weighed = [(term, w) for term, w in zip(self._parts.values(), weights, strict=True) if w != 0]
+        shares = [weight for _, weight in weighed]
+        void = target == self.ignore_index
+        return evaluate(
+            [Formula(term.entry, term.function, term.arguments({}, self.moment)) for term, _ in weighed],
+            lambda values: self.mixing_options.mix(values, shares),
+            logits,
+            region_targets(target, self.table),
+            activation="sigmoid",
+            ignore_index=None,
+            mask=None if on_host(void) and not bool(void.any()) else ~void,
+            reduction="mean",
+            validate=False,
+        )
+
+    def check(self, logits: Tensor, target: Tensor) -> None:
+        """Check a batch thoroughly, its labels too; on a GPU this waits for the device, so ask once."""
+        self._check(logits)
+        read_batch(logits, region_targets(target, self.table), activation="sigmoid")
+        check_labels(target, classes=self.labels, ignore_index=self.ignore_index)
+
+
+def no_sigmoid_form(names: Iterable[str]) -> str:
+    """Say that losses have no meaning for classes that overlap."""
+    known = ", ".join(name for name, entry in LOSSES.items() if entry.multilabel)
+    return (
+        f"{', '.join(names)}: defined for classes that exclude each other, and those of `dataset.regions` overlap; "
+        f"losses with a sigmoid form: {known}"
+    )
+
+
 def build_loss(
-    config: Mapping[str, Any], *, classes: int, ignore_index: int, class_frequencies: Sequence[float]
+    config: Mapping[str, Any],
+    *,
+    classes: int,
+    ignore_index: int,
+    class_frequencies: Sequence[float],
+    regions: Sequence[Sequence[int]] | None = None,
 ) -> SegmentationLoss:
     """Build the loss of a configuration's `loss` section.
 
     One loss: `{"name": "focal", "focal": {"gamma": 2.0}}`. A sum: `{"name": "edgy", "terms": ["dice", "focal"],
     "edgy": {"weight": {"focal": 0.5}, "dice": {...}, "focal": {...}}}`; the first term has weight 1, and the total is
     divided by the sum of the weights. Options that are left out have their published default.
+    regions: the classes of each region of a label map of so many classes, then `class_frequencies` are the share of
+    the pixels in each region; see `RegionLoss`.
     Raises UnknownNameError or SpecError, with the dotted path, on names and values that do not exist, and
     LossInputError where class_frequencies does not have one entry per class.
     """
-    if classes < 2 or len(class_frequencies) != classes:
+    outputs = classes if regions is None else len(regions)
+    if classes < 2 or len(class_frequencies) != outputs:
         raise LossInputError(
-            f"{len(class_frequencies)} class frequencies for {classes} classes: "
+            f"{len(class_frequencies)} class frequencies for {outputs} classes: "
             "there must be at least 2 classes and one frequency for each."
         )
     name = str(config.get("name"))
@@ -286,6 +360,8 @@ def build_loss(
         terms, blend = _sum_of(name, [str(term) for term in config["terms"]], chosen, class_frequencies)
     else:
         terms, blend = build_terms(name, chosen, class_frequencies)
+    if regions is not None:
+        return RegionLoss(name, terms, blend, regions=regions, labels=classes, ignore_index=ignore_index)
     return SegmentationLoss(name, terms, blend, classes=classes, ignore_index=ignore_index)
 
 

@@ -180,7 +180,7 @@ class DeepSupervision(nn.Module):
         target: Tensor | Sequence[Tensor],
         *,
         mask: Tensor | None = None,
-        **inputs: Tensor,
+        **inputs: Any,
     ) -> Tensor:
         """Return the weighted mean. Raises LossInputError where the lengths of the sequences differ."""
         outputs = [logits] if isinstance(logits, Tensor) else list(logits)

@@ -1,7 +1,7 @@
 """A loss of the user's own as the trainer uses one."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from tuner.errors import EntryError
 from tuner.losses.batch import check_labels, full_precision, read_inputs
 from tuner.losses.build import SegmentationLoss, WeightedSum
+from tuner.losses.targets import region_table, region_targets
 from tuner.registry import Scalar
 
 WHERE = "loss.entry"
@@ -19,9 +20,12 @@ class OwnLoss(SegmentationLoss):
     """A function `loss(logits, target, *, ignore_index, **options)` that returns a scalar, or a module class.
 
     logits [B, C, *S] raw scores in at least float32, target [B, *S] class ids in int64, `ignore_index` on pixels that
-    do not count. A class is made with its options, and its instances are called as the function is; what they learn is
-    given to the optimizer.
+    do not count. With regions both are [B, R, *S], the target of 0 and 1, and `ignore_index` in all regions of pixels
+    that do not count. A class is made with its options, and its instances are called as the function is; what they
+    learn is given to the optimizer.
     """
+
+    table: Tensor | None
 
     def __init__(
         self,
@@ -32,8 +36,12 @@ class OwnLoss(SegmentationLoss):
         *,
         classes: int,
         ignore_index: int,
+        regions: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        super().__init__(name, {}, WeightedSum([1.0], {}), classes=classes, ignore_index=ignore_index)
+        outputs = classes if regions is None else len(regions)
+        super().__init__(name, {}, WeightedSum([1.0], {}), classes=outputs, ignore_index=ignore_index)
+        self.labels = classes
+        self.register_buffer("table", None if regions is None else region_table(regions), persistent=False)
         self.path, self.own_options = path, dict(options)
         self.module: nn.Module | None = None
         keywords: dict[str, Any] = dict(options)
@@ -56,7 +64,7 @@ class OwnLoss(SegmentationLoss):
         self._check(logits)
         with full_precision(logits):
             scores = logits if logits.dtype in (torch.float32, torch.float64) else logits.float()
-            value = self._call(scores, target.long(), ignore_index=self.ignore_index, **self._keywords)
+            value = self._call(scores, self._target(target), ignore_index=self.ignore_index, **self._keywords)
         if not isinstance(value, Tensor) or value.numel() != 1:
             found = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise EntryError(f"{self.path} returned {found}; a loss returns a tensor of one value.", where=WHERE)
@@ -81,5 +89,12 @@ class OwnLoss(SegmentationLoss):
 
     def check(self, logits: Tensor, target: Tensor) -> None:
         """Check shapes and labels, as of any other loss."""
-        read_inputs(logits, target, ignore_index=self.ignore_index)
-        check_labels(target, classes=self.classes, ignore_index=self.ignore_index)
+        if self.table is None:
+            read_inputs(logits, target, ignore_index=self.ignore_index)
+        check_labels(target, classes=self.labels, ignore_index=self.ignore_index)
+
+    def _target(self, labels: Tensor) -> Tensor:
+        if self.table is None:
+            return labels.long()
+        void = (labels == self.ignore_index).unsqueeze(1)
+        return region_targets(labels, self.table).long().masked_fill(void, self.ignore_index)

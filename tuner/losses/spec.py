@@ -61,6 +61,11 @@ class LossSpec:
         return "boundary_head" in self.needs
 
     @property
+    def deep_supervision(self) -> bool:
+        """Whether it can be taken of outputs of several resolutions: without what the network has beside its logits."""
+        return not {"features", "boundary_head", "classifier_weight"} & set(self.needs)
+
+    @property
     def own_options(self) -> tuple[Option, ...]:
         """The options of the formula itself: those that a term of a sum has."""
         return tuple(option for option in self.options if option.name not in self.mixing_options)

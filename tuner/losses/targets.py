@@ -1,6 +1,6 @@
 """Targets of every form that a training loop has, brought to one: class ids, or values of every class."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -279,6 +279,20 @@ def _check_range(target: Tensor, weight: Tensor | None, logits: Tensor) -> None:
 
 def _shapes(logits: Tensor, target: Tensor) -> str:
     return f"logits {list(logits.shape)} {logits.dtype} and target {list(target.shape)} {target.dtype}"
+
+
+def region_table(regions: Sequence[Sequence[int]]) -> Tensor:
+    """Return which of the labels 0 to 255 lie in each of R regions, as 0 and 1: [R, 256] uint8."""
+    table = torch.zeros(len(regions), 256, dtype=torch.uint8)
+    for row, labels in zip(table, regions, strict=True):
+        row[list(labels)] = 1
+    return table
+
+
+def region_targets(labels: Tensor, table: Tensor) -> Tensor:
+    """Return the target of regions, [B, R, *S] uint8, from a label map [B, *S] of 0 to 255 and a `region_table`."""
+    flat = labels.flatten().long()
+    return torch.stack([row.index_select(0, flat).view_as(labels) for row in table], 1)
 
 
 def mean_over_classes(batch: Batch, value_of: Callable[[Batch], Tensor], *, present_only: bool) -> Tensor:

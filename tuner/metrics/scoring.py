@@ -19,6 +19,7 @@ from tuner.metrics.overlap import OVERLAP, ClassScores, Counts, confusion_counts
 from tuner.metrics.surface import diagonal, surface_distances
 
 CaseScores = dict[str, ClassScores]
+_VOID = 255
 
 
 def score_case(
@@ -61,6 +62,34 @@ def score_case(
     if surface:
         scores |= _surface_scores(prediction, label, confusion, ignore_index, surface, spacing)
     return {name: scores[name] for name in names}
+
+
+def score_masks(
+    pairs: Iterable[tuple[NDArray[np.bool_], NDArray[np.bool_]]],
+    ignored: NDArray[np.bool_] | None,
+    metrics: Sequence[str],
+    spacing: Sequence[float] | None = None,
+) -> CaseScores:
+    """Score one case whose classes overlap: each by itself, by the rules of `score_case`.
+
+    Args:
+        pairs: Predicted and true mask of each class, [*S].
+        ignored: Pixels that belong to no mask, [*S]; None: all belong.
+        metrics: Names of `METRICS`.
+        spacing: Size of a pixel along each axis; distances are in pixels without it.
+
+    Returns:
+        For each metric the value of every class; None where the class is not counted.
+    """
+    scores: CaseScores = {METRICS.find(name).name: [] for name in metrics}
+    for predicted, truth in pairs:
+        label = truth.astype(np.uint8)
+        if ignored is not None:
+            label[ignored] = _VOID
+        found = score_case(predicted.astype(np.uint8), label, 2, _VOID, metrics, spacing)
+        for name, values in found.items():
+            scores[name] += values
+    return scores
 
 
 def without_absent(cases: Sequence[CaseScores], occurring: Sequence[bool]) -> list[CaseScores]:

@@ -31,17 +31,27 @@ class SegmentationNet(nn.Module):
         self.weights: str | None = None
         """The file that the weights come from, as the configuration names it."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map [B, channels, *S] to logits [B, classes, *S]."""
+    @property
+    def deep_supervision(self) -> bool:
+        """Whether it has coarser outputs in training mode."""
+        return bool(getattr(self.network, "deep_supervision", False))
+
+    def forward(self, images: Tensor) -> Any:
+        """Map [B, channels, *S] to logits [B, classes, *S].
+
+        With deep supervision and in training mode to a list of logits, these first; the coarser ones are not cropped.
+        """
         sizes = images.shape[2:]
+        found = self.network(self.pad(images, sizes, value=0.0))
+        if isinstance(found, list):
+            return [_cropped(found[0], sizes), *found[1:]]
+        return _cropped(found, sizes)
+
+    def pad(self, maps: Tensor, sizes: Sequence[int], *, value: float) -> Tensor:
+        """Fill maps [..., *S] of these sizes up at their far end to the size that the network sees."""
         missing = [after - size for after, size in zip(self.padded(sizes), sizes, strict=True)]
-        if not any(missing):
-            return cast(Tensor, self.network(images))
         padding = [amount for extra in reversed(missing) for amount in (0, extra)]
-        logits: Tensor = self.network(F.pad(images, padding))
-        for axis, size in enumerate(sizes, start=2):
-            logits = logits.narrow(axis, 0, size)
-        return logits
+        return F.pad(maps, padding, value=value) if any(missing) else maps
 
     def padded(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """Return the size [*S] that the network sees of an input of this size."""
@@ -53,6 +63,13 @@ class SegmentationNet(nn.Module):
         if self.weights is not None:
             own = own | {"weights": self.weights}
         return {"model.name": self.name} | {f"model.{key}": value for key, value in own.items()}
+
+
+def _cropped(logits: Tensor, sizes: Sequence[int]) -> Tensor:
+    for axis, size in enumerate(sizes, start=2):
+        if logits.shape[axis] != size:
+            logits = logits.narrow(axis, 0, size)
+    return logits
 
 
 def build_model(

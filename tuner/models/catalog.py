@@ -136,6 +136,14 @@ def dropout(default: float, summary: str, high: float = 0.4) -> Option:
 
 CHANNEL_DROPOUT = dropout(0.0, "Probability with which a channel is dropped in training.")
 
+DEEP_SUPERVISION = Option(
+    "deep_supervision",
+    "bool",
+    False,
+    "Trains coarser outputs of the decoder beside the full one, as nnU-Net does: weights 1, 1/2, 1/4, ….",
+)
+_DEEP_RULE = "tuner.models.rules:deep_enough"
+
 UNIT_DROPOUT = dropout(0.0, "Probability with which a value is dropped in training.")
 
 GRID = Option(
@@ -188,9 +196,11 @@ CONVOLUTIONAL = (
             norm("instance"),
             Option("residual", "bool", False, "Residual blocks, as in the winning network of BraTS 2021."),
             UNIT_DROPOUT,
+            DEEP_SUPERVISION,
         ),
         paper="Isensee et al. 2021, arXiv 1904.08128",
         summary="The network of nnU-Net: strided convolutions, leaky ReLU, at most 512 channels (320 in volumes).",
+        rule=_DEEP_RULE,
     ),
     ModelSpec(
         name="segresnet",
@@ -353,9 +363,10 @@ SURVEY = (
     ModelSpec(
         name="unet",
         fn="tuner.models.unet:unet",
-        options=(width(32), depth(4), norm("batch"), CHANNEL_DROPOUT, upsampling("transposed")),
+        options=(width(32), depth(4), norm("batch"), CHANNEL_DROPOUT, upsampling("transposed"), DEEP_SUPERVISION),
         paper="Ronneberger et al. 2015, arXiv 1505.04597",
         summary="The U-Net of the loss survey: two 3x3 convolutions a level, with normalisation and padding.",
+        rule=_DEEP_RULE,
     ),
     ModelSpec(
         name="resunet",

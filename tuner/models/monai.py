@@ -1,6 +1,6 @@
 """MONAI's convolutional networks, wrapped. MONAI is imported when one is built: the import takes seconds.
 
-Of each the last output is the one that is classified: supervision at further depths needs a loss of several outputs.
+Of each the output at full resolution is the one that is scored. DynUNet may have coarser ones to train on.
 """
 
 import math
@@ -45,6 +45,20 @@ class Wrapped(nn.Module):
         return dict(self._options)
 
 
+class DeepDynUNet(Wrapped):
+    """DynUNet with its heads for deep supervision, each at the resolution of its own level: MONAI enlarges them."""
+
+    deep_supervision = True
+
+    def forward(self, images: Tensor) -> Any:
+        """Map as `Wrapped`; in training mode to a list of logits, the finest first, halved from one to the next."""
+        if not self.training:
+            return super().forward(images)
+        net = cast(Any, self.net)
+        full = net.output_block(net.skip_layers(images))
+        return [full, *net.heads]
+
+
 def norm_argument(norm: str, groups: int = 8) -> tuple[str, dict[str, object]]:
     """Return MONAI's argument for a normalisation with learned scale and shift."""
     if norm == "group":
@@ -80,9 +94,22 @@ _NEXT: dict[str, dict[str, Any]] = {
 
 
 def dynunet(
-    channels: int, classes: int, spatial_dims: int, *, width: int, depth: int, norm: str, residual: bool, dropout: float
+    channels: int,
+    classes: int,
+    spatial_dims: int,
+    *,
+    width: int,
+    depth: int,
+    norm: str,
+    residual: bool,
+    dropout: float,
+    deep_supervision: bool,
 ) -> Wrapped:
-    """Build the registry's `dynunet`. The dropout that MONAI has behind the classifier is left out."""
+    """Build the registry's `dynunet`. The dropout that MONAI has behind the classifier is left out.
+
+    With `deep_supervision` there is an output for each level of the decoder but the coarsest, which nnU-Net builds and
+    gives the weight 0.
+    """
     from monai.networks.nets import DynUNet
 
     most = _MAX_CHANNELS[spatial_dims]
@@ -98,10 +125,12 @@ def dynunet(
         norm_name=norm_argument(norm, math.gcd(8, width)),
         dropout=dropout or None,
         res_block=residual,
+        **({"deep_supervision": True, "deep_supr_num": depth - 2} if deep_supervision else {}),
     )
-    for name in list(dict(net.output_block.conv.named_children())):
-        if name != "conv":
-            setattr(net.output_block.conv, name, nn.Identity())
+    for block in (net.output_block, *(net.deep_supervision_heads if deep_supervision else ())):
+        for name in list(dict(block.conv.named_children())):
+            if name != "conv":
+                setattr(block.conv, name, nn.Identity())
     use_cpu_kernels(net)
     options: dict[str, Scalar] = {
         "width": first_width(net),
@@ -109,8 +138,10 @@ def dynunet(
         "norm": first_norm(net),
         "residual": type(net.input_block).__name__ == "UnetResBlock",
         "dropout": first_dropout(net),
+        "deep_supervision": hasattr(net, "deep_supervision_heads"),
     }
-    return Wrapped(net, stride=2**depth, classifier=net.output_block.conv.conv, options=options)
+    made = DeepDynUNet if deep_supervision else Wrapped
+    return made(net, stride=2**depth, classifier=net.output_block.conv.conv, options=options)
 
 
 def segresnet(

@@ -31,6 +31,15 @@ def rule_problems(entry: ModelSpec, options: Mapping[str, Any], path: str) -> li
     return [problem.below(path) for problem in found]
 
 
+def deep_enough(options: Mapping[str, Any]) -> Problems:
+    """Deep supervision needs a level of the decoder between the finest, which is the output, and the coarsest."""
+    found = Problems()
+    if options.get("deep_supervision") and options["depth"] < 3:
+        wrong = f"with depth {options['depth']} there is no coarser output to learn from; a depth of 3 or more has one"
+        found.add("deep_supervision", wrong, True)
+    return found
+
+
 def heads_divide_hidden(options: Mapping[str, Any]) -> Problems:
     """Each head of the attention takes an equal part of the hidden channels."""
     found, hidden, heads = Problems(), options["hidden"], options["heads"]

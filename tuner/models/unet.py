@@ -136,7 +136,7 @@ class ResUNet(nn.Module):
         for unit in self.encoder:
             x = unit(x)
             kept.append(x)
-        return cast(Tensor, self.classifier(decode(kept, self.up, self.decoder)))
+        return cast(Tensor, self.classifier(decode(kept, self.up, self.decoder)[0]))
 
     def effective_options(self) -> dict[str, Scalar]:
         """Read the options from the layers."""
@@ -195,7 +195,8 @@ class UNet(nn.Module):
     """U-Net (Ronneberger et al. 2015), with padding, so that the output is as large as the input.
 
     `width` channels at full resolution, doubled at each of `depth` halvings; skip connections by concatenation.
-    Convolutions are initialised as in the paper (He et al. 2015).
+    Convolutions are initialised as in the paper (He et al. 2015). With `deep_supervision` it has, in training mode, an
+    output for each level of the decoder but the coarsest, which nnU-Net builds and gives the weight 0.
     """
 
     def __init__(
@@ -209,6 +210,7 @@ class UNet(nn.Module):
         norm: str,
         dropout: float,
         upsampling: str,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
@@ -225,19 +227,35 @@ class UNet(nn.Module):
             Block(2 * high, high, dropout=dropout, norm=norm, dims=spatial_dims) for _, high in upwards
         )
         self.head = convolution(spatial_dims)(width, classes, 1)
+        coarser = widths[1 : depth - 1] if deep_supervision else []
+        self.coarser_heads = nn.ModuleList(convolution(spatial_dims)(channels, classes, 1) for channels in coarser)
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Conv3d)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        nn.init.normal_(self.head.weight, std=1 / math.sqrt(width))
+        for head in (self.head, *self.coarser_heads):
+            weight = cast(nn.Conv2d, head).weight
+            nn.init.normal_(weight, std=1 / math.sqrt(weight.shape[1]))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map [B, channels, *S], S divisible by `stride`, to logits [B, classes, *S]."""
+    @property
+    def deep_supervision(self) -> bool:
+        """Whether it has coarser outputs in training mode."""
+        return len(self.coarser_heads) > 0
+
+    def forward(self, images: Tensor) -> Tensor | list[Tensor]:
+        """Map [B, channels, *S], S divisible by `stride`, to logits [B, classes, *S].
+
+        With deep supervision and in training mode to those, and to logits [B, classes, *S / 2^level].
+        """
         kept: list[Tensor] = []
         x = images
         for level, block in enumerate(self.encoder):
             x = block(self.pool(x) if level else x)
             kept.append(x)
-        return cast(Tensor, self.head(decode(kept, self.up, self.decoder)))
+        if not (self.training and self.deep_supervision):
+            return cast(Tensor, self.head(decode(kept, self.up, self.decoder)[0]))
+        heads = [self.head, *self.coarser_heads]
+        decoded = decode(kept, self.up, self.decoder, levels=len(heads))
+        return [head(maps) for head, maps in zip(heads, decoded, strict=True)]
 
     @property
     def classifier(self) -> nn.Module:
@@ -254,6 +272,7 @@ class UNet(nn.Module):
             "norm": norm_name(first[1]),
             "dropout": drops[0] if drops else 0.0,
             "upsampling": "interpolated" if isinstance(self.up[0], nn.Sequential) else "transposed",
+            "deep_supervision": self.deep_supervision,
         }
 
 
@@ -267,6 +286,7 @@ def unet(
     norm: str,
     dropout: float,
     upsampling: str,
+    deep_supervision: bool,
 ) -> UNet:
     """Build the registry's `unet`."""
     return UNet(
@@ -278,6 +298,7 @@ def unet(
         norm=norm,
         dropout=dropout,
         upsampling=upsampling,
+        deep_supervision=deep_supervision,
     )
 
 
@@ -287,15 +308,23 @@ def _doubling(low: int, high: int, upsampling: str, dims: int) -> nn.Module:
     return transposed(dims)(low, high, 2, stride=2)
 
 
-def decode(encoded: Sequence[Tensor], up: Iterable[nn.Module], blocks: Iterable[nn.Module]) -> Tensor:
+def decode(
+    encoded: Sequence[Tensor], up: Iterable[nn.Module], blocks: Iterable[nn.Module], *, levels: int = 1
+) -> list[Tensor]:
     """Take a U-Net's maps back to full resolution: enlarged, beside the encoder's of that size, through a block.
 
     Args:
         encoded: Maps of the encoder [B, channels, *S / 2^level], the finest first.
         up: Doubles the size of a map, the coarsest level first.
         blocks: Follow each enlargement.
+        levels: How many maps are returned.
+
+    Returns:
+        Maps of the decoder, the finest first.
     """
+    decoded: list[Tensor] = []
     x = encoded[-1]
     for double, block, skip in zip(up, blocks, encoded[-2::-1], strict=True):
         x = block(torch.cat([skip, double(x)], 1))
-    return x
+        decoded = [x, *decoded][:levels]
+    return decoded

@@ -4,8 +4,8 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -19,10 +19,12 @@ from tuner.config.trial import TrialConfig
 from tuner.data.arrays import spatial_shape
 from tuner.data.cache import open_or_build
 from tuner.data.preparation import PreparedData
-from tuner.errors import EffectiveConfigError, SpecError
+from tuner.data.regions import Regions
+from tuner.errors import EffectiveConfigError, Problem, SpecError
 from tuner.losses.boundary_aware import DistanceHead
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.losses.inverse_form import FrozenRegressor, label_borders, train_on_borders
+from tuner.losses.module import DeepSupervision, resized
 from tuner.losses.own import OwnLoss
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.catalog import ENTRY
@@ -51,7 +53,7 @@ def attach_loss_inputs(loss: SegmentationLoss, model: SegmentationNet, data: Pre
 
     Raises SpecError where a loss cannot do without features that the network does not have.
     """
-    tap = feature_hook(loss, model, classes=data.classes)
+    tap = feature_hook(loss, model, classes=data.outputs)
     for state in loss.states():
         if isinstance(state, DistanceHead) and tap is not None:
             state.adopt_features(tap.channels)
@@ -68,6 +70,9 @@ def feature_hook(loss: SegmentationLoss, model: SegmentationNet, *, classes: int
     """Tap the network's features where the loss asks for them; without need of its classifier it can do without."""
     if not loss.needs & FEATURES:
         return None
+    if model.deep_supervision:
+        wrong = f"{loss.name} reads the network's features, which coarser outputs do not have"
+        raise SpecError([Problem("model.deep_supervision", wrong, True)])
     try:
         return FeatureTap(model, classes=classes)
     except SpecError:
@@ -141,8 +146,12 @@ class SampleFacts(Protocol):
         """Channels of an image."""
 
     @property
-    def classes(self) -> int:
-        """Classes, the background included."""
+    def outputs(self) -> int:
+        """Channels of the output: a class each, the background included, or a region each."""
+
+    @property
+    def regions(self) -> Regions | None:
+        """Classes that overlap; None: classes exclude each other."""
 
     @property
     def spatial_dims(self) -> int:
@@ -154,8 +163,9 @@ class SampleShape:
     """`SampleFacts` of data of which nothing else is known."""
 
     channels: int
-    classes: int
+    outputs: int
     spatial_dims: int
+    regions: Regions | None = None
 
 
 @dataclass
@@ -166,6 +176,13 @@ class PlacedModel:
     device: str
     precision: str
     layout: torch.memory_format
+    regions: Regions | None = None
+    """What the output's channels are where they overlap"""
+
+    @property
+    def label_type(self) -> type[np.uint8] | type[np.int32]:
+        """The type of what is predicted at a pixel."""
+        return np.uint8 if self.regions is None else self.regions.code_type
 
     def to_device(self, images: Tensor) -> Tensor:
         """Bring a batch [B, C, *S] to the device, in float32 and in the layout that the network is fast with."""
@@ -179,6 +196,20 @@ class PlacedModel:
         dtype = torch.float16 if self.precision == "float16" else torch.bfloat16
         with torch.autocast(torch.device(self.device).type, dtype=dtype):
             return cast(Tensor, self.model(images))
+
+    def decide(self, logits: Tensor, dim: int) -> Tensor:
+        """Return the predicted class of every pixel, or the code of its regions (probability above 0.5).
+
+        `dim` is that of the classes, which goes.
+        """
+        if self.regions is None:
+            return logits.argmax(dim).to(torch.uint8)
+        kind = torch.uint8 if self.regions.code_type is np.uint8 else torch.int32
+        there = (logits > 0).movedim(dim, 0)
+        code = torch.zeros_like(there[0], dtype=kind)
+        for number, mask in enumerate(there):
+            code |= mask.to(kind) << number
+        return code
 
 
 def build_network(
@@ -208,7 +239,7 @@ def build_network(
     maker = None
     if section["name"] == ENTRY:
         maker = load_entry(str(section["entry"]), sources.allow_entry, where="model.entry")
-    model = build_model(section, channels=data.channels, classes=data.classes, spatial_dims=dims, maker=maker)
+    model = build_model(section, channels=data.channels, classes=data.outputs, spatial_dims=dims, maker=maker)
     model.weights = section.get("weights")
     if model.weights is not None and pretrained:
         path = find_weights(model.weights, sources.data_root)
@@ -216,7 +247,7 @@ def build_network(
         (logger.warning if fit.other_shape or fit.missing else logger.info)("weights of %s", fit.text(str(path)))
     layout = fast_layout(model, device, dims)
     model = cast(Any, model).to(device, memory_format=layout)
-    return PlacedModel(model, device, _precision(config.train.precision, device, dims), layout)
+    return PlacedModel(model, device, _precision(config.train.precision, device, dims), layout, data.regions)
 
 
 def fast_layout(model: nn.Module, device: str, dims: int) -> torch.memory_format:
@@ -246,6 +277,7 @@ CHECKED = ("model.", "loss")
 class Components(PlacedModel):
     """Network, loss, optimiser and schedule on their device."""
 
+    _: KW_ONLY
     loss: SegmentationLoss
     optimizer: Optimizer
     schedule: Schedule
@@ -254,6 +286,20 @@ class Components(PlacedModel):
     patch: tuple[int, ...] | None = None
     """Sides of the pieces that are trained on; None: whole samples."""
     tap: FeatureTap | None = None
+    criterion: DeepSupervision | None = None
+    """The loss over outputs of several resolutions, where the network has them"""
+
+    def training_loss(self, outputs: Tensor | Sequence[Tensor], labels: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of what `logits` returned in training mode against labels [B, *S].
+
+        inputs: maps of the target, for the finest output; for coarser ones they are made of the coarser labels.
+        """
+        if self.criterion is None:
+            return cast(Tensor, self.loss(outputs, labels, inputs))
+        # coarser outputs cover what the network saw, the margin that its stride asks for as well
+        seen = self.model.pad(labels, labels.shape[1:], value=self.loss.ignore_index)
+        targets = [labels, *(resized(seen, output) for output in outputs[1:])]
+        return cast(Tensor, self.criterion(outputs, targets, inputs=inputs))
 
     def auxiliary_inputs(self, sizes: tuple[int, ...]) -> dict[str, Tensor]:
         """Return what the loss asks of the network beside its logits, of the last call of `logits`."""
@@ -295,6 +341,7 @@ def build_components(
         net.device,
         net.precision,
         net.layout,
+        net.regions,
         loss=loss,
         optimizer=build_optimizer(net.model, loss.parameter_groups(), train, device),
         schedule=Schedule(train.schedule, train.lr, train.warmup, steps * train.epochs),
@@ -302,6 +349,7 @@ def build_components(
         steps_per_epoch=steps,
         patch=patch,
         tap=tap,
+        criterion=DeepSupervision(loss) if net.model.deep_supervision else None,
     )
     check_effective(config, trial.effective_options())
     return trial
@@ -313,17 +361,25 @@ def build_training_loss(config: TrialConfig, data: PreparedData, sources: Allowe
     Raises EntryError where it may not or cannot be.
     """
     path = config.loss.get("entry")
+    regions = None if data.regions is None else data.regions.members
     if path is None:
         return build_loss(
             config.loss,
             classes=data.classes,
             ignore_index=data.ignore_index,
-            class_frequencies=data.class_frequencies,
+            class_frequencies=data.output_frequencies,
+            regions=regions,
         )
     name = str(config.loss["name"])
     function = load_entry(path, sources.allow_entry, where="loss.entry")
     return OwnLoss(
-        name, path, function, config.loss.get(name, {}), classes=data.classes, ignore_index=data.ignore_index
+        name,
+        path,
+        function,
+        config.loss.get(name, {}),
+        classes=data.classes,
+        ignore_index=data.ignore_index,
+        regions=regions,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,11 @@ from tuner.data.arrays import SampleArray, Split, stack_range, zeros_like
 from tuner.data.preparation import PreparedData
 from tuner.metrics.catalog import METRICS
 from tuner.metrics.overlap import confusion_by_case, confusion_counts
-from tuner.metrics.scoring import mean_scores, score_case, without_absent
+from tuner.metrics.scoring import CaseScores, mean_scores, score_case, score_masks, without_absent
 from tuner.training.batches import Samples
 from tuner.training.components import PlacedModel
 from tuner.training.epoch_report import CaseScore
-from tuner.training.sliding_window import sliding_window_inference
-
-Labels = NDArray[np.uint8]
+from tuner.training.sliding_window import Labels, sliding_window_inference
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,9 @@ class Validation:
     confusion: NDArray[np.int64]
     """[C, C] pixels of all cases, truth along the rows"""
     predictions: SampleArray
-    """[N, *S] predicted class of every validation sample, uint8"""
-
-    @property
-    def one_class(self) -> bool:
-        """Whether all pixels were given the same class."""
-        return int(np.count_nonzero(self.confusion.sum(0))) <= 1
+    """[N, *S] predicted class of every validation sample, uint8; the codes of regions where classes overlap"""
+    one_class: bool
+    """Whether all pixels were given the same class, or the same regions"""
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,9 @@ class Predicted:
     """Predicted classes of every validation sample, and their counts against the truth by what is scored as one."""
 
     labels: SampleArray
-    confusion: NDArray[np.int64]
-    """[units, C, C]"""
+    """Codes where classes overlap"""
+    confusion: NDArray[np.int64] | None
+    """[units, C, C]; None where classes overlap"""
 
 
 class Validator:
@@ -70,10 +67,12 @@ class Validator:
         if predicted is None:
             return None
         labels: Labels = predicted.cpu().numpy()
+        if self.data.regions is not None:
+            return Predicted(labels, None)
         return Predicted(labels, _confusion(predicted, self.data, self.units))
 
     def _by_windows(self, net: PlacedModel, stop: Callable[[], bool]) -> Predicted | None:
-        predicted = zeros_like(self.data.validation.labels)
+        predicted = zeros_like(self.data.validation.labels, net.label_type)
         for number, image in enumerate(self.data.validation.images):
             labels = sliding_window_inference(
                 net,
@@ -86,6 +85,8 @@ class Validator:
             if labels is None:
                 return None
             predicted[number][...] = labels
+        if self.data.regions is not None:
+            return Predicted(predicted, None)
         counts = [
             confusion_counts(
                 unit.of(predicted),
@@ -106,6 +107,8 @@ def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]
     data, predicted = validator.data, validator.predict(net, stop)
     if predicted is None:
         return None
+    if predicted.confusion is None:
+        return _validate_regions(validator, predicted, stop)
     scores = []
     for unit, counts in zip(validator.units, predicted.confusion, strict=True):
         if stop():
@@ -133,19 +136,59 @@ def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]
         cases=tuple(CaseScore(unit.name, by_class(score, data.scored_names)) for unit, score in named),
         confusion=confusion.sum(0),
         predictions=predicted.labels,
+        one_class=int(np.count_nonzero(confusion.sum((0, 1)))) <= 1,
     )
+
+
+def _validate_regions(validator: Validator, predicted: Predicted, stop: Callable[[], bool]) -> Validation | None:
+    """Score every region by itself; the confusion matrix is that of the label maps that are written."""
+    data, regions = validator.data, validator.data.regions
+    assert regions is not None
+    scores, codes = [], set()
+    confusion = np.zeros((data.classes, data.classes), np.int64)
+    for unit in validator.units:
+        if stop():
+            return None
+        found, labels = unit.of(predicted.labels), unit.of(data.validation.labels)
+        scores.append(score_regions(found, labels, data, unit.spacing))
+        codes |= set(np.unique(found).tolist())
+        truth = regions.written(labels, ignore_index=data.ignore_index)
+        confusion += confusion_counts(
+            regions.label_map(found), truth, classes=data.classes, ignore_index=data.ignore_index
+        )
+    means, per_class = mean_scores(scores)
+    named = zip(validator.units, scores, strict=True)
+    return Validation(
+        metrics=means,
+        per_class=by_class(per_class, data.scored_names),
+        cases=tuple(CaseScore(unit.name, by_class(score, data.scored_names)) for unit, score in named),
+        confusion=confusion,
+        predictions=predicted.labels,
+        one_class=len(codes) <= 1,
+    )
+
+
+def score_regions(
+    codes: NDArray[Any], labels: NDArray[Any], data: PreparedData, spacing: Sequence[float] | None
+) -> CaseScores:
+    """Score predicted codes of regions against a label map, both [*S]."""
+    regions = data.regions
+    assert regions is not None
+    ignored, truth = labels == data.ignore_index, regions.codes(labels)
+    pairs = ((regions.mask(codes, number), regions.mask(truth, number)) for number in range(len(regions)))
+    return score_masks(pairs, ignored if ignored.any() else None, tuple(METRICS), spacing)
 
 
 @torch.no_grad()
 def predict(net: PlacedModel, samples: Samples, *, batch_size: int, stop: Callable[[], bool]) -> Tensor | None:
-    """Return the predicted class of every sample, [N, *S] uint8 on the device; None when `stop` said so."""
+    """Return the predicted class (or code) of every pixel, [N, *S] on the device; None when `stop` said so."""
     net.model.eval()
     found = []
     for index in torch.split(torch.arange(len(samples)), batch_size):
         if stop():
             return None
         images, _ = samples.batch(index)
-        found.append(net.logits(net.to_device(images)).argmax(1).to(torch.uint8))
+        found.append(net.decide(net.logits(net.to_device(images)), 1))
     return torch.cat(found)
 
 

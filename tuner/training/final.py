@@ -17,9 +17,9 @@ from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
 from tuner.training.components import AllowedSources, PlacedModel, build_network
 from tuner.training.epoch_report import EpochReport
-from tuner.training.evaluate import Labels, by_class
+from tuner.training.evaluate import by_class, score_regions
 from tuner.training.run_dir import BEST, RunDirectory
-from tuner.training.sliding_window import Geometry, predict_image
+from tuner.training.sliding_window import Geometry, Labels, predict_image
 from tuner.training.trainer import train
 
 RESULT = "metrics.json"
@@ -104,6 +104,9 @@ def score_tests(
     for case in tests:
         predicted = predict_case(net, case, data, geometry)
         names.append(case.name)
+        if data.regions is not None:
+            scores.append(score_regions(predicted, case.label, data, case.spacing))
+            continue
         occurring |= np.bincount(case.label.ravel(), minlength=256)[: data.classes] > 0
         scores.append(
             score_case(
@@ -118,7 +121,7 @@ def score_tests(
         )
     if not scores:
         return None
-    if not data.background:
+    if not data.background and data.regions is None:
         scores = without_absent(scores, occurring.tolist())
     means, per_class = mean_scores(scores)
     return {
@@ -135,7 +138,7 @@ def predict_case(net: PlacedModel, case: TestCase, data: PreparedData, geometry:
     """Predict a case in the size that the network was trained with, and take the labels back to its own size.
 
     Returns:
-        Labels in the shape of `case.label`.
+        Labels (or codes of regions) in the shape of `case.label`.
     """
     image = case.image
     if data.stacked:

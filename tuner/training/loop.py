@@ -101,12 +101,12 @@ class TrainingState:
         if self.augment is not None:
             images, labels = self.augment(images.float(), labels, augmenting)
         trial.optimizer.zero_grad(set_to_none=True)
-        logits = trial.logits(trial.to_device(images))
+        outputs = trial.logits(trial.to_device(images))
         if self._is_first_batch or self._labels not in _CHECKED_LABELS:
-            trial.loss.check(logits, labels)
+            trial.loss.check(outputs if trial.criterion is None else outputs[0], labels)
             self._is_first_batch = False
         inputs = self.maps_of(index) | trial.auxiliary_inputs(tuple(labels.shape[1:]))
-        loss: Tensor = trial.loss(logits, labels, inputs)
+        loss = trial.training_loss(outputs, labels, inputs)
         torch.autograd.backward(self.scaler.scale(loss))
         if clip_norm is not None:
             self.scaler.unscale_(trial.optimizer)

@@ -1,18 +1,22 @@
 """`tuner predict`: the best weights of a finished run on further images, without its data set."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import read_yaml
 from tuner.data.inference_inputs import NewCase, form_of, orientation_note, place_note, read_case
 from tuner.data.mask_writer import write_mask
+from tuner.data.regions import Regions
 from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
 from tuner.training.components import AllowedSources, PlacedModel, build_network
 from tuner.training.device import free_memory, is_out_of_memory, release_frames
@@ -50,6 +54,8 @@ class Prediction:
     seconds: float = 0.0
     note: str | None = None
     """What its user should know of the mask: how it lies, and what became of an EXIF orientation."""
+    regions: Mapping[str, Path] = field(default_factory=dict)
+    """By region a mask of its own, of 0 and 1, where that was asked for."""
 
 
 def read_run(folder: Path) -> tuple[TrialConfig, DataCard]:
@@ -111,9 +117,17 @@ def open_run(
 
 
 def predict_cases(
-    run: TrainedRun, cases: Iterable[NewCase], out: Path, *, stop: Callable[[], bool] = lambda: False
+    run: TrainedRun,
+    cases: Iterable[NewCase],
+    out: Path,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    each_region: bool = False,
 ) -> Iterator[Prediction]:
     """Write the mask of each image and say what became of it; one that fails does not stop the others.
+
+    Regions are written as a label map, see `Regions.label_map`; with `each_region` also as a mask of 0 and 1 each, in a
+    folder of the region's name.
 
     Raises:
         DiskFullError: There is no space left, for this mask and so for the others.
@@ -125,6 +139,13 @@ def predict_cases(
             labels = predict_image(run.net, image, run.geometry, stop)
             if labels is None:
                 return
+            regions = run.facts.regions
+            by_region: dict[str, Path] = {}
+            if regions is not None:
+                if each_region:
+                    by_region = _write_regions(out, case, labels, regions, run.facts.reading)
+                labels = regions.label_map(labels)
+            labels = labels.astype(np.uint8, copy=False)
             mask = write_mask(out, case, labels, run.facts.reading, background=run.facts.background)
         except DiskFullError:
             raise
@@ -141,7 +162,27 @@ def predict_cases(
             counts = np.bincount(labels.ravel(), minlength=len(run.facts.class_names))
             notes = (orientation_note(case, run.facts.reading), place_note(case, run.facts.reading))
             note = "; ".join(filter(None, notes)) or None
-            yield Prediction(case, mask, None, labels.shape, tuple(map(int, counts)), perf_counter() - began, note)
+            seconds = perf_counter() - began
+            yield Prediction(case, mask, None, labels.shape, tuple(map(int, counts)), seconds, note, by_region)
+
+
+def region_folders(regions: Regions) -> dict[str, str]:
+    """Return by region the name of the folder of its masks: letters, digits and `._-` of its own name."""
+    found: dict[str, str] = {}
+    for number, name in enumerate(regions.names):
+        folder = re.sub(r"[^\w.-]+", "_", name).strip(".") or f"region_{number}"
+        found[name] = f"{folder}_{number}" if folder in found.values() else folder
+    return found
+
+
+def _write_regions(
+    out: Path, case: NewCase, codes: NDArray[Any], regions: Regions, reading: Mapping[str, Any]
+) -> dict[str, Path]:
+    of_mask = {**reading, "labels": [0, 1]}
+    return {
+        name: write_mask(out / folder, case, regions.mask(codes, number).astype(np.uint8), of_mask)
+        for number, (name, folder) in enumerate(region_folders(regions).items())
+    }
 
 
 def _load_weights(net: PlacedModel, path: Path) -> None:

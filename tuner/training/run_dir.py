@@ -24,6 +24,7 @@ from tuner.atomic_io import append_lines, read_lines, space_needed, write_file, 
 from tuner.config.trial import TrialConfig
 from tuner.config.yaml_reader import dump_yaml
 from tuner.data.preparation import PreparedData
+from tuner.data.regions import Regions
 from tuner.errors import ConfigError
 from tuner.training.device import device_name
 from tuner.training.epoch_report import EpochReport, is_better
@@ -49,6 +50,8 @@ class DataCard:
     class_frequencies: tuple[float, ...] | None = None
     """Share of each class in the training cases, as the loss was given it; None in runs of earlier versions."""
     ignore_index: int = 255
+    regions: Regions | None = None
+    """Classes that overlap, each a set of `class_names`."""
 
     @property
     def channels(self) -> int:
@@ -59,6 +62,11 @@ class DataCard:
     def classes(self) -> int:
         """Number of classes, the background included."""
         return len(self.class_names)
+
+    @property
+    def outputs(self) -> int:
+        """Channels of the network's output: one a class, or one a region."""
+        return self.classes if self.regions is None else len(self.regions)
 
     @property
     def spatial_dims(self) -> int:
@@ -79,6 +87,7 @@ def write_data_card(folder: Path, data: PreparedData) -> None:
         reading=data.reading,
         class_frequencies=tuple(float(share) for share in data.class_frequencies),
         ignore_index=data.ignore_index,
+        regions=data.regions,
     )
     write_json(folder / FACTS, {"format": _FORMAT, **asdict(facts)})
 
@@ -112,7 +121,19 @@ def read_data_card(folder: Path) -> DataCard:
         validation_protocol=str(found.get("validation_protocol", "")),
         validation_cases=tuple(map(str, found.get("validation_cases", ()))),
         reading=found["reading"],
+        regions=_regions(found),
     )
+
+
+def _regions(found: Any) -> Regions | None:
+    """Return the regions of a card; None where it has none. Raises ValueError for what are none."""
+    stored = found.get("regions")
+    if stored is None:
+        return None
+    try:
+        return Regions.from_dict(stored, classes=len(found["class_names"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no regions: {error}") from error
 
 
 def _problem(found: Any) -> str | None:
@@ -125,6 +146,10 @@ def _problem(found: Any) -> str | None:
         return "class_names are no list of 2 to 255 names"
     kinds = {"dataset": str, "fingerprint": str, "background": bool, "reading": dict}
     wrong = [key for key, kind in kinds.items() if not isinstance(found.get(key), kind)]
+    try:
+        _regions(found)
+    except ValueError as error:
+        return f"regions: {error}"
     return f"{', '.join(wrong)} missing or of another kind" if wrong else None
 
 

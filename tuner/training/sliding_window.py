@@ -27,6 +27,10 @@ MIN_WEIGHT = 1e-3
 """The smallest weight: what only a window's corner sees still counts."""
 
 
+Labels = NDArray[np.uint8 | np.int32]
+"""The class of every pixel, or the code of its regions."""
+
+
 def window_starts(size: int, side: int, overlap: float) -> list[int]:
     """Return where windows of `side` begin along an axis of `size` >= `side`; the last one ends with the axis."""
     step = side if side == size else max(1, int(side * (1 - overlap)))
@@ -54,7 +58,7 @@ def sliding_window_inference(
     overlap: float,
     batch_size: int,
     stop: Callable[[], bool] = lambda: False,
-) -> NDArray[np.uint8] | None:
+) -> Labels | None:
     """Predict a sample of any size by windows; what a window takes from outside of the sample is 0.
 
     Args:
@@ -66,13 +70,13 @@ def sliding_window_inference(
         stop: Asked before each of them.
 
     Returns:
-        The class of every pixel, [*S]; None when `stop` said so.
+        The class of every pixel, [*S], or the code of its regions; None when `stop` said so.
     """
     space = image.shape[1:]
     before = [max(side - size, 0) // 2 for size, side in zip(space, patch, strict=True)]
     whole = [max(side, size) for size, side in zip(space, patch, strict=True)]
     places = list(product(*(window_starts(size, side, overlap) for size, side in zip(whole, patch, strict=True))))
-    sums = _RollingSums(whole, patch, net.device)
+    sums = _RollingSums(whole, patch, net)
     for start in range(0, len(places), batch_size):
         if stop():
             return None
@@ -104,10 +108,10 @@ def crop(array: NDArray[Any], start: Sequence[int], sides: Sequence[int], fill: 
 class _RollingSums:
     """Weighted sums of logits for as many planes as a window is deep; windows come in order of their first axis."""
 
-    def __init__(self, whole: Sequence[int], patch: Sequence[int], device: str) -> None:
-        self._whole, self._patch = tuple(whole), tuple(patch)
-        self._weights = gaussian_weights(patch).to(device)
-        self._labels = np.empty(self._whole, np.uint8)
+    def __init__(self, whole: Sequence[int], patch: Sequence[int], net: PlacedModel) -> None:
+        self._whole, self._patch, self._net = tuple(whole), tuple(patch), net
+        self._weights = gaussian_weights(patch).to(net.device)
+        self._labels: Labels = np.empty(self._whole, net.label_type)
         self._sums: Tensor | None = None
         self._first = 0
 
@@ -118,11 +122,11 @@ class _RollingSums:
         if place[0] > self._first:
             self._advance(place[0] - self._first)
         inside = tuple(slice(at, at + side) for at, side in zip(place[1:], self._patch[1:], strict=True))
-        # The sum of the weights is the same for all classes: the largest class needs no division by it.
+        # The sum of the weights is the same for all classes: neither the largest class nor a sign needs a division.
         self._sums[(slice(None), slice(None), *inside)] += logits * self._weights
 
-    def finish(self) -> NDArray[np.uint8]:
-        """Return the class of every pixel of the padded sample."""
+    def finish(self) -> Labels:
+        """Return the class (or code) of every pixel of the padded sample."""
         self._advance(self._whole[0] - self._first)
         return self._labels
 
@@ -130,13 +134,10 @@ class _RollingSums:
         if self._sums is None:
             return
         depth = min(planes, self._patch[0])
-        done = self._sums[:, :depth].argmax(0).to(torch.uint8)
+        done = self._net.decide(self._sums[:, :depth], 0)
         self._labels[self._first : self._first + depth] = done.cpu().numpy()
         self._sums = torch.cat([self._sums[:, depth:], torch.zeros_like(self._sums[:, :depth])], 1)
         self._first += planes
-
-
-Labels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def predict_image(
         stop: Asked now and then.
 
     Returns:
-        The class of every pixel, [D, H, W]; None when `stop` said so.
+        The class of every pixel, [D, H, W], or the code of its regions; None when `stop` said so.
     """
     net.model.eval()
     depth, height, width = image.shape[1:]
@@ -190,7 +191,7 @@ def predict_image(
     if found is None:
         return None
     planes = np.concatenate(found)[:depth] if geometry.volumes else np.stack(found)
-    return np.asarray(resize_labels(planes, (height, width)), np.uint8)
+    return np.asarray(resize_labels(planes, (height, width)), net.label_type)
 
 
 def _samples(image: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
@@ -215,7 +216,7 @@ def _whole(
     for batch in torch.split(torch.from_numpy(samples), geometry.batch_size):
         if stop():
             return None
-        found.extend(net.logits(net.to_device(batch)).argmax(1).to(torch.uint8).cpu().numpy())
+        found.extend(net.decide(net.logits(net.to_device(batch)), 1).cpu().numpy())
     return found
 
 

@@ -20,7 +20,7 @@ from tuner.data.arrays import spatial_shape
 from tuner.data.preparation import PreparedData
 from tuner.image_panels import INK, draw_legend, legend_width, to_panel
 from tuner.label_archive import write_label_archive
-from tuner.training.evaluate import Labels, ScoreUnit, Validation, score_units
+from tuner.training.evaluate import ScoreUnit, Validation, score_units
 from tuner.training.loop import TrainingState
 from tuner.training.run_dir import RunDirectory
 
@@ -148,14 +148,19 @@ class Pictures:
     def __init__(self, run: TrainingState, record: RunDirectory) -> None:
         self._run, self._record = run, record
         self._units = kept_units(run.data)
-        self._predictions: dict[str, Labels] = {}
+        self._predictions: dict[str, NDArray[np.uint8]] = {}
         self._confusion: NDArray[np.int64] | None = None
         self._epoch: int | None = None
         self._written: int | None = None
 
     def keep(self, validation: Validation, epoch: int) -> None:
         """Remember what the best epoch predicted."""
-        self._predictions = {unit.name: unit.of(validation.predictions).copy() for unit in self._units}
+        regions = self._run.data.regions
+        found = {unit.name: unit.of(validation.predictions) for unit in self._units}
+        self._predictions = {
+            name: np.array(codes, np.uint8) if regions is None else regions.label_map(codes)
+            for name, codes in found.items()
+        }
         self._confusion = validation.confusion
         self._epoch = epoch
 
@@ -169,7 +174,7 @@ class Pictures:
         folder = self._record.path
         write_file(folder / "confusion.npy", _npy(self._confusion))
         write_file(folder / "predictions.npz", write_label_archive(self._predictions))
-        write_file(folder / "predictions.png", draw(self._rows(), ("", *self._run.data.scored_names)))
+        write_file(folder / "predictions.png", draw(self._rows(), ("", *self._drawn_names())))
         self._written = best.epoch
 
     def _predict_again(self, epoch: int) -> bool:
@@ -182,13 +187,21 @@ class Pictures:
         self.keep(validation, epoch)
         return True
 
+    def _drawn_names(self) -> tuple[str, ...]:
+        """Return the names of the classes of label maps."""
+        data = self._run.data
+        return data.class_names[int(data.background) :]
+
     def _rows(self) -> list[Row]:
         rows = [self._row(unit) for unit in self._units[:DRAWN_CASES]]
         return rows if self._run.data.background else [_without_background(row) for row in rows]
 
     def _row(self, unit: ScoreUnit) -> Row:
         split = self._run.data.validation
-        truth, predicted, ignore = unit.of(split.labels), self._predictions[unit.name], self._run.data.ignore_index
+        truth = np.asarray(unit.of(split.labels), np.uint8)
+        if self._run.data.regions is not None:
+            truth = self._run.data.regions.written(truth, ignore_index=self._run.data.ignore_index)
+        predicted, ignore = self._predictions[unit.name], self._run.data.ignore_index
         if truth.ndim == 2:
             return Row(unit.name, np.asarray(split.images[unit.start]), truth, predicted, ignore)
         depth = _fullest(truth)
@@ -202,7 +215,7 @@ def _without_background(row: Row) -> Row:
     return replace(row, truth=truth, predicted=(row.predicted + 1).astype(np.uint8))
 
 
-def _fullest(labels: Labels) -> int:
+def _fullest(labels: NDArray[Any]) -> int:
     """Return the slice of [D, H, W] that shows the most: first by number of classes, then by labelled pixels."""
     shown = [(len(np.unique(plane)), int(np.count_nonzero(plane))) for plane in labels]
     return max(range(len(shown)), key=shown.__getitem__)

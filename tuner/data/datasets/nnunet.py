@@ -16,6 +16,8 @@ from tuner.data.datasets.image_folder import raise_defects
 from tuner.data.datasets.volume_set import Recording, Volumes, VolumeSet, check_volumes
 from tuner.data.images import SUFFIXES
 from tuner.data.label_map import ClassCodes
+from tuner.data.regions import KEY as REGIONS
+from tuner.data.regions import ORDER
 from tuner.data.source import IGNORE_INDEX, find_below, inside
 from tuner.data.splits import group_of
 from tuner.data.volumes import ENDINGS, VOLUMES, companions, not_there, read_json
@@ -33,7 +35,7 @@ def open_nnunet(options: Mapping[str, Scalar], data_root: Path | None) -> Volume
     """Read `<data root>/<path>/dataset.json` and find the cases.
 
     Raises:
-        DataError: The folder or a file is missing, the description is not one, or it uses label regions.
+        DataError: The folder or a file is missing, or the description is not one.
     """
     defects: list[str] = []
     found = read_nnunet(find_below(data_root, str(options["path"]), DATASETS["nnunet"]), defects)
@@ -64,7 +66,11 @@ def read_nnunet(folder: Path, defects: list[str]) -> VolumeSet:
     if not isinstance(names, dict) or not names:
         raise DataError("channel_names is missing, as in {'0': 'CT'}.", where=str(where))
     kinds = tuple(str(names[key]) for key in sorted(names, key=_number))
-    codes = label_codes(described.get("labels"), where)
+    regions = None
+    if has_regions(described.get("labels")):
+        codes, regions = region_codes(described["labels"], described.get(ORDER), where)
+    else:
+        codes = label_codes(described.get("labels"), where)
     used: set[Path] = set()
     if isinstance(described.get("dataset"), dict):
         training, lost = _listed(folder, described["dataset"], defects, used), ""
@@ -76,7 +82,8 @@ def read_nnunet(folder: Path, defects: list[str]) -> VolumeSet:
     if not training:
         defects.append(f"{folder}: there is no case to train on")
     defects += [f"{folder}: {name} is a training case and a test case" for name in training if name in tests]
-    return VolumeSet(folder, training, tests, kinds, codes, lost, tuple(unused_files(folder, used)))
+    notes = (*([_region_note(regions)] if regions else []), *unused_files(folder, used))
+    return VolumeSet(folder, training, tests, kinds, codes, lost, notes, regions)
 
 
 def unused_files(folder: Path, used: Iterable[Path]) -> list[str]:
@@ -158,23 +165,13 @@ def label_codes(labels: Any, where: Path) -> ClassCodes:
     """Read `labels`: `{"background": 0, "liver": 1, "ignore": 2}`.
 
     Raises:
-        DataError: It is none of that, lacks the background, or names regions (lists of labels), which overlap.
+        DataError: It is none of that, or lacks the background.
     """
     if not isinstance(labels, dict) or not all(isinstance(name, str) for name in labels):
         raise DataError("labels is missing, as in {'background': 0, 'liver': 1}.", where=str(where))
-    if any(isinstance(value, list) for value in labels.values()):
-        regions = {name: value for name, value in labels.items() if isinstance(value, list)}
-        parts = sorted(
-            {part for value in labels.values() for part in (value if isinstance(value, list) else [value])}, key=str
-        )
-        apart = {"background" if part == 0 else f"part {part}": part for part in parts}
-        raise DataError(
-            f"labels are regions (lists of labels: {json.dumps(regions)}), which overlap and are not trained in this "
-            f"version; one number a class would do, as in {json.dumps(apart)}.",
-            where=str(where),
-        )
     numbers: dict[str, int] = {}
     for name, value in labels.items():
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
         if not str(value).lstrip("-").isdecimal():
             raise DataError(f"the label of {name!r} is {value!r}, not a number.", where=str(where))
         numbers[name] = int(value)
@@ -189,6 +186,59 @@ def label_codes(labels: Any, where: Path) -> ClassCodes:
     if ignored is not None:
         codes[ignored] = IGNORE_INDEX
     return ClassCodes(tuple(names), codes)
+
+
+def has_regions(labels: Any) -> bool:
+    """Say whether `labels` are regions: as for nnU-Net, where one of them is a list of several labels."""
+    return isinstance(labels, dict) and any(isinstance(value, list) and len(value) > 1 for value in labels.values())
+
+
+def region_codes(labels: Mapping[str, Any], order: Any, where: Path) -> tuple[ClassCodes, dict[str, Any]]:
+    """Read `labels` that are regions: `{"background": 0, "whole": [1, 2, 3], "core": [2, 3], "ignore": 4}`.
+
+    Args:
+        labels: A label or a list of labels for each region; `background` and `ignore` are none.
+        order: `regions_class_order`, the label that each region writes, or None.
+        where: The description.
+
+    Returns:
+        The classes of the label map, named by their labels, and `regions` and `regions_class_order` of a `dataset`
+        section in numbers of these classes.
+
+    Raises:
+        DataError: A label is no number, or the order does not fit the regions.
+    """
+    named = {name: value if isinstance(value, list) else [value] for name, value in labels.items()}
+    for name, value in named.items():
+        if not value or not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in value):
+            raise DataError(f"the labels of the region {name!r} are {value!r}, not numbers.", where=str(where))
+    if named.pop("background", None) != [0]:
+        raise DataError("labels lack the background, as in {'background': 0, 'whole': [1, 2]}.", where=str(where))
+    ignored = named.pop("ignore", [])
+    used = sorted({label for value in named.values() for label in value})
+    if len(ignored) > 1 or {0, *ignored} & set(used) or len(used) > IGNORE_INDEX - 2:
+        raise DataError(
+            f"labels are {labels}; of at most {IGNORE_INDEX - 2} labels, 0 and the one to ignore are in no region.",
+            where=str(where),
+        )
+    codes = {label: number for number, label in enumerate([0, *used])}
+    regions: dict[str, Any] = {REGIONS: {name: [codes[label] for label in value] for name, value in named.items()}}
+    if order is not None:
+        fits = isinstance(order, list) and len(order) == len(named) and all(label in codes for label in order)
+        if not fits:
+            raise DataError(
+                f"{ORDER} is {order!r}; it names for each of the {len(named)} regions ({', '.join(named)}) the label "
+                "that it writes where it is predicted, the last one winning.",
+                where=str(where),
+            )
+        regions[ORDER] = [codes[label] for label in order]
+    names = ("background", *(f"label {label}" for label in used))
+    return ClassCodes(names, codes | dict.fromkeys(ignored, IGNORE_INDEX)), regions
+
+
+def _region_note(regions: Mapping[str, Any]) -> str:
+    listed = ", ".join(f"{name} = {' + '.join(map(str, classes))}" for name, classes in regions[REGIONS].items())
+    return f"the classes overlap: regions of the label map's classes, {listed}"
 
 
 def _numbered(

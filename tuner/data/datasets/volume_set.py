@@ -75,6 +75,8 @@ class VolumeSet:
     """What the description says of cases of which there is no trace; empty where it agrees with what is there."""
     notes: tuple[str, ...] = ()
     """What lies there and is not used, and what else was made of the description."""
+    regions: Mapping[str, Any] | None = None
+    """Classes that overlap, where the description declares them: `regions` and perhaps `regions_class_order`."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,11 @@ class Volumes:
     def class_names(self, memory: FileHashCache) -> tuple[str, ...]:
         """Names of the classes, from the description."""
         return self.found.codes.names
+
+    @property
+    def declared_regions(self) -> Mapping[str, Any] | None:
+        """The regions of the description."""
+        return self.found.regions
 
     def count(self, case: str) -> int:
         """Number of slices or slabs, from the head of the label map."""
