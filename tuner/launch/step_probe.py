@@ -21,7 +21,7 @@ from tuner.launch.launcher import python_command
 from tuner.launch.local import THREAD_VARIABLES
 from tuner.settings import Settings
 
-_FIRST_S = 120.0
+_FIRST_S = 300.0
 """Seconds until the first result, loading included: a slow machine is measured all the same."""
 
 

@@ -36,37 +36,37 @@ def study_text(proposal: Proposal, findings: Findings, command: Sequence[str], h
     """
     content = proposal.content
     parts = [
-        _comment(
+        comment(
             f"Written by `tuner init` for {content['dataset'].get('path', content['dataset']['name'])}. Every value "
             "may be changed until the study is launched, by:"
         ),
         f"#   {shlex.join(command)}",
-        f"name: {_flow(content['name'])}",
+        f"name: {flow(content['name'])}",
         "",
         _data_comment(proposal, findings, hints),
-        f"dataset: {_flow(content['dataset'])}",
+        f"dataset: {flow(content['dataset'])}",
         "",
-        _comment(f"{_size_words(proposal)} `tuner models` lists the networks."),
-        f"model: {_flow(content['model'])}",
+        comment(f"{_size_words(proposal)} `tuner models` lists the networks."),
+        f"model: {flow(content['model'])}",
         "",
-        _comment(_time_words(proposal)),
-        f"train: {_flow(content['train'])}",
+        comment(_time_words(proposal)),
+        f"train: {flow(content['train'])}",
         "",
-        _search_text(proposal.losses, content["search"]),
+        losses_text(proposal.losses, content["search"]),
         "",
-        _comment(f"The masks are for {proposal.task}: {TASKS[proposal.task][1]} (--task {'|'.join(TASKS)})."),
-        f"objectives: {_flow(content['objectives'])}",
-        f"sampler: {_flow(content['sampler'])}",
-        f"pruner: {_flow(content['pruner'])}",
-        f"budget: {_flow({**content['budget'], 'timeout': _minutes(proposal.search_seconds)})}",
+        comment(f"The masks are for {proposal.task}: {TASKS[proposal.task][1]} (--task {'|'.join(TASKS)})."),
+        f"objectives: {flow(content['objectives'])}",
+        f"sampler: {flow(content['sampler'])}",
+        f"pruner: {flow(content['pruner'])}",
+        f"budget: {flow({**content['budget'], 'timeout': _minutes(proposal.search_seconds)})}",
         f"seed: {content['seed']}",
         "",
-        _comment(
+        comment(
             f"When the search is over, the best trial{_of(proposal.budget.top)} and "
             f"dice_cross_entropy with its published options are trained again with {proposal.budget.seeds} fresh seeds "
             "each: only that says whether they differ (tuner verdict NAME)."
         ),
-        f"confirm: {_flow(content['confirm'])}",
+        f"confirm: {flow(content['confirm'])}",
     ]
     return "\n".join(parts) + "\n"
 
@@ -76,11 +76,11 @@ def _data_comment(proposal: Proposal, findings: Findings, hints: Sequence[str]) 
     samples = proposal.profile.samples
     what = f"{train} training and {held_out} validation cases ({samples[0]} and {samples[1]} samples)"
     tested = f", {tests} test cases, which no trial sees" if tests else ", no test cases"
-    lines = [_comment(f"The data: {what}{tested}.")]
+    lines = [comment(f"The data: {what}{tested}.")]
     lines += [f"#   {row.text()}" for row in findings.classes[:20]]
-    lines += [_comment(f"{name}: {text}.", "  ") for name, text in _traits(proposal)]
-    lines += [_comment(f"note: {note}", "  ") for note in (*proposal.notes, *findings.notes[:_NOTES_SHOWN])]
-    lines += [_comment(hint) for hint in hints]
+    lines += [comment(f"{name}: {text}.", "  ") for name, text in _traits(proposal)]
+    lines += [comment(f"note: {note}", "  ") for note in (*proposal.notes, *findings.notes[:_NOTES_SHOWN])]
+    lines += [comment(hint) for hint in hints]
     return "\n".join(lines)
 
 
@@ -120,11 +120,12 @@ def _time_words(proposal: Proposal) -> str:
     )
 
 
-def _search_text(losses: Sequence[LossChoice], search: Mapping[str, Any]) -> str:
+def losses_text(losses: Sequence[LossChoice], search: Mapping[str, Any]) -> str:
+    """Return the section `search`: the losses that compete, those that were left out as comments, then the rest."""
     kept, left = [c for c in losses if c.is_in], [c for c in losses if not c.is_in]
     widest, wide = (max((len(competing_name(c.loss)) for c in half), default=0) for half in (kept, left))
     lines = [
-        _comment(
+        comment(
             f"What competes: {len(kept)} of {len(LOSSES)} losses, each with its options (tuner losses NAME). Why: what "
             "a loss was made for, and what was measured of the data; no claim that it is better here."
         ),
@@ -134,11 +135,12 @@ def _search_text(losses: Sequence[LossChoice], search: Mapping[str, Any]) -> str
         "    # Left out; take the # away, and give the study more trials, to let one compete:",
         *(f"    # - {competing_name(c.loss):{wide}}  # {c.why}" for c in left),
     ]
-    lines += [f"  {key}: {_flow(value)}" for key, value in search.items() if key != "loss"]
+    lines += [f"  {key}: {flow(value)}" for key, value in search.items() if key != "loss"]
     return "\n".join(lines)
 
 
-def _comment(text: str, indent: str = "") -> str:
+def comment(text: str, indent: str = "") -> str:
+    """Return a text as lines of comment."""
     return textwrap.fill(
         text,
         _WIDTH,
@@ -149,7 +151,7 @@ def _comment(text: str, indent: str = "") -> str:
     )
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """Write a value in one line of YAML."""
     text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
     return text.removesuffix("...\n").strip()
