@@ -29,6 +29,15 @@ def read_posted(content: Any, data_root: Path | None) -> StudySpec:
     """Check a study file. Raises SpecError with every problem; nothing named in it is imported or opened."""
     check_size(content)
     spec = load_spec(YamlDocument(content, {}, None))
+    if spec.base.train.command is not None:
+        raise SpecError(
+            [
+                Problem(
+                    "train.command",
+                    "a program is not taken over the network; `tuner launch` starts it where it may run",
+                )
+            ]
+        )
     problems = Problems(
         Problem(key, f"{value!r} leads out of the data root; name what lies below it", value)
         for key, value in _texts_of(spec)

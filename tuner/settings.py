@@ -27,6 +27,8 @@ class Settings:
     """What writes to the REST service must present; None leaves them open on loopback."""
     allow_entry: tuple[str, ...] = ()
     """Packages from which `entry: package.module:function` may be imported on this machine."""
+    allow_command: tuple[str, ...] = ()
+    """Patterns of programs that `train.command` may run on this machine."""
     webhook: str | None = field(default=None, repr=False)
     """Address that is told when a study is done, has stalled, or has found something better."""
     webhook_secret: str | None = field(default=None, repr=False)
@@ -59,6 +61,7 @@ class Settings:
             cache=prepared,
             api_token=environment.get("TUNER_API_TOKEN") or None,
             allow_entry=tuple(name for name in allowed.replace(",", os.pathsep).split(os.pathsep) if name),
+            allow_command=tuple(p for p in environment.get("TUNER_ALLOW_COMMAND", "").split(":") if p),
             webhook=webhook or environment.get("TUNER_WEBHOOK") or None,
             webhook_secret=environment.get("TUNER_WEBHOOK_SECRET") or None,
             artifacts_url=address,

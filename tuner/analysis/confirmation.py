@@ -281,15 +281,18 @@ def _run(
     groups: dict[str, str] = {}
     left_out: set[str] = set()
     seconds: list[float] = []
-    own_training = found.plan.finalist(configuration).config["train"].get("entry") is not None
+    train = found.plan.finalist(configuration).config["train"]
+    own_training = train.get("entry") is not None or train.get("command") is not None
     for row in () if failed else rows:
         reader = _Reader(found, artifacts, row, configuration, run)
         seconds.append(sum(float(line["seconds"]) for line in reader.lines("metrics.jsonl", is_needed=False)))
         if own_training:
-            if row["best_value"] is not None:
-                cases[_NO_CASE if row["params"].get("fold") is None else f"fold {row['params']['fold']}"] = {
-                    "": float(row["best_value"])
-                }
+            fold = row["params"].get("fold")
+            scored = own_cases(reader, row, metric)
+            if scored:
+                cases |= scored if fold is None else {f"fold {fold}, {case}": v for case, v in scored.items()}
+            elif row["best_value"] is not None:
+                cases[_NO_CASE if fold is None else f"fold {fold}"] = {"": float(row["best_value"])}
             continue
         about = reader.document(CASES_LEFT_OUT)
         groups |= about.get("groups", {})
@@ -300,6 +303,14 @@ def _run(
                 raise DataError(f"the runs have no {metric!r}; they have {', '.join(line['metrics'])}.")
             cases[line["case"]] = values if label is None else {label: values.get(label)}
     return _Run(cases, groups, frozenset(left_out), collapsed, failed, sum(seconds) if any(seconds) else None)
+
+
+def own_cases(reader: "_Reader", row: Row, metric: str) -> CaseValues:
+    """Return what a training of the user's own has reported of its cases: with its best epoch, else last of all."""
+    lines = [line for line in reader.lines("cases.jsonl", is_needed=False) if line["metrics"].get(metric)]
+    epochs = {line["epoch"] for line in lines}
+    chosen = row["best_epoch"] if row["best_epoch"] in epochs else max(epochs, default=None)
+    return {line["case"]: line["metrics"][metric] for line in lines if line["epoch"] == chosen}
 
 
 def _scored_lines(reader: "_Reader", row: Row, *, on_test: bool) -> Iterable[Row]:

@@ -27,6 +27,8 @@ from tuner.storage.records import StudyRecord
 Row = Mapping[str, Any]
 """A trial as `Storage.queries.trials` returns it."""
 PUBLISHED = "published options"
+NO_LOSS = "none"
+"""Loss of a configuration of a study that is about none."""
 
 
 def plan_confirmation(
@@ -58,7 +60,8 @@ def plan_confirmation(
         )
     chosen = _named(record.name, rows, section.trials) if section.trials is not None else _best(ranked, section.top)
     finalists = [_of_trial(spec, row) for row in chosen]
-    if section.baseline is not None:
+    is_about_losses = spec.space.find("loss") is not None or bool(spec.base.loss)
+    if section.baseline is not None and (is_about_losses or "baseline" in section.model_fields_set):
         finalists = _with_baseline(spec, ranked, finalists, section.baseline)
     if section.until is not None and len(finalists) < 2:
         raise RequestError(
@@ -66,11 +69,18 @@ def plan_confirmation(
             hint="Take more by --top or --trials, or a baseline.",
             where="--until",
         )
-    if section.on == "test" and spec.base.train.entry is not None:
+    if section.on == "test" and spec.base.train.is_own:
+        by = "train.entry" if spec.base.train.entry is not None else "train.command"
         raise RequestError(
-            "test cases are predicted with the product's own networks; this study trains by `train.entry`.",
+            f"test cases are predicted with the product's own networks; this study trains by `{by}`.",
             hint="Confirm it on its validation.",
             where="--on",
+        )
+    if section.folds is not None and not spec.base.has_data:
+        raise RequestError(
+            "the study names no data set whose cases could be divided into folds.",
+            hint="Judge on seeds alone, or search a parameter of your own for the fold.",
+            where="--folds",
         )
     margin = default_margin(objective["metric"]) if section.margin is None else section.margin
     return ConfirmationPlan(
@@ -104,9 +114,11 @@ def _ranked(rows: Sequence[Row], direction: str) -> list[Row]:
 
 
 def _best(ranked: Sequence[Row], top: int) -> list[Row]:
-    best: dict[str | None, Row] = {}
+    """Return the best trial of each loss; of a study about no loss, of each configuration, whatever its seed."""
+    best: dict[Any, Row] = {}
     for row in ranked:
-        best.setdefault(row["loss"], row)
+        point = tuple(sorted((k, v) for k, v in row["params"].items() if k != "train.seed"))
+        best.setdefault(row["loss"] or point, row)
     return list(best.values())[:top]
 
 
@@ -128,8 +140,9 @@ def _named(study: str, rows: Sequence[Row], numbers: Sequence[int]) -> list[Row]
 
 def _of_trial(spec: StudySpec, row: Row) -> Finalist:
     config = _comparable(spec, spec.config(row["params"]))
-    name = row["loss"] or config.loss["name"]
-    return Finalist(name, config.loss["name"], row["number"], row["value"], baseline=False, config=config.as_dict())
+    name = row["loss"] or config.loss_name or f"trial {row['number']}"
+    loss = config.loss_name or NO_LOSS
+    return Finalist(name, loss, row["number"], row["value"], baseline=False, config=config.as_dict())
 
 
 def _comparable(spec: StudySpec, config: TrialConfig) -> TrialConfig:
@@ -156,7 +169,9 @@ def _with_baseline(spec: StudySpec, ranked: Sequence[Row], finalists: list[Final
 
 
 def _published(spec: StudySpec, loss: str) -> dict[str, Any]:
-    """Return a loss with its published options. Raises UnknownNameError, SpecError."""
+    """Return a loss with its published options. Raises RequestError, UnknownNameError, SpecError."""
+    if spec.space.find("loss") is None and not spec.base.loss:
+        raise RequestError("the study is about no loss.", hint="Leave the baseline out.", where="--baseline")
     given: Any = loss
     if loss in spec.search.sums:
         given = {loss: list(spec.search.sums[loss])}

@@ -35,6 +35,8 @@ CARRIED_ON = (
 )
 """What a retry begins with, beside the checkpoint."""
 
+OF_ATTEMPT = ("log.txt", "environment.json", "config.yaml")
+"""What belongs to one attempt only."""
 CHECKPOINT = "last.ckpt"
 MARK = "study.json"
 """File in the folder of a study that says which study of the name it belongs to: `{"identity": …}`."""
@@ -76,11 +78,12 @@ class Artifacts:
         """Where the files are, for messages."""
         return str(self.root)
 
-    def create(self, study: str, number: int, *, earlier: Iterable[int] = ()) -> Path:
+    def create(self, study: str, number: int, *, earlier: Iterable[int] = (), whole: bool = False) -> Path:
         """Return the folder of a trial, created; a retry's begins with what the last attempt can continue from.
 
-        A folder that has a checkpoint already is left as it is. Raises DiskFullError, and RunError where the folder may
-        not be written.
+        That is the checkpoint with what belongs to it (a folder that has one already is left as it is), or with `whole`
+        everything that a training of the user's own has left: it moves here. Raises DiskFullError, and RunError where
+        the folder may not be written.
         """
         path = self.path(study, number)
         self.take(study)
@@ -91,6 +94,10 @@ class Artifacts:
         if not self._is_inside(path, study, number):
             raise RunError("the folder of a trial is a link to somewhere else.", where=str(path))
         for attempt in sorted(earlier, reverse=True):
+            if whole:
+                self._bring_whole(study, attempt)
+                self._move_on(self.path(study, attempt), path)
+                continue
             if (path / CHECKPOINT).exists():
                 break
             self._bring(study, attempt)
@@ -258,6 +265,21 @@ class Artifacts:
 
     def _bring(self, study: str, attempt: int) -> None:
         """Have the files of an earlier attempt here, where that takes doing."""
+
+    def _bring_whole(self, study: str, attempt: int) -> None:
+        """The same, for all files of a training of the user's own."""
+
+    def _move_on(self, source: Path, target: Path) -> None:
+        """Move what an earlier attempt has left, its log and what it was aside."""
+        if source.is_symlink() or not source.is_dir():
+            return
+        for entry in sorted(source.iterdir()):
+            if entry.name in OF_ATTEMPT or os.path.lexists(target / entry.name):
+                continue
+            try:
+                entry.rename(target / entry.name)
+            except OSError as error:
+                raise _explained(error, target) from error
 
     def _carry_on(self, source: Path, target: Path) -> None:
         if not (source / CHECKPOINT).is_file():

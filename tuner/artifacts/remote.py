@@ -371,7 +371,7 @@ class RemoteArtifacts(Artifacts):
         """The address."""
         return redact_address(self.remote.url)
 
-    def create(self, study: str, number: int, *, earlier: Iterable[int] = ()) -> Path:
+    def create(self, study: str, number: int, *, earlier: Iterable[int] = (), whole: bool = False) -> Path:
         """Return the working folder of a trial; see `Artifacts.create`. Raises UnreachableError besides."""
         self.take(study)
         folder = self.path(study, number)
@@ -380,7 +380,7 @@ class RemoteArtifacts(Artifacts):
         self._published.pop((study, number), None)
         before = self._earlier[study, number] = list(earlier)
         try:
-            return super().create(study, number, earlier=before)
+            return super().create(study, number, earlier=before, whole=whole)
         finally:
             while self._guests:
                 shutil.rmtree(self._guests.pop(), ignore_errors=True)
@@ -526,6 +526,15 @@ class RemoteArtifacts(Artifacts):
             raise RunError(f"an earlier attempt cannot be fetched: {error.strerror}.", where=str(folder)) from error
         finally:
             taken.unlink(missing_ok=True)
+
+    def _bring_whole(self, study: str, attempt: int) -> None:
+        folder = self.path(study, attempt)
+        if folder.is_dir() and any(folder.iterdir()):  # it was trained here: folders in it are not published
+            return
+        if not folder.exists():
+            self._guests.append(folder)
+        for file in self._published_files(study, attempt):
+            self.remote.get(f"{study}/{attempt}/{file.name}", folder / file.name)
 
     def _fetch(self, file: RemoteFile, there: str, folder: Path) -> None:
         mark = folder / f".{file.name}.token"

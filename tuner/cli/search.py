@@ -18,6 +18,7 @@ from tuner.cli.progress import Observer, make_view, watch
 from tuner.cli.serve import check_service_package
 from tuner.cli.show import best_lines
 from tuner.cli.stored import best_document, confirmation_lines, published_defaults, stored_spec
+from tuner.config.command import command_text
 from tuner.config.confirm_section import ConfirmSection
 from tuner.errors import NoSuccessError, RunError, TunerError
 from tuner.launch.launcher import LAUNCHERS, WorkerSpec, worker_specs
@@ -179,18 +180,19 @@ def _orders(opened: StudyHandle, settings: Settings) -> list[WorkerSpec]:
 def _introduction(opened: StudyHandle) -> list[str]:
     """Say what the study is, what it will take, and which losses get no published default."""
     spec, record, slots = opened.spec, opened.record, opened.machine.slots
-    competing = f"{len(spec.candidates)} losses are candidates" if len(spec.candidates) > 1 else spec.candidates[0].name
+    losses = [candidate.name for candidate in spec.candidates]
+    competing = f"{len(losses)} losses are candidates" if len(losses) > 1 else losses[0] if losses else "no loss named"
     goals = ", ".join(f"{o.metric} ({o.direction})" for o in spec.objectives)
-    steps = steps_per_epoch(spec, opened.data)
     train = spec.base.train
+    is_settled = train.threads is not None and (train.precision != "auto" or train.command is not None)
     lines = [
         f"Study {record.name} ({'new' if opened.is_new else 'continued'}): {spec.base.dataset['name']}, "
         f"{competing}, {goals}, sampler {spec.sampler['name']}, pruner {spec.pruner['name']}",
-        f"  {record.total} trials × at most {train.epochs} epochs × {steps} steps of {train.batch_size}; "
-        f"{opened.data.train} training and {opened.data.validation} validation samples",
+        f"  {record.total} trials × at most {train.epochs} {_epochs_of(opened)}",
         f"  {len(slots)} worker{'s' * (len(slots) > 1)} on {', '.join(dict.fromkeys(slots))}, "
-        f"{train.threads} CPU thread{'s' * (train.threads != 1)} each, {train.precision}"
-        if train.threads is not None and train.precision != "auto"
+        f"{train.threads} CPU thread{'s' * (train.threads != 1)} each"
+        + (f", {train.precision}" if train.command is None else "")
+        if is_settled
         else "  the first worker settles with how many threads and in which precision all trials are trained",
     ]
     seconds = first_estimate(spec, opened.machine, opened.data)
@@ -214,6 +216,19 @@ def _introduction(opened: StudyHandle) -> list[str]:
             "  validated on the test cases (dataset.validation: test): no result of this study is a test result"
         )
     return [*lines, ""]
+
+
+def _epochs_of(opened: StudyHandle) -> str:
+    """Say what the epochs of a trial are: so many steps, or what a program or function of the user's reports."""
+    train = opened.spec.base.train
+    if train.command is not None:
+        return f"reports of: {command_text(train.command)}"
+    if train.entry is not None:
+        return f"epochs of {train.entry}"
+    return (
+        f"epochs × {steps_per_epoch(opened.spec, opened.data)} steps of {train.batch_size}; "
+        f"{opened.data.train} training and {opened.data.validation} validation samples"
+    )
 
 
 def _finish(settings: Settings, name: str, *, as_json: bool) -> int:

@@ -6,7 +6,8 @@ a list of choices, or a scalar that fixes it.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -30,7 +31,7 @@ from tuner.losses.declared import options_as_data, options_from_data
 from tuner.losses.spec import term_weight
 from tuner.models.catalog import ENTRY, MODELS
 from tuner.models.custom_section import own_option
-from tuner.registry import Option, Scalar, Search
+from tuner.registry import Option, OptionType, Scalar, Search
 from tuner.search.initial_points import CandidateLoss
 from tuner.search.space import Dimension, SearchSpace, tidy
 
@@ -42,7 +43,11 @@ _NEVER_SEARCHED = {
     "train.entry": "it names code",
     "model.entry": "it names code",
     "train.threads": "it is resolved when the study is created",
+    "train.command": "it names a program",
+    "train.devices": "all trials of a study have the same number",
+    "train.memory_gib": "all trials of a study have the same limit",
 }
+_OWN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,8 @@ class SearchSection:
     sums: dict[str, tuple[str, ...]]
     own: dict[str, dict[str, Any]]
     """Losses of the user's own by name: `entry` and what it has `declared`."""
+    params: frozenset[str] = frozenset()
+    """Parameters of names of the user's own, for a training that is."""
 
     def overlay(self, base: TrialConfig, params: Mapping[str, Scalar]) -> dict[str, Any]:
         """Lay fixed values and a trial's parameters over the base; returns raw sections."""
@@ -78,6 +85,9 @@ class SearchSection:
             sections["model"] = {"name": model}
         model = sections["model"].get("name")
         for key, value in values.items():
+            if key in self.params:
+                sections.setdefault("params", {})[key] = value
+                continue
             section, *path = key.split(".")
             if section == "loss" and path[0] != label:
                 continue
@@ -111,6 +121,7 @@ class SearchSectionParser:
         self.sums: dict[str, tuple[str, ...]] = {}
         self.own: dict[str, dict[str, Any]] = {}
         self.own_options: dict[str, tuple[Option, ...]] = {}
+        self.params: set[str] = set()
 
     def read(self) -> SearchSection:
         """Return the section; what is wrong was added to `problems`."""
@@ -140,6 +151,7 @@ class SearchSectionParser:
             self.fixed,
             self.sums,
             self.own,
+            frozenset(self.params),
         )
 
     def _read_candidates(self) -> list[str]:
@@ -239,10 +251,13 @@ class SearchSectionParser:
             self.problems.add(f"search.{key}", "there are no folds; name them: `dataset: {validation: {folds: 5}}`")
             return
         section, _, rest = key.partition(".")
+        if self.base.train.is_own and self._is_free(section, models, losses):
+            self._own_parameter(key)
+            return
         options: dict[str, tuple[Option, tuple[str, str] | None]] = {}
         if section == "train":
             options = {f"train.{name}": (option, None) for name, option in _train_options().items()}
-        elif section == "dataset" and self.base.dataset:
+        elif section == "dataset" and self.base.has_data and self.base.dataset:
             options = {f"dataset.{o.name}": (o, None) for o in DATASETS[self.base.dataset["name"]].options}
             fold = self._fold_option()
             options |= {FOLD: (fold, None)} if fold else {}
@@ -267,6 +282,22 @@ class SearchSectionParser:
             return
         sections = [] if options else ["loss", "options", "model.name", "train.lr", "train.weight_decay"]
         self.problems.append(unknown("key", key, [*options, *sections], f"search.{key}"))
+
+    def _is_free(self, section: str, models: Sequence[str], losses: Mapping[str, Any]) -> bool:
+        """Tell whether names that begin with this word are the user's to give: the study has no such section."""
+        filled = {"dataset": self.base.has_data, "model": models or self.base.model, "loss": losses, "train": True}
+        return not filled.get(section)
+
+    def _own_parameter(self, key: str) -> None:
+        if not _OWN_NAME.fullmatch(key) or len(key) > 120:
+            self.problems.add(f"search.{key}", "a parameter's name has letters, digits, _, - and dots between", key)
+            return
+        self.params.add(key)
+        given = self.raw[key]
+        numbers = [given.get(end) for end in ("low", "high", "step")] if isinstance(given, Mapping) else []
+        whole = all(isinstance(number, (int, type(None))) for number in numbers)
+        kind: OptionType = "str" if not isinstance(given, Mapping) else "int" if whole else "float"
+        self._place(key, given, OwnParameter(key, kind, None, "A parameter of the training."), None)
 
     def _fold_option(self) -> Option | None:
         """The fold, where the study divides its cases in folds: repeats over all of them are one study."""
@@ -407,6 +438,24 @@ def _train_type(name: str) -> Any:
     annotation = TrainConfig.model_fields[name].annotation
     kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None)]
     return {bool: "bool", int: "int", float: "float"}.get(kinds[0], "str")
+
+
+class OwnParameter(Option):
+    """A parameter of a training of the user's own: any scalar is legal."""
+
+    __slots__ = ()
+
+    def problem(self, value: object) -> str | None:
+        """Say what is wrong with a value."""
+        if self.type != "str":
+            return Option.problem(self, value)
+        if isinstance(value, (bool, int, float, str, type(None))):
+            return None if not isinstance(value, float) or math.isfinite(value) else f"{value!r} is not finite"
+        return f"{value!r} is neither a number, text, true, false nor null"
+
+    def legal(self) -> str:
+        """Describe what is legal."""
+        return "any number, text, true, false or null"
 
 
 class _TrainOption(Option):

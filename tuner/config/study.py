@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import Field
 
+from tuner.config.command import placeholder_problems, variable_problems
 from tuner.config.confirm_section import ConfirmSection, confirm_section
 from tuner.config.search_space import SearchSection, read_search
 from tuner.config.trial import (
@@ -23,17 +24,17 @@ from tuner.config.trial import (
     TrialConfig,
     build_section,
     complete,
-    dataset_section,
-    loss_section,
-    model_section,
     objectives_section,
+    params_section,
     patch_problems,
+    sections,
     train_section,
     unknown,
     unknown_keys,
 )
 from tuner.config.yaml_reader import YamlDocument, parse_yaml, read_yaml
 from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError
+from tuner.models.catalog import MODELS
 from tuner.registry import Scalar
 from tuner.search.catalog import PRUNERS, SAMPLERS
 from tuner.search.grid import grid_queue, grid_size
@@ -205,11 +206,11 @@ class StudySpec:
         """Return the complete configuration of the trial with these parameters. Raises SpecError."""
         raw = self.search.overlay(self.base, params)
         problems = Problems()
+        train = train_section(raw["train"], problems)
         config = TrialConfig(
-            dataset=dataset_section(raw["dataset"], problems),
-            model=model_section(raw["model"], problems),
-            loss=loss_section(raw["loss"], problems),
-            train=train_section(raw["train"], problems),
+            **sections(raw, train, problems),
+            train=train,
+            params=params_section(raw.get("params"), train, problems),
             objectives=self.objectives,
         )
         problems += patch_problems(config)
@@ -243,7 +244,7 @@ class StudySpec:
             **({} if "loss" in self.search.raw else {"loss": self.base.loss}),
             "train": self.base.train.model_dump(mode="json"),
             "search": self.search.raw,
-            "objectives": [{"metric": o.metric} for o in self.objectives],
+            "objectives": [o.as_dict() for o in self.objectives],
             "sampler": self.sampler,
             "pruner": self.pruner,
             "budget": self.budget.model_dump(mode="json"),
@@ -306,14 +307,19 @@ def load_spec(
 
 def _build(raw: dict[str, Any], problems: Problems) -> StudySpec | None:
     problems.extend(unknown_keys(raw, SECTIONS, ""))
-    if raw.get("dataset") is None:
+    train = train_section(raw.get("train"), problems)
+    if raw.get("dataset") is None and not train.is_own:
         problems.add("dataset", "missing; a study needs one, as in `dataset: {name: phantom}`")
         return None
     search_raw = raw.get("search") or {}
     if not isinstance(search_raw, Mapping):
         problems.add("search", f"{search_raw!r} is not a mapping", search_raw)
         search_raw = {}
-    dataset = dataset_section(raw["dataset"], problems)
+    searches_model = "model.name" in search_raw
+    parts = {key: raw.get(key) for key in ("dataset", "model", "loss")}
+    named = parts | ({"model": None} if searches_model else {}) | ({"loss": None} if "loss" in search_raw else {})
+    found = sections(named, train, problems)
+    dataset = found["dataset"]
     name = raw.get("name", dataset.get("name", ""))
     if not isinstance(name, str) or not NAME.fullmatch(name):
         problems.add(
@@ -322,19 +328,17 @@ def _build(raw: dict[str, Any], problems: Problems) -> StudySpec | None:
             "and has at most 80 characters",
             name,
         )
-    searches_model = "model.name" in search_raw
-    model = {} if searches_model else model_section(raw.get("model"), problems)
+    model, loss = found["model"], {} if "loss" in search_raw else found["loss"]
     if searches_model:
         model = dict(raw["model"]) if isinstance(raw.get("model"), Mapping) else {}
-    loss = {} if "loss" in search_raw else loss_section(raw.get("loss"), problems)
     if "loss" in search_raw and raw.get("loss") is not None:
         problems.add("loss", "given and searched (`search.loss`) at once; keep one of the two")
     base = TrialConfig(
         dataset=dataset,
         model=model,
         loss=loss,
-        train=train_section(raw.get("train"), problems),
-        objectives=objectives_section(raw.get("objectives"), problems),
+        train=train,
+        objectives=objectives_section(raw.get("objectives"), problems, own=train.is_own),
     )
     budget = _budget(raw.get("budget"), problems)
     seed = raw.get("seed", 0)
@@ -365,6 +369,22 @@ def _cross_check(spec: StudySpec, problems: Problems) -> None:
         problems.add("sampler.name", "`nsga2` is for several objectives; with one, `tpe` is the default")
     if spec.total > 1_000_000:
         problems.add("budget", f"{spec.total} trials; at most 1000000", spec.total)
+    if spec.budget.trials_per_loss and not spec.candidates:
+        problems.add("budget.trials_per_loss", "the study is about no loss; give `trials`", spec.budget.trials_per_loss)
+    if spec.base.train.command is not None:
+        problems.extend(_command_problems(spec))
+
+
+def _command_problems(spec: StudySpec) -> Problems:
+    """Say which placeholders of a command have no value, and which parameters cannot be told apart."""
+    sometimes = {name for candidate in spec.candidates for name in candidate.defaults}
+    always = {*spec.base.parameters(), *spec.search.fixed, *(d.name for d in spec.space.shared)} - sometimes
+    if len(spec.candidates) == 1:
+        always, sometimes = always | sometimes, set()
+    models = [d.choices for d in spec.space if d.name == "model.name"]
+    sometimes |= {f"model.{option.name}" for names in models for n in names for option in MODELS[str(n)].all_options}
+    found = variable_problems(sorted(always | sometimes))
+    return Problems([*found, *placeholder_problems(spec.base.train.command or "", always=always, sometimes=sometimes)])
 
 
 def _check_grid(spec: StudySpec, problems: Problems) -> None:

@@ -3,12 +3,14 @@
 The nested form mirrors the parameters' names: the option `loss.focal.gamma` is `config["loss"]["focal"]["gamma"]`.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_serializer, model_validator
 from pydantic_core import PydanticCustomError
 
+from tuner.config.command import split_command
 from tuner.data.catalog import DATASETS
 from tuner.data.label_noise import KEY
 from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
@@ -73,6 +75,13 @@ class TrainConfig(Section):
     entry: str | None = Field(
         None, description="`package.module:function` that trains instead: (config, device, folder) -> epoch metrics."
     )
+    command: str | list[str] | None = Field(
+        None, description="Program that trains instead, as in `python train.py --lr {train.lr} --out {folder}`."
+    )
+    devices: int = Field(1, ge=1, le=64, description="GPUs that each trial of `command` is given.")
+    memory_gib: float | None = Field(
+        None, gt=0, le=1_000_000, description="Most memory in GiB of all processes of `command` together; null: any."
+    )
 
     @field_validator("patch", mode="plain")
     @classmethod
@@ -85,6 +94,24 @@ class TrainConfig(Section):
             )
         return None if given is None else given
 
+    @field_validator("command", mode="plain")
+    @classmethod
+    def _check_command(cls, given: Any) -> str | list[str] | None:
+        if given is None:
+            return None
+        if not isinstance(given, str) and not (isinstance(given, list) and all(isinstance(w, str) for w in given)):
+            raise PydanticCustomError("command", "a command is a text, or a list of texts (numbers in quotes)")
+        try:
+            split_command(given)
+        except ValueError as error:
+            raise PydanticCustomError("command", "{why}", {"why": str(error)}) from error
+        return given
+
+    @property
+    def is_own(self) -> bool:
+        """Whether code of the user's trains, and not ours."""
+        return self.entry is not None or self.command is not None
+
     def patch_shape(self, spatial_dims: int) -> tuple[int, ...] | None:
         """Return the size of a patch along each of so many axes; None when whole samples are trained on."""
         if self.patch is None:
@@ -93,14 +120,24 @@ class TrainConfig(Section):
 
 
 class Objective(Section):
-    """One metric to optimise; its direction comes with the metric."""
+    """One metric to optimise; the direction comes with the metric, one of the user's own states it."""
 
     metric: str = "dice"
+    direction: Literal["maximize", "minimize"] = "maximize"
+    """In Optuna's words."""
 
-    @property
-    def direction(self) -> Literal["maximize", "minimize"]:
-        """Return the direction in Optuna's words."""
-        return METRICS[self.metric].direction
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("metric", "dice") in METRICS and "direction" not in given:
+            return {**given, "direction": METRICS[given.get("metric", "dice")].direction}
+        return given
+
+    @model_serializer
+    def as_dict(self) -> dict[str, str]:
+        """Return what a study file says: the direction only where the metric does not bring it."""
+        own = {} if self.metric in METRICS else {"direction": self.direction}
+        return {"metric": self.metric, **own}
 
 
 class TrialConfig(Section):
@@ -110,6 +147,8 @@ class TrialConfig(Section):
     model: dict[str, Any]
     loss: dict[str, Any]
     train: TrainConfig
+    params: dict[str, Scalar] = Field(default_factory=dict)
+    """Parameters of a training of the user's own by their names; only there."""
     objectives: tuple[Objective, ...] = (Objective(),)
     provenance: dict[str, Any] = Field(default_factory=dict)
 
@@ -122,13 +161,25 @@ class TrialConfig(Section):
         if self.loss:
             name = self.loss["name"]
             found |= {"loss": name} | flatten(self.loss.get(name, {}), f"loss.{name}")
-        return found
+        return found | self.params
+
+    @property
+    def has_data(self) -> bool:
+        """Whether a data set is named; a training of the user's own needs none."""
+        return has_data(self.dataset)
+
+    @property
+    def loss_name(self) -> str | None:
+        """Name of the loss; None for a training of the user's own that is about none of ours."""
+        name = self.loss.get("name")
+        return None if name is None else str(name)
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data for YAML and JSON."""
         record: dict[str, Any] = self.model_dump(mode="json")
-        if not record["provenance"]:
-            del record["provenance"]
+        for key in ("provenance", "params"):
+            if not record[key]:
+                del record[key]
         return record
 
 
@@ -143,17 +194,62 @@ def load_config(content: Any, *, where: str | None = None) -> TrialConfig:
             hint="Launch it with `tuner launch FILE`; `tuner train` takes what `tuner export` wrote.",
             where=where,
         )
+    train = train_section(content.get("train"), problems)
     config = TrialConfig(
-        dataset=dataset_section(content.get("dataset"), problems),
-        model=model_section(content.get("model"), problems),
-        loss=loss_section(content.get("loss"), problems),
-        train=train_section(content.get("train"), problems),
-        objectives=objectives_section(content.get("objectives"), problems),
+        **sections(content, train, problems),
+        train=train,
+        params=params_section(content.get("params"), train, problems),
+        objectives=objectives_section(content.get("objectives"), problems, own=train.is_own),
         provenance=dict(content.get("provenance") or {}),
     )
     problems += patch_problems(config)
     problems.refuse(where=where)
     return config
+
+
+NO_DATA = {"name": "none"}
+"""The section `dataset` of a study that has none: its training is the user's own and reads what it likes."""
+
+
+def has_data(dataset: Mapping[str, Any]) -> bool:
+    """Tell whether a section `dataset` names a data set."""
+    return dataset.get("name") != NO_DATA["name"]
+
+
+def sections(content: Mapping[str, Any], train: TrainConfig, problems: Problems) -> dict[str, dict[str, Any]]:
+    """Complete `dataset`, `model` and `loss`.
+
+    A program, or a training without a data set, is about what the study names: no model and no loss of ours otherwise.
+    """
+    given = content.get("dataset")
+    name = given.get("name") if isinstance(given, Mapping) else given
+    is_none = name == NO_DATA["name"] or (given is None and train.is_own)
+    if not is_none:
+        dataset = dataset_section(given, problems)
+    elif not train.is_own:
+        dataset = {}
+        problems.add("dataset", "`none` is for trainings of your own (`train.command`, `train.entry`)", "none")
+    else:
+        dataset = dict(NO_DATA)
+        if isinstance(given, Mapping):
+            problems.extend(unknown_keys(given, NO_DATA, "dataset"))
+    found = {"dataset": dataset}
+    for key, complete_section in (("model", model_section), ("loss", loss_section)):
+        left_out = not content.get(key) and (train.command is not None or (is_none and train.is_own))
+        found[key] = {} if left_out else complete_section(content.get(key), problems)
+    return found
+
+
+def params_section(given: object, train: TrainConfig, problems: Problems) -> dict[str, Scalar]:
+    """Check `params`, what a training of the user's own is given beside the sections."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping) or not train.is_own:
+        problems.add("params", f"{given!r}; only trainings of your own have parameters of other names", given)
+        return {}
+    wrong = [key for key, value in given.items() if not isinstance(value, (bool, int, float, str, type(None)))]
+    problems.extend(Problem(f"params.{key}", "is neither a number, text, true, false nor null") for key in wrong)
+    return {str(key): value for key, value in given.items() if key not in wrong}
 
 
 def patch_problems(config: TrialConfig) -> list[Problem]:
@@ -163,7 +259,7 @@ def patch_problems(config: TrialConfig) -> list[Problem]:
     if isinstance(patch, list) and len(patch) != len(axes):
         wrong = f"{patch} has {len(patch)} sizes; samples of this data set have [{', '.join(axes)}]"
         return [Problem("train.patch", wrong, patch)]
-    if patch is None and config.dataset.get("resize") is False and config.train.entry is None:
+    if patch is None and config.dataset.get("resize") is False and not config.train.is_own:
         example = [64, 96, 96] if volumes else [256, 256]
         missing = (
             f"missing; with `dataset.resize: false` samples have different sizes and are trained on in patches, as in "
@@ -352,11 +448,46 @@ def train_section(given: object, problems: Problems) -> TrainConfig:
     if given is not None and not isinstance(given, Mapping):
         problems.add("train", f"{given!r} is not a mapping", given)
         given = None
-    return build_section(TrainConfig, given or {}, "train", problems) or TrainConfig()
+    found: TrainConfig = build_section(TrainConfig, given or {}, "train", problems) or TrainConfig()
+    if found.command is None:
+        for key in ("devices", "memory_gib"):
+            if getattr(found, key) != TrainConfig.model_fields[key].default:
+                problems.add(f"train.{key}", "only for a `train.command`", getattr(found, key))
+    elif found.entry is not None:
+        problems.add("train.command", "given together with `train.entry`; keep one of the two")
+    return found
 
 
-def objectives_section(given: object, problems: Problems) -> tuple[Objective, ...]:
-    """Complete `objectives`: a list of `{metric: NAME}`."""
+_METRIC = re.compile(r"[A-Za-z_][\w./@-]{0,79}")
+
+
+def _metric_problem(entry: Mapping[str, Any], where: str, *, own: bool) -> Problem | None:
+    """Say what is wrong with the metric of an objective and its direction."""
+    name, direction = entry.get("metric", "dice"), entry.get("direction")
+    if name in METRICS:
+        known = METRICS[name].direction
+        if direction in (None, known):
+            return None
+        return Problem(f"{where}.direction", f"{direction!r}; {name} is one to {known}", direction)
+    if not own:
+        return unknown("metric", str(name), METRICS, f"{where}.metric")
+    if not isinstance(name, str) or not _METRIC.fullmatch(name) or name in REPORT_FACTS:
+        said = f"{name!r} cannot be the name of a metric: letters, digits and _ . / @ -, and none of "
+        return Problem(f"{where}.metric", said + ", ".join(REPORT_FACTS), name)
+    if direction not in ("maximize", "minimize"):
+        near = closest(name, METRICS)
+        guess = f"Did you mean {near!r}? " if near else ""
+        missing = f"{name!r} is a metric of your own, and needs `direction: maximize` or `direction: minimize`"
+        return Problem(f"{where}.direction", missing, direction, guess or None)
+    return None
+
+
+REPORT_FACTS = ("epoch", "train_loss", "lr", "seconds", "per_class", "cases")
+"""Keys of a report of the user's own that are no metrics."""
+
+
+def objectives_section(given: object, problems: Problems, *, own: bool = False) -> tuple[Objective, ...]:
+    """Complete `objectives`: a list of `{metric: NAME}`, with `direction` where an `own` training measures it."""
     items = [{"metric": "dice"}] if given is None else given
     if not isinstance(items, list) or not items:
         problems.add("objectives", f"{given!r} is not a list as in `[{{metric: dice}}]`", given)
@@ -365,12 +496,14 @@ def objectives_section(given: object, problems: Problems) -> tuple[Objective, ..
     for index, item in enumerate(items):
         where = f"objectives[{index}]"
         entry = {"metric": item} if isinstance(item, str) else item
+        wrong = _metric_problem(entry, where, own=own) if isinstance(entry, Mapping) else None
+        if wrong is not None:
+            problems.append(wrong)
+            continue
         objective = build_section(Objective, entry, where, problems)
         if objective is None:
             continue
-        if objective.metric not in METRICS:
-            problems.append(unknown("metric", objective.metric, METRICS, f"{where}.metric"))
-        elif objective in found:
+        if objective in found:
             problems.add(where, f"the metric {objective.metric!r} stands twice", objective.metric)
         else:
             found.append(objective)

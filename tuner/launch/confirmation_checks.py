@@ -16,6 +16,8 @@ def check_confirmation_data(wish: Wish, settings: Settings) -> None:
         ConflictError: The data is not what the study began with.
     """
     spec, section = wish.spec, wish.section
+    if not spec.base.has_data:
+        return
     data = prepare(spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed)
     stored = wish.record.resources.get("fingerprint")
     where = str(settings.data_root or settings.cache)

@@ -178,7 +178,7 @@ def _warnings(spec: StudySpec, data: DataFacts, plan: Plan, *, steps: int, disk_
         said.append("validated on the test cases (dataset.validation: test): no result will be a test result")
     if plan.validation_s is None:
         said.append("a validation took longer than the probe waits; its time is not in these figures")
-    if plan.fitting is not None and plan.workers > plan.fitting and not spec.base.train.entry:
+    if plan.fitting is not None and plan.workers > plan.fitting and not spec.base.train.is_own:
         said.append(f"memory or cores are for {plan.fitting} workers a device; {plan.workers} are asked for in all")
     if plan.disk is not None and plan.disk > disk_free:
         said.append(f"the artifacts need about {plan.disk / 1e9:.1f} GB; {disk_free / 1e9:.1f} GB are free")
@@ -242,8 +242,9 @@ def plan_study(
 
 
 def _check_own_code(spec: StudySpec) -> None:
-    own = "train.entry" if spec.base.train.entry is not None else "model.entry"
-    if spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY:
+    train = spec.base.train
+    own = "train.entry" if train.entry is not None else "train.command" if train.command is not None else "model.entry"
+    if train.is_own or spec.base.model.get("name") == ENTRY:
         raise RequestError(
             f"a plan runs no code of yours ({own}), so that it cannot be measured.",
             hint="Launch a few trials instead, `--trials 3`: `tuner trials` then says how long they took.",

@@ -70,6 +70,6 @@ def resolve_precision(spec: StudySpec, machine: ProbeResult) -> StudySpec:
     values: dict[str, Any] = {}
     if spec.base.train.threads is None:
         values["threads"] = machine.threads
-    if spec.base.train.precision == AUTO:
+    if spec.base.train.precision == AUTO and spec.base.train.command is None:
         values["precision"] = machine.precision or AUTO
     return spec.with_train(**values)

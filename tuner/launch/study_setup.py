@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner.artifacts.remote import artifacts_of, check_address
+from tuner.config.command import check_allowed, dangling_flags
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import flatten
 from tuner.config.yaml_reader import YamlDocument
@@ -104,8 +105,9 @@ Progress = Callable[[str, int, int], None]
 class DataFacts:
     """What is known of the data before a trial has run."""
 
-    fingerprint: str
-    protocol: str
+    fingerprint: str | None
+    """None where a training of the user's own reads what it likes."""
+    protocol: str | None
     train: int
     """Training samples."""
     validation: int
@@ -117,6 +119,8 @@ def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None)
     """Prepare the data into the cache, where the workers find it, and say what it holds."""
     from tuner.data.preparation import prepare
 
+    if not spec.base.has_data:
+        return DataFacts(None, None, train=0, validation=0, shape=(), classes=0)
     data = prepare(
         spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed, progress=progress
     )
@@ -190,7 +194,7 @@ def check_models(spec: StudySpec, settings: Settings, *, spatial_dims: int, trai
         EntryError: A network is code of the user's own, of a package that may not be imported here.
         DataError: A file of pretrained weights is not there.
     """
-    if spec.base.train.entry is not None:
+    if spec.base.train.is_own:
         return  # a training of the user's own builds what it likes
     rows = [MODELS[name] for name in model_names(spec) if name in MODELS]
     problems = [problem for row in rows for problem in dims_problems(row, spatial_dims)]
@@ -357,13 +361,16 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
         settings = settings.with_stored(record.resources)
         _check_continuation(request, record)
     resources = request.resources.over(record.resources if record else {})
-    question = probe_request(resources)
+    question = probe_request(resources, gpus_each=spec.base.train.devices)
     if set(question.devices) - {AUTO, "cpu"}:
         # A device that is not here is refused before anything is prepared.
         request.ask(replace(question, precision=False))
     check_writable(settings.artifacts)
     check_address(settings)
-    check_data(spec, settings, say)
+    if spec.base.train.command is not None:
+        check_command(spec, settings, say, trains_here=resources.launcher in ("local", "inline"))
+    if spec.base.has_data:
+        check_data(spec, settings, say)
     data = prepare_data(spec, settings, progress)
     results: list[PriorResult] = []
     told: list[str] = []
@@ -373,7 +380,7 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     check_models(spec, settings, spatial_dims=dims, trains_here=trains_here)
     if record is None:
         question = _with_sample(question, request, data)
-    else:
+    elif data.fingerprint is not None:
         where = str(settings.data_root or settings.cache)
         stored = record.resources.get("fingerprint")
         check_same_data(spec.base.dataset["name"], spec.name, found=data.fingerprint, stored=stored, where=where)
@@ -395,6 +402,15 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
     return StudyHandle(record, stored_spec(record), resources, machine, data, is_new)
+
+
+def check_command(spec: StudySpec, settings: Settings, say: Say, *, trains_here: bool) -> None:
+    """Say what a program will be given wrongly. Raises EntryError where workers of this machine may not run it."""
+    command = spec.base.train.command or ""
+    if trains_here:
+        check_allowed(command, settings.allow_command)
+    for flag in dangling_flags(command):
+        say(f"note: train.command: {flag} stays where its value is left out; write it as one argument, {flag}={{…?}}")
 
 
 def check_writable(folder: Path) -> None:
@@ -445,7 +461,7 @@ def refuse_defects(name: str, found: Sequence[str]) -> None:
         )
 
 
-def probe_request(resources: Resources) -> ProbeRequest:
+def probe_request(resources: Resources, *, gpus_each: int = 1) -> ProbeRequest:
     """Return what the machine is asked about its devices. Raises SpecError for numbers that cannot be."""
     per_device = str(resources.per_device)
     if per_device != AUTO and (not per_device.isdecimal() or not 1 <= int(per_device) <= 256):
@@ -457,6 +473,7 @@ def probe_request(resources: Resources) -> ProbeRequest:
         per_device=None if per_device == AUTO else int(per_device),
         workers=resources.workers,
         precision=False,
+        gpus_each=gpus_each,
     )
 
 
@@ -465,7 +482,8 @@ def _with_sample(question: ProbeRequest, request: Request, data: DataFacts) -> P
     spec = request.spec
     if request.resources.launcher == "none":  # the first worker says, where it trains
         return replace(question, shape=data.shape)
-    question = replace(question, precision=spec.base.train.precision == AUTO, shape=data.shape)
+    wants_precision = spec.base.train.precision == AUTO and spec.base.train.command is None
+    question = replace(question, precision=wants_precision, shape=data.shape)
     if _is_own_code(spec):
         return question
     return replace(question, config=spec.config(spec.queue(3)[0]), classes=data.classes)
@@ -483,7 +501,7 @@ def _fitted(question: ProbeRequest, request: Request, say: Say) -> ProbeRequest:
 
 
 def _is_own_code(spec: StudySpec) -> bool:
-    return spec.base.train.entry is not None or spec.base.model.get("name") == ENTRY or bool(own_losses(spec))
+    return spec.base.train.is_own or spec.base.model.get("name") == ENTRY or bool(own_losses(spec))
 
 
 def _check_continuation(request: Request, record: StudyRecord) -> None:

@@ -134,7 +134,7 @@ def _mapped(spec: StudySpec, result: _Result) -> tuple[dict[str, Scalar] | None,
     point: dict[str, Scalar] = {}
     if spec.space.find("loss") is None:
         ours = spec.base.parameters().get("loss")
-        if result.params.get("loss") not in (None, ours):
+        if ours is not None and result.params.get("loss") not in (None, ours):
             return None, f"the loss is not {ours}"
     for dimension in spec.space:
         if dimension.when is not None and point.get(dimension.when[0]) != dimension.when[1]:

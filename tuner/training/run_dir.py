@@ -138,6 +138,8 @@ BEST = "best.safetensors"
 LOG = "log.txt"
 LOGGER = logging.getLogger("tuner.training")
 """Everything below it is written to `log.txt`, whatever the process shows of it elsewhere."""
+MAX_OUTPUT = 64 << 20
+"""Characters of a program's output that an attempt keeps in its log."""
 PACKAGES = ("torch", "monai", "numpy", "scipy", "safetensors")
 
 
@@ -151,6 +153,7 @@ class RunDirectory:
         self.best: EpochReport | None = None
         self._handler: logging.Handler | None = None
         self._level = logging.NOTSET
+        self._written = 0
 
     def __enter__(self) -> "RunDirectory":
         with space_needed(self.path):
@@ -165,6 +168,14 @@ class RunDirectory:
             LOGGER.setLevel(logging.INFO)
         LOGGER.addHandler(self._handler)
         return self
+
+    def write_output(self, line: str) -> None:
+        """Write a line that a program of the user's has printed to the log, as it is."""
+        if self._handler is None or self._written > MAX_OUTPUT:
+            return
+        self._written += len(line) + 1
+        text = line if self._written <= MAX_OUTPUT else f"… more than {MAX_OUTPUT >> 20} MiB; nothing further is kept"
+        self._handler.handle(logging.LogRecord(LOGGER.name, logging.INFO, __file__, 0, text, None, None))
 
     def note_precision(self, used: str) -> None:
         """Write down in what precision the trial is trained, where its configuration leaves that to the device."""

@@ -11,14 +11,16 @@ from time import perf_counter
 
 from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
-from tuner.errors import DiskFullError
+from tuner.errors import DataError, DiskFullError
 from tuner.training.checkpoint import CheckpointWriter, identity_of, read_checkpoint
+from tuner.training.command import ProgramPlace, run_command
 from tuner.training.components import AllowedSources
 from tuner.training.custom import load_entry, run_entry
 from tuner.training.device import free_memory, release_frames
 from tuner.training.epoch_report import EpochReport, check_finite
 from tuner.training.evaluate import Validation
 from tuner.training.loop import TrainingState, configure_torch
+from tuner.training.program_reports import MAX_EPOCH
 from tuner.training.run_dir import RunDirectory, write_data_card
 from tuner.training.visualize import Pictures
 
@@ -28,12 +30,14 @@ logger = logging.getLogger(__name__)
 def train(
     config: TrialConfig,
     *,
-    data: PreparedData,
+    data: PreparedData | None,
     device: str,
     folder: Path,
     stop: Callable[[], bool],
     allow_entry: Collection[str] = (),
     data_root: Path | None = None,
+    is_told: Callable[[], bool] | None = None,
+    place: ProgramPlace | None = None,
 ) -> Generator[EpochReport]:
     """Train a configuration and yield a report for each finished epoch.
 
@@ -43,14 +47,19 @@ def train(
 
     Args:
         config: What to train.
-        data: What `tuner.data.preparation.prepare` made of `config.dataset`.
+        data: What `tuner.data.preparation.prepare` made of `config.dataset`; None where a training of the user's own
+            has none.
         device: `cpu`, `mps` or `cuda:N`.
         folder: Artifacts of this trial; created, or continued from.
         stop: Whether to end now.
         allow_entry: Packages from which `train.entry` and `model.entry` may be imported.
         data_root: Where `model.weights` lies, unless it is a whole path.
+        is_told: Like `stop`, asked where no step was made (a program is waited for); None: `stop` is asked.
+        place: What `train.command` may run here, and what it must not see; None: nothing may be run.
 
     Raises:
+        CommandError: The program of `train.command` has failed, or has ended without a report.
+        ReportError: That program contradicts itself.
         Diverged: A loss or a metric is not finite.
         EffectiveConfigError: The built parts would not train what the configuration says.
         EntryError: `train.entry` or `model.entry` is not allowed, cannot be imported, or gives something else than
@@ -58,13 +67,19 @@ def train(
         DataError: `model.weights` is not there, cannot be read, or does not fit.
         DiskFullError: There is no space for a checkpoint; the last one stays.
     """
-    configure_torch(config.train)
+    if config.train.command is None:
+        configure_torch(config.train)
     with RunDirectory(folder, config, device) as record:
         run = None
         try:
+            if config.train.command is not None:
+                yield from _run_program(config, device, record, stop, is_told or stop, place or ProgramPlace())
+                return
             if config.train.entry is not None:
                 yield from _train_elsewhere(config, device, record, stop, allow_entry)
                 return
+            if data is None:
+                raise DataError("there is no data set to train on.", where="dataset")
             run = TrainingState(config, data, device, AllowedSources(data_root, allow_entry))
             record.note_precision(run.trial.precision)
             write_data_card(folder, data)
@@ -156,6 +171,31 @@ def _train_elsewhere(
         record.add(report)
         written = report.epoch
         log_report(report)
+        yield report
+
+
+def _run_program(
+    config: TrialConfig,
+    device: str,
+    record: RunDirectory,
+    stop: Callable[[], bool],
+    is_told: Callable[[], bool],
+    place: ProgramPlace,
+) -> Generator[EpochReport]:
+    stored = record.resume(MAX_EPOCH)
+    for report in run_command(
+        config,
+        device=device,
+        folder=record.path,
+        stored=stored,
+        place=place,
+        step=stop,
+        is_told=is_told,
+        on_output=record.write_output,
+    ):
+        if not report.replayed:
+            record.add(report)
+            log_report(report)
         yield report
 
 

@@ -10,6 +10,7 @@ from tuner.losses.spec import ramp_end
 from tuner.search.pruners import make_pruner
 from tuner.storage.records import Claim, EpochRow, Outcome, ReportAnswer
 from tuner.storage.states import Reason, State, Verdict
+from tuner.training.command import CommandMemoryError
 from tuner.training.epoch_report import Diverged, EpochReport, is_better
 
 COLLAPSED_AFTER = 5
@@ -81,7 +82,8 @@ class TrialMonitor:
         if self.epoch == 0:
             return Outcome(State.FAIL, Reason.ERROR, "the training ended without a single report")
         if self.best is None:
-            message = f"no epoch gave a value of {self.metrics[0]}: no validation case holds any of the classes"
+            why = "no report has one" if self.config.train.is_own else "no validation case holds any of the classes"
+            message = f"no epoch gave a value of {self.metrics[0]}: {why}"
             return Outcome(State.FAIL, Reason.ERROR, message)
         missing = [m for m, value in zip(self.metrics, self.best, strict=True) if math.isnan(value)]
         if missing:
@@ -106,7 +108,9 @@ def classify_failure(error: Exception, *, exclusive_device: bool, device: str = 
     message = str(error) or type(error).__name__
     if isinstance(error, Diverged):
         return Outcome(State.PRUNED, Reason.DIVERGED, message)
-    if is_out_of_memory(error):
+    if isinstance(error, CommandMemoryError) and error.at_limit:
+        return Outcome(State.PRUNED, Reason.OUT_OF_MEMORY, message)
+    if isinstance(error, CommandMemoryError) or is_out_of_memory(error):
         if exclusive_device:
             return Outcome(State.PRUNED, Reason.OUT_OF_MEMORY, "out of memory with the device for itself")
         again = "out of memory beside other trials; tried once more, alone on the device"
@@ -145,4 +149,4 @@ def ended_by_hand(last: tuple[int, float] | None) -> Outcome:
 
 def ramp_epochs(config: TrialConfig) -> int:
     """Return how many epochs the loss is still being ramped up, and its trial must not be judged."""
-    return 0 if "entry" in config.loss else math.ceil(ramp_end(config.loss) * config.train.epochs)
+    return 0 if not config.loss or "entry" in config.loss else math.ceil(ramp_end(config.loss) * config.train.epochs)

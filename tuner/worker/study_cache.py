@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from tuner.config.command import check_allowed
 from tuner.config.confirmation import served_spec
 from tuner.config.study import StudySpec
 from tuner.config.trial import TrialConfig
@@ -111,12 +112,16 @@ class StudyCache:
 
         Raises:
             ConflictError: The data here is not what the study began with, or this device cannot compute as it does.
+            EntryError: Its program may not be run here.
             DataError: It is missing or broken.
             StorageError: The storage does not answer.
         """
         if name not in self._studies:
             study = self._read(name)
-            self._check_data(study)
+            if study.spec.base.train.command is not None:
+                check_allowed(study.spec.base.train.command, self._settings.allow_command)
+            if study.spec.base.has_data:
+                self._check_data(study)
             study = self._resolved(study)
             self._studies[name] = study
             self._looked[name] = time.monotonic()
@@ -178,12 +183,12 @@ class StudyCache:
         """Return a study whose threads and precision are settled: by its first worker, then for all the same."""
         from tuner.training.device import precision_problem, resolve_precision
 
-        dims = self.prepared(study, study.spec.base).spatial_dims
+        dims = self.prepared(study, study.spec.base).spatial_dims if study.spec.base.has_data else 2
         train = study.spec.base.train
         values: dict[str, object] = {}
         if train.threads is None:
             values["threads"] = self._threads()
-        if train.precision == AUTO:
+        if train.precision == AUTO and train.command is None:  # a program knows for itself
             values["precision"] = resolve_precision(self._device, dims)
         if values:
             with self._db_lock:
@@ -194,7 +199,7 @@ class StudyCache:
                 "study %s: all its trials are trained with %s threads in %s",
                 *(study.record.name, train.threads, train.precision),
             )
-        problem = precision_problem(train.precision, self._device, dims)
+        problem = None if train.command is not None else precision_problem(train.precision, self._device, dims)
         if problem is not None:
             raise ConflictError(
                 f"study {study.record.name!r} is trained in {train.precision}, and {problem}.",

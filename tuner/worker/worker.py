@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tuner import __version__
 from tuner.artifacts.remote import RETRY_TIMEOUT_S, artifacts_of
@@ -34,7 +35,9 @@ from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer, StopRule
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.trials import PointTakenError
+from tuner.training.command import ProgramPlace
 from tuner.training.epoch_report import EpochReport
+from tuner.training.program import GRACE_S
 from tuner.worker.confirmation_run import ScoringStoppedError, note_cases, score_test_cases
 from tuner.worker.exit_codes import REPLACE
 from tuner.worker.health import ProcessSpentError, ReadinessCheck, check_device, stop_when_failing
@@ -89,6 +92,10 @@ class Progress:
     """Since when it is to end at once."""
     is_paused: bool = False
     """Nothing is trained yet, and no step is waited for."""
+    answer_s: float = ANSWER_S
+    """Seconds after which a training that is to end at once is ended with this process."""
+    stalled_s: float | None = None
+    """A program of the user's was ended because it did nothing for so long."""
 
     def should_stop(self) -> bool:
         """Note that something was done; True asks for an end."""
@@ -100,6 +107,15 @@ class Progress:
         if self.first_step is None:
             self.first_step = time.monotonic()
         if self.should_stop():
+            self.obeyed = True
+        return self.obeyed
+
+    def is_told(self) -> bool:
+        """Whether a program that is waited for is to end; it has made no step meanwhile."""
+        if self.is_stalled and self.stalled_s is None:
+            self.stalled_s = self.waited_s
+        told = self.stalled_s is not None or self.lost or self.orders.stop or self.orders.now
+        if told or self.timed_out or self.stopping():
             self.obeyed = True
         return self.obeyed
 
@@ -370,12 +386,13 @@ class Worker:
         """Train a configuration, report its epochs, and say how it ended."""
         name = study.record.name
         with self.progress.paused():  # it may wait for hours for another worker, who prepares the same
-            data = self._served.prepared(study, config)
+            data = self._served.prepared(study, config) if config.has_data else None
         trial = TrialMonitor(study.spec, claim, config, ramp_epochs(config))
         if self._serving is not None:
             self._serving.trial = trial
-        folder = self._artifacts.create(name, claim.number, earlier=claim.previous)
-        if config.train.entry is None and not self._artifacts.continues(name, claim.number):
+        is_own = config.train.is_own
+        folder = self._artifacts.create(name, claim.number, earlier=claim.previous, whole=is_own)
+        if not is_own and not self._artifacts.continues(name, claim.number):
             self._warn_lost_epochs(claim)
         if not isinstance(study.spec, ConfirmationSpec):
             return self._train_epochs(study, claim, trial, config, data, folder)
@@ -387,13 +404,13 @@ class Worker:
         claim: Claim,
         trial: TrialMonitor,
         config: TrialConfig,
-        data: PreparedData,
+        data: PreparedData | None,
         folder: Path,
     ) -> Outcome:
         """Train a run of a confirmation, and score it on the test cases where these are judged on."""
         assert isinstance(study.spec, ConfirmationSpec)
         places = self.settings.with_stored(study.record.resources)
-        if config.train.entry is None:
+        if data is not None and not config.train.is_own:
             with self.progress.paused():
                 search = self._served.prepared(study, study.spec.base)
                 note_cases(folder, config, data=data, search=search, places=places)
@@ -403,7 +420,7 @@ class Worker:
             outcome = classify_failure(error, exclusive_device=claim.exclusive_device, device=self.device)
             if outcome.reason is not Reason.DIVERGED:
                 raise
-        if study.spec.plan.section.on == "test" and outcome.state is not State.FAIL:
+        if data is not None and study.spec.plan.section.on == "test" and outcome.state is not State.FAIL:
             try:
                 with self.progress.paused():
                     score_test_cases(
@@ -424,11 +441,13 @@ class Worker:
         claim: Claim,
         trial: TrialMonitor,
         config: TrialConfig,
-        data: PreparedData,
+        data: PreparedData | None,
         folder: Path,
     ) -> Outcome:
         from tuner.training.trainer import train
 
+        if config.train.command is not None:  # it has a grace period of its own
+            self.progress.answer_s = 2 * ANSWER_S + GRACE_S
         reports = train(
             config,
             data=data,
@@ -437,6 +456,8 @@ class Worker:
             stop=self.progress.step,
             allow_entry=self.settings.allow_entry,
             data_root=self.settings.with_stored(study.record.resources).data_root,
+            is_told=self.progress.is_told,
+            place=program_place(self.settings),
         )
         with closing(reports):
             for report in reports:
@@ -565,13 +586,14 @@ class Worker:
     def _overstayed(self, serving: Serving) -> Outcome | None:
         """Say how a trial ends whose training does not end by itself; None as long as it may go on."""
         progress = serving.progress
-        if progress.is_stalled:
+        has_program = progress.answer_s > ANSWER_S
+        if progress.is_stalled and not has_program:
             return stalled(progress.waited_s or 0.0)
-        if not (progress.timed_out or progress.orders.now or progress.lost):
+        if not (progress.timed_out or progress.orders.now or progress.lost or progress.is_stalled):
             progress.asked_at = None
             return None
         progress.asked_at = progress.asked_at or time.monotonic()
-        if time.monotonic() - progress.asked_at < ANSWER_S:
+        if time.monotonic() - progress.asked_at < progress.answer_s:
             return None
         return _told(progress, serving.trial.last if serving.trial else None)
 
@@ -629,9 +651,22 @@ def _told(progress: Progress, last: tuple[int, float] | None) -> Outcome:
     """Return the outcome of a training that has ended, or is ended, because it was told to."""
     if progress.timed_out:
         return overdue(progress.limit_s or 0.0)
+    if progress.stalled_s is not None:
+        return stalled(progress.stalled_s)
     if progress.orders.now and progress.orders.prune:
         return ended_by_hand(last)
     return interrupted()
+
+
+def program_place(settings: Settings) -> ProgramPlace:
+    """Return what programs may run here, and what their environment must not hold."""
+    given = [settings.storage, settings.api_token, settings.webhook, settings.webhook_secret]
+    password = urlsplit(settings.storage).password
+    return ProgramPlace(
+        allowed=settings.allow_command,
+        secrets=tuple(text for text in (*given, password) if text),
+        hides_store=settings.artifacts_url is not None,
+    )
 
 
 def memory_used(device: str) -> dict[str, int]:
