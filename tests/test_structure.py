@@ -32,7 +32,7 @@ def test_one_place_makes_each(made: str, place: str) -> None:
     }
 
     # an exported file stands alone and builds what it holds; suites for others make records that no file describes
-    assert makers - {"tuner/analysis/torch_export.py", "tuner/testing/storage.py"} == {place}
+    assert makers - {"tuner/export/torch_file.py", "tuner/testing/storage.py"} == {place}
 
 
 def modules() -> dict[str, Path]:

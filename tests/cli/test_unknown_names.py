@@ -11,6 +11,7 @@ from tuner.cli.main import app
 
 PHANTOM = "launch --dataset phantom --devices cpu"
 UNKNOWN = [
+    "init nope --yes",
     "launch nope.yaml",
     "launch --dataset nope",
     *(f"{command} --dataset phantom --set {wrong}" for command in ("launch", "plan") for wrong in (

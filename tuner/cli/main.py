@@ -13,6 +13,7 @@ from tuner.cli import (
     control,
     data,
     db,
+    init,
     launch,
     league,
     maintenance,
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 
 for module in (
+    init,
     launch,
     plan,
     worker,

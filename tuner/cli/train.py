@@ -19,11 +19,15 @@ from tuner.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from tuner.artifacts.local import Artifacts
     from tuner.config.trial import TrialConfig
 
 
 _PANEL = "Results"
+HOME_FORMATS = ("torch", "nnunet")
+"""What a trial becomes for other programs: files that carry a test of themselves."""
 
 
 def register(app: typer.Typer) -> None:
@@ -38,7 +42,7 @@ def export(
     trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="This trial, not the best.", min=0)] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", metavar="FORMAT", help="yaml, json, python or torch. Default: by the ending."),
+        typer.Option("--format", metavar="FORMAT", help="yaml, json, python, torch or nnunet. Default: by the ending."),
     ] = None,
     storage: StorageOption = None,
     artifacts: ArtifactsOption = None,
@@ -51,12 +55,14 @@ def export(
 
     settings = settings_of(storage, artifacts)
     chosen = format_of(path, form)
-    _check_landed(chosen)
+    _check_format(chosen)
     with open_store(settings.storage) as store:
         files = artifacts_of(settings, owner=store.studies.folder_mark)
         config = export_trial(store, name, number=trial, artifacts=files)
-    is_torch = chosen == "torch"
-    replaced = _write_torch(path, config, files) if is_torch else write_export(path, render(config, chosen))
+    if chosen in HOME_FORMATS:
+        replaced = _write_home(path, chosen, config, files)
+    else:
+        replaced = write_export(path, render(config, chosen))
     origin = config.provenance
     if as_json:
         output.put_json({"path": str(path), "format": chosen, "replaced": replaced, "config": config.as_dict()})
@@ -70,46 +76,60 @@ def export(
     for text in origin["caveats"]:
         output.tell(f"  mind: {text}")
     steps = {"python": f"python {path}   trains it", "torch": f"python {path}   compares it with the trial's own parts"}
+    steps["nnunet"] = f"python {path}   compares its loss; its head says how nnU-Net finds the trainer"
     output.tell(f"  {steps.get(chosen, f'tuner train {path} -o final   trains it')}")
 
 
-def _check_landed(form: str) -> None:
-    """Refuse a format of the contract that is still to come."""
-    from tuner.errors import RequestError
+def _check_format(form: str) -> None:
+    """Refuse a format of which there is no writer."""
+    from tuner.analysis.export import FORMATS
+    from tuner.errors import UnknownNameError
 
-    if form in ("nnunet", "monai", "smp", "mmseg"):
-        raise RequestError(
-            f"the format {form!r} is not in this version.",
-            hint="There are yaml, json, python and torch.",
-            where="--format",
-        )
+    if form not in (*FORMATS, *HOME_FORMATS):
+        raise UnknownNameError(kind="format", name=form, known=[*FORMATS, *HOME_FORMATS], where="--format")
 
 
-def _write_torch(path: Path, config: "TrialConfig", files: "Artifacts") -> bool:
-    """Write the winner as one file of torch, its tensors beside it; return whether it replaced a file."""
-    import json
-
-    from safetensors.torch import load
-
+def _write_home(path: Path, form: str, config: "TrialConfig", files: "Artifacts") -> bool:
+    """Write a trial as one file for another program, its tensors beside it; return whether it replaced a file."""
     from tuner.analysis.export import write_export
-    from tuner.analysis.torch_export import torch_export
-    from tuner.errors import NotFoundError
+    from tuner.export.nnunet import nnunet_export
+    from tuner.export.torch_file import torch_export
 
-    study, number = str(config.provenance["study"]), int(config.provenance["trial"])
-    with files.open(study, number, "data.json") as file:
-        facts = json.load(file)
-    try:
-        with files.open(study, number, "best.safetensors") as file:
-            weights = load(file.read())
-    except NotFoundError:
-        weights = None
+    facts, weights = _kept(config, files)
     beside = path.with_suffix(".pt")
-    made = torch_export(config, facts, weights, beside=beside.name)
+    if form == "nnunet":
+        made = nnunet_export(config, facts, beside=beside.name)
+    else:
+        made = torch_export(config, facts, weights, beside=beside.name)
     write_export(beside, made.tensors)
     replaced = write_export(path, made.text)
     for what in made.left_out:
         output.tell(f"  not in it: {what}")
     return replaced
+
+
+def _kept(config: "TrialConfig", files: "Artifacts") -> tuple[dict[str, Any], dict[str, "Tensor"] | None]:
+    """Return what a trial has kept of its data, and its weights where they are still there."""
+    import json
+
+    from safetensors.torch import load
+
+    from tuner.errors import NotFoundError, RequestError
+
+    study, number = str(config.provenance["study"]), config.provenance["trial"]
+    if number is None:
+        raise RequestError(
+            "the confirmed leader is a baseline that no trial of the search had, and has no folder.",
+            hint="--trial N exports a trial of the search.",
+            where="--format",
+        )
+    with files.open(study, int(number), "data.json") as file:
+        facts = json.load(file)
+    try:
+        with files.open(study, int(number), "best.safetensors") as file:
+            return facts, load(file.read())
+    except NotFoundError:
+        return facts, None
 
 
 def train(

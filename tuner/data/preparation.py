@@ -120,6 +120,7 @@ def prepare(
     cache: Path,
     seed: int,
     progress: Progress | None = None,
+    samples: int | None = None,
 ) -> PreparedData:
     """Return the data of a `dataset` section, prepared at the first call and mapped from the cache at every other.
 
@@ -129,6 +130,7 @@ def prepare(
         cache: Folder of prepared data.
         seed: Decides which cases a validation share takes.
         progress: Called while files are read and samples are written.
+        samples: Prepare about so many samples of each split only, from cases all over it: for a measurement.
 
     Raises:
         UnknownNameError, SpecError: The section names what there is not, or a value that is not legal.
@@ -145,6 +147,8 @@ def prepare(
         dataset=entry.name,
         group=source.group if isinstance(source, Grouped) else str,
     )
+    if samples is not None:
+        train, held_out = _some(source, train, samples), _some(source, held_out, samples)
     cases = {"train": train, "validation": held_out}
     files = source.files([*train, *held_out])
     memory = FileHashCache(cache / f"hashes-{entry.name}.json" if files else None)
@@ -208,6 +212,19 @@ def regions_of(
                 [Problem(f"dataset.{REGIONS}", f"the files declare other regions ({declared[REGIONS]}); leave it out")]
             )
     return found
+
+
+def _some(source: Source, cases: Sequence[str], samples: int) -> tuple[str, ...]:
+    """Return cases from all over a split that hold so many samples together; one at least, in their order."""
+    chosen: list[int] = []
+    held = 0
+    # With its bits reversed a number jumps over the whole range at once.
+    for index in sorted(range(len(cases)), key=lambda number: f"{number:032b}"[::-1]):
+        if held >= samples:
+            break
+        chosen.append(index)
+        held += source.count(cases[index])
+    return tuple(cases[index] for index in sorted(chosen))
 
 
 def test_cases(config: Mapping[str, Any], *, data_root: Path | None, cache: Path, seed: int) -> Iterator[TestCase]:

@@ -167,7 +167,7 @@ def _time_sample(asked: Mapping[str, Any], device: str, threads: int) -> float |
             began = perf_counter()
             found = net.logits(images)
             outputs = found if isinstance(found, list) else [found]
-            torch.stack([output.float().square().mean() for output in outputs]).sum().backward()
+            torch.autograd.backward(torch.stack([output.float().square().mean() for output in outputs]).sum())
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
             return (perf_counter() - began) / count

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -523,15 +523,22 @@ def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
         say(f"note: {line}")
     if len(told) > DEFECTS_SHOWN:
         say(f"note: and {len(told) - DEFECTS_SHOWN} more; tuner data check {section['name']} lists all of them")
+    refuse_defects(section["name"], found)
+
+
+def refuse_defects(name: str, found: Sequence[str]) -> None:
+    """Raise DataError that lists what a check has found, where that is more than warnings."""
+    from tuner.data.checks import DataWarning
+
     defects = [line for line in found if not isinstance(line, DataWarning)]
     if defects:
         shown = defects[:DEFECTS_SHOWN]
         more = f"\n  … and {len(defects) - len(shown)} more" if len(defects) > len(shown) else ""
         raise DataError(
-            f"the data set {section['name']!r} has {len(defects)} defect{'s' * (len(defects) > 1)}:\n  "
+            f"the data set {name!r} has {len(defects)} defect{'s' * (len(defects) > 1)}:\n  "
             + "\n  ".join(shown)
             + more,
-            hint=f"tuner data check {section['name']} lists all of them; `--dataset phantom` needs no data.",
+            hint=f"tuner data check {name} lists all of them; `--dataset phantom` needs no data.",
         )
 
 

@@ -355,14 +355,21 @@ def build_loss(
             "there must be at least 2 classes and one frequency for each."
         )
     name = str(config.get("name"))
-    chosen = config.get(name) or {}
-    if config.get("terms"):
-        terms, blend = _sum_of(name, [str(term) for term in config["terms"]], chosen, class_frequencies)
-    else:
-        terms, blend = build_terms(name, chosen, class_frequencies)
+    terms, blend = terms_of(config, class_frequencies)
     if regions is not None:
         return RegionLoss(name, terms, blend, regions=regions, labels=classes, ignore_index=ignore_index)
     return SegmentationLoss(name, terms, blend, classes=classes, ignore_index=ignore_index)
+
+
+def terms_of(
+    config: Mapping[str, Any], frequencies: Sequence[float] | None, *, classes: int | None = None
+) -> tuple[dict[str, Term], WeightedSum]:
+    """Return the terms of a configuration's `loss` section and how they are mixed; raises what `build_loss` does."""
+    name = str(config.get("name"))
+    chosen = config.get(name) or {}
+    if config.get("terms"):
+        return _sum_of(name, [str(term) for term in config["terms"]], chosen, frequencies, classes=classes)
+    return build_terms(name, chosen, frequencies, classes=classes)
 
 
 def build_terms(
@@ -383,7 +390,12 @@ def build_terms(
 
 
 def _sum_of(
-    name: str, parts: Sequence[str], chosen: Mapping[str, Any], frequencies: Sequence[float]
+    name: str,
+    parts: Sequence[str],
+    chosen: Mapping[str, Any],
+    frequencies: Sequence[float] | None,
+    *,
+    classes: int | None = None,
 ) -> tuple[dict[str, Term], WeightedSum]:
     where = f"loss.{name}"
     if len(parts) < 2 or len(set(parts)) != len(parts):
@@ -397,7 +409,7 @@ def _sum_of(
     for part in parts:
         entry = LOSSES.find(part, where=where)
         options = read_options(entry, entry.own_options, chosen.get(part) or {}, where=f"{where}.{part}")
-        terms[part] = Term(entry, options, frequencies)
+        terms[part] = Term(entry, options, frequencies, classes=classes)
     weights = _weights(parts[1:], chosen.get("weight") or {}, where=f"{where}.weight")
     return terms, WeightedSum([1.0, *weights.values()], {f"weight.{key}": value for key, value in weights.items()})
 

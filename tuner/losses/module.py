@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tuner.errors import LossInputError
 from tuner.losses.batch import EpochProgress
-from tuner.losses.build import Term, WeightedSum, build_terms
+from tuner.losses.build import Term, WeightedSum, build_terms, terms_of
 from tuner.losses.catalog.registry import LOSSES
 from tuner.losses.evaluate import REDUCTIONS, Formula, check_frequencies, check_inputs, evaluate
 from tuner.losses.targets import ACTIVATIONS
@@ -149,6 +149,37 @@ def create(
         reduction=reduction,
         validate=validate,
         class_weights=None if class_weights is None else torch.as_tensor(class_weights, dtype=torch.float32),
+    )
+
+
+def from_section(
+    section: Mapping[str, Any],
+    *,
+    activation: str = "softmax",
+    num_classes: int | None = None,
+    ignore_index: int | None = None,
+    class_frequencies: Sequence[float] | None = None,
+) -> Loss:
+    """Build the loss of a configuration's `loss` section, a sum of several as well, as `create` builds one by its name.
+
+    Raises what `create` raises.
+    """
+    terms, mixing = terms_of(section, class_frequencies, classes=num_classes)
+    for term in terms.values():
+        if activation == "sigmoid" and not term.entry.multilabel:
+            raise LossInputError(
+                f"{term.entry.name} is defined for classes that exclude each other: activation='sigmoid' has no "
+                "meaning for it. losses.names(multilabel=True) lists those that have one."
+            )
+        check_frequencies(term.entry, term.options, class_frequencies)
+    return Loss(
+        str(section.get("name")),
+        terms,
+        mixing,
+        activation=activation,
+        ignore_index=ignore_index,
+        reduction="mean",
+        validate=False,
     )
 
 

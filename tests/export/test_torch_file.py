@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from tests.worker.studies import create, settings, tiny, work
-from tuner.analysis.torch_export import torch_export
 from tuner.config.trial import load_config
 from tuner.errors import RequestError
+from tuner.export.torch_file import torch_export
 from tuner.losses.catalog.registry import LOSSES
 from tuner.models.build import build_model
 from tuner.storage.storage import Storage
@@ -110,7 +110,7 @@ def test_the_winner_of_a_search_is_taken_home(tmp_path: Path, monkeypatch: pytes
     words = ["--storage", url, "--artifacts", str(places.artifacts)]
 
     assert run(["export", "tiny", "-o", "winner.py", "--format", "torch", *words]) == 0
-    assert run(["export", "tiny", "-o", "winner.py", "--format", "nnunet", *words]) == 2
+    assert run(["export", "tiny", "-o", "winner.py", "--format", "mmseg", *words]) == 2
 
     assert sorted(path.name for path in home.iterdir()) == ["winner.pt", "winner.py"]
     alone(home, "assert winner.network() is not None")

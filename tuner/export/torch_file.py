@@ -5,15 +5,11 @@ it neither needs this package nor meets another version of it. It carries tensor
 network had here, and `self_test` compares.
 """
 
-import ast
 import io
 import math
 import pprint
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,17 +18,14 @@ from torch import Tensor
 from tuner.config.trial import TrialConfig
 from tuner.data.regions import Regions
 from tuner.errors import RequestError
+from tuner.export.embedding import embedded, loss_modules
 from tuner.losses.build import SegmentationLoss, build_loss
-from tuner.losses.catalog.registry import LOSSES
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.catalog import MODELS, WEIGHTS
 
-PACKAGE = "_tuner_winner"
 TOLERANCE = 1e-6
 OURS = ("unet", "resunet", "transunet", "transunet_tiny")
 """Networks that are made of torch alone."""
-PURE = ("tuner.errors", "tuner.registry", "tuner.label_maps", "tuner.losses", "tuner.models")
-_REFERENCE = re.compile(r"\btuner(?=\.(?:errors|registry|label_maps|losses|models)\b)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +51,7 @@ def torch_export(
     Raises:
         RequestError: The loss is code of the user's own, or `data.json` is of an earlier version.
     """
-    if "entry" in config.loss:
-        raise RequestError(
-            f"the loss is your own code ({config.loss['entry']}): it is already at home.", where="--format"
-        )
-    if facts.get("class_frequencies") is None:
-        raise RequestError(
-            "the trial's data.json does not say how often classes occur: it was trained by an earlier version.",
-            hint="Train it again with `tuner train` of this version, or in a new study.",
-        )
+    check_loss(config, facts)
     name = str(config.model.get("name"))
     left_out = []
     if name not in OURS:
@@ -87,72 +72,33 @@ def torch_export(
         "channels": int(facts["sample_shape"][0]),
         "spatial_dims": len(facts["sample_shape"]) - 1,
     }
-    roots = ["tuner.losses.build", *_loss_modules(config)]
+    roots = ["tuner.losses.build", *loss_modules(config.loss)]
     if held is not None:
         roots += ["tuner.models.build", MODELS[name].fn.partition(":")[0]]
     tensors = _recorded(settings, held)
     text = _FILE.format(
         head=_head(config, left_out),
-        package=PACKAGE,
         beside=beside,
         settings=pprint.pformat(settings, width=110, sort_dicts=False),
         tolerance=TOLERANCE,
-        sources="\n".join(f"_SOURCES[{key!r}] = {_literal(text)}\n" for key, text in sources(roots).items()),
+        sources=embedded(roots)[1],
     )
     buffer = io.BytesIO()
     torch.save(tensors, buffer)
     return TorchExport(text, buffer.getvalue(), tuple(left_out))
 
 
-def sources(roots: Iterable[str]) -> dict[str, str]:
-    """Return, by name below PACKAGE, the sources of modules and of all of this package that they import."""
-    found: dict[str, str] = {}
-    waiting = list(roots)
-    while waiting:
-        name = waiting.pop()
-        key = name.partition(".")[2]
-        if key in found:
-            continue
-        spec = find_spec(name)
-        assert spec is not None
-        assert spec.origin is not None
-        text = Path(spec.origin).read_text(encoding="utf-8")
-        if spec.origin.endswith("__init__.py"):
-            # what it offers lazily is not there
-            found[key] = ""
-            continue
-        found[key] = _REFERENCE.sub(PACKAGE, text)
-        waiting += [module for module in _imports(text) if module.startswith(PURE)]
-        waiting += [name.rpartition(".")[0]] if name.count(".") > 1 else []
-    return dict(sorted(found.items()))
-
-
-def _imports(text: str) -> list[str]:
-    """Return the modules that a source imports, at its top or in its functions."""
-    names = []
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith(PURE):
-            submodules = [f"{node.module}.{alias.name}" for alias in node.names]
-            names += [node.module, *(name for name in submodules if _is_module(name))]
-        elif isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-    return names
-
-
-def _is_module(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _loss_modules(config: TrialConfig) -> list[str]:
-    """Return the modules of the terms of a loss, and of what they learn."""
-    loss = _loss(
-        {"loss": config.loss, "classes": 2, "ignore_index": 255, "class_frequencies": [0.5, 0.5], "regions": None}
-    )
-    rows = [LOSSES[name] for name in loss.terms]
-    return [str(path).partition(":")[0] for row in rows for path in (row.fn, row.state) if path]
+def check_loss(config: TrialConfig, facts: Mapping[str, Any]) -> None:
+    """Raise RequestError where the loss cannot be taken out of this package, or is not known well enough."""
+    if "entry" in config.loss:
+        raise RequestError(
+            f"the loss is your own code ({config.loss['entry']}): it is already at home.", where="--format"
+        )
+    if facts.get("class_frequencies") is None:
+        raise RequestError(
+            "the trial's data.json does not say how often classes occur: it was trained by an earlier version.",
+            hint="Train it again with `tuner train` of this version, or in a new study.",
+        )
 
 
 def _loss(settings: Mapping[str, Any]) -> SegmentationLoss:
@@ -205,9 +151,10 @@ def _recorded(settings: Mapping[str, Any], weights: Mapping[str, Tensor] | None)
     return found
 
 
-def _head(config: TrialConfig, left_out: Iterable[str]) -> str:
+def head_lines(config: TrialConfig) -> list[str]:
+    """Say in an exported file's docstring where it comes from."""
     origin = config.provenance
-    lines = [f"The loss {config.loss['name']}, as a search found it; needs torch and numpy only."]
+    lines = [f"The loss {config.loss['name']}, as a search found it."]
     if origin:
         value = origin.get("value")
         score = (
@@ -215,14 +162,11 @@ def _head(config: TrialConfig, left_out: Iterable[str]) -> str:
         )
         lines = [f"Trial {origin['trial']} of study {origin['study']}: {score}, loss {config.loss['name']}."]
         lines += [f"Mind: {text}." for text in origin.get("caveats", ())]
-    lines += [f"Not in this file: {text}." for text in left_out]
-    return "\n".join(lines).replace("\\", "/").replace('"""', "'''")
+    return [line.replace("\\", "/").replace('"""', "'''") for line in lines]
 
 
-def _literal(text: str) -> str:
-    if "'''" in text or text.endswith("\\"):
-        return repr(text)
-    return f"r'''{text}'''"
+def _head(config: TrialConfig, left_out: Iterable[str]) -> str:
+    return "\n".join([*head_lines(config), *(f"Not in this file: {text}." for text in left_out)])
 
 
 _FILE = '''"""{head}
@@ -235,10 +179,7 @@ _FILE = '''"""{head}
 `python exported.py` compares values and gradients with those of the place where it was exported.
 """
 
-import importlib.abc
-import importlib.machinery
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import torch
@@ -247,8 +188,6 @@ SETTINGS = {settings}
 
 TENSORS = Path(__file__).with_name({beside!r})
 TOLERANCE = {tolerance!r}
-_PACKAGE = {package!r}
-_SOURCES = {{}}
 
 
 def loss():
@@ -302,28 +241,7 @@ def _tensors():
 
 
 def _module(name):
-    if not any(isinstance(finder, _Sources) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Sources())
     return importlib.import_module(f"{{_PACKAGE}}.{{name}}")
-
-
-class _Sources(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the modules that stand below."""
-
-    def find_spec(self, name, path=None, target=None):
-        key = name.partition(".")[2]
-        if name != _PACKAGE and not (name.startswith(_PACKAGE + ".") and self._is_there(key)):
-            return None
-        is_package = name == _PACKAGE or any(other.startswith(key + ".") for other in _SOURCES)
-        return importlib.machinery.ModuleSpec(name, self, is_package=is_package)
-
-    def exec_module(self, module):
-        text = _SOURCES.get(module.__name__.partition(".")[2], "")
-        exec(compile(text, f"<{{module.__name__}}>", "exec"), module.__dict__)
-
-    @staticmethod
-    def _is_there(key):
-        return key in _SOURCES or any(other.startswith(key + ".") for other in _SOURCES)
 
 
 {sources}
