@@ -165,7 +165,10 @@ def configure_torch(train: TrainConfig) -> None:
         torch.set_num_threads(train.threads)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
+    if (
+        torch.are_deterministic_algorithms_enabled() is not train.deterministic
+    ):  # to set it imports torch.compile's code
+        torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = train.deterministic
     torch.backends.cudnn.benchmark = not train.deterministic
 
