@@ -421,6 +421,24 @@ def _pinned(tensor: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
     return copy
 
 
+class _Generator(torch.Generator):
+    """A generator of the CPU that says where it was asked for."""
+
+    where: torch.device
+
+    def __new__(cls, device: Any = "cpu") -> "_Generator":
+        self = super().__new__(cls)
+        self.where = torch.device(device)
+        return self
+
+    def __init__(self, device: Any = "cpu") -> None:
+        pass
+
+    @property
+    def device(self) -> torch.device:  # type: ignore[override]
+        return self.where
+
+
 class _Properties:
     name, major, minor, multi_processor_count, total_memory = "Pretended GPU", 9, 0, 132, MEMORY
 
@@ -464,6 +482,7 @@ def pretend(*, free: int = MEMORY) -> Iterator[str]:
         for name, answer in _answers(free).items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         stack.enter_context(mock.patch.object(torch.Tensor, "pin_memory", _pinned))
+        stack.enter_context(mock.patch.object(torch, "Generator", _Generator))
         # backward on this thread, where the modes are
         stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         stack.enter_context(_Autocast())

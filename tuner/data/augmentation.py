@@ -1,7 +1,8 @@
 """Augmentation of whole batches on their device: one grid for rotation, scale, shift, flips and turns.
 
-Every random number comes from a CPU generator, so the same seed augments alike on every device. Only the samples that
-are drawn are touched. Symbols: B batch, C channels, *S space ([H, W] or [D, H, W]), n samples that were drawn.
+What is done to a sample is drawn by a CPU generator, so the same seed moves and shades alike on every device; the grain
+of the noise is drawn where the images are. Only the samples that are drawn are touched. Symbols: B batch, C channels,
+*S space ([H, W] or [D, H, W]), n samples that were drawn.
 """
 
 import math
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tuner.data.augmentation_options import complete_augmentation
+from tuner.data.transfer import copy_to_device
 from tuner.errors import DataError
 
 _DRAWS = 20
@@ -33,13 +35,16 @@ class Augment:
         self.outside = outside
         self._scratch: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
 
-    def __call__(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator, grain: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return augmented copies; the inputs are left as they are.
 
         Args:
             images: [B, C, *S] floating point.
             labels: [B, *S] integers.
-            generator: A CPU generator; its state decides everything.
+            generator: A CPU generator; its state decides everything but the grain.
+            grain: A generator on the device of the images, for their noise; None: `generator`, and the noise is copied.
 
         Raises:
             DataError: Shapes do not belong together.
@@ -50,7 +55,7 @@ class Augment:
         images, labels = images.clone(), labels.clone()
         self._move(images, labels, draws)
         self._shade(images, draws)
-        self._add_noise(images, draws, generator)
+        self._add_noise(images, draws, generator if grain is None else grain)
         return images, labels
 
     def _move(self, images: Tensor, labels: Tensor, draws: Tensor) -> None:
@@ -58,7 +63,7 @@ class Augment:
         rows = _indices(moved, images.device)
         if rows is None:
             return
-        theta = matrices[moved].to(images.device, images.dtype, non_blocking=True)
+        theta = copy_to_device(matrices[moved], images.device).to(images.dtype)
         space = tuple(images.shape[2:])
         grid = _fill_grid(self._buffer("grid", (len(rows), *space, len(space)), theta), theta)
         chosen = self._take(images, rows)
@@ -76,7 +81,7 @@ class Augment:
         rows = _indices(chosen, images.device)
         if rows is None:
             return
-        signed = (2 * draws[chosen, 11:14] - 1).to(images.device, images.dtype, non_blocking=True)
+        signed = copy_to_device(2 * draws[chosen, 11:14] - 1, images.device).to(images.dtype)
         shift, contrast, gamma = (signed[:, k].view(-1, *[1] * (images.ndim - 1)) for k in range(3))
         x = self._take(images, rows)
         low, extent = _range(x)
@@ -92,10 +97,15 @@ class Augment:
         rows = _indices(chosen, images.device)
         if rows is None:
             return
-        grain = torch.randn((len(rows), *images.shape[1:]), generator=generator)
-        grain *= (draws[chosen, 15] * self.options["noise_std"]).view(-1, *[1] * (images.ndim - 1))
+        shape = (len(rows), *images.shape[1:])
+        strength = (draws[chosen, 15] * self.options["noise_std"]).view(-1, *[1] * (images.ndim - 1))
+        if generator.device.type == images.device.type:
+            grain = torch.randn(shape, generator=generator, device=images.device)
+            grain *= copy_to_device(strength, images.device)
+        else:
+            grain = copy_to_device(torch.randn(shape, generator=generator).mul_(strength), images.device)
         x = self._take(images, rows)
-        images.index_copy_(0, rows, x.add_(grain.to(x.device, x.dtype, non_blocking=True).mul_(_range(x)[1])))
+        images.index_copy_(0, rows, x.add_(grain.to(x.dtype).mul_(_range(x)[1])))
 
     def _take(self, batch: Tensor, rows: Tensor) -> Tensor:
         return torch.index_select(batch, 0, rows, out=self._buffer("rows", (len(rows), *batch.shape[1:]), batch))
@@ -158,7 +168,7 @@ def _coordinates(length: int, dims: int, axis: int, like: Tensor) -> Tensor:
 def _indices(chosen: Tensor, device: torch.device) -> Tensor | None:
     """Numbers of the chosen samples, found on the CPU: a boolean index would make the device wait."""
     rows = chosen.nonzero()[:, 0]
-    return rows.to(device, non_blocking=True) if len(rows) else None
+    return copy_to_device(rows, device) if len(rows) else None
 
 
 def _range(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from tuner.data.source import IGNORE_INDEX, Label
 from tuner.errors import DataError
@@ -124,6 +123,8 @@ def _generator(noise: LabelNoise, case: str, place: int) -> np.random.Generator:
 
 def _objects(labels: Label, first: int, classes: int) -> Iterator[_Object]:
     """Yield the objects by class and place."""
+    from scipy import ndimage
+
     for number, whole in enumerate(ndimage.find_objects(labels.astype(np.int32) + 1, max_label=classes)):
         if whole is None or number < first:
             continue
@@ -155,6 +156,8 @@ def _placed(item: _Object, box: tuple[slice, ...]) -> Flags:
 
 def _depth(mask: Flags, *, stacked: bool) -> NDArray[np.float64]:
     """Return for each pixel of a mask the distance to the nearest pixel outside; beyond the array is no outside."""
+    from scipy import ndimage
+
     sampling = (1e6, *[1.0] * (mask.ndim - 1)) if stacked else None
     distance: NDArray[np.float64] = ndimage.distance_transform_edt(mask, sampling=sampling)
     return distance
@@ -216,6 +219,8 @@ def _place(spoiled: Label, labels: Label, item: _Object, offsets: NDArray[np.int
 
 def _vacate(spoiled: Label, labels: Label, item: _Object, where: Flags, *, background: bool) -> None:
     """Take pixels of an object (a mask in its box) away from it, where no other object has taken them already."""
+    from scipy import ndimage
+
     view = spoiled[item.box]
     gone = where & (view == item.number)
     if background:

@@ -23,6 +23,7 @@ from tuner.errors import LossInputError
 from tuner.label_maps import MAPS, PER_CLASS, border_distance
 from tuner.losses.batch import LossInputs
 from tuner.losses.components import connected_objects
+from tuner.losses.graph_breaks import outside_of_graphs
 
 NEAR = 64
 """The largest distance that is found by steps."""
@@ -108,7 +109,7 @@ def _spread(squares: Tensor, axis: int, ruler: _Ruler) -> Tensor:
     return nearest[0] if len(nearest) == 1 else torch.cat(nearest, axis)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@outside_of_graphs
 def _of_numpy(masks: Tensor) -> Tensor:
     if not _has_host_transforms():
         return squared_region_distances(masks)
@@ -245,14 +246,14 @@ def target_map(view: LossInputs, name: str, given: Tensor | None) -> Tensor:
     return view.maps[name]
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@outside_of_graphs
 def _made_on_host(marked: Tensor, name: str, classes: int) -> Tensor:
     """Return the map of labels [B, *S], VOID on void pixels; torch.compile would take numpy's steps for its own."""
     images = marked.cpu().numpy()
     return torch.from_numpy(np.stack([MAPS[name](image, classes=classes, void=VOID) for image in images]))
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@outside_of_graphs
 @cache
 def _has_host_transforms() -> bool:
     """Say whether the packages are here whose transforms are faster on the host than torch's own arithmetic."""

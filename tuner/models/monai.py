@@ -1,4 +1,4 @@
-"""MONAI's convolutional networks, wrapped. MONAI is imported when one is built: the import takes seconds.
+"""MONAI's convolutional networks, wrapped. MONAI is imported when one is built, and no more of it than that one needs.
 
 Of each the output at full resolution is the one that is scored. DynUNet may have coarser ones to train on.
 """
@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from tuner.models.cpu_kernels import use_cpu_kernels
+from tuner.models.monai_import import monai_network
 from tuner.models.unet import norm_name
 from tuner.registry import Scalar
 
@@ -110,7 +111,7 @@ def dynunet(
     With `deep_supervision` there is an output for each level of the decoder but the coarsest, which nnU-Net builds and
     gives the weight 0.
     """
-    from monai.networks.nets import DynUNet
+    DynUNet = monai_network("dynunet", "DynUNet")
 
     most = _MAX_CHANNELS[spatial_dims]
     strides = [1, *[2] * depth]
@@ -156,7 +157,7 @@ def segresnet(
     upsampling: str,
 ) -> Wrapped:
     """Build the registry's `segresnet`: one block on the first level, four on the last, two between."""
-    from monai.networks.nets import SegResNet
+    SegResNet = monai_network("segresnet", "SegResNet")
 
     net = SegResNet(
         spatial_dims,
@@ -185,7 +186,7 @@ def attention_unet(
     channels: int, classes: int, spatial_dims: int, *, width: int, depth: int, dropout: float
 ) -> Wrapped:
     """Build the registry's `attention_unet`."""
-    from monai.networks.nets import AttentionUnet
+    AttentionUnet = monai_network("attentionunet", "AttentionUnet")
 
     net = AttentionUnet(
         spatial_dims,
@@ -205,7 +206,7 @@ def basic_unet_plusplus(
     channels: int, classes: int, spatial_dims: int, *, width: int, norm: str, dropout: float, upsampling: str
 ) -> Wrapped:
     """Build the registry's `basic_unet_plusplus`. Heads of outputs that are not used are left out."""
-    from monai.networks.nets import BasicUNetPlusPlus
+    BasicUNetPlusPlus = monai_network("basic_unetplusplus", "BasicUNetPlusPlus")
 
     net = BasicUNetPlusPlus(
         spatial_dims,
@@ -231,7 +232,7 @@ def basic_unet_plusplus(
 
 def mednext(channels: int, classes: int, spatial_dims: int, *, width: int, variant: str, kernel: int) -> Wrapped:
     """Build the registry's `mednext`, with residual connections in the blocks that change the resolution as well."""
-    from monai.networks.nets import MedNeXt
+    MedNeXt = monai_network("mednext", "MedNeXt")
 
     sizes = _NEXT[variant]
     net = MedNeXt(
@@ -279,7 +280,7 @@ class MonaiUNet(nn.Module):
         norm: str,
         dropout: float,
     ) -> None:
-        from monai.networks.nets import UNet
+        UNet = monai_network("unet", "UNet")
 
         super().__init__()
         self.stride = 2**depth

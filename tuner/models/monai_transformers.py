@@ -1,4 +1,4 @@
-"""MONAI's transformers, for inputs of any size. MONAI is imported when one is built: the import takes seconds."""
+"""MONAI's transformers, for inputs of any size. MONAI is imported when one is built."""
 
 import math
 from typing import Any, cast
@@ -6,6 +6,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from tuner.models.monai import CONVOLUTIONS, Wrapped, first_dropout, first_norm, norm_argument
+from tuner.models.monai_import import monai_network
 from tuner.models.transunet import resize_positions
 from tuner.registry import Scalar
 
@@ -67,7 +68,7 @@ def unetr(
     dropout: float,
 ) -> AnySizeUNETR:
     """Build the registry's `unetr`."""
-    from monai.networks.nets import UNETR
+    UNETR = monai_network("unetr", "UNETR")
 
     net = UNETR(
         channels,
@@ -109,7 +110,7 @@ def swin_unetr(
     drop_path: float,
 ) -> Wrapped:
     """Build the registry's `swin_unetr`."""
-    from monai.networks.nets import SwinUNETR
+    SwinUNETR = monai_network("swin_unetr", "SwinUNETR")
 
     net = SwinUNETR(
         channels,

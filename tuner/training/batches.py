@@ -3,6 +3,7 @@
 Everything that is drawn depends on (seed, epoch) only, so that a continued training draws what it would have drawn.
 """
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 import numpy as np
@@ -14,12 +15,19 @@ from tuner.config.trial import TrainConfig
 from tuner.data.arrays import Ragged, Split
 from tuner.data.foreground import find_foreground
 from tuner.data.preparation import PreparedData
+from tuner.data.transfer import copy_to_device
 from tuner.errors import Problem, SpecError
-from tuner.training.device import copy_to_device, generator
+from tuner.training.device import device_room, generator
 from tuner.training.sliding_window import crop
 
 RESIDENT_SHARE = 0.4
-"""A prepared set stays on the device when it takes at most this share of the memory that is free."""
+"""What is prepared stays on the device when it takes at most this share of the memory that a worker has there."""
+
+
+def fits_device(size: int, device: str, share: float) -> bool:
+    """Say whether so many bytes may stay on an accelerator, of whose free memory `share` is this worker's; no CPU's."""
+    room = device_room(device)
+    return room is not None and size <= RESIDENT_SHARE * share * room
 
 
 class Batches(Protocol):
@@ -30,8 +38,17 @@ class Batches(Protocol):
     def begin(self, epoch: int) -> None:
         """Prepare for an epoch."""
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images [B, C, *S] and labels [B, *S] int64 of the samples `index` [B], on the device."""
+    def prefetch(self, index: Tensor) -> None:
+        """Get ready what `batch` will be asked for next."""
+
+    def batch(self, index: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return images [B, C, *S] and labels [B, *S] int64 of the samples `index` [B], on the device.
+
+        `there` is `index` on the device, where somebody has it.
+        """
+
+    def close(self) -> None:
+        """End what works beside the training."""
 
 
 class Samples:
@@ -40,14 +57,14 @@ class Samples:
     On the CPU nothing is copied but the batch: workers share the memory map.
     """
 
-    def __init__(self, split: Split, device: str) -> None:
+    def __init__(self, split: Split, device: str, share: float = 1.0) -> None:
         if isinstance(split.images, Ragged) or isinstance(split.labels, Ragged):
             missing = "missing; samples of different sizes are trained on in patches, as in `[64, 96, 96]`"
             raise SpecError([Problem("train.patch", missing)])
         self.device = device
         self._images, self._labels = split.images, split.labels
         self._resident: tuple[Tensor, Tensor] | None = None
-        if _fits(split, device):
+        if fits_device(split.images.nbytes + split.labels.nbytes, device, share):
             self._resident = (
                 torch.from_numpy(np.array(self._images)).to(device),
                 torch.from_numpy(np.array(self._labels)).to(device),
@@ -59,26 +76,26 @@ class Samples:
     def begin(self, epoch: int) -> None:
         """Do nothing: samples are the same in every epoch."""
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def prefetch(self, index: Tensor) -> None:
+        """Do nothing: samples lie ready."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Labels of all samples [N, *S], as stored, where they are kept on the device."""
+        return None if self._resident is None else self._resident[1]
+
+    def batch(self, index: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return images [B, C, *S] (as stored) and labels [B, *S] int64 of the samples `index` [B], on the device."""
         if self._resident is not None:
             images, labels = self._resident
-            there = copy_to_device(index, self.device)
+            there = copy_to_device(index, self.device) if there is None else there
             return images[there], labels[there].long()
         rows = index.numpy()
         images, labels = torch.from_numpy(self._images[rows]), torch.from_numpy(self._labels[rows])
         return copy_to_device(images, self.device), copy_to_device(labels, self.device).long()
-
-
-def _fits(split: Split, device: str) -> bool:
-    kind = torch.device(device).type
-    if kind == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-    elif kind == "mps":
-        free = torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()
-    else:
-        return False
-    return split.images.nbytes + split.labels.nbytes <= RESIDENT_SHARE * free
 
 
 _OTHER_DRAWS = 3
@@ -88,7 +105,8 @@ _OTHER_DRAWS = 3
 class Patches:
     """`train.patches` pieces of every training sample; read from the memory map, so volumes may be of any size.
 
-    A patch that is larger than its sample is filled up with zeros around it, which are ignored by the loss.
+    A patch that is larger than its sample is filled up with zeros around it, which are ignored by the loss. The patches
+    of the next step are cut while an accelerator computes; on the CPU a thread for it would take the step's own core.
     """
 
     def __init__(self, data: PreparedData, patch: tuple[int, ...], train: TrainConfig, seed: int, device: str) -> None:
@@ -96,6 +114,8 @@ class Patches:
         self._each, self._foreground, self._seed = train.patches, train.foreground, seed
         self._places = find_foreground(data) if train.foreground else None
         self._starts: NDArray[np.int64] = np.zeros((0, len(patch)), np.int64)
+        self._cutter = None if device == "cpu" else ThreadPoolExecutor(1, thread_name_prefix="patches")
+        self._next: tuple[list[int], Future[tuple[Tensor, Tensor]]] | None = None
 
     def __len__(self) -> int:
         return len(self.data.train.labels) * self._each
@@ -104,16 +124,41 @@ class Patches:
         """Draw where the patches of an epoch are."""
         shape = (len(self), _OTHER_DRAWS + len(self.patch))
         draws = torch.rand(shape, generator=generator(self._seed, "patches", epoch), dtype=torch.float64).numpy()
+        self._forget()
         self._starts = np.array([self._start(number // self._each, row) for number, row in enumerate(draws)], np.int64)
 
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+    def prefetch(self, index: Tensor) -> None:
+        """Begin to cut the patches `index` [B] of this epoch."""
+        if self._cutter is not None:
+            self._forget()
+            numbers = index.tolist()
+            self._next = (numbers, self._cutter.submit(self._cut, numbers))
+
+    def batch(self, index: Tensor, there: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Return images [B, C, *P] and labels [B, *P] int64 of the patches `index` [B], on the device."""
+        numbers, ready = index.tolist(), self._next
+        self._next = None
+        images, labels = ready[1].result() if ready is not None and ready[0] == numbers else self._cut(numbers)
+        return copy_to_device(images, self.device), copy_to_device(labels, self.device).long()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._forget()
+        if self._cutter is not None:
+            self._cutter.shutdown()
+
+    def _forget(self) -> None:
+        """Wait for what is being cut and nobody has asked for: it reads the places of this epoch."""
+        if self._next is not None and not self._next[1].cancel():
+            self._next[1].exception()
+        self._next = None
+
+    def _cut(self, numbers: list[int]) -> tuple[Tensor, Tensor]:
         train, void = self.data.train, self.data.ignore_index
-        numbers = index.tolist()
         places = [(number // self._each, self._starts[number].tolist()) for number in numbers]
         images = torch.from_numpy(np.stack([crop(train.images[row], at, self.patch) for row, at in places]))
         labels = torch.from_numpy(np.stack([crop(train.labels[row], at, self.patch, void) for row, at in places]))
-        return copy_to_device(images, self.device), copy_to_device(labels, self.device).long()
+        return images, labels
 
     def _start(self, sample: int, draws: NDArray[np.float64]) -> list[int]:
         """Return where a patch begins: uniformly among the places that it can have, or that hold the drawn pixel."""

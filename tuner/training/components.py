@@ -253,11 +253,13 @@ def build_network(
 def fast_layout(model: nn.Module, device: str, dims: int) -> torch.memory_format:
     """Channels last, where the device has fast kernels for all that the network does in it.
 
-    On the CPU, instance and group normalisation are up to ten times slower in that layout, and volumes gain nothing.
+    On the CPU, instance and group normalisation are up to ten times slower in that layout, and volumes gain nothing; on
+    CUDA these norms have no kernels for it and copy their input, forth and back.
     """
     kind = torch.device(device).type
-    slow_norms = (nn.GroupNorm, nn.InstanceNorm2d)
-    if kind == "mps" or (kind == "cpu" and (dims == 3 or any(isinstance(m, slow_norms) for m in model.modules()))):
+    slow_norms = (nn.GroupNorm, nn.InstanceNorm2d, nn.InstanceNorm3d)
+    has_slow_norms = any(isinstance(m, slow_norms) for m in model.modules())
+    if kind == "mps" or has_slow_norms or (kind == "cpu" and dims == 3):
         return torch.contiguous_format
     return torch.channels_last if dims == 2 else torch.channels_last_3d
 

@@ -144,13 +144,6 @@ def _with_causes(error: BaseException, *, contexts: bool = False) -> Iterator[Ba
         open_ones += [other for other in (seen.__cause__, seen.__context__ if contexts else None) if other is not None]
 
 
-def copy_to_device(tensor: Tensor, device: str) -> Tensor:
-    """Copy a tensor of the host to a device; to CUDA from pinned memory, so that the host does not wait for it."""
-    if device.startswith("cuda"):
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
 def free_memory(device: str) -> None:
     """Give cached blocks back to the device, so that other processes and the next trial can have them."""
     kind = torch.device(device).type
@@ -170,6 +163,16 @@ def free_bytes(device: str) -> int | None:
         return int(free)
     found = (_kernel_says("/proc/meminfo", "MemAvailable"), cgroup_free_memory())
     return min((room for room in found if room is not None), default=None)
+
+
+def device_room(device: str) -> int | None:
+    """Return the bytes that an accelerator has free; None for the CPU, whose workers share what they read."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    if kind == "mps":
+        return int(torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory())
+    return None
 
 
 def cgroup_free_memory(folder: Path = Path("/sys/fs/cgroup")) -> int | None:

@@ -49,11 +49,14 @@ class Predicted:
 class Validator:
     """Predicts the validation split: whole samples in batches, or windows that slide over samples of any size."""
 
-    def __init__(self, data: PreparedData, device: str, *, train: TrainConfig) -> None:
+    def __init__(self, data: PreparedData, device: str, *, train: TrainConfig, share: float = 1.0) -> None:
         self.data, self._train = data, train
         self.patch = train.patch_shape(data.spatial_dims)
         self.units = score_units(data.validation, stacked=data.stacked)
-        self.samples = None if self.patch else Samples(data.validation, device)
+        self.samples = None if self.patch else Samples(data.validation, device, share)
+        self._unit_of = torch.repeat_interleave(torch.tensor([unit.stop - unit.start for unit in self.units]))
+        if self.samples is not None:
+            self._unit_of = self._unit_of.to(device)
 
     def __len__(self) -> int:
         return len(self.data.validation.labels)
@@ -69,7 +72,22 @@ class Validator:
         labels: Labels = predicted.cpu().numpy()
         if self.data.regions is not None:
             return Predicted(labels, None)
-        return Predicted(labels, _confusion(predicted, self.data, self.units))
+        return Predicted(labels, self._confusion(predicted, self.samples))
+
+    def _confusion(self, predicted: Tensor, samples: Samples) -> NDArray[np.int64]:
+        truth = samples.labels
+        if truth is None:
+            truth = torch.from_numpy(np.array(self.data.validation.labels)).to(predicted.device)
+        counts = confusion_by_case(
+            predicted,
+            truth,
+            self._unit_of,
+            cases=len(self.units),
+            classes=self.data.classes,
+            ignore_index=self.data.ignore_index,
+        )
+        found: NDArray[np.int64] = counts.cpu().numpy()
+        return found
 
     def _by_windows(self, net: PlacedModel, stop: Callable[[], bool]) -> Predicted | None:
         predicted = zeros_like(self.data.validation.labels, net.label_type)
@@ -235,17 +253,3 @@ def _singles(split: Split) -> Iterator[ScoreUnit]:
         full_name = name if counts[number] == 1 else f"{name}#{seen[number]}"
         yield ScoreUnit(full_name, row, row + 1, single=True, spacing=split.spacing_of(number))
         seen[number] += 1
-
-
-def _confusion(predicted: Tensor, data: PreparedData, units: list[ScoreUnit]) -> NDArray[np.int64]:
-    unit_of = torch.repeat_interleave(torch.tensor([unit.stop - unit.start for unit in units]))
-    counts = confusion_by_case(
-        predicted,
-        torch.from_numpy(np.array(data.validation.labels)).to(predicted.device),
-        unit_of.to(predicted.device),
-        cases=len(units),
-        classes=data.classes,
-        ignore_index=data.ignore_index,
-    )
-    found: NDArray[np.int64] = counts.cpu().numpy()
-    return found

@@ -3,10 +3,12 @@
 import logging
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tuner.config.trial import TrainConfig, TrialConfig
@@ -14,10 +16,11 @@ from tuner.data.augmentation import Augment
 from tuner.data.augmentation_options import complete_augmentation
 from tuner.data.preparation import PreparedData
 from tuner.data.target_maps import training_maps
-from tuner.training.batches import Batches, Patches, Samples
+from tuner.data.transfer import copy_to_device
+from tuner.training.batches import Batches, Patches, Samples, fits_device
 from tuner.training.checkpoint import copied
 from tuner.training.components import AllowedSources, build_components
-from tuner.training.device import copy_to_device, epoch_order, free_memory, generator, seed_everything
+from tuner.training.device import derive, epoch_order, free_memory, generator, seed_everything
 from tuner.training.epoch_report import Diverged
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.optimizer import trained_parameters
@@ -46,18 +49,21 @@ class TrainingState:
         data: PreparedData,
         device: str,
         sources: AllowedSources = AllowedSources(),
+        share: float = 1.0,
     ) -> None:
+        """Build everything; `share` of what the device has free may be filled with data by this training."""
         self.config, self.data, self.device = config, data, device
         self.trial = build_components(config, data, device, sources)
-        self.samples = build_batches(config, data, self.trial.patch, device)
-        self.validation = Validator(data, device, train=config.train)
+        self.samples = build_batches(config, data, self.trial.patch, device, share)
+        self.validation = Validator(data, device, train=config.train, share=share)
         self.augment = build_augment(config, data)
         # Distances survive neither being turned and stretched nor being cut, so such a batch has its maps made anew.
         whole = self.augment is None and self.trial.patch is None
-        self.maps = training_maps(data, self.trial.loss.needs) if whole else {}
+        self.maps = _placed(training_maps(data, self.trial.loss.needs) if whole else {}, device, share)
+        kind = torch.device(device).type
+        self._grain = torch.Generator(device) if kind == "cuda" else None
         self._is_first_batch = True
         self._labels = (data.fingerprint, data.classes, data.ignore_index, self.trial.patch)
-        kind = torch.device(device).type
         self.scaler = torch.amp.GradScaler(kind, enabled=self.trial.precision == "float16")
         self.parameters = trained_parameters(self.trial.optimizer)
         logger.info(
@@ -79,13 +85,17 @@ class TrainingState:
         trial.loss.on_epoch(epoch, train.epochs)
         total, lr = torch.zeros((), device=self.device), 0.0
         augmenting = generator(trial.seed, "augment", epoch)
+        if self._grain is not None:
+            self._grain.manual_seed(derive(trial.seed, "grain", epoch))
         self.samples.begin(epoch)
         order = epoch_order(len(self.samples), seed=trial.seed, epoch=epoch)
-        for number, index in enumerate(torch.split(order, train.batch_size)):
+        batches = torch.split(order, train.batch_size)
+        there = torch.split(copy_to_device(order, self.device), train.batch_size)
+        for number, index in enumerate(batches):
             if stop():
                 return None
             lr = trial.schedule.set_lr(trial.optimizer, (epoch - 1) * trial.steps_per_epoch + number)
-            loss = self.step(index, augmenting)
+            loss = self.step(index, augmenting, there[number], following=batches[number + 1 : number + 2])
             total += loss * len(index)
             if self.device == "cpu" or number % CHECK_EVERY == 0:
                 _check_loss(loss, epoch, number)
@@ -94,18 +104,35 @@ class TrainingState:
         _check_loss(mean, epoch, trial.steps_per_epoch - 1)
         return float(mean), lr
 
-    def step(self, index: Tensor, augmenting: torch.Generator) -> Tensor:
-        """Train on the samples `index` [B] and return the loss."""
+    def step(
+        self,
+        index: Tensor,
+        augmenting: torch.Generator,
+        there: Tensor | None = None,
+        *,
+        following: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Train on the samples `index` [B] and return the loss.
+
+        Args:
+            index: Numbers of samples, on the CPU.
+            augmenting: A generator on the CPU.
+            there: `index` on the device, where it is there already.
+            following: The samples of the next step, if there is one.
+        """
         trial, clip_norm = self.trial, self.config.train.clip_norm
-        images, labels = self.samples.batch(index)
+        there = copy_to_device(index, self.device) if there is None else there
+        images, labels = self.samples.batch(index, there)
+        for upcoming in following:
+            self.samples.prefetch(upcoming)
         if self.augment is not None:
-            images, labels = self.augment(images.float(), labels, augmenting)
+            images, labels = self.augment(images.float(), labels, augmenting, self._grain)
         trial.optimizer.zero_grad(set_to_none=True)
         outputs = trial.logits(trial.to_device(images))
         if self._is_first_batch or self._labels not in _CHECKED_LABELS:
             trial.loss.check(outputs if trial.criterion is None else outputs[0], labels)
             self._is_first_batch = False
-        inputs = self.maps_of(index) | trial.auxiliary_inputs(tuple(labels.shape[1:]))
+        inputs = self.maps_of(index, there) | trial.auxiliary_inputs(tuple(labels.shape[1:]))
         loss = trial.training_loss(outputs, labels, inputs)
         torch.autograd.backward(self.scaler.scale(loss))
         if clip_norm is not None:
@@ -115,10 +142,15 @@ class TrainingState:
         self.scaler.update()
         return loss.detach()
 
-    def maps_of(self, index: Tensor) -> dict[str, Tensor]:
-        """Return the cached target maps of the samples `index` [B], on the device."""
-        rows = index.numpy()
-        return {name: copy_to_device(torch.from_numpy(maps[rows]), self.device) for name, maps in self.maps.items()}
+    def maps_of(self, index: Tensor, there: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the cached target maps of the samples `index` [B], `there` on the device, on the device."""
+        found = {}
+        for name, maps in self.maps.items():
+            if isinstance(maps, Tensor):
+                found[name] = maps[copy_to_device(index, self.device) if there is None else there]
+            else:
+                found[name] = copy_to_device(torch.from_numpy(maps[index.numpy()]), self.device)
+        return found
 
     def validate(self, stop: Callable[[], bool]) -> Validation | None:
         """Score the network on the validation split; None when `stop` said so in the middle."""
@@ -154,6 +186,8 @@ class TrainingState:
     def close(self) -> None:
         """Give the memory back."""
         vars(self).pop("trial", None)
+        if hasattr(self, "samples"):
+            self.samples.close()
         for name in ("samples", "validation", "parameters", "scaler", "maps"):
             vars(self).pop(name, None)
         free_memory(self.device)
@@ -165,15 +199,31 @@ def configure_torch(train: TrainConfig) -> None:
         torch.set_num_threads(train.threads)
     if train.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
+    if (
+        torch.are_deterministic_algorithms_enabled() is not train.deterministic
+    ):  # to set it imports torch.compile's code
+        torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
     torch.backends.cudnn.deterministic = train.deterministic
     torch.backends.cudnn.benchmark = not train.deterministic
 
 
-def build_batches(config: TrialConfig, data: PreparedData, patch: tuple[int, ...] | None, device: str) -> Batches:
-    """Return what is trained on: the samples as they are, or patches of them."""
+def _placed(maps: Mapping[str, NDArray[Any]], device: str, share: float) -> dict[str, Tensor | NDArray[Any]]:
+    """Put target maps onto the device as long as they fit; the others are read from their files batch by batch."""
+    return {
+        name: torch.from_numpy(np.array(found)).to(device) if fits_device(found.nbytes, device, share) else found
+        for name, found in maps.items()
+    }
+
+
+def build_batches(
+    config: TrialConfig, data: PreparedData, patch: tuple[int, ...] | None, device: str, share: float = 1.0
+) -> Batches:
+    """Return what is trained on: the samples as they are, or patches of them.
+
+    `share` of what the device has free is this training's.
+    """
     if patch is None:
-        return Samples(data.train, device)
+        return Samples(data.train, device, share)
     return Patches(data, patch, config.train, config.train.seed or 0, device)
 
 

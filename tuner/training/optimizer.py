@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import Optimizer
 
 from tuner.config.trial import TrainConfig
 from tuner.registry import Scalar
+from tuner.training.eager_optimizers import SGD, AdamW
 
 BETA2 = 0.999
 ONE_CYCLE_START = 25.0
