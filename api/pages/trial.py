@@ -85,7 +85,6 @@ def trial_context(service: Service, figures: FigureQueries, name: str, number: i
     config = full_configuration(record, trial["params"])
     table, damage = confusion(service, name, number) if "confusion.npy" in names else (None, None)
     return shown | {
-        "study": name,
         "metric": record.objectives[0]["metric"],
         "parameters": parameter_rows(record, trial["params"]),
         "attempts": figures.attempts_at(record, trial["slot"]),
@@ -110,6 +109,7 @@ def column_context(service: Service, record: StudyRecord, number: int) -> dict[s
         worst_cases(service, name, number, best_epoch, record.objectives[0]) if "cases.jsonl" in names else ([], None)
     )
     return {
+        "study": name,
         "record": record,
         "trial": trial,
         "history": history,

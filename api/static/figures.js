@@ -100,7 +100,7 @@ const offer = (figure, number) => {
 const addressOf = (figure, format) => {
   const words = new URLSearchParams();
   if (format) words.set("format", format);
-  const scope = figure.closest("section")?.querySelector("[data-scope]");
+  const scope = document.querySelector("[data-scope]");
   if (scope?.value) words.set("loss", scope.value);
   for (const field of figure.querySelectorAll("[data-param]")) if (field.value) words.set(field.dataset.param, field.value);
   return `/api/v1/studies/${encodeURIComponent(figure.dataset.study)}/figures/${figure.dataset.figure}?${words}`;
@@ -216,7 +216,7 @@ export const startFigures = () => {
     if (drawn) draw(figure, drawn);
   }));
   document.addEventListener("change", (event) => {
-    if (event.target.matches("[data-scope]")) event.target.closest("section").querySelectorAll("[data-figure]").forEach((figure) => refresh(figure, true));
+    if (event.target.matches("[data-scope]")) document.querySelectorAll("[data-figure]").forEach((figure) => refresh(figure, true));
     if (event.target.matches("[data-param]")) refresh(event.target.closest("[data-figure]"), true);
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeOffers(); });

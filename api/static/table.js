@@ -69,13 +69,4 @@ export const startTable = () => {
   } catch { /* as declared */ }
   addEventListener("regionschange", () => { showColumns(); showPicked(); });
   showColumns();
-  const sections = [...document.querySelectorAll(".tabs a")].map((link) => [link, document.querySelector(link.hash)]);
-  if (sections.length) {
-    const mark = () => {
-      const current = sections.findLast(([, section]) => section && document.getElementById(section.id).getBoundingClientRect().top < 160) ?? sections[0];
-      for (const [link] of sections) link.classList.toggle("here", link === current[0]);
-    };
-    addEventListener("scroll", mark, { passive: true });
-    mark();
-  }
 };

@@ -80,6 +80,27 @@ class PageQueries(Summaries):
         )
         return [dict(row._mapping) | {"started": iso(row.claimed_at)} for row in self._rows(query)]
 
+    def newest_ended(self, study: StudyRecord, *, most: int) -> list[dict[str, Any]]:
+        """Return the K attempts that ended last, the newest first.
+
+        `{"number", "branch", "state", "reason", "value", "finished"}`.
+        """
+        query = (
+            select(
+                _attempts.c.number,
+                _attempts.c.branch,
+                _trials.c.state,
+                _attempts.c.reason,
+                _attempts.c.value,
+                _attempts.c.finished_at,
+            )
+            .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
+            .where(_attempts.c.study_id == study.study_id, _attempts.c.finished_revision.is_not(None))
+            .order_by(_attempts.c.finished_revision.desc())
+            .limit(most)
+        )
+        return [dict(row._mapping) | {"finished": iso(row.finished_at)} for row in self._rows(query)]
+
     def mean_seconds(self, study_id: int) -> float | None:
         """Return the mean time of the 200 newest trials that ended complete or pruned; None before the first."""
         newest = (
