@@ -7,17 +7,19 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
-from api.pages.study_frame import StudyView, study_page
+from api.pages.study_frame import StudyView, figure_controls, study_page
 from api.pages.trial_table import LossQuery, StateQuery
 from api.schemas import Order, Sort
 from api.study_files import stored_spec
 from api.templating import query
+from api.trial_filters import FigureWords, FigureWordsDep, read_selection
 from tuner.analysis.seed_spread import confirm_command
 from tuner.errors import TunerError
 from tuner.figures.data import label
 from tuner.storage.base import AnyRow
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.records import StudyRecord
+from tuner.storage.trial_selection import ALL
 
 router = APIRouter()
 
@@ -46,21 +48,27 @@ def show_study(
 
 
 @router.get("/studies/{name}/leaderboard")
-def show_leaderboard(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
-    """Show the losses of a study, those with the best values first."""
-    return study_page(request, service, figures, name, "leaderboard", leaderboard)
+def show_leaderboard(
+    name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep, words: FigureWordsDep
+) -> Response:
+    """Show the losses of a study, those with the best values first; by another stored metric, or of some trials."""
+    return study_page(request, service, figures, name, "leaderboard", lambda view: leaderboard(view, words))
 
 
 @router.get("/studies/{name}/curves")
-def show_curves(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
+def show_curves(
+    name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep, words: FigureWordsDep
+) -> Response:
     """Show values by trial and metrics by epoch."""
-    return study_page(request, service, figures, name, "curves", shared_parameters)
+    return study_page(request, service, figures, name, "curves", figure_controls)
 
 
 @router.get("/studies/{name}/parameters")
-def show_parameters(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
+def show_parameters(
+    name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep, words: FigureWordsDep
+) -> Response:
     """Show what the searched parameters do."""
-    return study_page(request, service, figures, name, "parameters", shared_parameters)
+    return study_page(request, service, figures, name, "parameters", figure_controls)
 
 
 @router.get("/studies/{name}/workers")
@@ -94,22 +102,22 @@ def overview(view: StudyView) -> dict[str, Any]:
     }
 
 
-def leaderboard(view: StudyView) -> dict[str, Any]:
-    """Return how every loss stands."""
-    standing = view.standing
-    return {
+def leaderboard(view: StudyView, words: FigureWords) -> dict[str, Any]:
+    """Return how every loss stands, by the first objective or what the address names."""
+    selection = read_selection(view.study, view.figures, words.where, words.metric, words.label)
+    standing = view.standing if selection == ALL else view.standing_by(selection)
+    maximizes = selection.direction(view.study.directions[0]) == "maximize"
+    return figure_controls(view) | {
         "losses": standing.losses,
         "options": standing.options,
         "families": standing.families,
         "standing": standing.standing,
-        "scale": standing.scale(view.maximizes),
+        "maximizes": maximizes,
+        "ranked_by": selection.measure.title if selection.measure else None,
+        "shown": selection.measure.title if selection.measure else view.study.objectives[0]["metric"],
+        "scale": standing.scale(maximizes),
         "dots_shown": standing.dots_shown,
     }
-
-
-def shared_parameters(view: StudyView) -> dict[str, Any]:
-    """Return the parameters that every trial has."""
-    return {"shared": [d.name for d in view.study.space.shared]}
 
 
 def workers(view: StudyView) -> dict[str, Any]:

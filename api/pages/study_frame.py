@@ -14,9 +14,10 @@ from api.templating import page, render
 from tuner.analysis.confirmation import verdict_of
 from tuner.analysis.seed_spread import SEED
 from tuner.errors import ConflictError, DataError
-from tuner.figures.data import LossNumbers, label
+from tuner.figures.data import LossNumbers, axis_of, label
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.records import StudyRecord
+from tuner.storage.trial_selection import Selection
 
 TABS = (
     ("", "Overview"),
@@ -30,6 +31,8 @@ TABS = (
     ("settings", "Settings"),
 )
 """Pages of a study: the last part of the address, and the title."""
+FOLLOWED = ("leaderboard", "curves", "parameters", "trials")
+"""Pages that filters and the chosen metric go along to."""
 FOR_SPREAD = 300
 
 
@@ -61,12 +64,18 @@ class StudyView:
             "record": self.study,
             "tab": tab,
             "tabs": TABS,
+            "followed": FOLLOWED,
             "metric": self.study.objectives[0]["metric"],
             "maximizes": self.maximizes,
             "several": len(self.study.objectives) > 1,
             "dimensions": list(self.study.space),
             "competing": competing_losses(self.study),
         }
+
+    def standing_by(self, selection: Selection) -> LeaderboardView:
+        """Return the leaderboard of some trials, or by another stored metric; nothing is said of a confirmation."""
+        losses = self.drawing.losses(selection)
+        return LeaderboardView(losses, self._best_options(losses), Standing(""), [], "")
 
     def _standing(self) -> LeaderboardView:
         losses = self.drawing.losses()
@@ -106,6 +115,17 @@ def competing_losses(study: StudyRecord) -> list[str]:
     """Return the losses that compete in a study; none where the loss is not searched."""
     dimension = study.space.find("loss")
     return [str(choice) for choice in dimension.choices] if dimension is not None else []
+
+
+def figure_controls(view: StudyView) -> dict[str, Any]:
+    """Return what can be chosen above figures: metrics, classes, and parameters to filter by."""
+    metrics, classes = view.figures.measures(view.study)
+    return {
+        "shared": [d.name for d in view.study.space.shared],
+        "metrics": metrics,
+        "classes": classes,
+        "axes": [axis_of(d) for d in view.study.space],
+    }
 
 
 def study_page(

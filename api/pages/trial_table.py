@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
-from api.pages.study_frame import StudyView, study_page
+from api.pages.study_frame import StudyView, figure_controls, study_page
 from api.routes.figures import csv_answer
 from api.schemas import Order, Sort, State
+from api.trial_filters import ClassQuery, MetricQuery, WhereQuery, read_filters
 
 router = APIRouter()
 
@@ -30,18 +31,28 @@ def show_trials(
     sort: Annotated[Sort, Query()] = "value",
     order: Annotated[Order | None, Query()] = None,
     offset: Offset = 0,
+    where: WhereQuery = None,
+    metric: MetricQuery = None,
+    label: ClassQuery = None,
 ) -> Response:
     """Show the trials of a study: filtered, sorted, paged by the address."""
 
     def parts(view: StudyView) -> dict[str, Any]:
         chosen = order or ("desc" if sort == "value" and view.maximizes else "asc")
+        filters = read_filters(view.study, where or ())
         found = service.store.queries.page(
-            name, state=state or None, loss=loss or None, sort=sort, order=chosen, limit=ON_A_PAGE, offset=offset
+            name,
+            state=state or None,
+            loss=loss or None,
+            sort=sort,
+            order=chosen,
+            limit=ON_A_PAGE,
+            offset=offset,
+            filters=filters,
         )
-        return {
+        return figure_controls(view) | {
             "page": found,
             "table": {"state": state, "loss": loss, "sort": sort, "order": chosen, "offset": offset, "step": ON_A_PAGE},
-            "shared": [d.name for d in view.study.space.shared],
         }
 
     return study_page(request, service, figures, name, "trials", parts)

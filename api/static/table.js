@@ -67,6 +67,7 @@ export const startTable = () => {
     const stored = JSON.parse(localStorage.getItem(columnsKey));
     if (stored) for (const box of document.querySelectorAll("[data-columns] input")) box.checked = stored.includes(box.value);
   } catch { /* as declared */ }
+  addEventListener("wordschange", () => { if (document.querySelector("[data-live]")) swap(location.href); });
   addEventListener("regionschange", () => { showColumns(); showPicked(); });
   showColumns();
 };

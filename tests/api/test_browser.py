@@ -121,7 +121,7 @@ def test_figures_are_drawn_and_told_as_tables(address: str) -> None:
             page.click("[data-figure=curves] [data-tool=png]")
         assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
         page.goto("/studies/organs/parameters")
-        page.select_option("[data-scope=loss]", "tversky")
+        page.select_option("[data-word=loss]", "tversky")
         page.locator("[data-figure=slice]").scroll_into_view_if_needed()
         wait_until(
             page, "document.querySelector('[data-figure=slice] .plot').textContent.includes('loss.tversky.alpha')"
