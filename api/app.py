@@ -11,7 +11,7 @@ from api import errors, static_files
 from api.config import Service, ServiceSettings
 from api.http_cache import ResponseCache, TtlCache
 from api.pages import catalog as catalog_pages
-from api.pages import compare, confirmation, new_study
+from api.pages import compare, confirmation, new_study, predictions, trial_table
 from api.pages import studies as studies_pages
 from api.pages import study as study_pages
 from api.pages import trial as trial_pages
@@ -47,7 +47,17 @@ def describe(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-PAGES = (studies_pages, new_study, study_pages, trial_pages, compare, confirmation, catalog_pages)
+PAGES = (
+    studies_pages,
+    new_study,
+    study_pages,
+    trial_table,
+    trial_pages,
+    compare,
+    predictions,
+    confirmation,
+    catalog_pages,
+)
 """Modules with the routes of pages, which the API's document leaves out."""
 
 VERSION = "/api/v1"

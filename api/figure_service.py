@@ -4,14 +4,34 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from api.config import Service
-from tuner.analysis.importance import importances
+from api.study_files import stored_spec
+from tuner.analysis.ablation import MIN_TRIALS, ablation_path
+from tuner.analysis.importance import importances, interactions
 from tuner.errors import RequestError, UnknownNameError
+from tuner.figures import (
+    AblationPath,
+    Figure,
+    draw_ablation,
+    draw_contour,
+    draw_curves,
+    draw_edf,
+    draw_history,
+    draw_importance,
+    draw_interactions,
+    draw_losses,
+    draw_parallel,
+    draw_pareto,
+    draw_rank,
+    draw_slice,
+    draw_timeline,
+    empty_figure,
+)
 from tuner.figures.data import Axis, LossNumbers, Point, axis_of, bars, contour, curves, history, losses, panels
-from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
-from tuner.figures.plots import Figure, draw_curves, draw_history, draw_losses, draw_pareto, draw_timeline, empty_figure
+from tuner.search.initial_points import default_point
 from tuner.search.space import Dimension
 from tuner.storage.dashboard_queries import FigureQueries, Sample
 from tuner.storage.records import StudyRecord
+from tuner.storage.trial_selection import ALL, Selection
 
 MAX_POINTS = 500
 """Dots of a scatter plot: more cover each other."""
@@ -31,6 +51,9 @@ class FigureRequest:
     params: tuple[str, ...] = ()
     x: str | None = None
     y: str | None = None
+    axis: str = ""
+    """What is along x of `history` and `curves`: `trial`, `time`, `epoch`; empty: what is usual."""
+    selection: Selection = ALL
 
 
 class FigureService:
@@ -46,39 +69,93 @@ class FigureService:
     def draw(self, figure: str, wish: FigureRequest) -> Figure:
         """Draw a figure. Raises UnknownNameError for a parameter or loss that the study does not have."""
         self._check(wish)
+        selection = wish.selection
+        self.direction = selection.direction(self.study.directions[0])
+        self.metric = selection.measure.title if selection.measure else self.study.objectives[0]["metric"]
         return _DRAWERS[figure](self, wish)
 
-    def losses(self) -> list[LossNumbers]:
+    def losses(self, selection: Selection = ALL) -> list[LossNumbers]:
         """Return the numbers of every loss, best first; nobody may change them."""
         study, most = self.study, MAX_POINTS_OF_LOSS
 
         def count() -> list[LossNumbers]:
             states = self.reading.states_by_loss(study)
-            return losses(self.reading.values_by_loss(study, most=most), states, self.direction)
+            rows = self.reading.values_by_loss(study, most=most, selection=selection)
+            return losses(rows, states, selection.direction(study.directions[0]))
 
-        return self.service.leaderboards.get(study.identity, study.revision, count)
+        return count() if selection != ALL else self.service.leaderboards.get(study.identity, study.revision, count)
 
     def history(self, wish: FigureRequest) -> Figure:
         """Values by trial."""
-        found = self.reading.history(self.study, most=MAX_POINTS)
-        return draw_history(history(found.rows, found.total), self.metric)
+        found = self.reading.history(self.study, most=MAX_POINTS, selection=wish.selection)
+        numbers = history(found.rows, found.total)
+        return draw_history(numbers, self.metric, self.direction, by_time=wish.axis == "time")
 
     def curves(self, wish: FigureRequest) -> Figure:
         """Learning curves."""
-        chosen = self.reading.curve_trials(self.study, most=MAX_CURVES)
-        epochs = self.reading.curves([row.trial_id for row in chosen.rows], most=MAX_EPOCHS)
+        selection = wish.selection
+        chosen = self.reading.curve_trials(self.study, most=MAX_CURVES, loss=wish.loss, selection=selection)
+        ids = [row.trial_id for row in chosen.rows]
+        epochs = self.reading.curves(ids, most=MAX_EPOCHS, measure=selection.measure)
         best = next((row.number for row in chosen.rows if row.value is not None), None)
-        return draw_curves(curves(chosen.rows, epochs), chosen.total, self.metric, best, MAX_EPOCHS)
+        found = curves(chosen.rows, epochs)
+        return draw_curves(found, chosen.total, self.metric, best, MAX_EPOCHS, axis=wish.axis or "epoch")
 
     def loss_figure(self, wish: FigureRequest) -> Figure:
         """Spread of the values of every loss."""
-        return draw_losses(self.losses(), self.metric)
+        return draw_losses(self.losses(wish.selection), self.metric)
+
+    def edf(self, wish: FigureRequest) -> Figure:
+        """Empirical distribution of the values of each loss."""
+        found = self.losses(wish.selection)
+        chosen = [n for n in found if wish.loss in (None, n.loss)]
+        return draw_edf(chosen, self.metric, self.direction)
 
     def importance(self, wish: FigureRequest) -> Figure:
         """What explains the values, over all trials or within one loss."""
         points, total = self._points(wish, FOR_IMPORTANCE)
         found = importances([p.params for p in points], [p.value for p in points])
         return draw_importance(found, total, len(points))
+
+    def interactions(self, wish: FigureRequest) -> Figure:
+        """What pairs of parameters explain together."""
+        names = {d.name for d in self._dimensions(wish.loss)}
+        points, total = self._points(wish, FOR_IMPORTANCE)
+        params = [{key: value for key, value in p.params.items() if key in names} for p in points]
+        return draw_interactions(interactions(params, [p.value for p in points]), total, len(points))
+
+    def ablation(self, wish: FigureRequest) -> Figure:
+        """From the published defaults of a loss, the best one unless another is named, to its best trial."""
+        tried = [n.loss for n in self.losses(wish.selection) if len(n.values) >= MIN_TRIALS]
+        loss = wish.loss or next(iter(tried), None)
+        spec = stored_spec(self.study)
+        candidate = next((c for c in spec.candidates if loss in (None, c.name)), None)
+        points, _ = self._points(FigureRequest(loss=loss, selection=wish.selection), FOR_IMPORTANCE)
+        if candidate is None or len(points) < MIN_TRIALS or (loss is None and self.study.space.find("loss")):
+            return empty_figure(f"An ablation path needs {MIN_TRIALS} complete trials of a loss.")
+        start = default_point(self.study.space, candidate, spec.base.parameters())
+        found = ablation_path(
+            self._dimensions(candidate.name),
+            start,
+            points[0].params,
+            [p.params for p in points],
+            [p.value for p in points],
+            maximizes=self.direction == "maximize",
+        )
+        first, steps = found
+        if not steps:
+            return empty_figure(f"The best trial of {candidate.name} has its published defaults.")
+        measured = next((p.value for p in points if dict(p.params) == start), None)
+        path = AblationPath(candidate.name, len(points), first, steps, measured, points[0].value)
+        return draw_ablation(path, self.metric)
+
+    def rank(self, wish: FigureRequest) -> Figure:
+        """Two parameters, trials coloured by their rank."""
+        axes = self._pair(wish)
+        if axes is None:
+            return empty_figure("Ranks over two parameters need two different ones that are searched.")
+        points, total = self._points(wish, MAX_POINTS)
+        return draw_rank(axes[0], axes[1], points, self.direction, self.metric, total)
 
     def slice(self, wish: FigureRequest) -> Figure:
         """Each parameter against the value."""
@@ -95,14 +172,21 @@ class FigureService:
 
     def contour(self, wish: FigureRequest) -> Figure:
         """Two parameters against the value."""
+        axes = self._pair(wish)
+        if axes is None:
+            return empty_figure("A contour needs two different parameters that are searched.")
+        points, total = self._points(wish, MAX_POINTS)
+        return draw_contour(contour(axes[0], axes[1], points), self.metric, total)
+
+    def _pair(self, wish: FigureRequest) -> tuple[Axis, Axis] | None:
+        """Return the two parameters that are named, else the first ones that are searched."""
         names = [d.name for d in self._dimensions(wish.loss) if d.name != "loss"]
         chosen = [name for name in (wish.x, wish.y) if name is not None]
         chosen += [name for name in names if name not in chosen][: 2 - len(chosen)]
         if len(chosen) < 2 or chosen[0] == chosen[1]:
-            return empty_figure("A contour needs two different parameters that are searched.")
-        points, total = self._points(wish, MAX_POINTS)
-        axes: list[Axis] = [axis_of(d) for name in chosen if (d := self.study.space.find(name)) is not None]
-        return draw_contour(contour(axes[0], axes[1], points), self.metric, total)
+            return None
+        first, second = (axis_of(d) for name in chosen if (d := self.study.space.find(name)) is not None)
+        return first, second
 
     def pareto(self, wish: FigureRequest) -> Figure:
         """First against second objective."""
@@ -128,7 +212,7 @@ class FigureService:
         return draw_timeline(bars(found.rows), found.total)
 
     def _points(self, wish: FigureRequest, most: int) -> tuple[list[Point], int]:
-        found: Sample = self.reading.points(self.study, most=most, loss=wish.loss)
+        found: Sample = self.reading.points(self.study, most=most, loss=wish.loss, selection=wish.selection)
         points = [
             Point(row.number, row.value, row.branch, row.params, tuple(row.objective_values or ()))
             for row in found.rows
@@ -160,7 +244,11 @@ _DRAWERS: Mapping[str, Callable[[FigureService, FigureRequest], Figure]] = {
     "history": FigureService.history,
     "curves": FigureService.curves,
     "losses": FigureService.loss_figure,
+    "edf": FigureService.edf,
     "importance": FigureService.importance,
+    "interactions": FigureService.interactions,
+    "ablation": FigureService.ablation,
+    "rank": FigureService.rank,
     "slice": FigureService.slice,
     "parallel": FigureService.parallel,
     "contour": FigureService.contour,

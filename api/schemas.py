@@ -9,7 +9,11 @@ State = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 Phase = Literal["queued", "running", "paused", "stopped", "stalled", "done"]
 Sort = Literal["number", "state", "value", "loss", "reason", "duration_s", "started", "finished", "worker"]
 Order = Literal["asc", "desc"]
-FigureName = Literal["history", "curves", "losses", "importance", "slice", "parallel", "contour", "pareto", "timeline"]
+FigureName = Literal[
+    "history", "curves", "losses", "edf", "importance", "interactions", "ablation", "slice", "parallel", "contour",
+    "rank", "pareto", "timeline",
+]  # fmt: skip
+FigureAxis = Literal["trial", "time", "epoch"]
 FigureFormat = Literal["plotly", "table", "csv"]
 ExportFormat = Literal["yaml", "json", "python"]
 

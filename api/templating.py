@@ -16,6 +16,7 @@ from api import static_files
 from api.http_cache import tag_of, unless_matches
 from tuner.analysis.leaderboard import family_of
 from tuner.figures.data import label
+from tuner.figures.plots import THEME_COLOURS
 
 _STATES = ("complete", "pruned", "failed", "running")
 
@@ -153,6 +154,7 @@ def environment() -> Environment:
     found.filters |= {
         "number": number,
         "value": value,
+        "signed": signed,
         "duration": duration,
         "param": label,
         "size": size,
@@ -166,6 +168,7 @@ def environment() -> Environment:
         "static": static_files.address,
         "plotly_marks": static_files.plotly_marks,
         "version": tuner.__version__,
+        "palette": dict(THEME_COLOURS),
         "query": query,
         **CHARTS,
     }
@@ -219,9 +222,16 @@ def value(metric: float | None, digits: int = 4) -> str:
     """Write a metric."""
     if metric is None:
         return "–"
+    metric += 0.0  # no negative zero
     if metric and not 1e-3 <= abs(metric) < 1e4:
         return f"{metric:.3g}"
     return f"{metric:.{digits}f}" if abs(metric) < 10 else f"{metric:.{max(1, digits - 2)}f}"
+
+
+def signed(difference: float, digits: int = 3) -> str:
+    """Write a difference with its sign; one that rounds to zero has none."""
+    text = f"{difference:+.{digits}f}"
+    return text if float(text) else text[1:]
 
 
 def duration(seconds: float | None) -> str:

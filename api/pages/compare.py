@@ -1,29 +1,30 @@
 """Page that compares trials: parameters, curves, classes, predictions."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api.config import Service
 from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
-from api.figure_service import FigureService
+from api.pages.prediction_wall import (
+    MAX_TRIALS,
+    ByQuery,
+    TrialsQuery,
+    best_of_each,
+    numbers_in,
+    ordered_cases,
+)
 from api.pages.trial import column_context
 from api.routes.figures import csv_answer
 from api.templating import page
-from tuner.errors import Problem, SpecError
 from tuner.figures.data import label
 from tuner.storage.dashboard_queries import FigureQueries
 
 router = APIRouter()
 
-TrialsQuery = Annotated[str, Query(max_length=2000, pattern=r"^[0-9, ]*$")]
-ByQuery = Annotated[Literal["loss", "family"] | None, Query()]
-
-MAX_TRIALS = 8
 MAX_EPOCHS = 200
 WALL_CASES = 6
-LEADERS = 4
 
 
 @router.get("/studies/{name}/compare")
@@ -42,8 +43,8 @@ def show_comparison(
     """
 
     def context() -> dict[str, Any]:
-        chosen = _numbers(trials)
-        numbers = chosen or _best_of_each(service, figures, name, by)
+        chosen = numbers_in(trials)
+        numbers = chosen or best_of_each(service, figures, name, by)
         words = {
             "by": None if chosen else by or "leaders",
             "asked": trials if chosen else "",
@@ -61,7 +62,7 @@ def download_comparison(
     name: StudyName, service: ServiceDep, figures: FiguresDep, trials: TrialsQuery = ""
 ) -> Response:
     """Return the curves of a comparison as CSV, a row an epoch of a trial."""
-    numbers = _numbers(trials) or _best_of_each(service, figures, name, None)
+    numbers = numbers_in(trials) or best_of_each(service, figures, name, None)
     record = service.store.studies.get(name)
     losses = {number: service.store.queries.trial(name, number)["loss"] for number in numbers}
     curves = figures.curves_of(record, numbers, most=MAX_EPOCHS)
@@ -105,36 +106,5 @@ def comparison(service: Service, figures: FigureQueries, name: str, numbers: Seq
             for rows in (curves.get(number, []),)
         ],
         "thinned": max((c["history"][-1]["epoch"] for c in columns if c["history"]), default=0) > MAX_EPOCHS,
-        "wall": _wall(columns),
+        "wall": ordered_cases(columns, "hardest", maximizes=record.directions[0] == "maximize")[:WALL_CASES],
     }
-
-
-def _wall(columns: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the cases that the trials share, worst first by their mean over the trials."""
-    pictured = [c for c in columns if c["pictures"]]
-    if not pictured:
-        return []
-    cases = {p["case"]: p for p in pictured[0]["pictures"]}
-    scores: dict[str, list[float]] = {}
-    for column in columns:
-        for row in column["cases"]:
-            if row["value"] is not None:
-                scores.setdefault(row["case"], []).append(row["value"])
-    flipped = -1 if columns[0]["record"].directions[0] == "minimize" else 1
-    means = {case: sum(values) / len(values) for case, values in scores.items()}
-    ordered = sorted(cases.values(), key=lambda p: flipped * means.get(p["case"], 0.0))
-    return [picture | {"mean": means.get(picture["case"])} for picture in ordered[:WALL_CASES]]
-
-
-def _numbers(text: str) -> list[int]:
-    found = list(dict.fromkeys(int(part) for part in text.replace(",", " ").split()))
-    if any(number > 2**31 - 1 for number in found):
-        raise SpecError([Problem("trials", "there is no trial with such a number", text)])
-    return found
-
-
-def _best_of_each(service: Service, figures: FigureQueries, name: str, by: str | None) -> list[int]:
-    ranked = [n for n in FigureService(service, figures, name).losses() if n.best_trial is not None]
-    if by == "family":
-        ranked = list({n.family: n for n in reversed(ranked)}.values())[::-1]
-    return [n.best_trial for n in ranked if n.best_trial is not None][: None if by else LEADERS]

@@ -9,14 +9,13 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from markupsafe import Markup
 
 from api.config import Service
-from api.dependencies import MAX_NUMBER, ServiceDep, StudyName, TrialNumber
+from api.dependencies import MAX_NUMBER, FiguresDep, ServiceDep, StudyName, TrialNumber
 from api.http_cache import tag_of, unless_matches
+from api.pages.study_frame import StudyView, study_page
 from api.prediction_service import PredictionService
-from api.templating import page
 from tuner.analysis.confirmation import Confirmation, judge_looks, load_scores, read_confirmation
-from tuner.analysis.leaderboard import leaderboard
 from tuner.analysis.score_table import ScoreTable
-from tuner.analysis.seed_spread import best_seen_statement, confirm_command, seed_spread, unconfirmed_statement
+from tuner.analysis.seed_spread import confirm_command
 from tuner.analysis.verdict import Verdict, decimals, judge
 from tuner.data.catalog import DATASETS
 from tuner.errors import DataError, NotFoundError
@@ -32,14 +31,9 @@ MAX_CASES = 6
 
 
 @router.get("/studies/{name}/confirmation")
-def show_confirmation(name: StudyName, request: Request, service: ServiceDep) -> Response:
+def show_confirmation(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
     """Show the verdict of a study, or what is not known before a confirmation."""
-    return page(
-        request,
-        "confirmation.html",
-        lambda: service.store.queries.revision(name),
-        lambda: confirmation_context(service, name),
-    )
+    return study_page(request, service, figures, name, "confirmation", confirmation_context)
 
 
 @router.get("/studies/{name}/confirmation/{number}/pictures/{case}")
@@ -67,37 +61,25 @@ def show_run_picture(
     return Response(content, media_type="image/png", headers={"ETag": tag, "Cache-Control": "no-cache"})
 
 
-def confirmation_context(service: Service, name: str) -> dict[str, Any]:
+def confirmation_context(view: StudyView) -> dict[str, Any]:
     """Return what the template needs."""
-    store = service.store
-    record = store.studies.get(name)
-    found = read_confirmation(store, name)
+    service, name = view.service, view.study.name
+    found = read_confirmation(service.store, name)
     problem, verdict = None, None
     try:
         verdict = None if found is None else judge_looks(found, service.artifacts)
     except DataError as error:
         problem = error.message
     context = {
-        "study": name,
-        "metric": record.objectives[0]["metric"],
         "command": confirm_command(name),
         "problem": problem,
         "progress": None if found is None else _progress(found),
         "verdict": verdict,
     }
     if found is None or verdict is None:
-        return context | _unconfirmed(service, name)
+        standing = view.standing.standing
+        return context | {"best_seen": standing.text, "unconfirmed": standing.note}
     return context | ConfirmationView(service, name, found, verdict).context()
-
-
-def _unconfirmed(service: Service, name: str) -> dict[str, Any]:
-    record, rows = service.store.studies.get(name), service.store.queries.trials(name)
-    ranked = leaderboard(rows, record.objectives[0]["direction"])
-    best = ranked[0] if ranked and ranked[0].best is not None else None
-    return {
-        "best_seen": best_seen_statement(best.loss if best else None, best.best if best else None),
-        "unconfirmed": unconfirmed_statement(seed_spread(rows, study_seed=record.seed)),
-    }
 
 
 def _progress(found: Confirmation) -> dict[str, int]:

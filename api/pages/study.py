@@ -1,37 +1,32 @@
-"""Page of one study: progress, leaderboard, figures, trials, controls."""
+"""Pages of one study: overview, leaderboard, figures, workers, settings."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.config import Service
 from api.dependencies import FiguresDep, Offset, ServiceDep, StudyName
-from api.figure_service import FigureService
-from api.leaderboard_view import LeaderboardView, Standing, standing_of
-from api.routes.figures import written_csv
-from api.schemas import Order, Sort, State
-from api.study_files import spec_yaml, stored_spec
-from api.templating import page, render
-from tuner.analysis.confirmation import verdict_of
+from api.pages.study_frame import StudyView, figure_controls, study_page
+from api.pages.trial_table import LossQuery, StateQuery
+from api.schemas import Order, Sort
+from api.study_files import stored_spec
+from api.templating import query
+from api.trial_filters import FigureWords, FigureWordsDep, read_selection
 from tuner.analysis.leaderboard import remaining_seconds
-from tuner.analysis.seed_spread import SEED, confirm_command
-from tuner.errors import ConflictError, DataError, TunerError
-from tuner.figures.data import LossNumbers, label
+from tuner.analysis.seed_spread import confirm_command
+from tuner.errors import TunerError
+from tuner.figures.data import label
 from tuner.storage.base import AnyRow
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.records import StudyRecord
+from tuner.storage.trial_selection import ALL
 
 router = APIRouter()
 
-ON_A_PAGE = 50
-MAX_CSV_ROWS = 100_000
 SPARK = 60
-FOR_SPREAD = 300
-
-StateQuery = Annotated[State | Literal[""] | None, Query()]
-"""A form without a choice sends an empty one."""
-LossQuery = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00]*$")]
+RECENT = 8
+LEADERS = 5
 
 
 @router.get("/studies/{name}")
@@ -42,144 +37,160 @@ def show_study(
     figures: FiguresDep,
     state: StateQuery = None,
     loss: LossQuery = None,
-    sort: Annotated[Sort, Query()] = "value",
+    sort: Annotated[Sort | None, Query()] = None,
     order: Annotated[Order | None, Query()] = None,
-    offset: Offset = 0,
+    offset: Offset | None = None,
 ) -> Response:
-    """Show a study; a study of another Optuna program is shown as far as it can be."""
-
-    def context() -> dict[str, Any]:
-        view = StudyView(service, figures, name)
-        chosen = order or ("desc" if sort == "value" and view.maximizes else "asc")
-        trials = service.store.queries.page(
-            name, state=state or None, loss=loss or None, sort=sort, order=chosen, limit=ON_A_PAGE, offset=offset
-        )
-        table = {"state": state, "loss": loss, "sort": sort, "order": chosen, "offset": offset, "step": ON_A_PAGE}
-        return view.context() | {"page": trials, "table": table}
-
-    try:
-        return page(request, "study.html", lambda: figures.pulse(name), context)
-    except ConflictError:
-        found = next(s for s in service.store.queries.studies() if s["name"] == name)
-        body = render("foreign.html", request, study=found).encode("utf-8", "replace")
-        return Response(body, media_type="text/html; charset=utf-8")
+    """Show the overview of a study. Words of the table of trials lead to its page, which they once were part of."""
+    words = query({"state": state, "loss": loss, "sort": sort, "order": order, "offset": offset})
+    if words:
+        return Response(status_code=308, headers={"Location": f"/studies/{quote(name, safe='')}/trials?{words}"})
+    return study_page(request, service, figures, name, "", overview)
 
 
-@router.get("/studies/{name}/trials.csv")
-def download_trials(name: StudyName, service: ServiceDep, state: StateQuery = None, loss: LossQuery = None) -> Response:
-    """Return the trials as CSV, one column a parameter."""
-    space = service.store.studies.get(name).space
-    rows = service.store.queries.trials(name, state=state or None, loss=loss or None, limit=MAX_CSV_ROWS)
-    plain = ("number", "state", "value", "loss", "reason", "epochs", "duration_s", "worker", "started", "finished")
-    names = [d.name for d in space if d.name != "loss"]
-    lines = ([*(row[key] for key in plain), *(row["params"].get(key) for key in names)] for row in rows)
-    headers = {"Content-Disposition": f'attachment; filename="{name}.csv"'}
-    return Response(written_csv([*plain, *names], lines), headers=headers, media_type="text/csv; charset=utf-8")
+@router.get("/studies/{name}/leaderboard")
+def show_leaderboard(
+    name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep, words: FigureWordsDep
+) -> Response:
+    """Show the losses of a study, those with the best values first; by another stored metric, or of some trials."""
+    return study_page(request, service, figures, name, "leaderboard", lambda view: leaderboard(view, words))
 
 
-class StudyView:
-    """Everything that the page of a study says."""
+@router.get("/studies/{name}/curves")
+def show_curves(
+    name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep, words: FigureWordsDep
+) -> Response:
+    """Show values by trial and metrics by epoch."""
+    return study_page(request, service, figures, name, "curves", figure_controls)
 
-    def __init__(self, service: Service, figures: FigureQueries, name: str) -> None:
-        self.service = service
-        self.figures = figures
-        self.drawing = FigureService(service, figures, name)
-        self.study: StudyRecord = self.drawing.study
-        self.maximizes = self.study.directions[0] == "maximize"
 
-    def context(self) -> dict[str, Any]:
-        """Return what the template needs."""
-        status = self.service.store.queries.status(self.study.name)
-        standing = self.service.standings.get(self.study.identity, self.study.revision, self._standing)
-        return {
-            "study": status,
-            "record": self.study,
-            "metric": self.study.objectives[0]["metric"],
-            "maximizes": self.maximizes,
-            "losses": standing.losses,
-            "options": standing.options,
-            "families": standing.families,
-            "standing": standing.standing,
-            "confirm_command": confirm_command(self.study.name),
-            "scale": standing.scale(self.maximizes),
-            "dots_shown": standing.dots_shown,
-            "running": self._running(),
-            "epochs": self._epochs(),
-            "eta": time_left(self.figures, self.study.study_id, status),
-            "failures": standing.failures,
-            "dimensions": list(self.study.space),
-            "shared": [d.name for d in self.study.space.shared],
-            "best_params": best_options(status["best"]),
-            "spec": standing.spec,
-            "any_worker": any(w["study_id"] is None for w in self.service.store.workers.live()),
-            "several": len(self.study.objectives) > 1,
-        }
+@router.get("/studies/{name}/parameters")
+def show_parameters(
+    name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep, words: FigureWordsDep
+) -> Response:
+    """Show what the searched parameters do."""
+    return study_page(request, service, figures, name, "parameters", figure_controls)
 
-    def _standing(self) -> LeaderboardView:
-        losses = self.drawing.losses()
-        return LeaderboardView(
-            losses,
-            self._best_options(losses),
-            self._what_is_known(losses),
-            self.figures.failures(self.study),
-            spec_yaml(self.study),
-        )
 
-    def _what_is_known(self, losses: list[LossNumbers]) -> Standing:
-        sample: list[dict[str, Any]] = []
-        if self.study.space.find(SEED):
-            rows = self.figures.points(self.study, most=FOR_SPREAD).rows
-            sample = [{"state": "COMPLETE", "value": row.value, "params": row.params} for row in rows]
-        try:
-            verdict = verdict_of(self.service.store, self.service.artifacts, self.study.name)
-        except DataError as error:
-            return Standing(error.message)
-        return standing_of(losses, sample, study_seed=self.study.seed, verdict=verdict)
+@router.get("/studies/{name}/workers")
+def show_workers(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
+    """Show who works on a study, and what did not complete."""
+    return study_page(request, service, figures, name, "workers", workers)
 
-    def _best_options(self, losses: list[LossNumbers]) -> dict[str, list[tuple[str, str]]]:
-        """Return the options of each loss in its best trial, by their short names."""
-        params = self.figures.params_of(self.study, [n.best_trial for n in losses if n.best_trial is not None])
-        return {
-            n.loss: [
-                (name.removeprefix(f"loss.{n.loss}."), label(value))
-                for name, value in params.get(n.best_trial if n.best_trial is not None else -1, {}).items()
-                if name.startswith(f"loss.{n.loss}.")
-            ]
-            for n in losses
-        }
 
-    def _running(self) -> list[dict[str, Any]]:
-        running = self.figures.running(self.study)
-        curves: dict[int, list[AnyRow]] = {}
-        for point in self.figures.curves([row["trial_id"] for row in running], most=SPARK):
-            curves.setdefault(point.trial_id, []).append(point)
-        values = [point.value for curve in curves.values() for point in curve]
-        low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        for row in running:
-            curve = curves.get(row["trial_id"], [])
-            row["curve"] = [point.value for point in curve]
-            row["epoch"] = curve[-1].epoch if curve else 0
-            row["last"] = curve[-1].value if curve else None
-            row["low"], row["high"] = low, high
-        return running
+@router.get("/studies/{name}/settings")
+def show_settings(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
+    """Show the specification of a study, and what can be done with it."""
+    return study_page(request, service, figures, name, "settings", lambda view: {"spec": view.standing.spec})
 
-    def _epochs(self) -> int:
-        train = self.study.spec.get("train")
-        epochs = train.get("epochs") if isinstance(train, Mapping) else None
-        return int(epochs) if isinstance(epochs, int) else SPARK
+
+def overview(view: StudyView) -> dict[str, Any]:
+    """Return what is best, how far the study is, what runs, and what needs a look."""
+    standing, status = view.standing, view.status
+    return {
+        "alerts": alerts(view),
+        "leaders": [n for n in standing.losses if n.best is not None][:LEADERS],
+        "losses_tried": len(standing.losses),
+        "options": standing.options,
+        "standing": standing.standing,
+        "confirm_command": confirm_command(view.study.name),
+        "scale": standing.scale(view.maximizes),
+        "running": running(view),
+        "epochs": epochs_of(view.study),
+        "eta": time_left(view.figures, view.study.study_id, status),
+        "best_params": best_options(status["best"]),
+        "recent": view.figures.newest_ended(view.study, most=RECENT),
+    }
+
+
+def leaderboard(view: StudyView, words: FigureWords) -> dict[str, Any]:
+    """Return how every loss stands, by the first objective or what the address names."""
+    selection = read_selection(view.study, view.figures, words.where, words.metric, words.label)
+    standing = view.standing if selection == ALL else view.standing_by(selection)
+    maximizes = selection.direction(view.study.directions[0]) == "maximize"
+    return figure_controls(view) | {
+        "losses": standing.losses,
+        "options": standing.options,
+        "families": standing.families,
+        "standing": standing.standing,
+        "maximizes": maximizes,
+        "ranked_by": selection.measure.title if selection.measure else None,
+        "shown": selection.measure.title if selection.measure else view.study.objectives[0]["metric"],
+        "scale": standing.scale(maximizes),
+        "dots_shown": standing.dots_shown,
+    }
+
+
+def workers(view: StudyView) -> dict[str, Any]:
+    """Return what runs where, and what went wrong."""
+    return {
+        "failures": view.standing.failures,
+        "running": running(view),
+        "epochs": epochs_of(view.study),
+    }
+
+
+def alerts(view: StudyView) -> list[dict[str, str | None]]:
+    """Return what somebody should look at, the most urgent first: `{"text", "command", "tab"}`."""
+    status = view.status
+    found: list[dict[str, str | None]] = []
+
+    def add(text: str, *, command: str | None = None, tab: str | None = None) -> None:
+        found.append({"text": text, "command": command, "tab": tab})
+
+    if status["message"]:
+        add(status["message"])
+    if status["phase"] in ("queued", "stalled") and not status["workers"]:
+        text = "Stalled: no active workers." if status["phase"] == "stalled" else "Queued: no active workers yet."
+        if any(w["study_id"] is None for w in view.service.store.workers.live()):
+            add(f"{text} A worker of --any will take it.")
+        else:
+            start = f"tuner worker --study {view.study.name}"
+            add(f"{text} Start one on any machine that reaches the storage:", command=start)
+    for device in status["put_aside"]:
+        add(f"{device['device']} of {device['host']} is quarantined: {device['why']}", tab="workers")
+    failed = status["trials"]["failed"]
+    if failed:
+        what = "1 trial has failed and is" if failed == 1 else f"{failed} trials have failed and are"
+        add(f"{what} not tried again by itself.", tab="workers")
+    return found
+
+
+def running(view: StudyView) -> list[dict[str, Any]]:
+    """Return the trials that run, each with its curve so far."""
+    found = view.figures.running(view.study)
+    curves: dict[int, list[AnyRow]] = {}
+    for point in view.figures.curves([row["trial_id"] for row in found], most=SPARK):
+        curves.setdefault(point.trial_id, []).append(point)
+    values = [point.value for curve in curves.values() for point in curve]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    for row in found:
+        curve = curves.get(row["trial_id"], [])
+        row["curve"] = [point.value for point in curve]
+        row["epoch"] = curve[-1].epoch if curve else 0
+        row["last"] = curve[-1].value if curve else None
+        row["low"], row["high"] = low, high
+    return found
+
+
+def epochs_of(study: StudyRecord) -> int:
+    """Return the epochs of a training of a study."""
+    train = study.spec.get("train")
+    epochs = train.get("epochs") if isinstance(train, Mapping) else None
+    return int(epochs) if isinstance(epochs, int) else SPARK
 
 
 def time_left(figures: FigureQueries, study_id: int, status: Mapping[str, Any]) -> float | None:
     """Guess the seconds until the budget is used up; None when the study does not run or nothing has ended."""
-    workers = len(status["workers"])
-    if status["phase"] != "running" or not workers:
+    at_work = len(status["workers"])
+    if status["phase"] != "running" or not at_work:
         return None
     if status["loss_time"] is not None:
         left = status["trials"]["waiting"] + status["trials"]["running"]
-        return remaining_seconds([], left=left, workers=workers, loss_time=status["loss_time"])
+        return remaining_seconds([], left=left, workers=at_work, loss_time=status["loss_time"])
     mean = figures.mean_seconds(study_id)
     left = status["trials"]["waiting"] + status["trials"]["running"] / 2
-    return None if mean is None else left * mean / workers
+    return None if mean is None else left * mean / at_work
 
 
 def best_options(best: Mapping[str, Any] | None) -> list[tuple[str, str]]:

@@ -15,6 +15,7 @@ from api.routes.trials import artifact_url
 from api.study_files import stored_spec
 from api.templating import page
 from tuner.config.yaml_reader import dump_yaml
+from tuner.errors import NotFoundError
 from tuner.figures.data import axis_of, label
 from tuner.registry import Scalar
 from tuner.storage.dashboard_queries import FigureQueries
@@ -42,6 +43,25 @@ def show_picture(
         return PredictionService(service, record, number).picture(case, slice, view)
 
     content = request.app.state.remembered.get((tag, name, str(number), case, view, str(slice)), make)
+    return Response(content, media_type="image/png", headers={"ETag": tag, "Cache-Control": "no-cache"})
+
+
+@router.get("/studies/{name}/trials/{number}/thumbnail")
+def show_thumbnail(name: StudyName, number: TrialNumber, request: Request, service: ServiceDep) -> Response:
+    """Return a PNG of a trial's first case at the slice that shows most. Raises NotFoundError where there is none."""
+    tag = tag_of(service.store.queries.revision(name))
+    unless_matches(request, tag)
+    record = service.store.studies.get(name)
+
+    def make() -> bytes:
+        predictions = PredictionService(service, record, number)
+        cases, _ = predictions.cases()
+        if not cases:
+            raise NotFoundError(f"trial {number} of {name!r} has no predictions on this machine.")
+        first = cases[0]
+        return predictions.picture(first["case"], first["slice"], "difference" if predictions.truth else "prediction")
+
+    content = request.app.state.remembered.get((tag, name, str(number), "thumbnail"), make)
     return Response(content, media_type="image/png", headers={"ETag": tag, "Cache-Control": "no-cache"})
 
 
@@ -85,7 +105,6 @@ def trial_context(service: Service, figures: FigureQueries, name: str, number: i
     config = full_configuration(record, trial["params"])
     table, damage = confusion(service, name, number) if "confusion.npy" in names else (None, None)
     return shown | {
-        "study": name,
         "metric": record.objectives[0]["metric"],
         "parameters": parameter_rows(record, trial["params"]),
         "attempts": figures.attempts_at(record, trial["slot"]),
@@ -110,6 +129,7 @@ def column_context(service: Service, record: StudyRecord, number: int) -> dict[s
         worst_cases(service, name, number, best_epoch, record.objectives[0]) if "cases.jsonl" in names else ([], None)
     )
     return {
+        "study": name,
         "record": record,
         "trial": trial,
         "history": history,

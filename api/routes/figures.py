@@ -12,8 +12,9 @@ from api.dependencies import FiguresDep, ServiceDep, StudyName, StudyTag
 from api.errors import READ, content
 from api.figure_service import FigureRequest, FigureService
 from api.http_cache import ResponseCache, tagged
-from api.schemas import Figure, FigureFormat, FigureName, Table
-from tuner import figures as drawing
+from api.schemas import Figure, FigureAxis, FigureFormat, FigureName, Table
+from api.trial_filters import ClassQuery, MetricQuery, WhereQuery, read_selection
+from tuner import figures as drawings
 
 router = APIRouter(tags=["figures"])
 
@@ -37,23 +38,30 @@ def read_figure(
     param: Annotated[list[str] | None, Query(description="Parameters that are shown.", max_length=12)] = None,
     x: Parameter = None,
     y: Parameter = None,
+    axis: Annotated[FigureAxis | None, Query(description="Along x of `history` and `curves`.")] = None,
+    where: WhereQuery = None,
+    metric: MetricQuery = None,
+    label: ClassQuery = None,
     format: Annotated[FigureFormat, Query(description="Plotly JSON, a table as JSON, or CSV.")] = "plotly",
 ) -> Response:
     """Return a figure as Plotly JSON, thinned to what a screen can show; `reason` says why there is nothing to draw."""
     remembered: ResponseCache = request.app.state.remembered
-    wish = FigureRequest(loss=loss, params=tuple(param or ()), x=x, y=y)
+    words = (loss, param, x, y, axis, where, metric, label)
 
     def make() -> bytes:
-        return _written(FigureService(service, figures, name).draw(figure, wish), format)
+        drawing = FigureService(service, figures, name)
+        selection = read_selection(drawing.study, figures, where, metric, label)
+        wish = FigureRequest(loss, tuple(param or ()), x, y, axis or "", selection)
+        return _written(drawing.draw(figure, wish), format)
 
-    content = remembered.get((tag, name, figure, repr(wish), format), make)
+    content = remembered.get((tag, name, figure, repr(words), format), make)
     answer = tagged(content, tag, "text/csv" if format == "csv" else "application/json")
     if format == "csv":
         answer.headers["Content-Disposition"] = f'attachment; filename="{figure}.csv"'
     return answer
 
 
-def _written(drawn: drawing.Figure, format: str) -> bytes:
+def _written(drawn: drawings.Figure, format: str) -> bytes:
     if format == "plotly":
         return json.dumps(drawn.as_dict(), separators=(",", ":")).encode()
     if format == "table":

@@ -1,6 +1,10 @@
 // Figures: fetched when they come into sight, drawn by plotly (loaded once, when the first one is needed), refreshed
 // by ETag, in the page's colours. Each can be shown as a table and saved as CSV or PNG; a click on
 // a trial offers its page and its predictions.
+import { brushed, enableBrush, linkHover, startLinks, withShapes } from "./figure_links.js";
+import { dressed } from "./figure_theme.js";
+import { words } from "./words.js";
+
 let loading = null;
 
 const plotly = () => {
@@ -21,38 +25,11 @@ const plotly = () => {
 };
 
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
-const SERIES = ["#0d9488", "#e07b00", "#3b82f6", "#c026a3", "#8a8f00", "#dc2626", "#7c6f64", "#0ea5e9", "#65a30d"];
+const SERIES = 8;
+const SCALED = ["curves", "history"];
 const WAIT = 15_000;
 const MAX_ROWS = 500;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
-
-const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-
-const themed = (layout) => {
-  const ink = colour("--quiet");
-  const rule = colour("--rule");
-  const copy = structuredClone(layout);
-  for (const key of Object.keys(copy)) {
-    if (/^[xy]axis\d*$/.test(key)) copy[key] = { gridcolor: rule, linecolor: rule, zerolinecolor: rule, tickfont: { size: 11 }, ...copy[key] };
-  }
-  return {
-    ...copy,
-    paper_bgcolor: "transparent", plot_bgcolor: "transparent", autosize: true,
-    font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: ink },
-    hoverlabel: { bgcolor: colour("--paper"), bordercolor: colour("--rule-strong"), font: { color: colour("--ink"), size: 12 }, align: "left" },
-  };
-};
-
-const narrow = (layout) => {
-  if (innerWidth > 640) return layout;
-  const copy = { ...layout, margin: { ...layout.margin, l: 44, r: 8 } };
-  if (copy.grid) {
-    const panels = Object.keys(copy).filter((key) => /^xaxis\d*$/.test(key)).length;
-    copy.grid = { ...copy.grid, rows: panels, columns: 1, ygap: 0.6 };
-    copy.height = 210 * panels + 60;
-  }
-  return copy;
-};
 
 const plain = (plot, text) => {
   window.Plotly?.purge(plot);
@@ -66,7 +43,15 @@ const draw = async (figure, drawn) => {
   const library = await plotly();
   if (!plot.classList.contains("js-plotly-plot")) plot.replaceChildren();
   plot.classList.remove("bare");
-  await library.react(plot, drawn.data, themed(narrow(drawn.layout)), CONFIG);
+  const { figure: name } = figure.dataset;
+  const isCurve = name === undefined || SCALED.includes(name);
+  const page = words();
+  const wish = { smooth: name === "history" ? 0 : isCurve ? Number(page.get("smooth") ?? 0) : 0, log: isCurve && page.get("scale") === "log" };
+  const { axes } = drawn.layout.meta ?? {};
+  const { data, layout } = dressed(axes ? { ...brushed(drawn), layout: withShapes(drawn.layout) } : drawn, wish);
+  await library.react(plot, data, layout, CONFIG);
+  if (axes) enableBrush(plot, axes);
+  linkHover(plot);
   plot.removeAllListeners?.("plotly_click");
   plot.on("plotly_click", (event) => {
     const number = event.points[0]?.customdata?.[0];
@@ -97,13 +82,19 @@ const offer = (figure, number) => {
   box.firstChild.focus({ preventScroll: true });
 };
 
+const TAKEN = ["loss", "where", "metric", "class"];
+
 const addressOf = (figure, format) => {
-  const words = new URLSearchParams();
-  if (format) words.set("format", format);
-  const scope = figure.closest("section")?.querySelector("[data-scope]");
-  if (scope?.value) words.set("loss", scope.value);
-  for (const field of figure.querySelectorAll("[data-param]")) if (field.value) words.set(field.dataset.param, field.value);
-  return `/api/v1/studies/${encodeURIComponent(figure.dataset.study)}/figures/${figure.dataset.figure}?${words}`;
+  const asked = new URLSearchParams();
+  const name = figure.dataset.figure;
+  if (format) asked.set("format", format);
+  for (const [key, value] of words()) {
+    if (key === "where" && name === "parallel" && !format) continue; // it shows what is left out as well
+    if (TAKEN.includes(key) || (key === "axis" && SCALED.includes(name))) asked.append(key, value);
+  }
+  if (name === "history" && asked.get("axis") === "epoch") asked.delete("axis");
+  for (const field of figure.querySelectorAll("[data-param]")) if (field.value) asked.set(field.dataset.param, field.value);
+  return `/api/v1/studies/${encodeURIComponent(figure.dataset.study)}/figures/${name}?${asked}`;
 };
 
 const cell = (value) => {
@@ -141,7 +132,8 @@ const states = new WeakMap();
 const refresh = async (figure, force = false) => {
   const state = states.get(figure);
   const url = addressOf(figure, "");
-  if (!state.seen || state.busy || (!force && state.url === url && Date.now() - state.at < WAIT)) return;
+  if (state.busy) { state.again ||= force; return; }
+  if (!state.seen || (!force && state.url === url && Date.now() - state.at < WAIT)) return;
   state.busy = true;
   state.at = Date.now();
   try {
@@ -163,11 +155,17 @@ const refresh = async (figure, force = false) => {
     state.at = 0;
   } finally {
     state.busy = false;
+    if (state.again || addressOf(figure, "") !== url) { state.again = false; refresh(figure, true); }
   }
 };
 
 // Beyond four lines colours alone are hard to tell apart.
 const dashOf = (line, index) => (line.strong && index < 4 ? "solid" : DASHES[index % DASHES.length]);
+
+const colourOf = (index) => Object.entries(JSON.parse(document.body.dataset.palette)).find(([, name]) => name === `--series${index % SERIES}`)[0];
+
+// Ticks at whole epochs, at most a dozen.
+const stepOf = (largest) => [1, 2, 5].flatMap((digit) => [0, 1, 2, 3, 4, 5].map((power) => digit * 10 ** power)).sort((a, b) => a - b).find((step) => 12 * step >= largest);
 
 const seriesOf = (figure) => {
   const given = JSON.parse(figure.dataset.series);
@@ -177,12 +175,13 @@ const seriesOf = (figure) => {
   return {
     data: lines.map((line, index) => ({
       type: "scatter", mode: line.x.length > 1 ? "lines" : "markers", name: line.name, x: line.x, y: line.y, connectgaps: true,
-      line: { color: SERIES[index % SERIES.length], width: line.strong || lines.length === 1 ? 2.5 : 1.4, dash: dashOf(line, index) },
+      line: { color: colourOf(index), width: line.strong || lines.length === 1 ? 2.5 : 1.4, dash: dashOf(line, index) },
+      ...(line.number === undefined ? {} : { customdata: line.x.map(() => [line.number]) }),
       hovertemplate: `${line.name}: %{y:.4f}<extra></extra>`,
     })),
     layout: {
       height: 300, margin: { l: 52, r: 12, t: 12, b: 44 }, hovermode: "x unified", showlegend: lines.length > 1,
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: { title: { text: "epoch" }, zeroline: false }, yaxis: { title: { text: given.y }, zeroline: false },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom", x: 0 }, xaxis: { title: { text: "epoch" }, zeroline: false, tick0: 0, dtick: stepOf(Math.max(1, ...lines.flatMap((line) => line.x))), tickformat: "d" }, yaxis: { title: { text: given.y }, zeroline: false },
     },
     reason: null,
   };
@@ -196,7 +195,13 @@ const save = async (figure) => {
   await library.downloadImage(figure.querySelector(".plot"), { format: "png", width: 1200, height: 700, scale: 2, filename: name });
 };
 
+const drawAgain = () => document.querySelectorAll("[data-figure], [data-series]").forEach((figure) => {
+  const drawn = states.get(figure)?.drawn;
+  if (drawn) draw(figure, drawn);
+});
+
 export const startFigures = () => {
+  startLinks();
   const all = () => [...document.querySelectorAll("[data-figure]")];
   const eye = new IntersectionObserver((entries) => {
     for (const entry of entries) {
@@ -211,12 +216,9 @@ export const startFigures = () => {
   drawSeries();
   addEventListener("regionschange", drawSeries);
   addEventListener("studychange", () => all().forEach((figure) => refresh(figure)));
-  addEventListener("themechange", () => document.querySelectorAll("[data-figure], [data-series]").forEach((figure) => {
-    const drawn = states.get(figure)?.drawn;
-    if (drawn) draw(figure, drawn);
-  }));
+  addEventListener("themechange", drawAgain);
+  addEventListener("wordschange", () => { drawAgain(); all().forEach((figure) => refresh(figure, true)); });
   document.addEventListener("change", (event) => {
-    if (event.target.matches("[data-scope]")) event.target.closest("section").querySelectorAll("[data-figure]").forEach((figure) => refresh(figure, true));
     if (event.target.matches("[data-param]")) refresh(event.target.closest("[data-figure]"), true);
   });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") closeOffers(); });

@@ -67,15 +67,7 @@ export const startTable = () => {
     const stored = JSON.parse(localStorage.getItem(columnsKey));
     if (stored) for (const box of document.querySelectorAll("[data-columns] input")) box.checked = stored.includes(box.value);
   } catch { /* as declared */ }
+  addEventListener("wordschange", () => { if (document.querySelector("[data-live]")) swap(location.href); });
   addEventListener("regionschange", () => { showColumns(); showPicked(); });
   showColumns();
-  const sections = [...document.querySelectorAll(".tabs a")].map((link) => [link, document.querySelector(link.hash)]);
-  if (sections.length) {
-    const mark = () => {
-      const current = sections.findLast(([, section]) => section && document.getElementById(section.id).getBoundingClientRect().top < 160) ?? sections[0];
-      for (const [link] of sections) link.classList.toggle("here", link === current[0]);
-    };
-    addEventListener("scroll", mark, { passive: true });
-    mark();
-  }
 };

@@ -22,6 +22,14 @@ pytestmark = pytest.mark.browser
 PAGES = (
     "/",
     "/studies/organs",
+    "/studies/organs/leaderboard",
+    "/studies/organs/curves",
+    "/studies/organs/parameters",
+    "/studies/organs/trials",
+    "/studies/organs/predictions",
+    "/studies/organs/workers",
+    "/studies/organs/confirmation",
+    "/studies/organs/settings",
     "/studies/goals",
     "/studies/fresh",
     "/studies/organs/compare",
@@ -31,6 +39,15 @@ PAGES = (
     "/new",
     "/login",
 )
+
+
+FIGURES = {
+    "": ("history",),
+    "curves": ("curves", "history"),
+    "parameters": ("importance", "contour", "slice", "parallel"),
+    "workers": ("timeline",),
+}
+"""Figures by the page that shows them."""
 
 
 @pytest.fixture
@@ -90,16 +107,21 @@ def test_figures_are_drawn_and_told_as_tables(address: str) -> None:
     """A figure that stays empty looks like a study without results."""
     needed_chromium()
     with opened(address) as (page, watch):
-        page.goto("/studies/organs")
-        scroll_through(page)
-        for name in ("history", "curves", "importance", "contour", "slice", "parallel", "timeline"):
-            page.wait_for_selector(f"[data-figure={name}] svg.main-svg")
+        for tab, names in FIGURES.items():
+            page.goto(f"/studies/organs/{tab}".rstrip("/"))
+            for name in names:
+                page.locator(f"[data-figure={name}]").scroll_into_view_if_needed()
+                page.wait_for_selector(f"[data-figure={name}] svg.main-svg")
+        page.goto("/studies/organs/curves")
+        page.wait_for_selector("[data-figure=curves] svg.main-svg")
+        page.locator("[data-figure=history]").scroll_into_view_if_needed()
         page.click("[data-figure=history] [data-tool=table]")
         page.wait_for_selector("[data-figure=history] .tabled tbody tr")
         with page.expect_download() as download:
             page.click("[data-figure=curves] [data-tool=png]")
         assert Path(download.value.path()).read_bytes().startswith(b"\x89PNG")
-        page.select_option("[data-scope=loss]", "tversky")
+        page.goto("/studies/organs/parameters")
+        page.select_option("[data-word=loss]", "tversky")
         page.locator("[data-figure=slice]").scroll_into_view_if_needed()
         wait_until(
             page, "document.querySelector('[data-figure=slice] .plot').textContent.includes('loss.tversky.alpha')"
@@ -113,7 +135,7 @@ def test_a_point_in_a_figure_leads_to_its_trial_and_its_predictions(address: str
     needed_chromium()
     with opened(address) as (page, watch):
         page.goto("/studies/organs")
-        scroll_through(page)
+        page.locator("[data-figure=history]").scroll_into_view_if_needed()
         page.wait_for_selector("[data-figure=history] svg.main-svg")
         page.evaluate(
             "document.querySelector('[data-figure=history] .plot').emit('plotly_click', {points: [{customdata: [0]}]})"
@@ -138,6 +160,7 @@ def test_the_table_of_trials_filters_without_a_reload(address: str) -> None:
     needed_chromium()
     with opened(address) as (page, watch):
         page.goto("/studies/organs#trials")
+        page.wait_for_url("**/studies/organs/trials")
         page.evaluate("window.stayed = true")
         page.select_option("#trials select[name=state]", "PRUNED")
         wait_until(page, "[...document.querySelectorAll('#table .state')].every(x => x.textContent.includes('pruned'))")
@@ -182,7 +205,7 @@ def test_a_study_from_the_form_to_the_download(origin: str) -> None:
         page.click("text=Create the study")
         page.wait_for_url("**/studies/clicked")
         page.evaluate("window.stayed = true")
-        page.wait_for_selector("#now .spark, #now .hero .trial", timeout=120_000)
+        page.wait_for_selector("#running .spark, #now .hero .trial", timeout=120_000)
 
         page.click("text=Pause")
         page.wait_for_selector("#head .ph-paused")

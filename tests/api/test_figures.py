@@ -3,25 +3,37 @@
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 
+import api
 from tests.api.test_contract import STUDY, V1
 from tests.storage.examples import SPACE, new_study, run_all
-from tuner.analysis.importance import Importance, explained_variance, importances
+from tuner.analysis.ablation import ablation_path
+from tuner.analysis.importance import Importance, explained_variance, importances, interactions
 from tuner.figures.data import Axis, Curve, History, LossNumbers, Panel, Point, axis_of, busy_share, contour
 from tuner.figures.data import Bar as TimelineBar
 from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
-from tuner.figures.plots import draw_curves, draw_history, draw_losses, draw_timeline
+from tuner.figures.plots import THEME_COLOURS, count_axis, draw_curves, draw_history, draw_losses, draw_timeline
+from tuner.search.space import Dimension
 from tuner.storage.base import RevisionCache
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.storage import Storage
 
-FIGURES = ("history", "curves", "losses", "importance", "slice", "parallel", "contour", "timeline")
+FIGURES = (
+    "history", "curves", "losses", "edf", "importance", "interactions", "ablation", "slice", "parallel", "contour",
+    "rank", "timeline",
+)  # fmt: skip
+
+
+ASKED = {"interactions": {"where": "train.lr:0.001:0.01"}}
+"""What figures must be asked for to have something to show of the demo."""
 
 
 @pytest.fixture
@@ -36,7 +48,7 @@ def test_figures_are_legal_plotly(reader: httpx.Client, figure: str) -> None:
     """We write plain dictionaries for speed; plotly's own validators must accept every one."""
     from plotly.graph_objects import Figure
 
-    drawn = reader.get(f"{STUDY}/figures/{figure}").json()
+    drawn = reader.get(f"{STUDY}/figures/{figure}", params=ASKED.get(figure, {})).json()
 
     assert drawn["reason"] is None
     assert drawn["data"]
@@ -65,11 +77,90 @@ def test_a_figure_of_nothing_says_why(reader: httpx.Client, figure: str) -> None
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_a_table_and_a_csv(reader: httpx.Client, figure: str) -> None:
     """Not everybody can see a plot, and everybody wants the numbers."""
-    table = reader.get(f"{STUDY}/figures/{figure}?format=table").json()
-    rows = list(csv.reader(io.StringIO(reader.get(f"{STUDY}/figures/{figure}?format=csv").text)))
+    asked = ASKED.get(figure, {})
+    table = reader.get(f"{STUDY}/figures/{figure}", params={"format": "table", **asked}).json()
+    text = reader.get(f"{STUDY}/figures/{figure}", params={"format": "csv", **asked}).text
+    rows = list(csv.reader(io.StringIO(text)))
 
     assert rows[0] == table["columns"]
     assert len(rows) == len(table["rows"]) + 1 > 1
+
+
+def test_colours_are_those_of_the_theme(reader: httpx.Client) -> None:
+    """Pages replace every colour by their variable for it: one that they do not know stays light in the dark."""
+    css = (Path(api.__file__).parent / "static" / "tuner.css").read_text()
+    light = dict(re.findall(r"(--[a-z0-9-]+): (#[0-9a-f]{6})", css.split("}")[0]))
+    dark = dict(re.findall(r"(--[a-z0-9-]+): (#[0-9a-f]{6})", css.split("}")[1]))
+    used = {
+        colour
+        for figure in FIGURES
+        for colour in re.findall(
+            r'"(#[0-9a-f]{6})"', reader.get(f"{STUDY}/figures/{figure}", params=ASKED.get(figure, {})).text
+        )
+    }
+
+    assert used <= set(THEME_COLOURS)
+    assert {name: colour for colour, name in THEME_COLOURS.items()}.items() <= light.items()
+    assert {name for name in THEME_COLOURS.values() if dark.get(name, light[name]) == light[name]} == set()
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 12, 13, 99, 2500])
+def test_epochs_are_whole_numbers(epochs: int) -> None:
+    """A tick at epoch 1.5 is none."""
+    step = count_axis("epoch", epochs)["dtick"]
+
+    assert isinstance(step, int)
+    assert epochs / 12 <= step <= max(1, epochs / 4)
+
+
+@pytest.mark.parametrize(
+    ("where", "holds"),
+    [
+        (["train.lr:0.001:0.01"], lambda row: 0.001 <= row["params"]["train.lr"] <= 0.01),
+        (["train.batch_size=8", "train.batch_size=16"], lambda row: row["params"]["train.batch_size"] in (8, 16)),
+        (["loss=dice", "loss=tversky"], lambda row: row["loss"] in ("dice", "tversky")),
+        (["value:0.7:0.8"], lambda row: 0.7 <= row["value"] <= 0.8),
+        (["loss.tversky.alpha:0:1", "value:0:1"], lambda row: row["loss"] == "tversky"),
+        (["loss.dice.squared=true"], lambda row: row["params"].get("loss.dice.squared") is True),
+    ],
+)
+def test_figures_show_the_trials_that_are_selected(reader: httpx.Client, where: list[str], holds: Any) -> None:
+    """What is brushed in one figure is what all others are about, of all trials and not of those that are drawn."""
+    complete = reader.get(f"{STUDY}/trials?state=COMPLETE&limit=1000").json()["items"]
+    expected = {row["number"] for row in complete if holds(row)}
+    table = reader.get(f"{STUDY}/figures/history", params={"where": where, "format": "table"}).json()
+    slices = reader.get(f"{STUDY}/figures/slice", params={"where": where, "format": "table"}).json()
+    page = reader.get("/studies/organs/trials", params={"where": where, "state": "COMPLETE"}).text
+
+    assert {row[0] for row in table["rows"]} == expected
+    assert {row[1] for row in slices["rows"]} == expected
+    assert set(map(int, re.findall(r'data-pick="(\d+)"', page))) == expected
+
+
+@pytest.mark.parametrize("where", ["bogus:0:1", "train.lr", "train.lr=3", "train.batch_size:4:8", "loss=dyce"])
+def test_what_is_no_filter_is_refused(reader: httpx.Client, where: str) -> None:
+    """A filter that is passed over answers with everything."""
+    assert reader.get(f"{STUDY}/figures/history", params={"where": where}).status_code == 422
+
+
+@pytest.mark.parametrize(("metric", "label"), [("hd95", None), ("hd95", "liver"), ("dice", "pancreas"), ("iou", None)])
+def test_a_study_is_ranked_by_what_was_stored(reader: httpx.Client, metric: str, label: str | None) -> None:
+    """Another metric, or one class, needs no training: its values at each trial's best epoch."""
+    wish = {"metric": metric} | ({"class": label} if label else {})
+    expected = {}
+    for row in reader.get(f"{STUDY}/trials?state=COMPLETE&limit=1000").json()["items"]:
+        history = reader.get(f"{STUDY}/trials/{row['number']}").json()["history"]
+        at_best = next(e for e in history if e["epoch"] == row["best_epoch"])
+        expected[row["number"]] = at_best["per_class"][metric][label] if label else at_best["metrics"][metric]
+    table = reader.get(f"{STUDY}/figures/history", params={**wish, "format": "table"}).json()
+    leaders = reader.get(f"{STUDY}/figures/losses", params={**wish, "format": "table"}).json()["rows"]
+    best = (min if metric == "hd95" else max)(expected.values())
+
+    assert {row[0]: row[2] for row in table["rows"]} == pytest.approx(expected)
+    assert leaders[0][6] == pytest.approx(best)
+    assert table["columns"][2] == (f"{metric} of {label}" if label else metric)
+    assert reader.get(f"{STUDY}/figures/history?metric=sharpness").status_code == 422
+    assert reader.get(f"{STUDY}/figures/history?class=tail").status_code == 422
 
 
 def test_options_of_other_losses_do_not_clutter(reader: httpx.Client) -> None:
@@ -194,6 +285,34 @@ def test_importance_finds_what_matters_and_nothing_else() -> None:
 def test_importance_of_nothing(values: list[float]) -> None:
     """Equal values are explained by nothing; too few say nothing."""
     assert explained_variance(list(range(len(values))), values) in (0.0, None)
+
+
+def test_interactions_are_found_and_only_they() -> None:
+    """A product explains nothing by its factors and everything by both."""
+    dice = np.random.default_rng(0)
+    params = [{name: float(dice.uniform(-1, 1)) for name in "xyz"} for _ in range(600)]
+    found = interactions(params, [p["x"] * p["y"] for p in params])
+
+    assert (found[0].first, found[0].second) == ("x", "y")
+    assert found[0].share > 0.5
+    assert max(item.share for item in found[1:]) < 0.1
+
+
+@pytest.mark.parametrize("maximizes", [True, False])
+def test_the_ablation_path_takes_what_gains_most_first(maximizes: bool) -> None:
+    """One parameter makes the gain, one a little, one none."""
+    dice = np.random.default_rng(0)
+    dimensions = [Dimension(name, "float", 0.0, 1.0) for name in "abc"]
+    params = [{name: float(dice.uniform()) for name in "abc"} for _ in range(300)]
+    sign = 1 if maximizes else -1
+    values = [sign * (p["a"] + 0.3 * p["b"]) for p in params]
+    start, end = dict.fromkeys("abc", 0.1), dict.fromkeys("abc", 0.9)
+
+    first, steps = ablation_path(dimensions, start, end, params, values, maximizes=maximizes)
+
+    assert [step.name for step in steps][:2] == ["a", "b"]
+    assert sign * (steps[0].predicted - first) > 0.5
+    assert abs(steps[2].predicted - steps[1].predicted) < 0.1
 
 
 def test_a_contour_lies_between_the_values_it_smooths() -> None:

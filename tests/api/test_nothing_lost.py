@@ -97,7 +97,7 @@ def test_a_foreign_study_whose_name_is_no_address_is_no_link(writer: httpx.Clien
 def test_only_a_loss_with_a_value_leads(writer: httpx.Client) -> None:
     """The first row of a leaderboard without a complete trial is no leader."""
     writer.post(f"{V1}/studies", json={"name": "new", "dataset": "phantom", "budget": {"trials": 3}})
-    text = writer.get("/studies/new", headers=PAGE).text
+    text = writer.get("/studies/new/leaderboard", headers=PAGE).text
 
-    assert '<tr class="lead"><td class="num quiet">' not in text
-    assert '<tr class="lead"><td class="num quiet">' in writer.get("/studies/organs", headers=PAGE).text
+    assert 'class="lead"><td class="num quiet">' not in text
+    assert 'class="lead"><td class="num quiet">' in writer.get("/studies/organs/leaderboard", headers=PAGE).text

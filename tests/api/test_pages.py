@@ -21,6 +21,14 @@ from tuner.storage.storage import Storage
 PAGES = (
     "/",
     "/studies/organs",
+    "/studies/organs/leaderboard",
+    "/studies/organs/curves",
+    "/studies/organs/parameters",
+    "/studies/organs/trials",
+    "/studies/organs/predictions",
+    "/studies/organs/workers",
+    "/studies/organs/confirmation",
+    "/studies/organs/settings",
     "/studies/goals",
     "/studies/fresh",
     "/studies/organs/trials/0",
@@ -44,6 +52,28 @@ def test_pages_answer_and_refer_to_nothing_elsewhere(reader: httpx.Client, path:
         assert not re.match(r"(https?:)?//", address), address
     assert "style=" not in answer.text
     assert "<script>" not in answer.text
+
+
+def test_addresses_of_the_former_page_lead_to_the_table(reader: httpx.Client) -> None:
+    """Filters of trials were shared as addresses of the study."""
+    answer = reader.get("/studies/organs?state=PRUNED&sort=number&order=asc&offset=2")
+
+    assert answer.status_code == 308
+    assert answer.headers["Location"] == "/studies/organs/trials?state=PRUNED&sort=number&order=asc&offset=2"
+
+
+@pytest.mark.parametrize("by", ["leaders", "loss", "family"])
+@pytest.mark.parametrize("order", ["hardest", "easiest", "disagreement", "name"])
+def test_cases_of_the_predictions_are_ordered(reader: httpx.Client, by: str, order: str) -> None:
+    """Hard cases are what a network is judged by; easy ones show that it works."""
+    words = {"order": order} | ({} if by == "leaders" else {"by": by})
+    text = reader.get("/studies/organs/predictions", params=words, headers=HTML).text
+    means = [float(found) for found in re.findall(r'class="quiet">dice ([0-9.]+)', text)]
+
+    assert len(means) > 1
+    assert text.count('data-zoom><img loading="lazy" data-view alt="truth of') == len(means)
+    if order in ("hardest", "easiest"):
+        assert means == sorted(means, reverse=order == "easiest")
 
 
 @pytest.mark.parametrize("path", [p for p in PAGES if p != "/login"])
@@ -103,7 +133,7 @@ def test_the_best_of_each_loss_and_family_stand_side_by_side(reader: httpx.Clien
     assert "Trials 1–8 of 14, at the best epoch of each" in by_loss
     assert "wall-table" in by_loss
     assert f"{len(families) - 1} trials" in by_family, "no boundary loss competes in the demo"
-    assert "compare?by=loss#wall" in reader.get("/studies/organs", headers=HTML).text
+    assert "predictions?by=loss" in reader.get("/studies/organs/leaderboard", headers=HTML).text
 
 
 def test_an_unchanged_study_costs_one_connection_and_few_statements(folder: Path) -> None:
@@ -121,7 +151,7 @@ def test_an_unchanged_study_costs_one_connection_and_few_statements(folder: Path
 
         assert asyncio.run(ask("/studies/goals")) == 200
         statements.clear()
-        assert asyncio.run(ask("/studies/goals?offset=0")) == 200
+        assert asyncio.run(ask("/studies/goals?loss=")) == 200
 
     assert statements.count("connect") == 1
     assert len(statements) <= 13, statements  # one of them looks for a confirmation
@@ -243,7 +273,7 @@ def test_a_device_that_was_quarantined_is_shown(writer: httpx.Client, folder: Pa
         worker = store.workers.register(host="node7", pid=os.getpid(), device="cuda:3", study="goals", version="t")
         store.workers.quarantine_device(worker, "goals", "its last 3 trials <all> failed")
 
-    for path in ("/workers", "/studies/goals"):
+    for path in ("/workers", "/studies/goals", "/studies/goals/workers"):
         page = writer.get(path, headers=HTML).text
         assert "cuda:3 of node7 is quarantined" in page
         assert "its last 3 trials &lt;all&gt; failed" in page

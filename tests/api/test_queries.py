@@ -61,7 +61,9 @@ def test_unknown_words_of_a_query_are_422(reader: httpx.Client, path: str, guess
 def test_known_words_are_taken(reader: httpx.Client) -> None:
     """Those that pages send, and a word that may stand several times."""
     assert reader.get(f"{STUDY}/figures/slice?param=train.lr&param=train.batch_size").status_code == 200
-    for page in ("/", "/studies/organs", "/studies/organs/trials/0", "/studies/organs/compare", "/losses", "/datasets"):
+    study = "/studies/organs"
+    tabs = ("leaderboard", "trials", "predictions", "compare", "trials/0")
+    for page in ("/", study, *(f"{study}/{tab}" for tab in tabs), "/losses", "/datasets"):
         text = reader.get(page, headers={"Accept": "text/html"}).text
         for address in set(re.findall(r'(?:src|href)="(/[^"#]*\?[^"]*)"', text)):
             assert reader.get(address.replace("&amp;", "&")).status_code != 422, address

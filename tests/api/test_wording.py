@@ -9,8 +9,11 @@ WITHDRAWN = (
     "put aside", "ended early", "Ended early", "Machines", "says, drawn",
 )  # fmt: skip
 PAGES = (
-    "/", "/studies/organs", "/studies/goals", "/studies/fresh", "/studies/organs/trials/0", "/studies/organs/compare",
-    "/losses", "/datasets", "/workers", "/new", "/openapi.json", "/api/v1/studies/organs/figures/curves",
+    "/", "/studies/organs", "/studies/organs/leaderboard", "/studies/organs/curves", "/studies/organs/parameters",
+    "/studies/organs/trials", "/studies/organs/predictions", "/studies/organs/workers", "/studies/organs/settings",
+    "/studies/organs/confirmation", "/studies/goals", "/studies/fresh", "/studies/organs/trials/0",
+    "/studies/organs/compare", "/losses", "/datasets", "/workers", "/new", "/openapi.json",
+    "/api/v1/studies/organs/figures/curves",
 )  # fmt: skip
 
 
@@ -24,7 +27,7 @@ def test_pages_speak_in_terms_of_the_field(reader: httpx.Client, path: str) -> N
 
 def test_the_page_of_a_study_has_the_terms(reader: httpx.Client) -> None:
     """One term for one thing."""
-    text = reader.get("/studies/organs").text
+    text = "".join(reader.get(f"/studies/organs{tab}").text for tab in ("", "/leaderboard"))
 
     for words in ("Leaderboard", "Confirmation", "Best options", "Elapsed", "Enqueue trial", "Sampler decides"):
         assert words in text

@@ -19,6 +19,8 @@ MIN_TRIALS = 8
 """With fewer trials nothing is said."""
 GROUPS = 8
 """Most groups that a numeric parameter is divided into."""
+COARSE_GROUPS = 4
+"""The same for pairs: their cells must hold several trials each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,58 @@ def importances(params: Sequence[Mapping[str, Scalar]], values: Sequence[float])
     return sorted(found, key=lambda item: (-item.share, item.name))
 
 
+@dataclass(frozen=True, slots=True)
+class Interaction:
+    """What two parameters explain together beyond what each explains by itself, as a share of the variance."""
+
+    first: str
+    second: str
+    share: float
+    trials: int
+
+
+def interactions(params: Sequence[Mapping[str, Scalar]], values: Sequence[float]) -> list[Interaction]:
+    """Return every pair of parameters that vary together, the strongest interaction first.
+
+    A two-way analysis of variance on ranks: epsilon squared of the cells of both parameters (`COARSE_GROUPS` groups
+    of each number) less that of each by itself, at least 0. Pairs that no `MIN_TRIALS` trials have are left out.
+    """
+    names = list(dict.fromkeys(name for point in params for name in point))
+    found = []
+    for index, first in enumerate(names):
+        for second in names[index + 1 :]:
+            chosen = [i for i, point in enumerate(params) if first in point and second in point]
+            share = _interaction(
+                [params[i][first] for i in chosen], [params[i][second] for i in chosen], [values[i] for i in chosen]
+            )
+            if share is not None:
+                found.append(Interaction(first, second, share, len(chosen)))
+    return sorted(found, key=lambda item: (-item.share, item.first, item.second))
+
+
+def _interaction(first: Sequence[Scalar], second: Sequence[Scalar], values: Sequence[float]) -> float | None:
+    if len(values) < MIN_TRIALS:
+        return None
+    levels = [_groups(first, COARSE_GROUPS), _groups(second, COARSE_GROUPS)]
+    if any(len(np.unique(of)) < 2 for of in levels):
+        return None
+    cells = levels[0] * (levels[1].max() + 1) + levels[1]
+    ranked = _ranks(np.asarray(values, float))
+    joint, *single = (_epsilon_squared(of, ranked) for of in (cells, *levels))
+    if joint is None or any(share is None for share in single):
+        return None
+    return max(0.0, joint - sum(share or 0.0 for share in single))
+
+
 def explained_variance(levels: Sequence[Scalar], values: Sequence[float]) -> float | None:
     """Return epsilon squared of N values grouped by N levels; None when there are too few, or only one level."""
     if len(values) < MIN_TRIALS or len(set(map(repr, levels))) < 2:
         return None
-    ranked = _ranks(np.asarray(values, float))
-    group = _groups(levels)
+    return _epsilon_squared(_groups(levels), _ranks(np.asarray(values, float)))
+
+
+def _epsilon_squared(group: NDArray[np.intp], ranked: NDArray[np.float64]) -> float | None:
+    """Return the share of the variance of N ranks that N group numbers explain; None without a degree of freedom."""
     count = np.bincount(group)
     present = count > 0
     within_mean = np.bincount(group, ranked)[present] / count[present]
@@ -71,13 +119,13 @@ def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return (np.bincount(inverse, ranks) / counts)[inverse]
 
 
-def _groups(levels: Sequence[Scalar]) -> NDArray[np.intp]:
+def _groups(levels: Sequence[Scalar], most: int = GROUPS) -> NDArray[np.intp]:
     """Number the groups: one for each value of a choice, quantiles of a number."""
     if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in levels):
         numbers = np.asarray(levels, float)
         distinct = np.unique(numbers)
-        if len(distinct) > GROUPS:
-            groups = int(min(GROUPS, max(2, len(numbers) // 4)))
+        if len(distinct) > most:
+            groups = int(min(most, max(2, len(numbers) // 4)))
             edges = np.quantile(numbers, np.linspace(0, 1, groups + 1)[1:-1])
             return np.searchsorted(edges, numbers, side="right")
     _, inverse = np.unique([repr(level) for level in levels], return_inverse=True)

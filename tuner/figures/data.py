@@ -5,7 +5,8 @@ Symbols: N points of a parameter, K grid lines of a contour.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
@@ -38,6 +39,8 @@ class History:
     points: list[tuple[int, float, str | None]]
     best: list[tuple[int, float]]
     total: int
+    times: Mapping[int, str] = field(default_factory=dict)
+    """When each trial ended, as Plotly reads dates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class Curve:
     state: str
     epochs: list[int]
     values: list[float]
+    elapsed: Sequence[float] = ()
+    """Seconds of training at the end of each epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +153,18 @@ def label(value: Scalar) -> str:
     return "none" if value is None else str(value)
 
 
+def to_datetime(seconds: float) -> str:
+    """Write a moment (seconds since 1970) as Plotly reads dates."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def history(rows: Sequence[Any], total: int) -> History:
     """Arrange rows of `FigureReading.history`."""
     return History(
         points=[(row.number, row.value, row.branch) for row in rows],
         best=[(row.number, row.value) for row in rows if row.record],
         total=total,
+        times={row.number: to_datetime(row.finished_at) for row in rows if row.finished_at is not None},
     )
 
 
@@ -169,6 +180,7 @@ def curves(trials: Sequence[Any], epochs: Sequence[Any]) -> list[Curve]:
             trial.state,
             [row.epoch for row in by_trial[trial.trial_id]],
             [row.value for row in by_trial[trial.trial_id]],
+            [row.elapsed or 0.0 for row in by_trial[trial.trial_id]],
         )
         for trial in sorted(trials, key=lambda trial: trial.number)
         if trial.trial_id in by_trial

@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from tuner.analysis.importance import Importance
-from tuner.figures.data import Axis, Contour, Panel, Point, label
+from tuner.analysis.ablation import AblationStep
+from tuner.analysis.importance import Importance, Interaction
+from tuner.figures.data import GRID, Axis, Contour, Panel, Point, label
 from tuner.figures.plots import (
     ACCENT,
+    INK,
+    PAPER,
+    QUIET,
     SHADES,
     Figure,
     Trace,
@@ -23,6 +28,20 @@ from tuner.figures.plots import (
 )
 
 _COLUMNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class AblationPath:
+    """From the published defaults of a loss to its best trial."""
+
+    loss: str
+    trials: int
+    start: float
+    """Predicted for the published defaults."""
+    steps: Sequence[AblationStep]
+    measured_start: float | None
+    """Value of the trial with the published defaults; None when it is not complete."""
+    measured_end: float
 
 
 def draw_importance(found: Sequence[Importance], total: int, used: int) -> Figure:
@@ -51,13 +70,129 @@ def draw_importance(found: Sequence[Importance], total: int, used: int) -> Figur
     return Figure([trace], layout, ("parameter", "share", "trials"), rows, note=thin_points(used, total, "trials"))
 
 
+def draw_interactions(found: Sequence[Interaction], total: int, used: int) -> Figure:
+    """One bar a pair of parameters, the strongest on top."""
+    if not found:
+        return empty_figure("Interactions need more complete trials in which two parameters vary.")
+    shown = [item for item in found[:12] if item.share > 0][::-1]
+    if not shown:
+        return empty_figure(f"In {used:,} trials no two parameters explain more together than one by one.")
+    trace = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [round(item.share, 5) for item in shown],
+        "y": [f"{item.first} × {item.second}" for item in shown],
+        "marker": {"color": ACCENT},
+        "customdata": [item.trials for item in shown],
+        "hovertemplate": "%{y}<br>together explain %{x:.1%} more than each by itself, %{customdata} trials"
+        "<extra></extra>",
+        "showlegend": False,
+    }
+    layout = layout_of(
+        xaxis=axis_title("share beyond the single ones") | {"tickformat": ".0%", "rangemode": "tozero"},
+        yaxis=axis_title(""),
+        height=max(200, 26 * len(shown) + 90),
+    )
+    rows = [(item.first, item.second, item.share, item.trials) for item in found]
+    columns = ("parameter", "with", "share", "trials")
+    return Figure([trace], layout, columns, rows, note=thin_points(used, total, "trials"))
+
+
+def draw_ablation(path: AblationPath, metric: str) -> Figure:
+    """The predicted value after each step from a loss's published defaults to its best trial, and those measured."""
+    names = ["published defaults", *(step.name for step in path.steps), "measured"]
+    values = [path.start, *(step.predicted for step in path.steps)]
+    texts = ["", *(f"{label(step.before)} → {label(step.after)}" for step in path.steps)]
+    traces: list[Trace] = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "predicted",
+            "x": [round(v, 5) for v in values],
+            "y": names[:-1],
+            "customdata": texts,
+            "line": {"color": ACCENT, "width": 2, "shape": "vh"},
+            "marker": {"size": 8, "color": ACCENT},
+            "hovertemplate": f"%{{y}} %{{customdata}}<br>{metric} about %{{x:.4f}}<extra></extra>",
+        }
+    ]
+    measured = [("defaults", path.measured_start), ("best trial", path.measured_end)]
+    known = [(name, value) for name, value in measured if value is not None]
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "markers+text",
+            "name": "measured",
+            "x": [value for _, value in known],
+            "y": ["measured"] * len(known),
+            "text": [name for name, _ in known],
+            "textposition": "top center",
+            "marker": {"size": 9, "color": INK, "symbol": "diamond"},
+            "hovertemplate": f"%{{text}}<br>{metric} %{{x:.4f}}<extra></extra>",
+        }
+    )
+    ticks = [f"{name}  {text}" if text else name for name, text in zip(names, [*texts, ""], strict=True)]
+    layout = layout_of(
+        xaxis=axis_title(metric),
+        yaxis=axis_title("")
+        | {"type": "category", "autorange": "reversed", "tickvals": names, "ticktext": ticks, "categoryarray": names},
+        height=max(220, 34 * len(names) + 90),
+    )
+    rows: list[tuple[Any, ...]] = [("published defaults", None, None, path.start)]
+    rows += [(step.name, label(step.before), label(step.after), step.predicted) for step in path.steps]
+    note = f"{path.loss}: predicted by kernel regression over {path.trials} complete trials"
+    return Figure(traces, layout, ("parameter", "default", "best trial", f"predicted {metric}"), rows, note=note)
+
+
+def draw_rank(x: Axis, y: Axis, points: Sequence[Point], direction: str, metric: str, total: int) -> Figure:
+    """Two parameters, each trial in the colour of its rank, the best ones strong and on top."""
+    placed = [
+        (px, py, p)
+        for p in points
+        if (px := x.place(p.params.get(x.name))) is not None and (py := y.place(p.params.get(y.name))) is not None
+    ]
+    if not placed:
+        return empty_figure("No complete trial has both parameters yet.")
+    traces: list[Trace] = []
+    for shade, group in _by_rank(placed, direction):
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": [px + (jitter(i) if x.choices else 0) for i, (px, _, _) in enumerate(group)],
+                "y": [py + (jitter(3 * i) if y.choices else 0) for i, (_, py, _) in enumerate(group)],
+                "customdata": [[p.number, p.loss, p.value] for _, _, p in group],
+                "marker": {"size": 9, "color": shade, "line": {"width": 0.5, "color": QUIET}},
+                "hovertemplate": hover(f"{metric} %{{customdata[2]:.4f}}"),
+                "showlegend": False,
+            }
+        )
+    layout = layout_of(xaxis=parameter_axis(x), yaxis=parameter_axis(y), height=300)
+    rows = [(p.number, p.loss, label(p.params[x.name]), label(p.params[y.name]), p.value) for _, _, p in placed]
+    columns = ("trial", "loss", x.name, y.name, metric)
+    said = "pale: the worst eighth, strong: the best"
+    left_out = thin_points(len(placed), total, "trials")
+    return Figure(traces, layout, columns, rows, note=f"{said}; {left_out}" if left_out else said)
+
+
+def _by_rank(
+    placed: Sequence[tuple[Any, Any, Point]], direction: str
+) -> list[tuple[str, list[tuple[Any, Any, Point]]]]:
+    """Divide trials into eight equal parts by their value, the worst first, each with its shade."""
+    ranked = sorted(placed, key=lambda item: item[2].value, reverse=direction == "minimize")
+    groups: list[list[tuple[Any, Any, Point]]] = [[] for _ in SHADES]
+    for index, item in enumerate(ranked):
+        groups[index * len(SHADES) // len(ranked)].append(item)
+    return [(shade, group) for shade, group in zip(SHADES, groups, strict=True) if group]
+
+
 def draw_slice(panels: Sequence[Panel], total: int, metric: str) -> Figure:
     """Small multiples: each parameter against the value."""
     if not panels:
         return empty_figure("No complete trial has these parameters yet.")
     rows_needed = math.ceil(len(panels) / _COLUMNS)
     traces: list[Trace] = []
-    layout = layout_of(height=230 * rows_needed + 60)
+    layout = layout_of(height=200 * rows_needed + 60)
     layout["grid"] = {
         "rows": rows_needed,
         "columns": min(_COLUMNS, len(panels)),
@@ -99,34 +234,54 @@ def draw_contour(contour: Contour | None, metric: str, total: int) -> Figure:
     numbers = [p.number for _, _, p in contour.points]
     traces: list[Trace] = [
         _heights_drawn(contour, metric),
+        _colour_bar(contour),
         {
             "type": "scatter",
             "mode": "markers",
             "x": [x for x, _, _ in contour.points],
             "y": [y for _, y, _ in contour.points],
             "customdata": [[p.number, p.loss, p.value] for _, _, p in contour.points],
-            "marker": {"size": 6, "color": "#ffffff", "line": {"width": 1, "color": "#1f2937"}},
+            "marker": {"size": 6, "color": PAPER, "line": {"width": 1, "color": INK}},
             "hovertemplate": hover(f"{metric} %{{customdata[2]:.4f}}"),
             "showlegend": False,
         },
     ]
-    layout = layout_of(xaxis=parameter_axis(contour.x), yaxis=parameter_axis(contour.y), height=380)
+    layout = layout_of(
+        xaxis=parameter_axis(contour.x) | {"domain": [0, 0.88]}, yaxis=parameter_axis(contour.y), height=300
+    )
+    layout["xaxis2"] = {"domain": [0.91, 0.94], "visible": False, "fixedrange": True, "anchor": "y2"}
+    layout["yaxis2"] = axis_title(metric) | {"anchor": "x2", "side": "right", "fixedrange": True, "showgrid": False}
     rows = [
         (p.number, p.loss, label(p.params[contour.x.name]), label(p.params[contour.y.name]), p.value)
         for _, _, p in contour.points
     ]
     columns = ("trial", "loss", contour.x.name, contour.y.name, metric)
+    return Figure(traces, layout, columns, rows, note=thin_points(len(numbers), total, "trials"))
+
+
+def _colour_bar(contour: Contour) -> Trace:
+    """Draw the scale of the colours on axes of its own: plotly's bar has style attributes, which the policy forbids."""
     flat = [height for row in contour.heights for height in row]
-    said = f"{metric} from {min(flat):.4g} (dark) to {max(flat):.4g} (light)"
-    left_out = thin_points(len(numbers), total, "trials")
-    return Figure(traces, layout, columns, rows, note=f"{said}; {left_out}" if left_out else said)
+    low, high = min(flat), max(flat)
+    steps = [low + (high - low) * i / GRID for i in range(GRID + 1)]
+    return {
+        "type": "contour",
+        "x": [0, 1],
+        "y": steps,
+        "z": [[step, step] for step in steps],
+        "xaxis": "x2",
+        "yaxis": "y2",
+        "showscale": False,
+        "colorscale": "Viridis",
+        "zmin": low,
+        "zmax": high,
+        "contours": {"showlines": False, "start": low, "end": high, "size": (high - low) / GRID or 1.0},
+        "hoverinfo": "skip",
+    }
 
 
 def _heights_drawn(contour: Contour, metric: str) -> Trace:
-    """Draw the smooth guess: contours, or squares where an axis has choices.
-
-    Without a colour bar: plotly draws it with style attributes, which the content policy forbids.
-    """
+    """Draw the smooth guess: contours, or squares where an axis has choices."""
     text = f"{metric} about %{{z:.4f}}<extra></extra>"
     heights = [[round(v, 5) for v in row] for row in contour.heights]
     if not (contour.x.choices or contour.y.choices):
@@ -151,48 +306,60 @@ def _heights_drawn(contour: Contour, metric: str) -> Trace:
 
 
 def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str, metric: str, total: int) -> Figure:
-    """Parallel coordinates as ordinary lines, coloured by rank in eight steps: WebGL needs what the policy forbids."""
+    """Parallel coordinates as ordinary lines, coloured by rank in eight steps, the best ones strong and on top.
+
+    WebGL needs what the content policy forbids. `layout.meta` has the axes, which pages select trials by.
+    """
     placed = [(point, _heights(axes, point)) for point in points]
-    kept = [(point, heights) for point, heights in placed if heights is not None]
+    kept = [(heights, None, point) for point, heights in placed if heights is not None]
     if not kept or len(axes) < 2:
         return empty_figure("Parallel coordinates need a complete trial with at least two of these parameters.")
-    values = sorted((p.value for p, _ in kept), reverse=direction == "minimize")
-    low, high = min(values), max(values)
+    low, high = min(p.value for _, _, p in kept), max(p.value for _, _, p in kept)
     traces: list[Trace] = []
-    groups: list[list[tuple[Point, list[float]]]] = [[] for _ in SHADES]
-    for point, heights in kept:
-        groups[min(len(SHADES) - 1, values.index(point.value) * len(SHADES) // len(values))].append((point, heights))
-    for shade, group in zip(SHADES, groups, strict=True):
+    for shade, group in _by_rank(kept, direction):
         xs: list[Any] = []
         ys: list[Any] = []
         data: list[Any] = []
-        for point, heights in group:
+        for heights, _, point in group:
             end = (point.value - low) / (high - low) if high > low else 0.5
             xs += [*range(len(axes) + 1), None]
             ys += [*(round(h, 4) for h in heights), round(end, 4), None]
             data += [[point.number, point.loss, point.value]] * (len(axes) + 2)
-        if group:
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "x": xs,
-                    "y": ys,
-                    "customdata": data,
-                    "line": {"color": shade, "width": 1.4},
-                    "opacity": 0.75,
-                    "showlegend": False,
-                    "hovertemplate": hover(f"{metric} %{{customdata[2]:.4f}}"),
-                }
-            )
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": xs,
+                "y": ys,
+                "customdata": data,
+                "line": {"color": shade, "width": 2.4 if shade == SHADES[-1] else 1.4},
+                "showlegend": False,
+                "hovertemplate": hover(f"{metric} %{{customdata[2]:.4f}}"),
+            }
+        )
     names = [axis.name for axis in axes] + [metric]
-    layout = layout_of(height=420)
-    layout["xaxis"] = {"tickvals": list(range(len(names))), "ticktext": [_broken(n) for n in names], "showgrid": True}
-    layout["yaxis"] = {"visible": False, "range": [-0.06, 1.06]}
+    layout = layout_of(height=320)
+    layout["margin"] |= {"l": 150 if axes[0].choices else 56}
+    layout["xaxis"] = {
+        "tickvals": list(range(len(names))),
+        "ticktext": [_broken(n) for n in names],
+        "showgrid": True,
+        "fixedrange": True,
+        "range": [-0.15, len(names) - 0.7],
+    }
+    layout["yaxis"] = {"visible": False, "range": [-0.06, 1.06], "fixedrange": True}
+    layout["dragmode"] = False
     layout["annotations"] = _ends(axes, low, high)
-    rows = [(p.number, p.loss, *(label(p.params.get(a.name)) for a in axes), p.value) for p, _ in kept]
+    layout["meta"] = {"axes": [_range_of(axis) for axis in axes] + [{"name": "value", "low": low, "high": high}]}
+    rows = [(p.number, p.loss, *(label(p.params.get(a.name)) for a in axes), p.value) for _, _, p in kept]
     columns = ("trial", "loss", *(a.name for a in axes), metric)
     return Figure(traces, layout, columns, rows, note=thin_points(len(kept), total, "trials"))
+
+
+def _range_of(axis: Axis) -> dict[str, Any]:
+    if axis.choices:
+        return {"name": axis.name, "choices": list(axis.choices)}
+    return {"name": axis.name, "low": axis.low, "high": axis.high, "log": axis.log}
 
 
 def _heights(axes: Sequence[Axis], point: Point) -> list[float] | None:
@@ -217,7 +384,18 @@ def _ends(axes: Sequence[Axis], low: float, high: float) -> list[dict[str, Any]]
                 )
     for index, axis in enumerate(axes):
         found += [
-            {"x": index, "y": axis.share(i), "text": choice, "showarrow": False, "font": {"size": 9}, "xanchor": "left"}
+            {
+                "x": index,
+                "y": axis.share(i),
+                "text": choice,
+                "showarrow": False,
+                "font": {"size": 10},
+                "name": "choice",
+                "bgcolor": PAPER,
+                "borderpad": 1,
+                "xanchor": "left" if index else "right",
+                "xshift": 5 if index else -5,
+            }
             for i, choice in enumerate(axis.choices)
         ]
     return found

@@ -2,20 +2,19 @@
 
 A figure is `{"data", "layout", "reason", "note"}`: `reason` says why nothing is drawn, `note` what was left out.
 Colour-blind people tell the colours apart, and shapes say the same; a colour means a loss family wherever it appears.
-Text and grid colours are the page's, in its light and dark form.
+Pages replace every colour by that of their theme (`THEME_COLOURS`); text and grid colours are the page's as well.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from tuner.analysis.leaderboard import family_of
-from tuner.figures.data import Axis, Bar, Curve, History, LossNumbers, Point, busy_share
+from tuner.figures.data import Axis, Bar, Curve, History, LossNumbers, Point, busy_share, to_datetime
 
 FAMILY_COLOURS = {
     "pixel": "#0284c7",
-    "region": "#d97706",
+    "region": "#c86a04",
     "boundary": "#059669",
     "combination": "#c026a3",
     "sum": "#7c6f64",
@@ -31,13 +30,29 @@ STATE_COLOURS = {
     "COMPLETE": "#0d9488",
     "RUNNING": "#3b82f6",
     "PRUNED": "#a8a29e",
-    "FAIL": "#dc2626",
+    "FAIL": "#d0382c",
     "WAITING": "#d6d3d1",
 }
-ACCENT = "#0d9488"
-QUIET = "#9ca3af"
-SHADES = ("#440154", "#46327e", "#365c8d", "#277f8e", "#1fa187", "#4ac16d", "#a0da39", "#fde725")
-"""Viridis in eight steps, from worst to best."""
+ACCENT = "#0b7d73"
+QUIET = "#66645f"
+INK = "#1b1b19"
+PAPER = "#ffffff"
+SHADES = ("#dcdad4", "#c3ccc6", "#a3bfb9", "#7fb0ab", "#5a9f9c", "#378c8b", "#1b7477", "#0a5560")
+"""Eight steps from worst to best, pale to strong: their luminance falls evenly, so that no hue has to be told apart."""
+SERIES = ("#0072b2", "#d55e00", "#008f68", "#b0507f", "#8a6d00", "#3a9bd9", "#6b6862", "#7a3fa8")
+"""Lines beside each other, after Okabe and Ito; beyond four, dashes tell them apart as well."""
+DASHES = ("solid", "dash", "dot", "dashdot")
+THEME_COLOURS: Mapping[str, str] = {
+    **{colour: f"--{family}" for family, colour in FAMILY_COLOURS.items()},
+    **{colour: f"--{'failed' if state == 'FAIL' else state.lower()}" for state, colour in STATE_COLOURS.items()},
+    **{colour: f"--rank{step}" for step, colour in enumerate(SHADES)},
+    **{colour: f"--series{index}" for index, colour in enumerate(SERIES)},
+    ACCENT: "--accent",
+    QUIET: "--quiet",
+    INK: "--ink",
+    PAPER: "--paper",
+}
+"""Every colour of a figure, and the page's variable that has it: in the light its value, in the dark another one."""
 
 Trace = dict[str, Any]
 
@@ -95,6 +110,12 @@ def axis_title(title: str) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 10}, "zeroline": False, "automargin": True}
 
 
+def count_axis(title: str, largest: float) -> dict[str, Any]:
+    """Return an axis of counts from 0 or 1: its ticks are whole numbers, at most a dozen."""
+    step = next(s * 10**e for e in range(12) for s in (1, 2, 5) if s * 10**e * 12 >= largest)
+    return axis_title(title) | {"dtick": step, "tick0": 0, "tickformat": "d"}
+
+
 def parameter_axis(axis: Axis) -> dict[str, Any]:
     """Return the axis of a searched parameter."""
     if axis.choices:
@@ -112,31 +133,29 @@ def thin_points(shown: int, total: int, what: str) -> str | None:
     return f"{shown:,} of {total:,} {what} are shown" if shown < total else None
 
 
-def to_datetime(seconds: float) -> str:
-    """Write a moment (seconds since 1970) as Plotly reads dates."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 def hover(*lines: str) -> str:
     """Return a hover text; the first two entries of a point's `customdata` are its trial and loss."""
     return "<br>".join(("trial %{customdata[0]} · %{customdata[1]}", *lines)) + "<extra></extra>"
 
 
-def draw_history(history: History, metric: str) -> Figure:
-    """Values by trial, in the colours of the loss families, and the best so far as steps."""
+def draw_history(history: History, metric: str, direction: str = "maximize", *, by_time: bool = False) -> Figure:
+    """Values by trial or by the time of its end, in the colours of the loss families, and the best so far as steps."""
     if not history.points:
         return empty_figure("No trial is complete yet.")
+    place = history.times if by_time else {p[0]: p[0] for p in history.points}
     traces: list[Trace] = []
     for family, points in by_family((p[2], p) for p in history.points):
         traces.append(
-            scatter([p[0] for p in points], [p[1] for p in points], family)
+            scatter([place[p[0]] for p in points], [p[1] for p in points], family)
             | {
                 "customdata": [[p[0], p[2]] for p in points],
                 "hovertemplate": hover(f"{metric} %{{y:.4f}}"),
             }
         )
-    end = max(p[0] for p in history.points)
-    steps = [*history.best, (end, history.best[-1][1])]
+    steps: list[tuple[Any, float]] = list(history.best)
+    if by_time:  # a trial that began first may have ended last
+        steps = best_so_far([(place[p[0]], p[1]) for p in history.points], direction)
+    steps.append((max(place.values()), steps[-1][1]))
     traces.append(
         {
             "type": "scatter",
@@ -148,56 +167,90 @@ def draw_history(history: History, metric: str) -> Figure:
             "hovertemplate": f"best {metric} %{{y:.4f}}<extra></extra>",
         }
     )
-    layout = layout_of(xaxis=axis_title("trial"), yaxis=axis_title(metric))
+    last = max(p[0] for p in history.points)
+    xaxis = axis_title("end of the trial") | {"type": "date"} if by_time else count_axis("trial", last)
+    layout = layout_of(xaxis=xaxis, yaxis=axis_title(metric))
     rows = [(number, loss, value) for number, value, loss in history.points]
     return Figure(traces, layout, ("trial", "loss", metric), rows, note=thin_points(len(rows), history.total, "trials"))
 
 
-def draw_curves(curves: Sequence[Curve], total: int, metric: str, best: int | None, most_epochs: int) -> Figure:
+def best_so_far(points: Sequence[tuple[Any, float]], direction: str) -> list[tuple[Any, float]]:
+    """Return the points, in their order along x, that were better than all before them."""
+    found: list[tuple[Any, float]] = []
+    for place, value in sorted(points):
+        if not found or (value > found[-1][1] if direction == "maximize" else value < found[-1][1]):
+            found.append((place, value))
+    return found
+
+
+def draw_curves(
+    curves: Sequence[Curve],
+    total: int,
+    metric: str,
+    best: int | None,
+    most_epochs: int,
+    *,
+    axis: str = "epoch",
+) -> Figure:
     """Learning curves: pruned ones thin and dotted with a cross where they ended, the best one strong.
 
-    `most_epochs`: longer curves have lost points before they came here.
+    `most_epochs`: longer curves have lost points before they came here. `axis`: `epoch`, `time` (of training, in
+    minutes), or `trial`, where every curve has the place of its number.
     """
     if not curves:
         return empty_figure("No epoch has been reported yet.")
+    longest = max(c.epochs[-1] for c in curves)
     styles: dict[str, dict[str, Any]] = {
-        "PRUNED": {"color": QUIET, "width": 1, "dash": "dot"},
+        "PRUNED": {"color": STATE_COLOURS["PRUNED"], "width": 1, "dash": "dot"},
         "FAIL": {"color": STATE_COLOURS["FAIL"], "width": 1, "dash": "dot"},
-        "COMPLETE": {"color": "#5eaaa8", "width": 1},
+        "COMPLETE": {"color": STATE_COLOURS["COMPLETE"], "width": 1},
         "RUNNING": {"color": STATE_COLOURS["RUNNING"], "width": 2},
     }
     traces = []
     for state, line in styles.items():
         chosen = [c for c in curves if c.state == state and c.number != best]
         if chosen:
-            traces.append(_joined(chosen, state.lower(), line, metric))
+            traces.append(_joined(chosen, state.lower(), line, metric, axis, longest))
     ends = [c for c in curves if c.state == "PRUNED"]
     if ends:
         traces.append(
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": "pruned",
-                "x": [c.epochs[-1] for c in ends],
+                "name": "pruned here",
+                "x": [_places(c, axis, longest)[-1] for c in ends],
                 "y": [c.values[-1] for c in ends],
-                "customdata": [[c.number, c.loss] for c in ends],
-                "marker": {"symbol": "x-thin-open", "size": 6, "color": QUIET},
-                "hovertemplate": hover("ended at epoch %{x}"),
+                "customdata": [[c.number, c.loss, c.epochs[-1]] for c in ends],
+                "marker": {"symbol": "x-thin-open", "size": 6, "color": STATE_COLOURS["PRUNED"]},
+                "hovertemplate": hover("pruned at epoch %{customdata[2]}"),
+                "showlegend": False,
             }
         )
-    traces += [
-        _joined([c], f"best ({c.number})", {"color": ACCENT, "width": 3}, metric) for c in curves if c.number == best
-    ]
-    longest = max(c.epochs[-1] for c in curves)
+    line = {"color": ACCENT, "width": 3}
+    traces += [_joined([c], f"best ({c.number})", line, metric, axis, longest) for c in curves if c.number == best]
     left_out = f"about {most_epochs} of {longest:,} epochs of each" if longest > most_epochs else None
     rows = [(c.number, c.loss, c.state, e, v) for c in curves for e, v in zip(c.epochs, c.values, strict=True)]
+    xaxis = {
+        "epoch": lambda: count_axis("epoch", longest),
+        "time": lambda: axis_title("minutes of training"),
+        "trial": lambda: count_axis("trial", max(c.number for c in curves)),
+    }[axis]()
     return Figure(
         traces,
-        layout_of(xaxis=axis_title("epoch"), yaxis=axis_title(metric)),
+        layout_of(xaxis=xaxis, yaxis=axis_title(metric)),
         ("trial", "loss", "state", "epoch", metric),
         rows,
         note="; ".join(filter(None, (thin_points(len(curves), total, "trials"), left_out))) or None,
     )
+
+
+def _places(curve: Curve, axis: str, longest: int) -> list[float]:
+    """Return where the epochs of a curve stand."""
+    if axis == "time":
+        return [round(seconds / 60, 3) for seconds in curve.elapsed]
+    if axis == "trial":
+        return [round(curve.number + 0.9 * epoch / longest, 4) for epoch in curve.epochs]
+    return list(curve.epochs)
 
 
 def draw_losses(numbers: Sequence[LossNumbers], metric: str) -> Figure:
@@ -238,6 +291,38 @@ def draw_losses(numbers: Sequence[LossNumbers], metric: str) -> Figure:
     ]
     columns = ("loss", "family", "trials", "complete", "pruned", "failed", "best", "median", "best trial")
     left_out = thin_points(sum(len(n.values) for n in shown), sum(n.complete for n in shown), "trials")
+    return Figure(traces, layout, columns, rows, note=left_out)
+
+
+def draw_edf(numbers: Sequence[LossNumbers], metric: str, direction: str) -> Figure:
+    """The empirical distribution of the values of each loss, of those with the best values."""
+    shown = [n for n in numbers if len(n.values) > 1][: len(SERIES)]
+    if not shown:
+        return empty_figure("A distribution needs a loss with two complete trials.")
+    traces: list[Trace] = []
+    rows: list[tuple[Any, ...]] = []
+    for index, n in enumerate(shown):
+        ranked = sorted(((value, number) for number, value in n.values), reverse=direction == "minimize")
+        shares = [round((i + 1) / len(ranked), 4) for i in range(len(ranked))]
+        rows += [(n.loss, number, value, share) for (value, number), share in zip(ranked, shares, strict=True)]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": n.loss,
+                "x": [value for value, _ in ranked],
+                "y": shares,
+                "customdata": [[number, n.loss] for _, number in ranked],
+                "line": {"color": SERIES[index], "width": 2, "shape": "vh", "dash": DASHES[index // 4]},
+                "hovertemplate": hover(f"{metric} %{{x:.4f}}, at least as good as %{{y:.0%}} of this loss"),
+            }
+        )
+    xaxis = axis_title(metric) | ({"autorange": "reversed"} if direction == "minimize" else {})
+    yaxis = axis_title("share of the trials") | {"tickformat": ".0%", "range": [0, 1.02]}
+    left_out = thin_points(sum(len(n.values) for n in shown), sum(n.complete for n in numbers), "trials")
+    columns = ("loss", "trial", metric, "share")
+    layout = layout_of(xaxis=xaxis, yaxis=yaxis, height=380)
+    layout["margin"] |= {"t": 24 * -(-len(shown) // 3)}
     return Figure(traces, layout, columns, rows, note=left_out)
 
 
@@ -290,7 +375,7 @@ def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
                     "x": [round(1000 * (bar.end - bar.start)) for bar in group],
                     "y": [bar.lane for bar in group],
                     "customdata": [[bar.number, bar.loss, bar.end - bar.start, bar.reason or ""] for bar in group],
-                    "marker": {"color": STATE_COLOURS[state], "line": {"width": 1, "color": "rgba(255,255,255,0.5)"}},
+                    "marker": {"color": STATE_COLOURS[state], "line": {"width": 1, "color": PAPER}},
                     "hovertemplate": hover("%{customdata[2]:.0f} s %{customdata[3]}"),
                 }
             )
@@ -310,15 +395,15 @@ def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
     return Figure(traces, layout, columns, rows, note=thin_points(len(bars), total, "attempts, the newest"))
 
 
-def _joined(curves: Sequence[Curve], name: str, line: Mapping[str, Any], metric: str) -> Trace:
+def _joined(curves: Sequence[Curve], name: str, line: Mapping[str, Any], metric: str, axis: str, longest: int) -> Trace:
     """Draw many curves as one trace, broken between them: a trace each would cost the browser a second."""
     xs: list[Any] = []
     ys: list[Any] = []
     data: list[Any] = []
     for curve in curves:
-        xs += [*curve.epochs, None]
+        xs += [*_places(curve, axis, longest), None]
         ys += [*(round(v, 5) for v in curve.values), None]
-        data += [[curve.number, curve.loss]] * (len(curve.epochs) + 1)
+        data += [[curve.number, curve.loss, epoch] for epoch in (*curve.epochs, curve.epochs[-1])]
     return {
         "type": "scatter",
         "mode": "lines",
@@ -327,5 +412,5 @@ def _joined(curves: Sequence[Curve], name: str, line: Mapping[str, Any], metric:
         "y": ys,
         "customdata": data,
         "line": dict(line),
-        "hovertemplate": hover(f"epoch %{{x}}: {metric} %{{y:.4f}}"),
+        "hovertemplate": hover(f"epoch %{{customdata[2]}}: {metric} %{{y:.4f}}"),
     }

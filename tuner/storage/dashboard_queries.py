@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Integer, and_, case, cast, func, or_, select
 
 from tuner.errors import shortened
 from tuner.storage import optuna_schema, schema
@@ -18,6 +18,7 @@ from tuner.storage.records import StudyRecord
 from tuner.storage.states import State
 from tuner.storage.status import StateCount, Summaries, confirmation_revision
 from tuner.storage.storage import Storage
+from tuner.storage.trial_selection import ALL, Measure, Selection
 
 _attempts = schema.attempts
 _epochs = schema.epochs
@@ -79,6 +80,27 @@ class PageQueries(Summaries):
             .limit(200)
         )
         return [dict(row._mapping) | {"started": iso(row.claimed_at)} for row in self._rows(query)]
+
+    def newest_ended(self, study: StudyRecord, *, most: int) -> list[dict[str, Any]]:
+        """Return the K attempts that ended last, the newest first.
+
+        `{"number", "branch", "state", "reason", "value", "finished"}`.
+        """
+        query = (
+            select(
+                _attempts.c.number,
+                _attempts.c.branch,
+                _trials.c.state,
+                _attempts.c.reason,
+                _attempts.c.value,
+                _attempts.c.finished_at,
+            )
+            .select_from(_attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id))
+            .where(_attempts.c.study_id == study.study_id, _attempts.c.finished_revision.is_not(None))
+            .order_by(_attempts.c.finished_revision.desc())
+            .limit(most)
+        )
+        return [dict(row._mapping) | {"finished": iso(row.finished_at)} for row in self._rows(query)]
 
     def mean_seconds(self, study_id: int) -> float | None:
         """Return the mean time of the 200 newest trials that ended complete or pruned; None before the first."""
@@ -248,30 +270,28 @@ class Sample:
 class FigureQueries(PageQueries):
     """What figures read."""
 
-    def history(self, study: StudyRecord, *, most: int) -> Sample:
+    def history(self, study: StudyRecord, *, most: int, selection: Selection = ALL) -> Sample:
         """Return about K complete trials in the order of their numbers: every new best, and every so manieth other.
 
-        Rows: number, value, branch, record (whether it was the best so far).
+        Rows: number, value, branch, finished_at, record (whether it was the best so far).
         """
-        better = func.max if _maximizes(study) else func.min
-        value = _attempts.c.value
-        number = _attempts.c.number
+        maximizes = _maximizes(study, selection)
+        better = func.max if maximizes else func.min
+        found = selection.scored(study.study_id)
+        value, number = found.c.value, found.c.number
         before = better(value).over(order_by=number, rows=(None, -1))
-        inner = (
-            select(
-                _attempts.c.number,
-                value,
-                _attempts.c.branch,
-                before.label("before"),
-                func.row_number().over(order_by=number).label("place"),
-                func.count().over().label("total"),
-            )
-            .where(_attempts.c.study_id == study.study_id, value.is_not(None))
-            .subquery()
-        )
-        ahead = inner.c.value > inner.c.before if _maximizes(study) else inner.c.value < inner.c.before
+        inner = select(
+            number,
+            value,
+            found.c.branch,
+            found.c.finished_at,
+            before.label("before"),
+            func.row_number().over(order_by=number).label("place"),
+            func.count().over().label("total"),
+        ).subquery()
+        ahead = inner.c.value > inner.c.before if maximizes else inner.c.value < inner.c.before
         is_record = or_(inner.c.before.is_(None), ahead)
-        columns = (inner.c.number, inner.c.value, inner.c.branch, inner.c.total)
+        columns = (inner.c.number, inner.c.value, inner.c.branch, inner.c.finished_at, inner.c.total)
         query = (
             select(*columns, case((is_record, 1), else_=0).label("record"))
             .where(or_(is_record, _kept(inner.c.place, inner.c.total, most)))
@@ -279,11 +299,13 @@ class FigureQueries(PageQueries):
         )
         return self._sample(query)
 
-    def values_by_loss(self, study: StudyRecord, *, most: int) -> list[AnyRow]:
+    def values_by_loss(self, study: StudyRecord, *, most: int, selection: Selection = ALL) -> list[AnyRow]:
         """Return about K values of each loss, evenly spread from best to worst. Rows: branch, number, value.
 
         The first of each loss is its best trial, the oldest one of several that are equal.
         """
+        if selection != ALL:
+            return self._selected_by_loss(study, most, selection)
 
         def read(connection: Connection) -> list[AnyRow]:
             tops = connection.execute(_tops(study)).all()
@@ -298,6 +320,25 @@ class FigureQueries(PageQueries):
 
         return self._database.read(read)
 
+    def _selected_by_loss(self, study: StudyRecord, most: int, selection: Selection) -> list[AnyRow]:
+        """Return what `values_by_loss` does, of a selection: no index has it in order, so it is ranked by the query."""
+        found = selection.scored(study.study_id)
+        order = (_toward_best(found.c.value, _maximizes(study, selection)), found.c.number)
+        inner = (
+            select(
+                found.c.branch,
+                found.c.number,
+                found.c.value,
+                func.row_number().over(partition_by=found.c.branch, order_by=order).label("place"),
+                func.count().over(partition_by=found.c.branch).label("many"),
+            )
+            .where(found.c.branch.is_not(None))
+            .subquery()
+        )
+        kept = or_(inner.c.place == 1, _kept(inner.c.place, inner.c.many, most))
+        columns = (inner.c.branch, inner.c.number, inner.c.value, inner.c.many)
+        return self._rows(select(*columns).where(kept).order_by(inner.c.branch, inner.c.place))
+
     def states_by_loss(self, study: StudyRecord) -> list[StateCount]:
         """Count the newest attempts by loss, state and reason."""
 
@@ -307,28 +348,24 @@ class FigureQueries(PageQueries):
 
         return self._database.read(read)
 
-    def points(self, study: StudyRecord, *, most: int, loss: str | None = None) -> Sample:
+    def points(self, study: StudyRecord, *, most: int, loss: str | None = None, selection: Selection = ALL) -> Sample:
         """Return about K complete trials with their parameters, the best one always among them.
 
         Rows: number, value, objective_values, branch, params.
         """
-        value = _attempts.c.value
-        conditions: list[ColumnElement[bool]] = [_attempts.c.study_id == study.study_id, value.is_not(None)]
-        if loss is not None:
-            conditions.append(_attempts.c.branch == loss)
-        inner = (
-            select(
-                _attempts.c.number,
-                func.row_number().over(order_by=(_toward_best(study, value), _attempts.c.number)).label("place"),
-                func.count().over().label("total"),
-            )
-            .where(*conditions)
-            .subquery()
-        )
+        conditions = [] if loss is None else [_attempts.c.branch == loss]
+        found = selection.scored(study.study_id, *conditions)
+        order = (_toward_best(found.c.value, _maximizes(study, selection)), found.c.number)
+        inner = select(
+            found.c.number,
+            found.c.value,
+            func.row_number().over(order_by=order).label("place"),
+            func.count().over().label("total"),
+        ).subquery()
         query = (
             select(
                 _attempts.c.number,
-                value,
+                inner.c.value,
                 _attempts.c.objective_values,
                 _attempts.c.branch,
                 _attempts.c.params,
@@ -340,10 +377,12 @@ class FigureQueries(PageQueries):
         )
         return self._sample(query)
 
-    def curve_trials(self, study: StudyRecord, *, most: int) -> Sample:
+    def curve_trials(
+        self, study: StudyRecord, *, most: int, loss: str | None = None, selection: Selection = ALL
+    ) -> Sample:
         """Choose about K trials whose curves show the study: half the best, the running ones, and the newest others.
 
-        Rows: trial_id, number, branch, state, value, last_epoch.
+        Rows: trial_id, number, branch, state, value, last_epoch. The first one is the best, where one is complete.
         """
         columns = (
             _attempts.c.trial_id,
@@ -353,12 +392,21 @@ class FigureQueries(PageQueries):
             _attempts.c.value,
         )
         joined = _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
-        of_study = _attempts.c.study_id == study.study_id
+        of_study = and_(
+            _attempts.c.study_id == study.study_id,
+            *([] if loss is None else [_attempts.c.branch == loss]),
+            *selection.conditions(),
+        )
+        value: ColumnElement[Any] = _attempts.c.value
+        scored = joined
+        if selection.measure is not None:
+            found = selection.scored(study.study_id)
+            value, scored = found.c.value, joined.join(found, found.c.trial_id == _attempts.c.trial_id)
         best = (
             select(*columns)
-            .select_from(joined)
-            .where(of_study, _attempts.c.value.is_not(None))
-            .order_by(_toward_best(study, _attempts.c.value), _attempts.c.number)
+            .select_from(scored)
+            .where(of_study, value.is_not(None))
+            .order_by(_toward_best(value, _maximizes(study, selection)), _attempts.c.number)
             .limit(most // 2)
         )
         running = (
@@ -389,22 +437,42 @@ class FigureQueries(PageQueries):
 
         return self._database.read(read)
 
-    def curves(self, trial_ids: Sequence[int], *, most: int) -> list[AnyRow]:
-        """Return about K validated epochs of each trial. Rows: trial_id, epoch, value, in that order."""
+    def curves(self, trial_ids: Sequence[int], *, most: int, measure: Measure | None = None) -> list[AnyRow]:
+        """Return about K validated epochs of each trial, in order. Rows: trial_id, epoch, value, elapsed (seconds)."""
         if not trial_ids:
             return []
         longest = select(func.max(_epochs.c.epoch)).where(_epochs.c.trial_id.in_(trial_ids)).scalar_subquery()
         stride = (longest + most - 1) // most
+        value = _epochs.c.value if measure is None else measure.column.label("value")
+        spent = func.sum(_epochs.c.seconds).over(partition_by=_epochs.c.trial_id, order_by=_epochs.c.epoch)
+        inner = (
+            select(_epochs.c.trial_id, _epochs.c.epoch, value, spent.label("elapsed"))
+            .where(_epochs.c.trial_id.in_(trial_ids))
+            .subquery()
+        )
         query = (
-            select(_epochs.c.trial_id, _epochs.c.epoch, _epochs.c.value)
-            .where(
-                _epochs.c.trial_id.in_(trial_ids),
-                _epochs.c.value.is_not(None),
-                or_(_epochs.c.epoch == 1, _epochs.c.epoch % stride == 0),
-            )
-            .order_by(_epochs.c.trial_id, _epochs.c.epoch)
+            select(inner)
+            .where(inner.c.value.is_not(None), or_(inner.c.epoch == 1, inner.c.epoch % stride == 0))
+            .order_by(inner.c.trial_id, inner.c.epoch)
         )
         return self._rows(query)
+
+    def measures(self, study: StudyRecord) -> tuple[list[str], list[str]]:
+        """Return the metrics and the classes that the best trial has numbers of at its best epoch; empty before it."""
+
+        def read(connection: Connection) -> tuple[list[str], list[str]]:
+            best = self._summary(connection, self._find(connection, study.name)).best
+            if best is None:
+                return [], []
+            query = select(_epochs.c.metrics, _epochs.c.per_class)
+            row = connection.execute(
+                query.where(_epochs.c.trial_id == best["trial_id"], _epochs.c.epoch == best["epoch"])
+            ).one_or_none()
+            if row is None:
+                return [], []
+            return list(row.metrics), list(dict.fromkeys(own for of in row.per_class.values() for own in of or ()))
+
+        return self._database.read(read)
 
     def curves_of(self, study: StudyRecord, numbers: Sequence[int], *, most: int) -> dict[int, list[AnyRow]]:
         """Return about K epochs of each of these trials, by number; rows: trial_id, epoch, value."""
@@ -506,12 +574,12 @@ def _spread(study: StudyRecord, counts: Mapping[str, int], most: int) -> Any:
     return select(inner.c.branch, inner.c.number, inner.c.value).where(before % stride == 0)
 
 
-def _maximizes(study: StudyRecord) -> bool:
-    return study.directions[0] == "maximize"
+def _maximizes(study: StudyRecord, selection: Selection = ALL) -> bool:
+    return selection.direction(study.directions[0]) == "maximize"
 
 
-def _toward_best(study: StudyRecord, value: Any) -> Any:
-    return value.desc() if _maximizes(study) else value.asc()
+def _toward_best(value: Any, maximizes: bool) -> Any:
+    return value.desc() if maximizes else value.asc()
 
 
 def _kept(place: Any, count: Any, most: int) -> Any:

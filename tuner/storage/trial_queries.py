@@ -11,6 +11,7 @@ from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase
 from tuner.storage.engine import iso, seconds_now
 from tuner.storage.states import State
+from tuner.storage.trial_selection import TrialFilter
 
 _attempts, _epochs, _trials = schema.attempts, schema.epochs, optuna_schema.trials
 
@@ -55,12 +56,13 @@ class TrialQueries(StorageBase):
         offset: int = 0,
         by: str | None = None,
         numbers: Sequence[int] | None = None,
+        filters: Sequence[TrialFilter] = (),
     ) -> dict[str, Any]:
         """Return `{"items", "total"}`: one row per place of the budget (its newest attempt), or every attempt.
 
         `by` ranks by another metric at each trial's best epoch of the first objective, and adds it to the rows under
         its name. Rows without what is sorted by come last. Long messages are shortened, unless `numbers` asks for
-        certain trials. Raises UnknownNameError for an unknown state, sort, order
+        certain trials; `filters` are about parameters. Raises UnknownNameError for an unknown state, sort, order
         or metric.
         """
         _check(state, sort, order, by)
@@ -73,6 +75,7 @@ class TrialQueries(StorageBase):
             where.append(_attempts.c.branch == loss)
         if numbers is not None:
             where.append(_attempts.c.number.in_(numbers))
+        where += [found.condition for found in filters]
 
         def read(connection: Connection) -> dict[str, Any]:
             study_id = self._find(connection, name).study_id

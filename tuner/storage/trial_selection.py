@@ -1,0 +1,112 @@
+"""Which trials a figure or a table is about, and by which number they are ranked: as SQL."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Subquery, Text, and_, cast, or_, select
+
+from tuner.registry import Scalar
+from tuner.storage import schema
+
+_attempts, _epochs = schema.attempts, schema.epochs
+
+VALUE = "value"
+"""Name of a filter that is about a trial's value, not about a parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFilter:
+    """Trials whose parameter lies in a closed interval, or is one of some choices."""
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[Scalar, ...] = ()
+
+    @property
+    def condition(self) -> ColumnElement[bool]:
+        """Return the condition on rows of `tuner_attempts`; trials without the parameter do not meet it."""
+        if self.name == VALUE:
+            return _attempts.c.value.between(self.low, self.high)
+        if self.name == "loss":
+            return _attempts.c.branch.in_([str(choice) for choice in self.choices])
+        if not self.choices:
+            number: ColumnElement[Any] = _attempts.c.params[self.name].as_float()
+            return number.between(self.low, self.high)
+        written = cast(_attempts.c.params[self.name].as_string(), Text)
+        found = written.in_([text for choice in self.choices if choice is not None for text in _texts(choice)])
+        return or_(found, written.is_(None)) if None in self.choices else found
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A metric that was stored beside the objective, of one class or the mean of all; read at the best epoch."""
+
+    metric: str
+    direction: str
+    label: str | None = None
+    """A class."""
+
+    @property
+    def column(self) -> ColumnElement[Any]:
+        """Return the number in rows of `tuner_epochs`."""
+        found: Any = _epochs.c.metrics[self.metric]
+        if self.label is not None:
+            found = _epochs.c.per_class[(self.metric, self.label)]
+        number: ColumnElement[Any] = found.as_float()
+        return number
+
+    @property
+    def title(self) -> str:
+        """Return the name for an axis."""
+        return self.metric if self.label is None else f"{self.metric} of {self.label}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Complete trials that meet every filter, with the first objective or another stored metric as their value."""
+
+    filters: tuple[TrialFilter, ...] = ()
+    measure: Measure | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """Return the conditions of the filters on rows of `tuner_attempts`."""
+        return [found.condition for found in self.filters]
+
+    def direction(self, objective: str) -> str:
+        """Return which way the value gets better; `objective` is the direction of the first objective."""
+        return objective if self.measure is None else self.measure.direction
+
+    def scored(self, study_id: int, *conditions: ColumnElement[bool]) -> Subquery:
+        """Return complete trials: trial_id, number, branch, params, objective_values, finished_at, value."""
+        objective = _attempts.c.value
+        value = objective if self.measure is None else self.measure.column
+        query: Select[Any] = select(
+            _attempts.c.trial_id,
+            _attempts.c.number,
+            _attempts.c.branch,
+            _attempts.c.params,
+            _attempts.c.objective_values,
+            _attempts.c.finished_at,
+            value.label("value"),
+        )
+        if self.measure is not None:
+            best = and_(_epochs.c.trial_id == _attempts.c.trial_id, _epochs.c.epoch == _attempts.c.best_epoch)
+            query = query.select_from(_attempts.join(_epochs, best)).where(value.is_not(None))
+        return query.where(
+            _attempts.c.study_id == study_id, objective.is_not(None), *conditions, *self.conditions()
+        ).subquery()
+
+
+ALL = Selection()
+"""Every complete trial by the first objective."""
+
+
+def _texts(choice: Scalar) -> Sequence[str]:
+    """Return how databases write a value of a JSON document as text: SQLite writes truth values as numbers."""
+    if isinstance(choice, bool):
+        return ("true", "1") if choice else ("false", "0")
+    if isinstance(choice, float) and choice.is_integer():
+        return (str(choice), str(int(choice)))
+    return (str(choice),)
