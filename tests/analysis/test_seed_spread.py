@@ -34,7 +34,7 @@ VERDICTS = (
     "tuner/cli/confirm.py",
     "tuner/cli/league.py",
     "api/pages/confirmation.py",
-    "api/templates/confirmation.html",
+    "api/templates/study_confirmation.html",
 )
 """What speaks from runs with several seeds."""
 ROOT = Path(__file__).parents[2]
