@@ -19,6 +19,7 @@ from tuner.config.command import placeholder_problems, variable_problems
 from tuner.config.confirm_section import ConfirmSection, confirm_section
 from tuner.config.search_space import SearchSection, read_search
 from tuner.config.section import Section, build_section, unknown_keys
+from tuner.config.trackers_section import trackers_section
 from tuner.config.trial import (
     Objective,
     TrialConfig,
@@ -130,6 +131,7 @@ SECTIONS = (
     "budget",
     "seed",
     "confirm",
+    "trackers",
 )
 
 
@@ -183,6 +185,8 @@ class StudySpec:
     seed: int
     confirm: ConfirmSection | None = None
     """What is trained again when the search is over."""
+    trackers: tuple[dict[str, Any], ...] = ()
+    """Experiment trackers that are told of the trials: `name` and options."""
 
     @property
     def space(self) -> SearchSpace:
@@ -269,6 +273,7 @@ class StudySpec:
             "budget": self.budget.model_dump(mode="json"),
             "seed": self.seed,
             **({} if self.confirm is None else {"confirm": self.confirm.model_dump(mode="json", exclude_unset=True)}),
+            **({"trackers": list(self.trackers)} if self.trackers else {}),
         }
 
     def with_train(self, **values: object) -> "StudySpec":
@@ -366,11 +371,12 @@ def _build(raw: dict[str, Any], problems: Problems) -> StudySpec | None:
         seed = 0
     search = read_search(search_raw, base, problems)
     confirm = confirm_section(raw.get("confirm"), problems)
+    trackers = trackers_section(raw.get("trackers"), problems)
     sampler = _row(raw.get("sampler"), SAMPLERS, "sampler", "tpe", problems)
     pruner = _row(raw.get("pruner"), PRUNERS, "pruner", "median", problems)
     if problems or search is None:
         return None
-    spec = StudySpec(str(name), base, search, sampler, pruner, budget, int(seed), confirm)
+    spec = StudySpec(str(name), base, search, sampler, pruner, budget, int(seed), confirm, trackers)
     if sampler["name"] == "grid" and "trials" not in (raw.get("budget") or {}) and all(d.grid() for d in spec.space):
         spec = replace(spec, budget=budget.model_copy(update={"trials": grid_size(spec.space)}))
     _cross_check(spec, problems)

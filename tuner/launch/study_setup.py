@@ -40,8 +40,8 @@ CHANGEABLE = ("budget.timeout", *(f"budget.{key}" for key in SIZES))
 """May change; how much is trained may only rise, which is looked at by itself."""
 BY_FILES = ("dataset.regions.", "dataset.regions_class_order")
 """Read from the files of the data set when a study is created; nothing then means what is stored."""
-CONFIRM = "confirm."
-"""What follows the search may change until it has begun."""
+ALONGSIDE = ("confirm.", "trackers")
+"""What follows the search may change until it has begun, and who is told of it at any time."""
 
 
 def check_same(record: StudyRecord, spec: StudySpec, *, trials_given: bool = False) -> None:
@@ -94,7 +94,7 @@ def differences(stored: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str
     lines = []
     for key in sorted(before.keys() | after.keys()):
         old, new = before.get(key), after.get(key)
-        is_free = key in CHANGEABLE or key.startswith(CONFIRM) or (key in FREE_KEYS and new in (None, "auto"))
+        is_free = key in CHANGEABLE or key.startswith(ALONGSIDE) or (key in FREE_KEYS and new in (None, "auto"))
         is_free = is_free or (key.startswith(BY_FILES) and key not in after)
         if is_free or _same(old, new):
             continue

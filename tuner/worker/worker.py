@@ -36,6 +36,7 @@ from tuner.storage.records import Claim, Orders, Outcome, ReportAnswer, StopRule
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.trials import PointTakenError
+from tuner.trackers.tracking import TrackedTrial, TrialTracking
 from tuner.training.command import ProgramPlace
 from tuner.training.epoch_report import EpochReport
 from tuner.training.program import GRACE_S
@@ -170,6 +171,7 @@ class Serving:
     claim: Claim
     progress: Progress
     trial: TrialMonitor | None = None
+    tracking: TrialTracking | None = None
 
 
 class Worker:
@@ -330,9 +332,13 @@ class Worker:
             self._artifacts.release(name, claim.number)
             raise
         outcome = _within(study, claim, outcome)
+        tracking = self._serving.tracking
         with self._ending:  # not while the process is ended over this very trial
             is_kept = self.store.trials.finish(claim, outcome, _stop_rule(study))
             self._serving = None
+        if tracking is not None:
+            reached = outcome.values or (None if outcome.last is None else outcome.last[1:])
+            tracking.end(outcome.state.value, reached[0] if reached else None)
         if not is_kept:
             logger.warning("trial %d: was given to another worker meanwhile; this result is not kept", claim.number)
             self._artifacts.release(name, claim.number)
@@ -466,17 +472,33 @@ class Worker:
             is_told=self.progress.is_told,
             place=program_place(self.settings),
         )
+        tracking = self._track(study, claim, config, folder)
         with closing(reports):
             for report in reports:
                 self._publish(claim)  # before the database hears of an epoch, others must be able to continue it
                 with self.progress.paused():  # the storage may be away for a while
                     answer = self._report(trial, report)
+                if tracking is not None and not report.replayed:
+                    tracking.log_epoch(
+                        report.epoch, report.metrics, report.per_class, train_loss=report.train_loss, lr=report.lr
+                    )
                 outcome = trial.judge(report, answer)
                 if outcome is not None:
                     return outcome
         if self.progress.obeyed and trial.epoch < config.train.epochs:
             return _told(self.progress, trial.last)
         return trial.complete()
+
+    def _track(self, study: ServedStudy, claim: Claim, config: TrialConfig, folder: Path) -> TrialTracking | None:
+        """Open the trackers of the study for a trial; None where it has none, or where they cannot be opened."""
+        if not study.spec.trackers or self._serving is None:
+            return None
+        loss = config.loss.get("name")
+        searched = {"loss"} | {dimension.name for dimension in study.spec.space}
+        params = {name: value for name, value in config.parameters().items() if name in searched}
+        trial = TrackedTrial(study.record.name, claim.number, loss, params, config.as_dict())
+        self._serving.tracking = TrialTracking(study.spec.trackers, trial, folder)
+        return self._serving.tracking
 
     def _warn_lost_epochs(self, claim: Claim) -> None:
         before = max((len(self.store.queries.epochs(claim.study_name, number)) for number in claim.previous), default=0)

@@ -1,0 +1,1 @@
+"""Experiment trackers beside the storage: MLflow, Weights & Biases, TensorBoard."""
