@@ -19,6 +19,7 @@ from tuner.analysis.seed_spread import confirm_command
 from tuner.analysis.verdict import Verdict, decimals, judge
 from tuner.data.catalog import DATASETS
 from tuner.errors import DataError, NotFoundError
+from tuner.launch.confirmation import others_today
 from tuner.metrics.catalog import METRICS
 from tuner.report.verdict_document import MEMORY_NOTE, interval, memory, methods_paragraph, number, pair_verdict
 from tuner.report.verdict_figures import shown_pairs, verdict_figures
@@ -124,6 +125,7 @@ class ConfirmationView:
             "cases": self._cases(),
             "methods": methods_paragraph(verdict),
             "memory_note": MEMORY_NOTE,
+            "others": others_today(self.service.store, self.name),
         }
 
     def _row(self, c: Any, digits: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.verdict import (
     CASES,
@@ -39,11 +40,23 @@ def test_equals_are_seldom_told_apart(runs: int, sds: tuple[float, ...]) -> None
     assert np.mean(rates) <= 0.07
 
 
+def most_claims(simulations: int, rate: float, tests: int) -> int:
+    """Return how many false claims a true rate explains: more come up in one of so many tests once in a thousand."""
+    return int(stats.binom.ppf(1 - 1e-3 / tests, simulations, rate))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_equals_are_seldom_told_apart_in_each_setting(setting: tuple[int, int, tuple[float, ...]]) -> None:
-    """The sixty settings, each by itself."""
-    assert family_wise(4000, setting) <= 0.07
+    """The sixty settings, each by itself: no more false claims than a true rate of 0.07 explains.
+
+    The largest true rate is 0.0624 ± 0.0004 (400 000 tables), of ten runs on six cases with sds 0.1, 1, 1: of 4 000
+    tables it exceeds 0.07 in one of forty, so the rate that comes up is no limit by itself.
+    """
+    simulations = 12_000
+    claims = round(simulations * family_wise(simulations, setting))
+
+    assert claims <= most_claims(simulations, 0.07, len(SETTINGS))
 
 
 @pytest.mark.parametrize("sds", MIXTURES, ids=str)

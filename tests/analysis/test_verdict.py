@@ -12,6 +12,7 @@ from tuner.analysis.pairwise_tests import alpha_of_look, alpha_until_sure, compa
 from tuner.analysis.score_table import Candidate, ScoreTable
 from tuner.analysis.verdict import Verdict, default_margin, judge
 from tuner.errors import DataError, RequestError
+from tuner.report.verdict_document import configuration_table, methods_paragraph
 
 CONTRACT = {
     "": "metric direction alpha margin generalises_to configurations pairs variance left_out leader "
@@ -190,6 +191,21 @@ def test_a_later_look_needs_more() -> None:
     assert judge(table(values), look=3).pairs[0].reason == "not_significant"
     assert judge(table(values), look=3).alpha_of_look == alpha_of_look(3)
     assert judge(table(values), level=alpha_until_sure()).alpha_of_look == pytest.approx(0.05 / 3)
+
+
+def test_the_methods_paragraph_says_how_who_is_judged_was_chosen() -> None:
+    """Of a confirmation: by a search, with other seeds; of a table from elsewhere nobody knows."""
+    values = clear(count=2)
+    here = table(values)
+    chosen = [replace(c, trial=n, memory_bytes=2**20, memory_of="cuda") for n, c in enumerate(here.configurations)]
+    confirmed = judge(replace(here, configurations=tuple(chosen)), look=2)
+
+    assert "hyperparameter search" not in methods_paragraph(judge(here))
+    text = methods_paragraph(confirmed)
+    assert "2 of them were chosen by their validated values in a hyperparameter search; all were then" in text
+    assert "look 2 spent 0.00833 of it" in text
+    assert confirmed.as_dict()["configurations"][0]["memory_bytes"] == 2**20
+    assert configuration_table(confirmed).rows[0][-1] == "1 MiB"
 
 
 def decisions(verdict: Verdict) -> dict[frozenset[str], tuple[object, ...]]:

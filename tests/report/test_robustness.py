@@ -1,6 +1,9 @@
 """Label noise in a report: the metric against the rate, and which losses are told apart."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -112,3 +115,35 @@ def test_the_shipped_studies_hold_their_whole_grid(name: str) -> None:
     assert len(points) == spec.total
     assert len({json.dumps(point, sort_keys=True) for point in points}) == spec.total
     assert all("dataset.label_noise.rate" in point for point in points)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_phantom_study_in_small(tmp_path: Path) -> None:
+    """The shipped study with real trainings of two losses, two kinds, two rates and three seeds, to its figure."""
+    environment = {**os.environ, "TUNER_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    small = (
+        "dataset.size=32", "dataset.cases=12", "model.width=4", "train.epochs=3", "train.threads=1",
+        "search.loss=[cross_entropy, dice]", "search.dataset.label_noise.kind=[drop, shift]",
+        "search.dataset.label_noise.rate=[0.0, 0.2]", "search.train.seed=[0, 1, 2]",
+    )  # fmt: skip
+    sets = [word for text in small for word in ("--set", text)]
+
+    def tuner(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "tuner", *words],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1800, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{words}\n{done.stderr}"
+        return done.stdout
+
+    launched = ("launch", "--dataset", "robustness-phantom", "--trials", "24", "--devices", "cpu", "--workers", "1")
+    tuner(*launched, *sets)
+    document = json.loads(tuner("status", "robustness-phantom", "--json"))
+    tuner("report", "robustness-phantom", "-o", "robustness.html")
+
+    assert (document["trials"]["total"], document["trials"]["failed"]) == (24, 0)
+    assert document["confirmation"] is None
+    text = (tmp_path / "robustness.html").read_text(encoding="utf-8")
+    assert "At 20 %" in text
+    assert "told apart" in text or "is better" in text

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+NO_CONFIRMATION = ("--set", "confirm=null")
+"""The studies go on to one; this is about the table of what they search."""
 LOSSES = "search.loss=[cross_entropy, dice, loss.boundary, combo]"
 SMALL = ("train.batch_size=4", "model.width=4", "dataset.size=64", "train.augment=none")
 SETS = {
@@ -18,6 +20,7 @@ SETS = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.realdata
 @pytest.mark.parametrize("name", list(SETS))
 def test_the_survey_runs_in_small(tmp_path: Path, test_data: Path, name: str) -> None:
@@ -35,9 +38,11 @@ def test_the_survey_runs_in_small(tmp_path: Path, test_data: Path, name: str) ->
     shared = [word for text in (LOSSES, *SMALL, *options) if "model.width" not in text for word in ("--set", text)]
     published = ["search.model.name=[unet, transunet_tiny]", "search.train.seed=[0, 1]", "search.model.unet.width=4"]
     words = [word for text in published for word in ("--set", text)]
-    tuner("launch", "--dataset", f"survey-{study}", "--trials", "16", "--epochs", "1", *shared, *words)
+    tuner(
+        "launch", "--dataset", f"survey-{study}", "--trials", "16", "--epochs", "1", *shared, *words, *NO_CONFIRMATION
+    )
     tuner("launch", "--dataset", f"survey-{study}-tuned", "--epochs", "1", "--set", "budget.trials_per_loss=2",
-          "--set", "model.width=4", *shared)  # fmt: skip
+          "--set", "model.width=4", *shared, *NO_CONFIRMATION)  # fmt: skip
     tuner("report", f"survey-{study}", f"survey-{study}-tuned", "-o", "survey.html", "--test")
 
     text = (tmp_path / "survey.html").read_text(encoding="utf-8")

@@ -14,8 +14,8 @@ def league_blocks(league: League) -> list[Block]:
     first, *rest = league.text.splitlines()
     blocks: list[Block] = [Heading("Losses over data sets", 1), Paragraph(first, strong=True), Points(rest)]
     caption = (
-        "Dots: mean ranks; lines: 95 % intervals by bootstrap of data sets, runs and cases; small dots: single data "
-        "sets. Losses that share a letter are not told apart."
+        "Dots: mean ranks; lines: 95 % intervals by bootstrap of data sets, and within each of runs and of random "
+        "cases; small dots: single data sets. Losses that share a letter are not told apart."
     )
     blocks += [league_table(league), Picture(draw_league(league).to_svg(), "image/svg+xml", caption, "Mean ranks")]
     if league.left_out:

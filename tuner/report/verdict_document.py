@@ -155,6 +155,7 @@ def methods_paragraph(verdict: Verdict) -> str:
     sentences = [
         f"Each of {count} configurations was trained {runs} times; run r used the same seed, division of the data and "
         f"order of the data for every configuration. {verdict.metric} was scored on the same {cases} cases.",
+        *_selection(verdict),
         scope,
         "Paired differences were analysed by the variance components of the two-way layout run × case of multi-reader "
         "multi-case studies (Dorfman et al. 1992; Obuchowski and Rockette 1995; Hillis 2007), with critical values by "
@@ -164,7 +165,7 @@ def methods_paragraph(verdict: Verdict) -> str:
     ]
     if verdict.alpha_of_look != verdict.alpha:
         look = "" if verdict.look is None else f" {verdict.look}"
-        sentences.append(f"The data were looked at repeatedly; look{look} spent {verdict.alpha_of_look:.3g} of it.")
+        sentences.append(f"All looks at the data share that error; look{look} spent {verdict.alpha_of_look:.3g} of it.")
     if verdict.margin is not None:
         sentences.append(
             f"Equivalence was claimed where the interval of confidence {1 - 2 * verdict.alpha_of_look:.3g} lay within "
@@ -175,6 +176,19 @@ def methods_paragraph(verdict: Verdict) -> str:
     if verdict.left_out.cases:
         sentences.append(f"{verdict.left_out.cases} cases on which the metric is undefined were left out for all.")
     return " ".join(sentences)
+
+
+def _selection(verdict: Verdict) -> list[str]:
+    """Say how the configurations of a confirmation were chosen; nothing where the table came from elsewhere."""
+    chosen = [c for c in verdict.configurations if c.trial is not None]
+    if not chosen:
+        return []
+    rest = len(verdict.configurations) - len(chosen)
+    beside = f", and {rest} with published options that was not tried there" if rest else ""
+    return [
+        f"{len(chosen)} of them were chosen by their validated values in a hyperparameter search{beside}; all were "
+        "then trained with seeds that no trial of the search had used, so that the choice does not bias their means."
+    ]
 
 
 def number(value: float | None, digits: int, *, signed: bool = False) -> str:
