@@ -142,7 +142,7 @@ def _time_sample(asked: Mapping[str, Any], device: str, threads: int) -> float |
             began = perf_counter()
             found = net.logits(images)
             outputs = found if isinstance(found, list) else [found]
-            torch.autograd.backward(sum(output.float().square().mean() for output in outputs))
+            torch.autograd.backward([output.float().square().mean() for output in outputs])
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
             return (perf_counter() - began) / count
