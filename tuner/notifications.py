@@ -298,7 +298,8 @@ def message(document: Mapping[str, Any], event: str) -> dict[str, Any]:
     """Return what is posted; `text` is what a chat shows."""
     name, best, counts = document["name"], document["best"], document["trials"]
     metric = document["objectives"][0]["metric"]
-    found = f"best {metric} {best['value']:.4g} (trial {best['number']}, {best['loss']})" if best else "no success yet"
+    loss = f", {best['loss']}" if best and best["loss"] else ""
+    found = f"best {metric} {best['value']:.4g} (trial {best['number']}{loss})" if best else "no success yet"
     done = counts["complete"] + counts["pruned"] + counts["failed"]
     texts = {
         "done": f"Study {name} is done: {found}.",

@@ -456,12 +456,16 @@ def unconfirmed(storage: Storage, name: str) -> dict[str, Any]:
     record, rows = storage.studies.get(name), storage.queries.trials(name)
     objective = record.objectives[0]
     standings = [s for s in leaderboard(rows, objective["direction"]) if s.best is not None]
-    if not standings:
+    complete = [row["value"] for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
+    if not complete:
         text = "No trial is complete yet."
     else:
-        best = standings[0]
+        if standings:
+            loss, value = standings[0].loss, standings[0].best
+        else:  # a study about no loss
+            loss, value = None, max(complete) if objective["direction"] == "maximize" else min(complete)
         spread = seed_spread(rows, study_seed=record.seed)
-        told = f"{best_seen_statement(best.loss, best.best)} {unconfirmed_statement(spread)}"
+        told = f"{best_seen_statement(loss, value)} {unconfirmed_statement(spread)}"
         text = f"{told} `{confirm_command(name)}`"
     nothing = {"run": None, "case": None, "residual": None}
     return {

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tuner import __version__
+from tuner.analysis.command_export import command_script
 from tuner.analysis.confirmation import Leader, confirmed_leader, judge_looks, read_confirmation
 from tuner.analysis.leaderboard import caveats
 from tuner.artifacts.local import Artifacts
@@ -22,7 +23,7 @@ from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 
 SEED_OF_SEARCH = "its seed is the one that the search chose; the confirmed mean is over others"
-SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python"}
+SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".py": "python", ".sh": "command"}
 
 
 def export_trial(
@@ -173,6 +174,12 @@ def _json(config: TrialConfig) -> str:
 
 
 def _python(config: TrialConfig) -> str:
+    if config.train.command is not None:
+        raise RequestError(
+            "its training is a program of your own, which the script would not be.",
+            hint="`--format command` writes the program with its arguments; `tuner train` takes the yaml.",
+            where="--format",
+        )
     sections = pprint.pformat(config.as_dict(), indent=1, width=110, sort_dicts=False)
     return _SCRIPT.format(head=_head(config, ""), config=sections)
 
@@ -186,7 +193,7 @@ def _head(config: TrialConfig, mark: str) -> str:
     of = "A baseline" if origin["trial"] is None else f"Trial {origin['trial']}"
     confirmed = origin.get("confirmation")
     lines = [
-        f"{of} of study {origin['study']}: {value}, loss {config.loss['name']}.",
+        f"{of} of study {origin['study']}: {value}{f', loss {config.loss_name}' if config.loss_name else ''}.",
         *([f"Confirmed: {confirmed['text']}"] if confirmed else []),
         "Train it with: tuner train FILE",
         *(f"Mind: {text}." for text in origin["caveats"]),
@@ -222,7 +229,12 @@ def _read_json(artifacts: Artifacts | None, name: str, number: int, file_name: s
     return document if isinstance(document, dict) else {}
 
 
-FORMATS: dict[str, Callable[[TrialConfig], str]] = {"yaml": _yaml, "json": _json, "python": _python}
+FORMATS: dict[str, Callable[[TrialConfig], str]] = {
+    "yaml": _yaml,
+    "json": _json,
+    "python": _python,
+    "command": command_script,
+}
 
 _SCRIPT = '''"""{head}"""
 
@@ -257,8 +269,8 @@ def main() -> None:
     }}
     result = train_final(
         config,
-        data=prepare(config.dataset, **places),
-        tests=test_cases(config.dataset, **places),
+        data=prepare(config.dataset, **places) if config.has_data else None,
+        tests=test_cases(config.dataset, **places) if config.has_data else (),
         device=resolve_device(words.device),
         folder=words.output,
         on_epoch=lambda report: print(report.epoch, report.train_loss, dict(report.metrics)),

@@ -189,9 +189,8 @@ def _standing_of(objective: Mapping[str, str], rows: Sequence[Row], chosen: Row)
     best = min(others, key=lambda row: _rank(row["value"], direction))
     if _rank(best["value"], direction) >= _rank(chosen["value"], direction):
         return []
-    return [
-        f"the best value seen is another trial's: {metric} {best['value']:.4g}, trial {best['number']} ({best['loss']})"
-    ]
+    loss = f" ({best['loss']})" if best["loss"] else ""
+    return [f"the best value seen is another trial's: {metric} {best['value']:.4g}, trial {best['number']}{loss}"]
 
 
 def _confirmation(rows: Sequence[Row], chosen: Row, study_seed: int, verdict: "Verdict | None") -> str:

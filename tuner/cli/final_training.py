@@ -10,9 +10,11 @@ from types import FrameType
 from typing import Any
 
 from tuner.cli import output
+from tuner.config.command import command_text
 from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData, prepare, test_cases
 from tuner.settings import Settings
+from tuner.training.command import program_place
 from tuner.training.device import device_name, resolve_device
 from tuner.training.epoch_report import EpochReport
 from tuner.training.final import train_final
@@ -25,38 +27,48 @@ def train_here(
     """Train in this process; return the document of `metrics.json`. Raises KeyboardInterrupt when it was stopped."""
     place = resolve_device(device)
     seed = _seed(config)
-    data = prepare(config.dataset, data_root=settings.data_root, cache=settings.cache, seed=seed)
+    places: dict[str, Any] = {"data_root": settings.data_root, "cache": settings.cache, "seed": seed}
+    data = prepare(config.dataset, **places) if config.has_data else None
     for text in differences(config, data, place, epochs_changed=epochs_changed):
         output.tell(f"warning: {text}")
-    output.tell(
-        f"Training {config.loss['name']} on {config.dataset['name']}: {config.train.epochs} epochs, {place}, "
-        f"{len(data.train.labels)} training and {len(data.validation.labels)} validation samples"
-    )
+    output.tell(_introduction(config, data, place))
     with _listening() as interrupted:
         result = train_final(
             config,
             data=data,
-            tests=test_cases(config.dataset, data_root=settings.data_root, cache=settings.cache, seed=seed),
+            tests=() if data is None else test_cases(config.dataset, **places),
             device=place,
             folder=folder,
             stop=lambda: bool(interrupted),
             allow_entry=settings.allow_entry,
             data_root=settings.data_root,
             on_epoch=_Teller(config),
+            place=program_place(settings),
         )
     if result is None:
         raise KeyboardInterrupt
     return result
 
 
-def differences(config: TrialConfig, data: PreparedData, device: str, *, epochs_changed: bool) -> list[str]:
+def _introduction(config: TrialConfig, data: PreparedData | None, place: str) -> str:
+    if config.train.command is not None:
+        return f"Running on {place}: {command_text(config.train.command)}"
+    if data is None:
+        return f"Training by {config.train.entry}: at most {config.train.epochs} epochs, {place}"
+    return (
+        f"Training {config.loss_name} on {config.dataset['name']}: {config.train.epochs} epochs, {place}, "
+        f"{len(data.train.labels)} training and {len(data.validation.labels)} validation samples"
+    )
+
+
+def differences(config: TrialConfig, data: PreparedData | None, device: str, *, epochs_changed: bool) -> list[str]:
     """Say why this training cannot give the value of the trial that the configuration comes from."""
     origin = config.provenance
     if not origin:
         return []
     found = []
     wanted = origin.get("data_fingerprint")
-    if wanted and wanted != data.fingerprint:
+    if wanted and data is not None and wanted != data.fingerprint:
         found.append(f"the data is not the same: fingerprint {data.fingerprint[:16]}, the trial's was {wanted[:16]}")
     if epochs_changed:
         found.append("--epochs changes the schedule; the value will not be that of the trial")

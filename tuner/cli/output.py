@@ -81,6 +81,11 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}g}"
 
 
+def loss_of(name: str | None) -> str:
+    """Write `, loss NAME` behind a value; nothing for a study that is about no loss."""
+    return f", loss {name}" if name else ""
+
+
 def percent(share: float) -> str:
     """Write a share as a percentage."""
     return f"{100 * share:.3g} %"

@@ -164,7 +164,8 @@ class PlainView:
         best = snapshot.document["best"] if self._noun == TRIAL else None
         if best and best["number"] != self._best:
             self._best = best["number"]
-            self.note(f"best so far: {self._metric} {number(best['value'])}, {best['loss']}, trial {best['number']}")
+            loss = f", {best['loss']}" if best["loss"] else ""
+            self.note(f"best so far: {self._metric} {number(best['value'])}{loss}, trial {best['number']}")
         if time.monotonic() - self._last >= PLAIN_EVERY_S:
             self._last = time.monotonic()
             self.note(overview(snapshot, self._metric, self._epochs, self._noun))
@@ -324,7 +325,8 @@ def overview(snapshot: Snapshot, metric: str, epochs: int, noun: str = TRIAL) ->
     parts = [f"{snapshot.finished} of {counts['total']} {noun}s"]
     parts += [f"{counts[key]} {key}" for key in ("pruned", "failed") if counts[key]]
     if best:
-        parts.append(f"best {metric} {number(best['value'])} ({best['loss']})")
+        loss = f" ({best['loss']})" if best["loss"] else ""
+        parts.append(f"best {metric} {number(best['value'])}{loss}")
     for row in snapshot.running:
         value = f", {number(row['last_value'])}" if row["last_value"] is not None else ""
         parts.append(f"{_title(row, noun)} {row['loss'] or ''} epoch {row['epochs']}/{epochs}{value}")

@@ -256,7 +256,7 @@ def best_lines(document: Mapping[str, Any], objectives: Sequence[Mapping[str, st
     """Write a `best` document for people."""
     values = document.get("values") or [document["value"]]
     scores = ", ".join(f"{o['metric']} {output.number(value)}" for o, value in zip(objectives, values, strict=False))
-    lines = [f"Best: trial {document['number']}, {scores}, loss {document['loss']}"]
+    lines = [f"Best: trial {document['number']}, {scores}{output.loss_of(document['loss'])}"]
     width = max(map(len, document["params"]), default=0)
     lines += [f"  {key.ljust(width)}  {output.format_value(value)}" for key, value in document["params"].items()]
     metrics = {key: value for key, value in document["metrics"].items() if value is not None}
@@ -326,7 +326,8 @@ def _summary(document: Mapping[str, Any], eta: float | None) -> list[str]:
     ]
     if document["best"]:
         found = document["best"]
-        lines.append(f"  best {output.number(found['value'])} in trial {found['number']}, loss {found['loss']}")
+        value = output.number(found["value"])
+        lines.append(f"  best {value} in trial {found['number']}{output.loss_of(found['loss'])}")
         lines.append(f"       {output.format_value(found['params'])}")
     if eta is not None and document["phase"] == "running":
         lines.append(f"  about {output.duration(eta)} left")

@@ -70,13 +70,14 @@ def export(
     value = "no value" if origin["value"] is None else f"{config.objectives[0].metric} {output.number(origin['value'])}"
     word = "Replaced" if replaced else "Wrote"
     of = "a baseline" if origin["trial"] is None else f"trial {origin['trial']}"
-    output.tell(f"{word} {path}: {of} of {name}, {value}, loss {config.loss['name']}")
+    output.tell(f"{word} {path}: {of} of {name}, {value}{output.loss_of(config.loss_name)}")
     if "confirmation" in origin:
         output.tell(f"  the confirmed leader: {origin['confirmation']['text']}")
     for text in origin["caveats"]:
         output.tell(f"  mind: {text}")
     steps = {"python": f"python {path}   trains it", "torch": f"python {path}   compares it with the trial's own parts"}
     steps["nnunet"] = f"python {path}   compares its loss; its head says how nnU-Net finds the trainer"
+    steps["command"] = f"sh {path} final   runs the program again"
     output.tell(f"  {steps.get(chosen, f'tuner train {path} -o final   trains it')}")
 
 

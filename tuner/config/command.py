@@ -23,6 +23,9 @@ PLACES = ("folder", "config", "device")
 """Placeholders that are no parameters."""
 VARIABLE = "TUNER_PARAM_"
 """What names of environment variables begin with that hold parameters."""
+CONFIG = "config.json"
+"""File in the folder of a trial with everything that its program is given."""
+_CODE = ("train.command", "train.entry")
 ALLOW = "TUNER_ALLOW_COMMAND"
 _PART = re.compile(r"\{\{|\}\}|\{(?P<name>[^{}]*)\}|[{}]|[^{}]+")
 _NAME = re.compile(r"(?P<name>[A-Za-z_][\w.-]*)(?P<optional>\?)?")
@@ -158,6 +161,30 @@ def text_of(value: Any) -> str:
 def command_text(command: str | Sequence[str]) -> str:
     """Write a command as one line that a shell would read so."""
     return command if isinstance(command, str) else shlex.join(command)
+
+
+def values_of(parameters: Mapping[str, Any], *, folder: str, device: str) -> dict[str, Any]:
+    """Return what placeholders stand for: the parameters of a trial by their names, and its places.
+
+    Args:
+        parameters: Of the trial.
+        folder: Of the trial.
+        device: As the program sees it.
+    """
+    places = {"folder": folder, "config": f"{folder}/{CONFIG}", "device": device}
+    return {**{name: value for name, value in parameters.items() if name not in _CODE}, **places}
+
+
+def document_of(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `config.json` says: `parameters` by their names, `folder`, `device`, and the sections."""
+    parameters = {name: value for name, value in values.items() if name not in PLACES}
+    return {"folder": values["folder"], "device": values["device"], "parameters": parameters, **config}
+
+
+def variables_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the environment variables that a program is given; none for a parameter that is null."""
+    found = {variable(name): text_of(v) for name, v in values.items() if v is not None and name not in PLACES}
+    return found | {f"TUNER_{name.upper()}": str(values[name]) for name in PLACES}
 
 
 def variable(name: str) -> str:

@@ -90,6 +90,13 @@ def torch_export(
 
 def check_loss(config: TrialConfig, facts: Mapping[str, Any]) -> None:
     """Raise RequestError where the loss cannot be taken out of this package, or is not known well enough."""
+    if config.train.is_own:
+        what = f"the function {config.train.entry}" if config.train.entry else "a program"
+        raise RequestError(
+            f"its training is your own ({what}): there is no loss or network of ours to take home.",
+            hint="Other formats write the configuration: --format command, json, yaml.",
+            where="--format",
+        )
     if "entry" in config.loss:
         raise RequestError(
             f"the loss is your own code ({config.loss['entry']}): it is already at home.", where="--format"

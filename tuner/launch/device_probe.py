@@ -38,6 +38,8 @@ class ProbeRequest:
     classes: int = 2
     precision: bool = True
     """Whether the meaning of `train.precision: auto` is asked for."""
+    gpus_each: int = 1
+    """CUDA devices of each worker: its own and those that follow it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ def probe_devices(question: ProbeRequest) -> ProbeResult:
         "config": question.config.as_dict() if question.config else None,
         "shape": list(question.shape),
         "classes": question.classes,
+        "gpus_each": question.gpus_each,
     }
     try:
         done = subprocess.run(  # noqa: S603 (our own interpreter, a list of words, no shell)
@@ -105,12 +108,34 @@ def probe(asked: Mapping[str, Any]) -> dict[str, Any]:
     for name in devices:
         if name not in known:
             return {"error": f"there is no device {name!r} here; there are: auto, {', '.join(known)}"}
+    devices, lacking = first_of_each(devices, asked.get("gpus_each", 1))
+    if lacking:
+        return {"error": lacking}
     per_device = asked["per_device"] or _fitting(devices[0])
     slots = deal(devices, per_device=per_device, total=asked["workers"])
     threads = threads_each(len(slots))
     sample_s = _time_sample(asked, devices[0], threads) if asked["config"] else None
     precision = resolve_precision(devices[0], spatial_dims=max(2, len(asked["shape"]) - 1))
     return {"slots": slots, "threads": threads, "precision": precision, "sample_s": sample_s}
+
+
+def first_of_each(devices: Sequence[str], count: int) -> tuple[list[str], str | None]:
+    """Return the first device of each worker that takes `count` neighbouring CUDA devices, or why there is none."""
+    numbers = sorted(int(name.partition(":")[2]) for name in devices if name.startswith("cuda"))
+    if count == 1 or not numbers:
+        return list(devices), None
+    firsts: list[str] = []
+    free = list(numbers)
+    while free:
+        group = range(free[0], free[0] + count)
+        if set(group) <= set(free):
+            firsts.append(f"cuda:{free[0]}")
+            free = [number for number in free if number not in group]
+        else:
+            free.pop(0)
+    named = ", ".join(f"cuda:{number}" for number in numbers)
+    wrong = f"train.devices: {count} neighbouring CUDA devices are asked for each trial; there are {named}"
+    return firsts, None if firsts else wrong
 
 
 def _fitting(device: str) -> int:

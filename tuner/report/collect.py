@@ -43,6 +43,7 @@ class Entry:
     value: float
     metrics: Mapping[str, float | None]
     per_class: Mapping[str, Mapping[str, float | None]]
+    params: Mapping[str, Scalar]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class StudyData:
 
     def model_of(self, params: Mapping[str, Scalar]) -> str:
         """Return the model that a trial trains."""
-        return str(params.get(MODEL) or self.spec.base.model.get("name"))
+        return str(params.get(MODEL) or self.spec.base.model.get("name", "a network of your own"))
 
     def loss_of(self, row: Row) -> str:
         """Return the loss that a trial trains with; fixed in a study that does not search it."""
@@ -96,6 +97,7 @@ class StudyData:
             model=model,
             default=_published(fixed, points.get(loss, {}), model),
             repeat=json.dumps(fixed, sort_keys=True),
+            params=params,
             drawn=(self._seed(params), params.get(FOLD)),
             value=row["value"],
             metrics=at_best.get("metrics", {}),
@@ -117,6 +119,11 @@ class ReportData:
     def first(self) -> StudyData:
         """The study that was named first."""
         return self.chapters[0]
+
+    @property
+    def is_about_losses(self) -> bool:
+        """Whether the studies name losses; those of trainings of the user's own need not."""
+        return any(chapter.spec.candidates for chapter in self.chapters)
 
     @property
     def metric(self) -> str:

@@ -13,6 +13,7 @@ from tuner.analysis.verdict import Verdict
 from tuner.artifacts.local import Artifacts
 from tuner.config.yaml_reader import dump_yaml
 from tuner.errors import DataError
+from tuner.registry import Scalar
 from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
 from tuner.report.charts import LearningCurve, Strip, draw_curves, draw_strips
 from tuner.report.collect import Entry, Line, ReportData, StudyData, lines_of, rank, ranked
@@ -24,14 +25,15 @@ from tuner.storage.storage import Storage
 
 MAX_CURVES = 8
 MAX_PARAMETERS = 12
+MAX_TRIALS = 15
 
 
 def compose(
     material: ReportData, store: Storage, artifacts: Artifacts, cache: Path, tests: Scores
 ) -> tuple[str, list[Block]]:
     """Return title and blocks of the report."""
-    tables = {model: lines_of(material, model) for model in material.models}
-    title = f"Which loss for {material.first.spec.base.dataset['name']}?"
+    tables = {model: lines_of(material, model) for model in material.models} if material.is_about_losses else {}
+    title = _title(material)
     verdicts: dict[str, Verdict] = {}
     for chapter in material.chapters:
         with suppress(DataError):  # the files of its runs are on another machine
@@ -52,14 +54,41 @@ def compose(
             )
         of_classes = class_table(material, lines)
         blocks += [of_classes] if of_classes else []
+    if not tables:
+        blocks += [Heading("Trials"), _best_trials(material)]
     for chapter in material.chapters:
         robustness = robustness_of(store, artifacts, chapter.record.name)
         blocks += robustness_blocks(robustness) if robustness else []
     blocks += _curves(material, store)
-    blocks += _pictures(material, artifacts, cache)
+    if any(not chapter.spec.base.train.is_own for chapter in material.chapters):
+        blocks += _pictures(material, artifacts, cache)
     blocks += _importance(material)
     blocks += _making(material, verdicts)
     return title, blocks
+
+
+def _title(material: ReportData) -> str:
+    base = material.first.spec.base
+    if not material.is_about_losses:
+        return f"Which configuration of {material.first.record.name}?"
+    return f"Which loss for {base.dataset['name'] if base.has_data else material.first.record.name}?"
+
+
+def _best_trials(material: ReportData) -> Table:
+    """Return the best trials of studies that are about no loss, with what they were trained with."""
+    entries = sorted(material.entries, key=lambda entry: (rank(entry.value, material.direction), entry.number))
+    shown = entries[:MAX_TRIALS]
+    names = list(dict.fromkeys(name for entry in shown for name in entry.params))
+    rows = [
+        [f"{entry.study} {entry.number}", f"{entry.value:.4g}", *(_value(entry.params.get(name)) for name in names)]
+        for entry in shown
+    ]
+    caption = f"The best {len(shown)} of {len(entries)} complete trials by {material.metric} ({material.direction})."
+    return Table(["trial", material.metric, *names], rows, caption)
+
+
+def _value(value: Scalar) -> str:
+    return "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def worth_testing(material: ReportData) -> list[Entry]:
@@ -89,6 +118,11 @@ def _answer(material: ReportData, tables: Mapping[str, Sequence[Line]], verdicts
         how = "at its published defaults" if first.best is first.default else "with tuned options"
         value = f"{material.metric} {with_deviation(first.best)}"
         sentences.append(f"Best value seen with {model}: {first.loss} {how}, {value}.")
+    if not tables and material.entries:
+        entry = best_of_each_loss(material)[0]
+        sentences.append(
+            f"Best value seen: {material.metric} {entry.value:.4g}, trial {entry.number} of {entry.study}."
+        )
     sentences.append(unconfirmed_statement(_spread(material)))
     commands = ", ".join(f"`{confirm_command(chapter.record.name)}`" for chapter in material.chapters)
     return " ".join([*sentences, f"{commands} trains the best again with fresh seeds."])
@@ -105,6 +139,12 @@ def _about(material: ReportData) -> str:
     seconds = sum(spent.seconds for spent in material.spent.values())
     names = " and ".join(chapter.record.name for chapter in material.chapters)
     losses = len({entry.loss for entry in material.entries})
+    if not material.is_about_losses:
+        configurations = len({entry.repeat for entry in material.entries})
+        return (
+            f"{names}: {ended} finished trials of {configurations} configurations, {span(seconds)} of device time. "
+            f"They are compared by {material.metric}, as the training of the user's own reports it."
+        )
     left = f" {len(rows) - ended} of the budget are still open." if ended < len(rows) else ""
     return (
         f"{names}: {ended} finished trials over {losses} losses, {span(seconds)} of device time.{left} "
@@ -132,11 +172,13 @@ def _curves(material: ReportData, store: Storage) -> list[Block]:
         epochs = store.queries.epochs(entry.study, entry.number)
         points = [(epoch["epoch"], epoch["value"]) for epoch in epochs if epoch["value"] is not None]
         if len(points) > 1:
-            found.append(LearningCurve(entry.loss, points))
+            found.append(LearningCurve(entry.loss if material.is_about_losses else f"trial {entry.number}", points))
     if not found:
         return []
     drawn = draw_curves(found, material.metric).to_svg()
     caption = f"The best trial of each loss; the first {len(found)} losses."
+    if not material.is_about_losses:
+        caption = "The best trial."
     return [Heading("Learning curves"), Picture(drawn, "image/svg+xml", caption, "Learning curves of the best trials")]
 
 
@@ -180,9 +222,10 @@ def _making(material: ReportData, verdicts: Mapping[str, Verdict]) -> list[Block
         blocks.append(Code(dump_yaml(chapter.record.spec), "yaml"))
     best = best_of_each_loss(material)[0]
     commands = f"tuner export {best.study} --trial {best.number} -o best.yaml\ntuner train best.yaml -o final"
+    is_own = material.first.spec.base.train.is_own
     return [
         *blocks,
-        Paragraph("The trial with the best value, trained again and scored on the test cases:"),
+        Paragraph(f"The trial with the best value, trained again{'' if is_own else ' and scored on the test cases'}:"),
         Code(commands, "sh"),
     ]
 
@@ -192,10 +235,17 @@ def _facts(chapter: StudyData) -> list[str]:
     resources = record.resources
     started = [row["started"] for row in chapter.attempts if row["started"]]
     ended = [row["finished"] for row in chapter.attempts if row["finished"]]
-    facts = [
+    train = spec.base.train
+    how = f"epochs, {train.optimizer}" if not train.is_own else f"reports of {train.entry or 'a program'}"
+    data = (
         f"Data: {spec.base.dataset['name']}, fingerprint {str(resources.get('fingerprint') or 'unknown')[:16]}; "
-        f"validation by {resources.get('protocol') or 'unknown'}.",
-        f"Training: at most {spec.base.train.epochs} epochs, {spec.base.train.optimizer}; "
+        f"validation by {resources.get('protocol') or 'unknown'}."
+        if spec.base.has_data
+        else "Data: what the training reads; the study names none."
+    )
+    facts = [
+        data,
+        f"Training: at most {train.epochs} {how}; "
         f"sampler {spec.sampler['name']}, pruner {spec.pruner['name']}, seed {spec.seed}, {record.total} trials.",
     ]
     versions = found.get("versions", found)

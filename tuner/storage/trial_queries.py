@@ -1,6 +1,6 @@
 """Trials as rows: filtered, sorted and paged by SQL; the curve of one of them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
@@ -65,7 +65,7 @@ class TrialQueries(StorageBase):
         certain trials; `filters` are about parameters. Raises UnknownNameError for an unknown state, sort, order
         or metric.
         """
-        _check(state, sort, order, by)
+        _check(state, sort, order)
         where: list[ColumnElement[bool]] = (
             [] if all_attempts or numbers is not None else [_attempts.c.successor.is_(None)]
         )
@@ -78,11 +78,13 @@ class TrialQueries(StorageBase):
         where += [found.condition for found in filters]
 
         def read(connection: Connection) -> dict[str, Any]:
-            study_id = self._find(connection, name).study_id
+            study = self._find(connection, name)
+            study_id = study.study_id
+            wanted = _direction(by, study.objectives)
             chosen = [_attempts.c.study_id == study_id, *where]
             query = _rows(by).where(*chosen)
             total = _total(connection, chosen, joined=state is not None)
-            direction = order or _natural(by)
+            direction: Order = order or wanted
             if sort == "value" and by is None and limit is not None:
                 rows = _by_value(connection, query, chosen, direction, limit, offset, joined=state is not None)
             else:
@@ -167,19 +169,22 @@ def _by_value(connection: Connection, query: Select[Any], chosen: Sequence[Colum
     return rows
 
 
-def _check(state: str | None, sort: str, order: str | None, by: str | None) -> None:
+def _check(state: str | None, sort: str, order: str | None) -> None:
     if state is not None and state not in list(State):
         raise UnknownNameError(kind="state", name=state, known=list(State))
     if sort not in _SORTS:
         raise UnknownNameError(kind="sort", name=sort, known=_SORTS)
     if order not in (None, "asc", "desc"):
         raise UnknownNameError(kind="order", name=str(order), known=("asc", "desc"))
-    if by is not None:
-        METRICS.find(by)
 
 
-def _natural(by: str | None) -> Order:
-    return "desc" if by and METRICS[by].direction == "maximize" else "asc"
+def _direction(by: str | None, objectives: Sequence[Mapping[str, str]]) -> Order:
+    """Return how a metric is ranked. Raises UnknownNameError for one that is none of ours, nor of the study's."""
+    if by is None:
+        return "asc"
+    own = {objective["metric"]: objective["direction"] for objective in objectives}
+    direction = own[by] if by in own else METRICS.find(by).direction
+    return "desc" if direction == "maximize" else "asc"
 
 
 def _measured(by: str) -> ColumnElement[Any]:

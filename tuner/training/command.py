@@ -13,17 +13,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tuner.atomic_io import write_json
-from tuner.config.command import check_allowed, fill, text_of, variable
+from tuner.config.command import CONFIG, check_allowed, document_of, fill, values_of, variables_of
 from tuner.config.trial import TrialConfig
 from tuner.errors import EntryError, RunError
+from tuner.settings import Settings
 from tuner.training.epoch_report import EpochReport
 from tuner.training.program import Lines, Program, ProgramEnd, end_stray
 from tuner.training.program_reports import ReportReader
 
-CONFIG = "config.json"
-_CODE = ("train.command", "train.entry")
 POLL_S = 0.2
 TOLD_S = 2.0
 """A batch system signals the program and the worker together: so long the worker may hear of it later."""
@@ -76,6 +76,17 @@ class ProgramPlace:
     """Whether the keys to where files are published are left out as well."""
 
 
+def program_place(settings: Settings) -> ProgramPlace:
+    """Return what programs may run here, and what their environment must not hold."""
+    given = [settings.storage, settings.api_token, settings.webhook, settings.webhook_secret]
+    password = urlsplit(settings.storage).password
+    return ProgramPlace(
+        allowed=settings.allow_command,
+        secrets=tuple(text for text in (*given, password) if text),
+        hides_store=settings.artifacts_url is not None,
+    )
+
+
 def run_command(
     config: TrialConfig,
     *,
@@ -114,11 +125,12 @@ def run_command(
     yield from stored
     if step():
         return
-    values = values_of(config, device, folder)
+    seen = "cuda:0" if device.startswith("cuda") else device
+    values = values_of(config.parameters(), folder=str(folder), device=seen)
     end_stray(folder)
     reader = ReportReader(config, folder, stored)
     yield from reader.catch_up()
-    write_json(folder / CONFIG, document_of(config, values))
+    write_json(folder / CONFIG, document_of(config.as_dict(), values))
     limit = None if config.train.memory_gib is None else int(config.train.memory_gib * GIB)
     program = Program(
         fill(command, values),
@@ -241,24 +253,6 @@ def _signal_name(number: int | None) -> str:
         return f"signal {number}"
 
 
-def values_of(config: TrialConfig, device: str, folder: Path) -> dict[str, Any]:
-    """Return what placeholders stand for: the parameters of the trial by their names, and its places."""
-    seen = device.partition(":")[0]
-    places = {
-        "folder": str(folder),
-        "config": str(folder / CONFIG),
-        "device": "cuda:0" if seen == "cuda" else seen,
-    }
-    return {**{name: v for name, v in config.parameters().items() if name not in _CODE}, **places}
-
-
-def document_of(config: TrialConfig, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `config.json` says: `parameters` by their names, `folder`, `device`, and the sections."""
-    content = config.as_dict()
-    parameters = {name: value for name, value in values.items() if name not in ("folder", "config", "device")}
-    return {"folder": values["folder"], "device": values["device"], "parameters": parameters, **content}
-
-
 def environment_of(
     environment: Mapping[str, str], config: TrialConfig, values: Mapping[str, Any], *, device: str, place: ProgramPlace
 ) -> dict[str, str]:
@@ -273,9 +267,7 @@ def environment_of(
     for name in ("TUNER_DATA_ROOT", "TUNER_CACHE"):
         if name in environment:
             found[name] = environment[name]
-    names = [name for name in values if name not in ("folder", "config", "device")]
-    found |= {variable(name): text_of(values[name]) for name in names if values[name] is not None}
-    found |= {f"TUNER_{name.upper()}": str(values[name]) for name in ("folder", "config", "device")}
+    found |= variables_of(values)
     found["PYTHONUNBUFFERED"] = "1"
     if config.train.threads is not None:
         found |= dict.fromkeys(

@@ -15,10 +15,14 @@ from tuner.errors import DataError
 from tuner.metrics.catalog import METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
+from tuner.training.command import ProgramPlace
 from tuner.training.components import AllowedSources, PlacedModel, build_network
 from tuner.training.epoch_report import EpochReport
 from tuner.training.evaluate import by_class, score_regions
+from tuner.training.program import PRINTED
+from tuner.training.program_reports import MAX_EPOCH, REPORTS
 from tuner.training.run_dir import BEST, RunDirectory
+from tuner.training.run_dir import METRICS as METRICS_FILE
 from tuner.training.sliding_window import Geometry, Labels, predict_image
 from tuner.training.trainer import train
 
@@ -28,7 +32,7 @@ RESULT = "metrics.json"
 def train_final(
     config: TrialConfig,
     *,
-    data: PreparedData,
+    data: PreparedData | None,
     tests: Iterable[TestCase],
     device: str,
     folder: Path,
@@ -36,12 +40,13 @@ def train_final(
     allow_entry: Collection[str] = (),
     data_root: Path | None = None,
     on_epoch: Callable[[EpochReport], None] = lambda report: None,
+    place: ProgramPlace | None = None,
 ) -> dict[str, Any] | None:
     """Train from scratch, score the test cases, and write what a trial writes, and `metrics.json`.
 
     Args:
         config: What `export` wrote.
-        data: What `prepare` made of `config.dataset`.
+        data: What `prepare` made of `config.dataset`; None where a training of the user's own has none.
         tests: What `test_cases` yields; none when there are no test cases.
         device: `cpu`, `mps` or `cuda:N`.
         folder: Where everything is written; a checkpoint in it is removed.
@@ -49,6 +54,7 @@ def train_final(
         allow_entry: Packages from which `train.entry` and `model.entry` may be imported.
         data_root: Where `model.weights` lies, unless it is a whole path.
         on_epoch: Told of every epoch.
+        place: What `train.command` may run here.
 
     Returns:
         The document of `metrics.json`: `value` (first objective at the best validated epoch), `metrics` (all of that
@@ -58,26 +64,37 @@ def train_final(
         DataError: No validation case holds any class, so no epoch has a value.
     """
     with space_needed(folder):
-        for name in (LAST, BEST, RESULT):
+        # of a training of the user's own, what it continues from is not known: its folder must be new
+        for name in (LAST, BEST, RESULT, *((PRINTED, REPORTS, METRICS_FILE) if config.train.is_own else ())):
             (folder / name).unlink(missing_ok=True)
     reports = train(
-        config, data=data, device=device, folder=folder, stop=stop, allow_entry=allow_entry, data_root=data_root
+        config,
+        data=data,
+        device=device,
+        folder=folder,
+        stop=stop,
+        allow_entry=allow_entry,
+        data_root=data_root,
+        place=place,
     )
     for report in reports:
         on_epoch(report)
     record = RunDirectory(folder, config, device)
-    finished = record.resume(config.train.epochs)
+    finished = record.resume(MAX_EPOCH if config.train.command is not None else config.train.epochs)
     if stop() and len(finished) < config.train.epochs:
         return None
     if record.best is None:
-        raise DataError(f"no epoch has a value of {config.objectives[0].metric!r}: validation holds no class to score.")
+        why = "no report has one" if config.train.is_own else "validation holds no class to score"
+        raise DataError(f"no epoch has a value of {config.objectives[0].metric!r}: {why}.")
     document = {
         "value": record.best.metrics[config.objectives[0].metric],
         "metrics": dict(record.best.metrics),
         "per_class": {name: dict(values) for name, values in record.best.per_class.items()},
         "epoch": record.best.epoch,
-        "validation_protocol": data.validation_protocol,
-        "test": score_tests(config, data=data, tests=tests, device=device, record=record, allow_entry=allow_entry),
+        "validation_protocol": None if data is None else data.validation_protocol,
+        "test": None
+        if data is None
+        else score_tests(config, data=data, tests=tests, device=device, record=record, allow_entry=allow_entry),
     }
     write_json(folder / RESULT, document)
     written: dict[str, Any] = json.loads((folder / RESULT).read_bytes())

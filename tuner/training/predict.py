@@ -77,7 +77,8 @@ def read_run(folder: Path) -> tuple[TrialConfig, DataCard]:
         )
     config = load_config(read_yaml(path).content, where=str(path))
     if not (folder / BEST).is_file():
-        why = "it was trained by a function of your own" if config.train.entry else "no epoch of it is finished yet"
+        own = "a program" if config.train.command is not None else "a function"
+        why = f"it was trained by {own} of your own" if config.train.is_own else "no epoch of it is finished yet"
         raise RequestError(f"the run has no {BEST}: {why}.", where=str(folder))
     facts = read_data_card(folder)
     form_of(facts.reading)

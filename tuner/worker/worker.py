@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tuner import __version__
 from tuner.artifacts.remote import RETRY_TIMEOUT_S, artifacts_of
@@ -37,7 +36,7 @@ from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.trials import PointTakenError
 from tuner.trackers.tracking import TrackedTrial, TrialTracking
-from tuner.training.command import ProgramPlace
+from tuner.training.command import program_place
 from tuner.training.epoch_report import EpochReport
 from tuner.training.program import GRACE_S
 from tuner.worker.confirmation_run import ScoringStoppedError, note_cases, score_test_cases
@@ -685,17 +684,6 @@ def _told(progress: Progress, last: tuple[int, float] | None) -> Outcome:
     if progress.orders.now and progress.orders.prune:
         return ended_by_hand(last)
     return interrupted()
-
-
-def program_place(settings: Settings) -> ProgramPlace:
-    """Return what programs may run here, and what their environment must not hold."""
-    given = [settings.storage, settings.api_token, settings.webhook, settings.webhook_secret]
-    password = urlsplit(settings.storage).password
-    return ProgramPlace(
-        allowed=settings.allow_command,
-        secrets=tuple(text for text in (*given, password) if text),
-        hides_store=settings.artifacts_url is not None,
-    )
 
 
 def memory_used(device: str) -> dict[str, int]:
