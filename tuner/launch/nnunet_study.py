@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.data.layouts import guess_group
 from tuner.errors import DataError, RequestError
 from tuner.launch.loss_choice import LossChoice
 from tuner.launch.study_file import comment, flow, losses_text
@@ -49,6 +50,13 @@ class NnunetPlace:
     """`Dataset123_Name`"""
     description: Mapping[str, Any]
     configurations: tuple[str, ...]
+
+    @property
+    def cases(self) -> list[str]:
+        """Names of the training cases."""
+        ending = str(self.description.get("file_ending", ".nii.gz"))
+        found = (self.raw / self.dataset / "labelsTr").glob(f"*{ending}")
+        return sorted(path.name.removesuffix(ending) for path in found if not path.name.startswith("."))
 
     @property
     def has_regions(self) -> bool:
@@ -132,6 +140,7 @@ def only_outputs(choices: Sequence[LossChoice]) -> list[LossChoice]:
 
 def study_content(wish: NnunetWish, place: NnunetPlace, called: str, losses: Sequence[str]) -> dict[str, Any]:
     """Return the study file as plain data."""
+    group = guess_group(place.cases)
     command = [called, str(wish.dataset_id), wish.configuration, "0", "-tr", TRAINER, "-p", wish.plans]
     command += ["-device", wish.device, "--c"]
     # one value is a fixed value: the trainer finds it in config.json as it finds those that are searched
@@ -149,6 +158,7 @@ def study_content(wish: NnunetWish, place: NnunetPlace, called: str, losses: Seq
             "path": place.dataset,
             "size": 32,
             "validation": {"folds": wish.folds, "fold": 0},
+            **({"group": group} if group is not None else {}),
         }
     budget: dict[str, Any] = {"trials": wish.trials, "retries": 3}
     if wish.seconds is not None:
@@ -227,7 +237,7 @@ def study_text(
             "steps: a search ranks shorter trainings, and the confirmed leader is then trained for as long as you like "
             "(tuner export NAME --format nnunet)."
         ),
-        f"train: {_block(content['train'])}",
+        f"train:{_block(content['train'])}",
         "",
         losses_text(losses, content["search"]),
         "",
