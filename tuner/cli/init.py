@@ -109,6 +109,7 @@ def init(
     if options.dataset_id is not None or (str(path) == NNUNET and not Path(NNUNET).exists()):
         _init_nnunet(path, options)
         return
+    _refuse_nnunet_options(options)
     questions = Questions(options, path)
     questions.refuse_without_terminal()
     _check_file(options.out, force=options.force)
@@ -141,10 +142,17 @@ def _init_nnunet(path: Path | None, options: InitOptions) -> None:
     from tuner.errors import RequestError
 
     if (path is not None and str(path) != NNUNET) or options.dataset_id is None:
-        found = "without --dataset-id" if options.dataset_id is None else f"--dataset-id with {str(path)!r}"
+        found = "no --dataset-id" if options.dataset_id is None else f"the folder {str(path)!r}"
         raise RequestError(
             f"nnU-Net's own training is asked for by `tuner init {NNUNET} --dataset-id 123`; found {found}.",
+            hint="A folder is looked at without --dataset-id.",
             where="tuner init",
+        )
+    if options.layout is not None or options.overrides:
+        raise RequestError(
+            "--layout and --set are for folders; nnU-Net's own training has its plans.",
+            hint="What the study file says is yours to change.",
+            where=f"tuner init {NNUNET}",
         )
     name = options.name or f"nnunet{options.dataset_id}"
     file = options.out or Path(f"{name}.yaml")
@@ -160,6 +168,18 @@ def _init_nnunet(path: Path | None, options: InitOptions) -> None:
         force=options.force,
         as_json=options.as_json,
     )
+
+
+def _refuse_nnunet_options(options: InitOptions) -> None:
+    from tuner.errors import RequestError
+
+    given = [f"--{name}" for name in options.given()]
+    if given:
+        raise RequestError(
+            f"{', '.join(given)}: only with `tuner init {NNUNET} --dataset-id 123`.",
+            hint="Epochs and trials follow from --time; what the study file says is yours to change.",
+            where="tuner init",
+        )
 
 
 class Questions:
@@ -287,8 +307,9 @@ def _check_known(options: InitOptions) -> None:
     from tuner.launch.launcher import read_devices
     from tuner.launch.loss_choice import TASKS
 
-    if options.layout is not None:
-        DATASETS.find(options.layout, where="--layout")
+    layouts = [name for name, entry in DATASETS.items() if entry.check is not None]
+    if options.layout is not None and options.layout not in layouts:
+        raise UnknownNameError(kind="layout", name=options.layout, known=layouts, where="--layout")
     if options.task is not None and options.task not in TASKS:
         raise UnknownNameError(kind="task", name=options.task, known=TASKS, where="--task")
     if options.time is not None:

@@ -3,9 +3,9 @@
 import os
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,22 +29,36 @@ class NnunetOptions:
         typer.Option("--dataset-id", metavar="N", help="N of DatasetN_NAME.", min=1, rich_help_panel=_PANEL),
     ] = None
     configuration: Annotated[
-        str, typer.Option("--configuration", metavar="NAME", help="Of its plans.", rich_help_panel=_PANEL)
-    ] = "2d"
-    plans: Annotated[str, typer.Option("--plans", metavar="NAME", help="Its plans.", rich_help_panel=_PANEL)] = (
-        "nnUNetPlans"
-    )
-    epochs: Annotated[int, typer.Option("--epochs", metavar="N", help="Of a trial.", min=1, rich_help_panel=_PANEL)] = (
-        50
-    )
+        str | None,
+        typer.Option("--configuration", metavar="NAME", help="Of its plans. Default: 2d.", rich_help_panel=_PANEL),
+    ] = None
+    plans: Annotated[
+        str | None, typer.Option("--plans", metavar="NAME", help="Default: nnUNetPlans.", rich_help_panel=_PANEL)
+    ] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option("--epochs", metavar="N", help="Of a trial. Default: 50.", min=1, rich_help_panel=_PANEL),
+    ] = None
     iterations: Annotated[
-        int, typer.Option("--iterations", metavar="N", help="Steps of an epoch.", min=1, rich_help_panel=_PANEL)
-    ] = 250
-    trials: Annotated[int, typer.Option("--trials", metavar="N", help="Budget.", min=1, rich_help_panel=_PANEL)] = 30
+        int | None,
+        typer.Option(
+            "--iterations", metavar="N", help="Steps of an epoch. Default: 250.", min=1, rich_help_panel=_PANEL
+        ),
+    ] = None
+    trials: Annotated[
+        int | None, typer.Option("--trials", metavar="N", help="Budget. Default: 30.", min=1, rich_help_panel=_PANEL)
+    ] = None
     folds: Annotated[
-        int,
-        typer.Option("--folds", metavar="N", help="Parts of the cases; one validates.", min=2, rich_help_panel=_PANEL),
-    ] = 5
+        int | None,
+        typer.Option(
+            "--folds", metavar="N", help="Parts of the cases; one validates. Default: 5.", min=2, rich_help_panel=_PANEL
+        ),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return those that were given, by their names as fields."""
+        names = [field.name for field in fields(NnunetOptions)]
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 def init_nnunet(
@@ -73,17 +87,7 @@ def init_nnunet(
         study_text,
     )
 
-    wish = NnunetWish(
-        name=name,
-        dataset_id=options.dataset_id or 0,
-        configuration=options.configuration,
-        plans=options.plans,
-        epochs=options.epochs,
-        iterations=options.iterations,
-        trials=options.trials,
-        folds=options.folds,
-        seconds=seconds,
-    )
+    wish = NnunetWish(name=name, seconds=seconds, **options.given())
     place = find_place(wish, os.environ)
     called = find_program()
     wish = replace(wish, device=_device(devices))

@@ -100,6 +100,8 @@ def find_place(wish: NnunetWish, environment: Mapping[str, str]) -> NnunetPlace:
         known = tuple(content["configurations"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"cannot be read: {error}.", where=str(plans)) from error
+    if not isinstance(description, dict) or not isinstance(description.get("labels"), dict):
+        raise DataError("labels is missing, as in {'background': 0, 'liver': 1}.", where=str(raw / dataset))
     if wish.configuration not in known:
         raise DataError(
             f"the plans have no configuration {wish.configuration!r}.",
