@@ -209,6 +209,30 @@ def test_what_cannot_be_trained_on_is_refused(tuner: Shell, here: Path, make: ob
     assert not list(here.glob("*.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--layout", "phantom"), "unknown layout 'phantom'"),
+        (("--task", "blobs"), "unknown task 'blobs'"),
+        (("--time", "soon"), "is not a duration"),
+        (("--devices", "abacus"), "is not a device"),
+        (("--trials", "9"), "--trials: only with `tuner init nnunet"),
+        (("--set", "sise=3"), "Did you mean 'size'"),
+    ],
+)
+def test_a_wrong_flag_is_said_before_anything_is_measured(
+    tuner: Shell, here: Path, words: tuple[str, ...], said: str
+) -> None:
+    """Half a minute later would be too late."""
+    make_folder(here / "data")
+
+    answer = tuner("init", "data/cells", "--yes", *words)
+
+    assert answer.code == 2
+    assert said in answer.err
+    assert "measuring" not in answer.err
+
+
 def test_each_layout_is_told_from_the_others(test_data: Path) -> None:
     """On the real samples: one fits, and the others say what they lack."""
     for name, layout in (("nuclei", "folder"), ("membranes", "folder"), ("cityscapes", "cityscapes")):

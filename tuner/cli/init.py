@@ -10,6 +10,7 @@ import typer
 
 from tuner.cli import output
 from tuner.cli.help import PanelCommand
+from tuner.cli.init_nnunet import NNUNET, NnunetOptions, init_nnunet
 from tuner.cli.options import CacheOption, DataRootOption, JsonOption, settings_of, takes_options
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _DEFAULT_TIME = "8h"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InitOptions:
+class InitOptions(NnunetOptions):
     """What `init` takes beside the folder."""
 
     layout: Annotated[
@@ -89,7 +90,9 @@ def init(
     path: Annotated[
         Path | None,
         typer.Argument(
-            metavar="[PATH]", help="Folder of the data set, in any layout that is read.", show_default=False
+            metavar="[PATH]",
+            help="Folder of the data set, in any layout that is read; or nnunet, for nnU-Net's own training.",
+            show_default=False,
         ),
     ] = None,
     *,
@@ -102,9 +105,13 @@ def init(
     from tuner.launch.study_file import launch_words, study_text
     from tuner.launch.study_proposal import Wish, propose_study
 
+    _check_known(options)
+    if options.dataset_id is not None or (str(path) == NNUNET and not Path(NNUNET).exists()):
+        _init_nnunet(path, options)
+        return
+    _refuse_nnunet_options(options)
     questions = Questions(options, path)
     questions.refuse_without_terminal()
-    _check_known(options)
     _check_file(options.out, force=options.force)
     folder, settings = _folder(questions.path(), options)
     finding = _layout(folder, questions)
@@ -129,6 +136,50 @@ def init(
     words = launch_words(file, proposal, root)
     _write(file, study_text(proposal, findings, words, hints), force=options.force)
     _tell_proposal(proposal, file, words, as_json=options.as_json, findings=findings)
+
+
+def _init_nnunet(path: Path | None, options: InitOptions) -> None:
+    from tuner.errors import RequestError
+
+    if (path is not None and str(path) != NNUNET) or options.dataset_id is None:
+        found = "no --dataset-id" if options.dataset_id is None else f"the folder {str(path)!r}"
+        raise RequestError(
+            f"nnU-Net's own training is asked for by `tuner init {NNUNET} --dataset-id 123`; found {found}.",
+            hint="A folder is looked at without --dataset-id.",
+            where="tuner init",
+        )
+    if options.layout is not None or options.overrides:
+        raise RequestError(
+            "--layout and --set are for folders; nnU-Net's own training has its plans.",
+            hint="What the study file says is yours to change.",
+            where=f"tuner init {NNUNET}",
+        )
+    name = options.name or f"nnunet{options.dataset_id}"
+    file = options.out or Path(f"{name}.yaml")
+    _check_file(file, force=options.force)
+    init_nnunet(
+        options,
+        name=name,
+        file=file,
+        devices=options.devices or "auto",
+        task=options.task,
+        seconds=None if options.time is None else _seconds(options.time),
+        cache=options.cache,
+        force=options.force,
+        as_json=options.as_json,
+    )
+
+
+def _refuse_nnunet_options(options: InitOptions) -> None:
+    from tuner.errors import RequestError
+
+    given = [f"--{name}" for name in options.given()]
+    if given:
+        raise RequestError(
+            f"{', '.join(given)}: only with `tuner init {NNUNET} --dataset-id 123`.",
+            hint="Epochs and trials follow from --time; what the study file says is yours to change.",
+            where="tuner init",
+        )
 
 
 class Questions:
@@ -256,8 +307,9 @@ def _check_known(options: InitOptions) -> None:
     from tuner.launch.launcher import read_devices
     from tuner.launch.loss_choice import TASKS
 
-    if options.layout is not None:
-        DATASETS.find(options.layout, where="--layout")
+    layouts = [name for name, entry in DATASETS.items() if entry.check is not None]
+    if options.layout is not None and options.layout not in layouts:
+        raise UnknownNameError(kind="layout", name=options.layout, known=layouts, where="--layout")
     if options.task is not None and options.task not in TASKS:
         raise UnknownNameError(kind="task", name=options.task, known=TASKS, where="--task")
     if options.time is not None:

@@ -186,12 +186,12 @@ RULES: Mapping[str, Callable[[Traits], Answer]] = {
     "dice_focal": _always("overlap, and the pixels that are still wrong"),
     "tversky": _always("false alarms and misses with a price each"),
     "lovasz_softmax": _always("IoU, continued between masks"),
-    "focal": _imbalanced("for rare classes"),
-    "focal_tversky": _imbalanced("for rare classes"),
     "soft_cldice": _thin("for thin, connected structures"),
     "skeleton_recall": _thin("for thin, connected structures"),
     "blob": _many_small,
     "boundary": _tiny_or_borders("for tiny objects and outlines"),
+    "focal": _imbalanced("for rare classes"),
+    "focal_tversky": _imbalanced("for rare classes"),
     "unified_focal": _imbalanced("for rare classes"),
     "topk": _always("only the pixels that are hardest"),
     "jaccard": _iou,
@@ -221,7 +221,10 @@ RULES: Mapping[str, Callable[[Traits], Answer]] = {
     "robust_t": _never("for labels that are often wrong"),
     "generalized_wasserstein_dice": _never("for classes that resemble each other"),
 }
-"""By priority: where the time is for a few losses, the first of those that are in are kept."""
+"""By priority, within each of: what every study has, what the data or the task speaks for, what suits any data."""
+ALWAYS_FIRST = ("dice_cross_entropy", "cross_entropy", "dice")
+SUIT_ANY = ("dice_focal", "tversky", "lovasz_softmax", "topk")
+"""Where the time is for a few losses, these make room for those that the data speaks for."""
 
 
 def choose_losses(
@@ -241,14 +244,22 @@ def choose_losses(
     traits = Traits(profile, task)
     times = dict(steps or {})
     typical = median(times.values()) if times else 0.0
+    names = [*(name for name in RULES if name in LOSSES), *(name for name in LOSSES if name not in RULES)]
+    answers = {
+        name: RULES[name](traits) if name in RULES else (False, "nothing measured speaks for it") for name in names
+    }
     chosen: list[LossChoice] = []
     left: list[LossChoice] = []
-    names = [*(name for name in RULES if name in LOSSES), *(name for name in LOSSES if name not in RULES)]
-    for name in names:
-        is_in, why = RULES[name](traits) if name in RULES else (False, "nothing measured speaks for it")
+    for name in sorted(names, key=_rank_of):
+        is_in, why = answers[name]
         if is_in and name in times and times[name] > SLOW * typical:
             is_in, why = False, f"{why}; its step takes {times[name] / typical:.2g} times the median"
         elif is_in and len(chosen) >= most:
             is_in, why = False, f"{why}; no time for more than {most}"
         (chosen if is_in else left).append(LossChoice(name, is_in, why))
     return chosen + left
+
+
+def _rank_of(name: str) -> int:
+    """Return 0 for what every study has, 1 for what the data or the task speaks for, 2 for what suits any data."""
+    return 0 if name in ALWAYS_FIRST else 2 if name in SUIT_ANY else 1
