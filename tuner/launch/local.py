@@ -13,7 +13,7 @@ from pathlib import Path
 from tuner.errors import RunError
 from tuner.launch.launcher import WorkerSpec, python_command
 from tuner.launch.supervisor import describe_exit
-from tuner.settings import Settings
+from tuner.settings import CUDA_VARIABLES, Settings
 
 PARENT = "TUNER_LAUNCHER_PID"
 """Environment variable that names the process without which a worker shall not live on."""
@@ -114,7 +114,8 @@ def worker_environment(order: WorkerSpec, environment: Mapping[str, str]) -> dic
     the cluster that it runs in: the token of one stays behind.
     """
     settings: Settings = order.settings
-    values = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH_TOKEN")}
+    kept = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH_TOKEN")}
+    values = CUDA_VARIABLES | kept
     values |= {
         "TUNER_STORAGE": settings.storage,
         "TUNER_ARTIFACTS": settings.artifacts_place,

@@ -34,6 +34,7 @@ def train(
     stop: Callable[[], bool],
     allow_entry: Collection[str] = (),
     data_root: Path | None = None,
+    device_share: float = 1.0,
 ) -> Generator[EpochReport]:
     """Train a configuration and yield a report for each finished epoch.
 
@@ -49,9 +50,11 @@ def train(
         stop: Whether to end now.
         allow_entry: Packages from which `train.entry` and `model.entry` may be imported.
         data_root: Where `model.weights` lies, unless it is a whole path.
+        device_share: Share of the device's free memory that may be filled with data: others train there too.
 
     Raises:
         Diverged: A loss or a metric is not finite.
+        UnrepeatableError: `train.deterministic` is set, and the device has no repeatable kernel for what is trained.
         EffectiveConfigError: The built parts would not train what the configuration says.
         EntryError: `train.entry` or `model.entry` is not allowed, cannot be imported, or gives something else than
             epochs or a network.
@@ -65,7 +68,7 @@ def train(
             if config.train.entry is not None:
                 yield from _train_elsewhere(config, device, record, stop, allow_entry)
                 return
-            run = TrainingState(config, data, device, AllowedSources(data_root, allow_entry))
+            run = TrainingState(config, data, device, AllowedSources(data_root, allow_entry), device_share)
             record.note_precision(run.trial.precision)
             write_data_card(folder, data)
             yield from _train(config, run, record, stop)
@@ -104,7 +107,7 @@ def _train(
                     return
             report = check_finite(as_report(epoch, *trained, perf_counter() - began, validation))
             is_best = record.add(report)
-            checkpoint.commit()
+            checkpoint.commit(at_once=is_best or epoch == config.train.epochs)
             if is_best and validation is not None:
                 record.write_best(state["model"], epoch)
                 pictures.keep(validation, epoch)
@@ -118,7 +121,7 @@ def _train(
             _write_late(pictures)
         raise
     finally:
-        checkpoint.discard()
+        checkpoint.finish()
 
 
 def _write_late(pictures: Pictures) -> None:
