@@ -112,6 +112,7 @@ def worker(
 def _work(
     settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None, is_tended: bool
 ) -> None:
+    from tuner.launch.local import SHOWN_AS
     from tuner.log_config import configure
     from tuner.settings import CUDA_VARIABLES
     from tuner.storage.engine import WORKER_CONNECTIONS
@@ -137,6 +138,7 @@ def _work(
             settings,
             study=study,
             device=resolve_device(device),
+            shown_as=os.environ.pop(SHOWN_AS, None),
             stop=signals.stop,
             idle_s=idle_s,
             end=end,
