@@ -92,6 +92,28 @@ UNREPEATABLE = frozenset(
 )
 """Operators whose kernels on CUDA do not repeat bit for bit, or have a slower form that does, for those who ask."""
 
+REFUSED = frozenset(
+    [
+        "_adaptive_avg_pool2d_backward",
+        "_adaptive_avg_pool3d_backward",
+        "adaptive_avg_pool2d_backward",
+        "adaptive_max_pool2d_backward",
+        "avg_pool3d_backward",
+        "cumsum",
+        "grid_sampler_2d_backward",
+        "grid_sampler_3d_backward",
+        "histc",
+        "nll_loss2d_backward",
+        "nll_loss2d_forward",
+        "reflection_pad2d_backward",
+        "upsample_bicubic2d_backward",
+        "upsample_bilinear2d_backward",
+        "upsample_linear1d_backward",
+        "upsample_trilinear3d_backward",
+    ]
+)
+"""Those of them that torch refuses on CUDA while `use_deterministic_algorithms` is on; cumsum of floats only."""
+
 NO_KERNEL = frozenset(
     [
         "_reshape_alias",
@@ -319,6 +341,9 @@ def _note(name: str, args: Any, kwargs: dict[str, Any]) -> None:
         LOG.waits[name, our_line()] += 1
     elif name in INDEXING and any(one is not None and one.dtype in (torch.bool, torch.uint8) for one in args[1]):
         LOG.waits["boolean index", our_line()] += 1
+    is_whole = name == "cumsum" and not (kwargs.get("dtype") or args[0].dtype).is_floating_point
+    if name in REFUSED and not is_whole and torch.are_deterministic_algorithms_enabled():
+        raise RuntimeError(f"{name}_cuda does not have a deterministic implementation, but you set ...")
     if name in UNREPEATABLE:
         LOG.unrepeatable[name, our_line()] += 1
     if name not in NO_KERNEL and not name.startswith("sym_"):

@@ -10,6 +10,13 @@ from typing import Any
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
 
+CUDA_VARIABLES = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+"""Set for every process that trains, before CUDA starts there, unless its user has set them.
+
+cuBLAS repeats bit for bit with work space of its own for each stream (32 MiB, what it takes on recent GPUs anyway), and
+cuda:N is then the N-th GPU that nvidia-smi lists.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

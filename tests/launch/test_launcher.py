@@ -72,7 +72,19 @@ def test_a_worker_on_the_cpu_sees_no_cuda_device(tmp_path: Path) -> None:
     inherited = {"CUDA_VISIBLE_DEVICES": "0,1"}
 
     assert worker_environment(order(tmp_path), inherited)["CUDA_VISIBLE_DEVICES"] == ""
-    assert worker_environment(order(tmp_path, "cuda:1"), inherited)["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+@pytest.mark.parametrize(
+    ("inherited", "expected"), [(None, "1"), ("2,3", "3"), ("GPU-a, GPU-b", "GPU-b"), ("5", "1")], ids=str
+)
+def test_a_worker_on_a_gpu_sees_no_other_one(tmp_path: Path, inherited: str | None, expected: str) -> None:
+    """cuda:1 is the second of those that the launcher sees."""
+    given = {} if inherited is None else {"CUDA_VISIBLE_DEVICES": inherited}
+
+    values = worker_environment(order(tmp_path, "cuda:1"), given)
+
+    assert values["CUDA_VISIBLE_DEVICES"] == expected
+    assert values["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
 def test_logs_of_workers_are_found_oldest_first(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.conftest import REPOSITORY
+from tuner.training import checkpoint
 from tuner.training.checkpoint import CheckpointWriter, copied, read_checkpoint
 
 STATE = {"epoch": 3, "identity": "mine", "model": {"w": torch.arange(4.0)}}
@@ -106,3 +107,26 @@ def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
     assert found is not None
     assert found["epoch"] == 3
     assert [path.name for path in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_large_checkpoint_is_not_written_after_every_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing 400 MB after every epoch of five seconds keeps a disk busy; whoever ends a training loses no epoch."""
+    monkeypatch.setattr(checkpoint, "LARGE", 4)
+    now = [0.0]
+    writer = CheckpointWriter(tmp_path, clock=lambda: now[0])
+
+    def epoch(number: int, *, at_once: bool = False) -> int:
+        writer.begin({"identity": "x", "epoch": number, "model": torch.zeros(2)})
+        writer.commit(at_once=at_once)
+        state = read_checkpoint(tmp_path, identity="x")
+        assert state is not None
+        return int(state["epoch"])
+
+    assert [epoch(1), epoch(2), epoch(3, at_once=True), epoch(4)] == [1, 1, 3, 3]
+    now[0] += checkpoint.INTERVAL_S
+    assert [epoch(5), epoch(6)] == [5, 5]
+    writer.begin({"identity": "x", "epoch": 7, "model": torch.zeros(2)})  # not committed: it is not finished
+    writer.finish()
+    state = read_checkpoint(tmp_path, identity="x")
+    assert state is not None
+    assert state["epoch"] == 6

@@ -112,7 +112,9 @@ def worker(
 def _work(
     settings: "Settings", study: str | None, device: str, *, as_json: bool, idle_s: float | None, is_tended: bool
 ) -> None:
+    from tuner.launch.local import SHOWN_AS
     from tuner.log_config import configure
+    from tuner.settings import CUDA_VARIABLES
     from tuner.storage.engine import WORKER_CONNECTIONS
     from tuner.storage.storage import Storage
     from tuner.worker.health import DeviceQuarantinedError, ProcessSpentError
@@ -121,6 +123,8 @@ def _work(
     with _listening() as signals, Storage.open(settings.storage, connections=WORKER_CONNECTIONS) as store:
         if study is not None:
             _obey_threads(store, study)
+        for name, value in CUDA_VARIABLES.items():
+            os.environ.setdefault(name, value)
         from tuner.training.device import resolve_device
         from tuner.worker.worker import Worker
 
@@ -134,6 +138,7 @@ def _work(
             settings,
             study=study,
             device=resolve_device(device),
+            shown_as=os.environ.pop(SHOWN_AS, None),
             stop=signals.stop,
             idle_s=idle_s,
             end=end,

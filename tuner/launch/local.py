@@ -13,10 +13,13 @@ from pathlib import Path
 from tuner.errors import RunError
 from tuner.launch.launcher import WorkerSpec, python_command
 from tuner.launch.supervisor import describe_exit
-from tuner.settings import Settings
+from tuner.settings import CUDA_VARIABLES, Settings
 
 PARENT = "TUNER_LAUNCHER_PID"
 """Environment variable that names the process without which a worker shall not live on."""
+
+SHOWN_AS = "TUNER_SHOWN_DEVICE"
+"""Environment variable with the name of the device of a worker that sees no other one, and calls it cuda:0."""
 
 _PR_SET_PDEATHSIG = 1
 _POLL_S = 1.0
@@ -57,7 +60,8 @@ class LocalLauncher:
                 hint="Name a folder that may be written with --artifacts.",
                 where=str(order.log),
             ) from error
-        command = python_command("tuner", "worker", "--study", order.study, "--device", order.device)
+        device = "cuda:0" if order.device.startswith("cuda:") else order.device
+        command = python_command("tuner", "worker", "--study", order.study, "--device", device)
         with log:
             process = subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)
                 command,
@@ -110,11 +114,13 @@ class LocalWorker:
 def worker_environment(order: WorkerSpec, environment: Mapping[str, str]) -> dict[str, str]:
     """Return a worker's environment: places (a password in a URL is not for `ps`), its threads, its devices.
 
-    Workers on the CPU see no CUDA device, so that nothing of theirs ends up on one. A training has no business with
+    Workers on the CPU see no CUDA device, and those on a GPU no other one, so that nothing of theirs ends up there: a
+    context, which pinned memory makes on the first one, takes half a GiB. A training has no business with
     the cluster that it runs in: the token of one stays behind.
     """
     settings: Settings = order.settings
-    values = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH_TOKEN")}
+    kept = {name: value for name, value in environment.items() if not name.startswith("RAY_AUTH_TOKEN")}
+    values = CUDA_VARIABLES | kept
     values |= {
         "TUNER_STORAGE": settings.storage,
         "TUNER_ARTIFACTS": settings.artifacts_place,
@@ -131,6 +137,11 @@ def worker_environment(order: WorkerSpec, environment: Mapping[str, str]) -> dic
     if order.device == "cpu":
         values |= MEMORY
         values["CUDA_VISIBLE_DEVICES"] = ""
+    elif order.device.startswith("cuda:"):
+        number = int(order.device.removeprefix("cuda:"))
+        visible = [name.strip() for name in kept.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+        values["CUDA_VISIBLE_DEVICES"] = visible[number] if number < len(visible) else str(number)
+        values[SHOWN_AS] = order.device
     return values
 
 

@@ -191,6 +191,7 @@ workers = Table(
     Column("started_at", _seconds, nullable=False),
     Column("seen_at", _seconds, nullable=False),
     Column("left_at", _seconds),
+    Column("gpu", String(64)),  # its UUID; NULL where the device is none, or nobody tells
 )
 Index(
     "tuner_workers_aside",

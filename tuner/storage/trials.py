@@ -14,6 +14,7 @@ from tuner.search.points import point_key, point_keys
 from tuner.search.space import SearchSpace
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision, insert_or_ignore, insert_rows
+from tuner.storage.devices import is_kept_free
 from tuner.storage.engine import seconds_now, utc_now
 from tuner.storage.loss_time import due, hours_per_loss
 from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
@@ -197,7 +198,8 @@ class Trials(StorageBase):
     def claim(self, study_id: int, worker_id: str) -> Claim | None:
         """WAITING → RUNNING: retries first, then what the user asked for, then by place in the budget.
 
-        None when nothing waits, or when the study is paused, stopped or past its time.
+        None when nothing waits, when the study is paused, stopped or past its time, or while another worker on the
+        same device holds a trial that must have it for itself.
         """
         token = uuid.uuid4().hex
         tries = count()
@@ -205,9 +207,9 @@ class Trials(StorageBase):
         def take(connection: Connection) -> Claim | None:
             if next(tries) and (mine := _claimed_before(connection, token)):
                 return _claim(connection, mine, worker_id)  # that commit went through, only its answer was lost
-            row = _first_waiting(connection, study_id)
+            row = _first_waiting(connection, study_id, worker_id)
             if row is None and fill_up(connection, study_id, spare=True):
-                row = _first_waiting(connection, study_id)
+                row = _first_waiting(connection, study_id, worker_id)
             if row is None:
                 return None
             connection.execute(
@@ -359,7 +361,7 @@ def timed_out() -> Any:
     return _studies.c.timeout_s.is_not(None) & (_studies.c.spent_s >= _studies.c.timeout_s)
 
 
-def _first_waiting(connection: Connection, study_id: int) -> AnyRow | None:
+def _first_waiting(connection: Connection, study_id: int, worker_id: str) -> AnyRow | None:
     return connection.execute(
         select(_attempts, *_OF_STUDY)
         .join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
@@ -370,6 +372,7 @@ def _first_waiting(connection: Connection, study_id: int) -> AnyRow | None:
             _trials.c.state == State.WAITING.value,
             _studies.c.wanted == DesiredState.RUN.value,
             ~timed_out(),
+            ~is_kept_free(worker_id),
         )
         .order_by(_attempts.c.urgency, _attempts.c.slot)
         .limit(1)

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, case, delete, func, insert, or
 
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision
+from tuner.storage.devices import neighbours, place
 from tuner.storage.engine import iso, seconds_now, utc_now
 from tuner.storage.loss_time import limit_s
 from tuner.storage.records import Claim, LostTrial, Orders, Outcome
@@ -45,6 +46,18 @@ class FinishedAttempt:
     message: str | None
     claimed_at: float
     finished_at: float
+    gpu: str | None = None
+    """UUID of the GPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another worker on the same device."""
+
+    trial_id: int | None
+    """Of the trial that it holds, of whichever study."""
+    alone: bool
+    """Whether that one must have the device for itself."""
 
 
 def quarantined_by_study(connection: Connection, study_id: int | None) -> list[dict[str, Any]]:
@@ -61,8 +74,7 @@ def is_quarantined() -> ColumnElement[bool]:
     """Condition on `tuner_workers`: it has quarantined its device, and nobody has started one there since."""
     later = _workers.alias()
     again = select(later.c.worker_id).where(
-        later.c.host == _workers.c.host,
-        later.c.device == _workers.c.device,
+        place(later) == place(_workers),
         later.c.started_at > _workers.c.left_at,
     )
     return _workers.c.left_at.is_not(None) & _workers.c.aside_why.is_not(None) & ~again.exists()
@@ -191,10 +203,19 @@ class Workers(StorageBase):
 
     _adopted_at = -math.inf
 
-    def register(self, *, pid: int, device: str, study: str | None, version: str, host: str | None = None) -> str:
+    def register(
+        self,
+        *,
+        pid: int,
+        device: str,
+        study: str | None,
+        version: str,
+        host: str | None = None,
+        gpu: str | None = None,
+    ) -> str:
         """Enter a worker and return its id. `study` None: it serves whichever study has work.
 
-        `host` defaults to this machine's name; `pid` must be a process of this machine.
+        `host` defaults to this machine's name; `pid` must be a process of this machine; `gpu` is the UUID of its GPU.
         """
         worker_id = uuid.uuid4().hex[:12]
         now = seconds_now()
@@ -213,6 +234,7 @@ class Workers(StorageBase):
                     process=process_identity(pid),
                     device=device,
                     version=version,
+                    gpu=gpu,
                     started_at=now,
                     seen_at=now,
                 )
@@ -275,6 +297,14 @@ class Workers(StorageBase):
 
         return self._database.read(read)
 
+    def neighbours(self, worker_id: str) -> list[Neighbour]:
+        """Return the other live workers on a worker's device: of the same GPU by its UUID, in whatever container."""
+        rows = neighbours(worker_id).subquery()
+        alive = rows.c.seen_at > seconds_now() - self._context.heartbeat_timeout_s
+        query = select(rows.c.trial_id, rows.c.alone).where(alive)
+        found = self._database.read(lambda connection: connection.execute(query).all())
+        return [Neighbour(row.trial_id, bool(row.alone)) for row in found]
+
     def recent_attempts(self, name: str, limit: int) -> list[FinishedAttempt]:
         """Return the attempts of a study that ended last, newest first, with the devices that they ran on."""
         newest = _attempts.c.finished_revision
@@ -298,6 +328,7 @@ class Workers(StorageBase):
                     last.c.message,
                     last.c.claimed_at,
                     last.c.finished_at,
+                    _workers.c.gpu,
                 )
                 .join(_workers, _workers.c.worker_id == last.c.worker_id)
                 .join(_trials, _trials.c.trial_id == last.c.trial_id)

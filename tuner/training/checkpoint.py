@@ -2,12 +2,17 @@
 
 Order within an epoch: line in `metrics.jsonl`, then `last.ckpt`, then the files of the best epoch, then the report is
 yielded. So what was reported can be continued, and whatever is newer than `last.ckpt` is trained again.
+
+A large checkpoint is written at most every INTERVAL_S, and in any case before the files of a best epoch, at the last
+epoch, and when the training ends in whatever way its process survives. A process that is killed in between loses that
+many seconds: the epochs since are trained again, with the same numbers on the CPU and with `deterministic: true`.
 """
 
 import json
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,11 +21,17 @@ import torch
 from torch import Tensor
 
 from tuner.atomic_io import prepare_file
+from tuner.errors import DiskFullError
 
 logger = logging.getLogger(__name__)
 
 LAST = "last.ckpt"
 FORMAT = 1
+
+LARGE = 64 * 2**20
+"""Bytes; a smaller checkpoint is written after every epoch."""
+INTERVAL_S = 30.0
+"""Seconds between two large ones."""
 
 
 def copied(state: Any) -> Any:
@@ -34,35 +45,76 @@ def copied(state: Any) -> Any:
     return state
 
 
+def _size(state: Any) -> int:
+    if isinstance(state, Tensor):
+        return state.nbytes
+    parts = state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ()
+    return sum(map(_size, parts))
+
+
 class CheckpointWriter:
     """Writes one checkpoint at a time into a folder; `commit` puts it in the place of the last one."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.path = folder / LAST
+        self._clock = clock
+        self._written_at: float | None = None
+        self._state: Mapping[str, Any] | None = None
+        self._unwritten: Mapping[str, Any] | None = None
         self._thread: threading.Thread | None = None
         self._part: Path | None = None
         self._error: BaseException | None = None
 
     def begin(self, state: Mapping[str, Any]) -> None:
-        """Start to write a copied state beside the last checkpoint."""
+        """Start to write a copied state beside the last checkpoint, unless it is large and that one is new."""
         self.discard()
+        self._state = state
+        if self._written_at is None or _size(state) < LARGE or self._clock() - self._written_at >= INTERVAL_S:
+            self._start(state)
+
+    def _start(self, state: Mapping[str, Any]) -> None:
         self._thread = threading.Thread(target=self._write, args=(state,), name="checkpoint", daemon=True)
         self._thread.start()
 
-    def commit(self) -> None:
-        """Wait for the writing and rename. Raises what went wrong in it (DiskFullError); the last checkpoint stays."""
+    def commit(self, *, at_once: bool = True) -> None:
+        """Wait for the writing and rename; a state that was not written is kept in memory unless it must be `at_once`.
+
+        Raises what went wrong in the writing (DiskFullError); the last checkpoint stays.
+        """
+        state, self._state = self._state, None
+        if self._thread is None and state is not None:
+            if not at_once:
+                self._unwritten = state
+                return
+            self._start(state)
         self._wait()
         error, self._error = self._error, None
         if error is not None:
             raise error
         if self._part is not None:
             self._part.replace(self.path)
-            self._part = None
+            self._part, self._unwritten = None, None
+            self._written_at = self._clock()
+
+    def finish(self) -> None:
+        """Write the state of the last finished epoch where that was left out, and forget what was not committed.
+
+        A full disk is told, and raises nothing: this is called when a training ends, over whatever.
+        """
+        self.discard()
+        if self._unwritten is None:
+            return
+        self._state = self._unwritten
+        try:
+            self.commit()
+        except DiskFullError as error:
+            logger.warning("%s", error)
+        self.discard()
 
     def discard(self) -> None:
         """Forget what was begun and not committed."""
         self._wait()
-        self._error = None
+        self._error, self._state = None, None
         if self._part is not None:
             self._part.unlink(missing_ok=True)
             self._part = None

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 import platform
 import traceback
 import zlib
@@ -89,6 +90,16 @@ def device_name(device: str) -> str:
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
     return platform.processor() or platform.machine()
+
+
+def gpu_uuid(device: str) -> str | None:
+    """Return the UUID of a GPU, or of an instance of one (MIG), as nvidia-smi writes it; None where nobody tells."""
+    visible = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    number = torch.device(device).index or 0
+    if number < len(visible) and visible[number].startswith("MIG-"):
+        return visible[number]
+    found = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    return None if found is None else f"GPU-{found}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -24,6 +23,7 @@ from tuner.training.device import derive, epoch_order, free_memory, generator, s
 from tuner.training.epoch_report import Diverged
 from tuner.training.evaluate import Validation, Validator, validate
 from tuner.training.optimizer import trained_parameters
+from tuner.training.repeatable import refuse_unrepeatable, use_repeatable_kernels
 
 logger = logging.getLogger(__name__)
 
@@ -119,7 +119,19 @@ class TrainingState:
             augmenting: A generator on the CPU.
             there: `index` on the device, where it is there already.
             following: The samples of the next step, if there is one.
+
+        Raises:
+            UnrepeatableError: `train.deterministic` is set, and a kernel that is needed does not repeat.
         """
+        try:
+            return self._step(index, augmenting, there, following)
+        except RuntimeError as error:
+            refuse_unrepeatable(error, loss=self.trial.loss.name, model=self.trial.model.name, device=self.device)
+            raise
+
+    def _step(
+        self, index: Tensor, augmenting: torch.Generator, there: Tensor | None, following: Sequence[Tensor]
+    ) -> Tensor:
         trial, clip_norm = self.trial, self.config.train.clip_norm
         there = copy_to_device(index, self.device) if there is None else there
         images, labels = self.samples.batch(index, there)
@@ -197,14 +209,7 @@ def configure_torch(train: TrainConfig) -> None:
     """Set what belongs to the process: threads (they change the numbers), and determinism."""
     if train.threads is not None:
         torch.set_num_threads(train.threads)
-    if train.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if (
-        torch.are_deterministic_algorithms_enabled() is not train.deterministic
-    ):  # to set it imports torch.compile's code
-        torch.use_deterministic_algorithms(train.deterministic, warn_only=True)
-    torch.backends.cudnn.deterministic = train.deterministic
-    torch.backends.cudnn.benchmark = not train.deterministic
+    use_repeatable_kernels(train.deterministic)
 
 
 def _placed(maps: Mapping[str, NDArray[Any]], device: str, share: float) -> dict[str, Tensor | NDArray[Any]]:

@@ -40,6 +40,7 @@ def train(
     data_root: Path | None = None,
     is_told: Callable[[], bool] | None = None,
     place: ProgramPlace | None = None,
+    device_share: float = 1.0,
 ) -> Generator[EpochReport]:
     """Train a configuration and yield a report for each finished epoch.
 
@@ -58,11 +59,13 @@ def train(
         data_root: Where `model.weights` lies, unless it is a whole path.
         is_told: Like `stop`, asked where no step was made (a program is waited for); None: `stop` is asked.
         place: What `train.command` may run here, and what it must not see; None: nothing may be run.
+        device_share: Share of the device's free memory that may be filled with data: others train there too.
 
     Raises:
         CommandError: The program of `train.command` has failed, or has ended without a report.
         ReportError: That program contradicts itself.
         Diverged: A loss or a metric is not finite.
+        UnrepeatableError: `train.deterministic` is set, and the device has no repeatable kernel for what is trained.
         EffectiveConfigError: The built parts would not train what the configuration says.
         EntryError: `train.entry` or `model.entry` is not allowed, cannot be imported, or gives something else than
             epochs or a network.
@@ -83,7 +86,7 @@ def train(
                 return
             if data is None:
                 raise DataError("there is no data set to train on.", where="dataset")
-            run = TrainingState(config, data, device, AllowedSources(data_root, allow_entry))
+            run = TrainingState(config, data, device, AllowedSources(data_root, allow_entry), device_share)
             record.note_precision(run.trial.precision)
             write_data_card(folder, data)
             yield from _train(config, run, record, stop, memory)
@@ -123,7 +126,7 @@ def _train(
             report = check_finite(as_report(epoch, *trained, perf_counter() - began, validation))
             report = replace(report, peak_memory=memory.read())
             is_best = record.add(report)
-            checkpoint.commit()
+            checkpoint.commit(at_once=is_best or epoch == config.train.epochs)
             if is_best and validation is not None:
                 record.write_best(state["model"], epoch)
                 pictures.keep(validation, epoch)
@@ -137,7 +140,7 @@ def _train(
             _write_late(pictures)
         raise
     finally:
-        checkpoint.discard()
+        checkpoint.finish()
 
 
 def _write_late(pictures: Pictures) -> None:

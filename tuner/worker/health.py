@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tuner.artifacts.local import Artifacts
 from tuner.errors import RunError, TunerError, UnreachableError, shortened
+from tuner.storage.devices import place_of
 from tuner.storage.states import Reason, State
 from tuner.storage.storage import Storage
 from tuner.storage.workers import FinishedAttempt
@@ -52,7 +53,7 @@ def stop_when_failing(store: Storage, name: str) -> None:
     store.studies.stop(name, "failures", message)
 
 
-def check_device(store: Storage, name: str, worker_id: str, *, host: str, device: str) -> None:
+def check_device(store: Storage, name: str, worker_id: str, *, host: str, device: str, gpu: str | None = None) -> None:
     """Put the device aside, in the storage, when its trials fail and those of others do not.
 
     The failed trials stay what they are: an error is not tried again, here as anywhere.
@@ -60,7 +61,7 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
     Raises:
         DeviceQuarantinedError: It was quarantined.
     """
-    why = failing(store.workers.recent_attempts(name, RECENT_ATTEMPTS), host=host, device=device)
+    why = failing(store.workers.recent_attempts(name, RECENT_ATTEMPTS), host=host, device=device, gpu=gpu)
     if why is not None:
         store.workers.quarantine_device(worker_id, name, why)
         raise DeviceQuarantinedError(
@@ -69,17 +70,19 @@ def check_device(store: Storage, name: str, worker_id: str, *, host: str, device
         )
 
 
-def failing(ends: list[FinishedAttempt], *, host: str, device: str) -> str | None:
+def failing(ends: list[FinishedAttempt], *, host: str, device: str, gpu: str | None = None) -> str | None:
     """Say why a device is to be quarantined, or None.
 
     Its last trials all failed with an error, and since the first of them began, others have completed trials of the
     same study. `ends`: newest first.
     """
-    here = [end for end in ends if (end.host, end.device) == (host, device)][:MAX_DEVICE_FAILURES]
+    where = place_of(host, device, gpu)
+    here = [end for end in ends if place_of(end.host, end.device, end.gpu) == where][:MAX_DEVICE_FAILURES]
     if len(here) < MAX_DEVICE_FAILURES or any((e.state, e.reason) != (State.FAIL, Reason.ERROR) for e in here):
         return None
     since = min(end.claimed_at for end in here)
-    fine = [e for e in ends if (e.host, e.device) != (host, device) and e.finished_at >= since and _is_fine(e)]
+    others = [end for end in ends if place_of(end.host, end.device, end.gpu) != where]
+    fine = [end for end in others if end.finished_at >= since and _is_fine(end)]
     if not fine:
         return None
     numbers = ", ".join(str(end.number) for end in reversed(here))

@@ -57,8 +57,6 @@ from tuner.worker.watchdog import ANSWER_S, DEAD_MAN_S, WATCH_S, end_children, e
 
 logger = logging.getLogger(__name__)
 
-EXCLUSIVE_DEVICE_TIMEOUT_S = 1800.0
-"""Seconds that a trial which needs its device for itself waits for the others to end."""
 HEARTBEAT_INTERVAL_S = 5.0
 """Seconds between two heartbeats."""
 MAX_POLL_INTERVAL_S = 5.0
@@ -181,6 +179,7 @@ class Worker:
         settings: places of data, cache and artifacts on this machine.
         study: name of the study to serve; None serves any.
         device: `cpu`, `mps` or `cuda:N`.
+        shown_as: the device as others know it, where this process sees one GPU only and calls it `cuda:0`.
         stop: set from outside to drain.
         poll_s: seconds between two looks when there is nothing to claim; more, the longer there has been nothing.
         idle_s: ends after so long without a trial; None waits for ever.
@@ -195,6 +194,7 @@ class Worker:
         *,
         study: str | None,
         device: str,
+        shown_as: str | None = None,
         stop: threading.Event | None = None,
         poll_s: float = 1.0,
         idle_s: float | None = None,
@@ -205,6 +205,8 @@ class Worker:
         self.settings = settings
         self.study = study
         self.device = device
+        self.shown_as = shown_as or device
+        self._gpu: str | None = None
         self.stop = stop or threading.Event()
         self.poll_s = poll_s
         self.idle_s = idle_s
@@ -226,10 +228,16 @@ class Worker:
 
     def run(self) -> int:
         """Work until nothing is left, the study is stopped, or `stop` is set; return how many trials were ended."""
+        self._gpu = gpu_of(self.device)
         self._id = self.store.workers.register(
-            host=socket.gethostname(), pid=os.getpid(), device=self.device, study=self.study, version=__version__
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=self.shown_as,
+            study=self.study,
+            version=__version__,
+            gpu=self._gpu,
         )
-        logger.info("worker %s on %s", self._id, self.device, extra={"worker": self._id, "device": self.device})
+        logger.info("worker %s on %s", self._id, self.shown_as, extra={"worker": self._id, "device": self.shown_as})
         with self._beating(), self._watched():
             try:
                 while not self.stop.is_set():
@@ -316,7 +324,7 @@ class Worker:
         except Exception as error:
             self.progress.rest()
             outcome = classify_failure(
-                error, exclusive_device=claim.exclusive_device or self._has_device_to_itself(name), device=self.device
+                error, exclusive_device=claim.exclusive_device or self._has_device_to_itself(), device=self.device
             )
             if outcome.reason is Reason.ERROR:
                 logger.error("%s", traceback.format_exc(), extra=context)
@@ -470,6 +478,7 @@ class Worker:
             data_root=self.settings.with_stored(study.record.resources).data_root,
             is_told=self.progress.is_told,
             place=program_place(self.settings),
+            device_share=self._device_share(),
         )
         tracking = self._track(study, claim, config, folder)
         with closing(reports):
@@ -532,28 +541,33 @@ class Worker:
         """End with DeviceQuarantinedError where this device fails what others do well."""
         with self._db_lock:
             try:
-                check_device(self.store, name, self._id, host=socket.gethostname(), device=self.device)
+                host = socket.gethostname()
+                check_device(self.store, name, self._id, host=host, device=self.shown_as, gpu=self._gpu)
             except TunerError:
                 self._has_left = True
                 raise
 
-    def _has_device_to_itself(self, name: str) -> bool:
-        """Tell whether no other worker of this host trains on the same device."""
-        return not self._trials_on_same_device(name)
+    def _has_device_to_itself(self) -> bool:
+        """Tell whether no other worker trains on the same device."""
+        return all(other.trial_id is None for other in self.store.workers.neighbours(self._id))
 
-    def _trials_on_same_device(self, name: str) -> list[int]:
-        """Return the numbers of the trials that other workers of this host train on the same device."""
-        here = (socket.gethostname(), self.device)
-        others = [w for w in self.store.workers.live(name) if (w["host"], w["device"]) == here and w["id"] != self._id]
-        held = [w["trial"] if w["run"] is None else w["run"] for w in others]
-        return [number for number in held if number is not None]
+    def _device_share(self) -> float:
+        """Return the share of the memory of an accelerator that is this worker's; others have theirs."""
+        return 1.0 if self.device == "cpu" else 1.0 / (1 + len(self.store.workers.neighbours(self._id)))
 
     def _wait_for_device(self, claim: Claim) -> None:
-        """Let the older trials on this device end first: this one ran out of memory beside others."""
-        until = time.monotonic() + EXCLUSIVE_DEVICE_TIMEOUT_S
-        while time.monotonic() < until and any(n < claim.number for n in self._trials_on_same_device(claim.study_name)):
+        """Wait until no other trial is trained on this device: this one ran out of memory beside others.
+
+        Nobody claims another one there meanwhile. Of two that both want to be alone the older one goes first.
+        """
+        while any(
+            other.trial_id is not None and not (other.alone and other.trial_id > claim.trial_id)
+            for other in self.store.workers.neighbours(self._id)
+        ):
+            self._obstacle = f"waits to have {self.shown_as} for itself"
             if self.progress.should_stop() or self.stop.wait(self.poll_s):
-                return
+                break
+        self._obstacle = None
 
     @contextmanager
     def _beating(self) -> Iterator[None]:
@@ -684,6 +698,15 @@ def _told(progress: Progress, last: tuple[int, float] | None) -> Outcome:
     if progress.orders.now and progress.orders.prune:
         return ended_by_hand(last)
     return interrupted()
+
+
+def gpu_of(device: str) -> str | None:
+    """Return the UUID of a GPU; None for another device."""
+    if not device.startswith("cuda"):
+        return None
+    from tuner.training.device import gpu_uuid
+
+    return gpu_uuid(device)
 
 
 def memory_used(device: str) -> dict[str, int]:
