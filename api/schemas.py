@@ -1,6 +1,6 @@
 """Documents of the API as pydantic models, for OpenAPI and clients; routes answer with the storage's rows."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -326,6 +326,29 @@ class Created(BaseModel):
     """The trial that was put into the queue."""
 
     number: int = Field(examples=[18])
+
+
+class Retry(BaseModel):
+    """Failed trials that are tried again."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    trials: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        min_length=1, max_length=1000, description="Numbers of failed trials.", examples=[[3, 14]]
+    )
+
+
+class RetriedTrial(BaseModel):
+    """A failed trial and its next attempt."""
+
+    trial: int = Field(examples=[3])
+    attempt: int = Field(description="Number of the new attempt.", examples=[61])
+
+
+class Retried(BaseModel):
+    """What was put back into the queue."""
+
+    retried: list[RetriedTrial]
 
 
 class Health(BaseModel):

@@ -210,7 +210,7 @@ def page(
 
 def query(words: Mapping[str, Any]) -> str:
     """Write the query of an address, without what is empty."""
-    return urlencode({key: word for key, word in words.items() if word not in ("", None)})
+    return urlencode({key: word for key, word in words.items() if word not in ("", None, [])}, doseq=True)
 
 
 def number(count: float | None) -> str:

@@ -1,81 +1,83 @@
-"""Page that creates a study: a form made from the declarations, its YAML, and refusals while one types."""
+"""Page that creates a study: a form and its YAML, in step both ways; refusals at the field while one types."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.dependencies import FiguresDep, ServiceDep
-from api.study_files import check_size, read_posted_text, store_study
-from api.templating import page
-from tuner.config.study import StudySpec
+from api.study_draft import MAX_CHANGES, changed, copied_draft, fields_of, new_draft, shipped_draft
+from api.study_files import check_size, read_posted, read_posted_text, store_study
+from api.templating import duration, page
+from tuner.config.study import StudySpec, shipped_studies
 from tuner.config.trial import TrainConfig
-from tuner.config.yaml_reader import dump_yaml
+from tuner.config.yaml_reader import dump_yaml, parse_yaml
 from tuner.data.catalog import DATASETS
 from tuner.errors import SpecError, TunerError
-from tuner.losses.catalog.registry import FAMILIES, LOSSES, competing_name
+from tuner.losses.catalog.registry import FAMILIES, LOSSES
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import MODELS
 from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.storage.dashboard_queries import FigureQueries
 
 router = APIRouter()
 
-SEARCHED = {"train.lr": (1e-4, 1e-2), "train.weight_decay": (1e-6, 1e-2)}
-"""Shared parameters that the form offers to search, with the range that it proposes."""
-DEFAULTS = {"epochs": 20, "batch_size": 8, "trials": 40}
-
-
-class Form(BaseModel):
-    """What the form holds."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field("", max_length=200)
-    dataset: str = Field("phantom", max_length=100)
-    dataset_options: dict[str, Any] = Field(default_factory=dict, max_length=50)
-    model: str = Field("unet", max_length=100)
-    model_options: dict[str, Any] = Field(default_factory=dict, max_length=50)
-    losses: list[str] = Field(default_factory=list, max_length=200)
-    loss_options: str = Field("search", max_length=20)
-    train: dict[str, Any] = Field(default_factory=dict, max_length=50)
-    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict, max_length=50)
-    objectives: list[str] = Field(default_factory=lambda: ["dice"], max_length=10)
-    sampler: str = Field("tpe", max_length=50)
-    pruner: str = Field("median", max_length=50)
-    trials: int = 40
-    hours_per_loss: float | None = None
-    timeout: str = Field("", max_length=20)
-    seed: int = 0
+SEARCHED = {"lr": (1e-4, 1e-2), "weight_decay": (1e-6, 1e-2)}
+"""Keys of `train` that the form offers to search in an interval, with the one that it proposes."""
+TRAINED = ("epochs", "batch_size", "lr", "weight_decay", "optimizer", "schedule", "augment")
+TEMPLATES = 100
+"""Earlier studies that are offered as templates, the newest ones."""
 
 
 class Draft(BaseModel):
-    """A study file as text."""
+    """A study file as text, and keys of it that fields of the form have changed."""
 
     model_config = ConfigDict(extra="forbid")
 
     yaml: str = Field(max_length=200_000)
+    changes: dict[Annotated[str, Field(max_length=200)], Any] = Field(default_factory=dict, max_length=MAX_CHANGES)
+
+
+TemplateQuery = Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f/\\]*$")]
 
 
 @router.get("/new")
-def show_form(request: Request, figures: FiguresDep) -> Response:
-    """Show the form."""
-    return page(request, "new.html", figures.overview_revision, declarations)
+def show_form(
+    request: Request,
+    service: ServiceDep,
+    figures: FiguresDep,
+    template: TemplateQuery = None,
+    study: TemplateQuery = None,
+) -> Response:
+    """Show the form: empty, filled in from a study file of the package, or from a study of the storage."""
+
+    def context() -> dict[str, Any]:
+        stored = [s["name"] for s in service.store.queries.studies()[::-1] if not s["foreign"]]
+        if study:
+            text = copied_draft(service.store.studies.get(study), free_name(f"{study}-copy", set(stored)))
+        else:
+            text = shipped_draft(template) if template else new_draft()
+        chosen = {"yaml": text, "from_file": template or "", "from_study": study or ""}
+        return declarations() | chosen | {"shipped": shipped_studies(), "stored": stored[:TEMPLATES]}
+
+    return page(request, "new.html", figures.overview_revision, context)
 
 
 @router.post("/new/draft")
-def write_draft(form: Annotated[Form, Body()], service: ServiceDep) -> dict[str, Any]:
-    """Turn the form into the study file that it stands for, and say what is wrong with it."""
-    content = content_of(form)
-    check_size(content)
-    text = dump_yaml(content)
-    return {"yaml": text} | checked(text, service)
+def write_draft(draft: Annotated[Draft, Body()], service: ServiceDep, figures: FiguresDep) -> dict[str, Any]:
+    """Change keys of a study file; return it, what its fields hold, and what is wrong with it.
 
-
-@router.post("/new/check")
-def check_draft(draft: Annotated[Draft, Body()], service: ServiceDep) -> dict[str, Any]:
-    """Say what is wrong with a study file."""
-    return checked(draft.yaml, service)
+    `{"yaml", "fields", "problems": [{"path", "text"}], "says", "note"}`. A text that is no YAML stays as it is.
+    """
+    try:
+        content = parse_yaml(draft.yaml, source="the study file").content
+        if draft.changes:
+            check_size(draft.changes)
+            content = changed(content, draft.changes)
+    except SpecError as error:
+        return {"yaml": draft.yaml, "fields": None, "says": None, "note": None} | refused(error)
+    text = dump_yaml(content) if draft.changes else draft.yaml
+    return {"yaml": text, "fields": fields_of(content)} | checked(content, service, figures)
 
 
 @router.post("/new", status_code=201)
@@ -85,46 +87,64 @@ def submit_draft(draft: Annotated[Draft, Body()], service: ServiceDep) -> dict[s
     return {"name": store_study(service, spec).name}
 
 
-def checked(text: str, service: ServiceDep) -> dict[str, Any]:
-    """Return `{"problems", "says"}`: what is wrong, or what the study would be."""
+def checked(content: Any, service: ServiceDep, figures: FigureQueries) -> dict[str, Any]:
+    """Return `{"problems", "says", "note"}`: what is wrong, or what the study would be and would take."""
     try:
-        spec = read_posted_text(text, service.config.settings.data_root)
-    except SpecError as error:
-        return {"problems": list(map(str, error.problems)), "says": None}
+        spec = read_posted(content, service.config.settings.data_root)
     except TunerError as error:
-        return {"problems": [str(error)], "says": None}
-    return {"problems": [], "says": _says(spec)}
-
-
-def content_of(form: Form) -> dict[str, Any]:
-    """Return the study file that a form stands for, without what is the default anyway."""
-    search: dict[str, Any] = {"loss": _short(form.losses)}
-    if form.loss_options != "search":
-        search["options"] = form.loss_options
-    for name, (low, high) in form.ranges.items():
-        search[name] = {"low": low, "high": high, "log": True}
-    timed = form.hours_per_loss is not None
-    budget: dict[str, Any] = {"hours_per_loss": form.hours_per_loss} if timed else {"trials": form.trials}
-    if form.timeout.strip():
-        budget["timeout"] = form.timeout.strip()
-    fixed = {key: value for key, value in form.train.items() if f"train.{key}" not in form.ranges}
+        return {"says": None, "note": None} | refused(error)
+    problems = []
+    if any(study["name"] == spec.name for study in service.store.queries.studies()):
+        problems.append({"path": "name", "text": f"name: there is a study {spec.name!r} already; choose another name"})
     return {
-        "name": form.name.strip() or form.dataset,
-        "dataset": {"name": form.dataset, **form.dataset_options},
-        "model": {"name": form.model, **form.model_options},
-        "train": fixed,
-        "search": search,
-        "objectives": [{"metric": metric} for metric in form.objectives],
-        "sampler": {"name": form.sampler},
-        "pruner": {"name": form.pruner},
-        "budget": budget,
-        "seed": form.seed,
+        "problems": problems,
+        "says": f"{_says(spec)} {cost(spec, figures)}".strip(),
+        "note": missing_data(spec, service),
     }
 
 
-def declarations() -> Mapping[str, Any]:
+def refused(error: TunerError) -> dict[str, Any]:
+    """Return the problems of a study file, each with the dotted key that it is about."""
+    if isinstance(error, SpecError) and error.problems:
+        return {"problems": [{"path": problem.path, "text": str(problem)} for problem in error.problems]}
+    return {"problems": [{"path": "", "text": str(error)}]}
+
+
+def missing_data(spec: StudySpec, service: ServiceDep) -> str | None:
+    """Say that the machine of the service has no data for the study; workers of others may."""
+    name = str(spec.base.dataset.get("name"))
+    root = service.config.settings.data_root
+    if name not in DATASETS or DATASETS[name].check is None:
+        return None
+    if root is None:
+        return f"This service was started without --data-root. Workers look for {name} in theirs (TUNER_DATA_ROOT)."
+    folder = root / str(spec.base.dataset.get("path") or name)
+    return (
+        None if folder.exists() else f"There is no {folder.name} in the data root of this service; workers may have it."
+    )
+
+
+def cost(spec: StudySpec, figures: FigureQueries) -> str:
+    """Estimate what a study takes from earlier ones on the same data with the same model; empty without any."""
+    names = [section.get("name") for section in (spec.base.dataset, spec.base.model)]
+    found = figures.seconds_per_epoch(str(names[0]), str(names[1]))
+    if found is None:
+        return ""
+    seconds, study = found
+    total = seconds * spec.base.train.epochs * spec.total
+    live = figures.live_count()
+    shared = f", {duration(total / live)} with the {live} that are active" if live > 1 else ""
+    return f"At most {duration(total)} with one worker{shared}, at {seconds:.1f} s an epoch as in {study}."
+
+
+def free_name(wanted: str, taken: set[str]) -> str:
+    """Return a name that no study has, made of at most 80 characters."""
+    base = wanted[:76]
+    return next(name for name in (base, *(f"{base}-{i}" for i in range(2, len(taken) + 3))) if name not in taken)
+
+
+def declarations() -> dict[str, Any]:
     """Return what the form is made of."""
-    trained = ("epochs", "batch_size", "lr", "weight_decay", "optimizer", "schedule", "augment")
     fields = TrainConfig.model_fields
     return {
         "datasets": list(DATASETS.values()),
@@ -136,25 +156,14 @@ def declarations() -> Mapping[str, Any]:
         "train": [
             {
                 "name": name,
-                "default": DEFAULTS.get(name, fields[name].default),
+                "default": fields[name].default,
                 "summary": fields[name].description or "",
                 "choices": _choices(fields[name].annotation),
-                "range": SEARCHED.get(f"train.{name}"),
+                "range": SEARCHED.get(name),
             }
-            for name in trained
+            for name in TRAINED
         ],
-        "trials": DEFAULTS["trials"],
     }
-
-
-def _short(losses: list[str]) -> list[str]:
-    """Name whole families where all their losses compete."""
-    found: list[str] = []
-    for family in FAMILIES:
-        members = [name for name, entry in LOSSES.items() if entry.family == family]
-        chosen = [name for name in members if name in losses]
-        found += [family] if members and chosen == members else [competing_name(name) for name in chosen]
-    return ["all"] if found == [f for f in FAMILIES if any(e.family == f for e in LOSSES.values())] else found
 
 
 def _choices(annotation: Any) -> list[str]:
@@ -163,10 +172,8 @@ def _choices(annotation: Any) -> list[str]:
 
 def _says(spec: StudySpec) -> str:
     conditional = len(spec.space) - len(spec.space.shared)
-    hours = spec.budget.hours_per_loss
-    size = f"{spec.total} trials" if hours is None else f"{hours:g} hours of training for each loss"
     text = (
-        f"{size}, {len(spec.candidates)} losses, {len(spec.space)} parameters "
+        f"{spec.total} trials, {len(spec.candidates)} losses, {len(spec.space)} parameters "
         f"({conditional} of them belong to one loss each)."
     )
     missing, needed = spec.left_out()

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber
 from api.errors import READ, WRITE, content, errors
 from api.http_cache import tagged
-from api.schemas import Created, Enqueue, Order, Sort, State, Trial, TrialDetail, TrialPage
+from api.schemas import Created, Enqueue, Order, Retried, Retry, Sort, State, Trial, TrialDetail, TrialPage
 from tuner.errors import NotFoundError, Problem, RequestError, SpecError
 
 router = APIRouter(tags=["trials"])
@@ -77,6 +77,13 @@ def enqueue_trial(
     number = service.store.studies.enqueue(name, body.params)
     response.headers["Location"] = f"/api/v1/studies/{name}/trials/{number}"
     return {"number": number}
+
+
+@router.post("/studies/{name}/trials/retry", summary="Retry failed trials", response_model=Retried, responses=WRITE)
+def retry_trials(name: StudyName, body: Annotated[Retry, Body()], service: ServiceDep) -> dict[str, Any]:
+    """Put failed trials back into the queue, as `tuner retry` does: after their cause is mended."""
+    again = service.store.studies.retry(name, body.trials)
+    return {"retried": [{"trial": old, "attempt": new} for old, new in again.items()]}
 
 
 @router.post(

@@ -13,11 +13,12 @@ const regions = () => [...document.querySelectorAll("[data-live][id]")];
 const isBusy = (region) => region.closest("dialog[open]") || region.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, summary")
   || region.querySelector("details.menu[open]");
 
-export const replaceRegions = (html) => {
+// `swapping`: another view was asked for; else what keeps itself up to date (a table with its place in it) is left alone.
+export const replaceRegions = (html, swapping = false) => {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   for (const region of regions()) {
     const next = fresh.getElementById(region.id);
-    if (!next || isBusy(region)) continue;
+    if (!next || (!swapping && region.matches("[data-virtual]")) || isBusy(region)) continue;
     showTimes(next);
     if (next.innerHTML === region.innerHTML) continue;
     const left = [...region.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
@@ -25,6 +26,7 @@ export const replaceRegions = (html) => {
     next.querySelectorAll(".scroll").forEach((box, index) => { box.scrollLeft = left[index] ?? 0; });
   }
   document.title = fresh.title;
+  if (swapping) dispatchEvent(new Event("regionsswapped"));
   dispatchEvent(new Event("regionschange"));
 };
 

@@ -1,57 +1,160 @@
-// Filters, sorting, pages, columns and selection, without a reload; every one is an ordinary address too.
-import { forgetTag, replaceRegions } from "./live.js";
+// The table of trials: filters, order and columns stand in the address; rows are fetched as they come into sight, at their
+// places among all of them, so that the bar beside it says how many there are. Selected trials can be acted on.
+import { send, toast } from "./actions.js";
+import { forgetTag, refresh, replaceRegions } from "./live.js";
+import { showTimes } from "./times.js";
+import { change } from "./words.js";
 
 const swap = async (url) => {
   history.replaceState(null, "", url);
   forgetTag();
   document.activeElement?.blur?.();
   const answer = await fetch(url, { headers: { Accept: "text/html" } });
-  if (answer.ok) replaceRegions(await answer.text());
+  if (answer.ok) replaceRegions(await answer.text(), true);
 };
 
+// A form changes its own words of the address and leaves the others (filters, columns).
 const addressOf = (form) => {
-  const words = new URLSearchParams(new FormData(form));
-  for (const [key, value] of [...words]) if (!value) words.delete(key);
+  const words = new URLSearchParams(form.matches("[data-swap]") ? location.search : "");
+  words.delete("offset");
+  for (const [key, value] of new FormData(form)) value ? words.set(key, value) : words.delete(key);
   return `${location.pathname}?${words}`;
 };
 
-const columnsKey = `tuner-columns:${location.pathname}`;
+// Pages of rows that were fetched, by their number.
+let rows = null;
 
-const showColumns = () => {
-  const boxes = [...document.querySelectorAll("[data-columns] input")];
-  if (!boxes.length) return;
-  const shown = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
-  for (const cell of document.querySelectorAll("[data-column]")) cell.hidden = !shown.has(cell.dataset.column);
+const begin = () => {
+  const box = document.querySelector("[data-rows]");
+  const body = box?.querySelector("tbody");
+  const total = Number(box?.dataset.total);
+  const step = Number(box?.dataset.step);
+  if (!box || !body.querySelector("[data-trial]")) { rows = null; return; }
+  const first = Math.floor(Number(box.dataset.offset) / step);
+  const height = body.querySelector("[data-trial]").getBoundingClientRect().height;
+  rows = { box, body, total, step, height, pages: new Map([[first, [...body.children]]]), asked: new Set([first]) };
+  if (total > step) box.parentElement.classList.add("virtual");
+  lay();
+  if (first > 0) box.scrollTop = first * step * height;
 };
 
-const picked = new Set();
+const gap = (pages) => {
+  const row = document.createElement("tr");
+  row.className = "gap";
+  row.setAttribute("aria-hidden", "true");
+  const cell = document.createElement("td");
+  cell.colSpan = 99;
+  cell.style.height = `${pages * rows.height}px`;
+  row.append(cell);
+  return row;
+};
+
+const lay = () => {
+  const { body, pages, total, step } = rows;
+  const parts = [];
+  let missing = 0;
+  for (let index = 0; index * step < total; index += 1) {
+    const found = pages.get(index);
+    if (!found) { missing += Math.min(step, total - index * step); continue; }
+    if (missing) { parts.push(gap(missing)); missing = 0; }
+    parts.push(...found);
+  }
+  if (missing) parts.push(gap(missing));
+  body.replaceChildren(...parts);
+  showPicked();
+  sayShown();
+};
+
+const inSight = () => {
+  const { box, height, step, total } = rows;
+  const from = Math.max(0, box.scrollTop - box.clientHeight);
+  const to = box.scrollTop + 2 * box.clientHeight;
+  const last = Math.floor((total - 1) / step);
+  return [Math.max(0, Math.floor(from / height / step)), Math.min(last, Math.floor(to / height / step))];
+};
+
+const sayShown = () => {
+  const { box, height, total } = rows;
+  const first = Math.min(total, Math.floor(box.scrollTop / height) + 1);
+  const last = Math.min(total, Math.floor((box.scrollTop + box.clientHeight - 36) / height));
+  const said = box.parentElement.querySelector("[data-shown]");
+  if (said && total > rows.step) said.textContent = `${first.toLocaleString()}–${Math.max(first, last).toLocaleString()} of ${total.toLocaleString()}`;
+};
+
+const fetchRows = async (index, again = false) => {
+  const mine = rows;
+  if (!again && mine.asked.has(index)) return;
+  mine.asked.add(index);
+  const words = new URLSearchParams(location.search);
+  words.set("offset", index * mine.step);
+  const answer = await fetch(`${location.pathname}/rows?${words}`, { headers: { Accept: "text/html" } }).catch(() => null);
+  if (rows !== mine) return;
+  if (!answer?.ok) { mine.asked.delete(index); return; }
+  const table = document.createElement("table");
+  table.innerHTML = `<tbody>${await answer.text()}</tbody>`;
+  showTimes(table);
+  mine.pages.set(index, [...table.tBodies[0].rows]);
+  lay();
+};
+
+const fetchInSight = (again = false) => {
+  if (!rows) return;
+  const [from, to] = inSight();
+  for (let index = from; index <= to; index += 1) fetchRows(index, again);
+  sayShown();
+};
+
+const picked = new Map();
 
 const showPicked = () => {
   for (const box of document.querySelectorAll("[data-pick]")) box.checked = picked.has(box.dataset.pick);
-  const button = document.querySelector("[data-compare]");
-  if (button) {
-    button.disabled = picked.size < 2;
-    button.textContent = picked.size ? `Compare ${picked.size} selected` : "Compare selected";
+  const bar = document.querySelector("[data-picked]");
+  if (!bar) return;
+  bar.querySelector("[data-count]").textContent = picked.size ? `${picked.size} selected` : "select trials to act on them";
+  for (const button of bar.querySelectorAll("[data-act]")) {
+    const fits = [...picked.values()].filter((state) => !button.dataset.of || state === button.dataset.of).length;
+    button.disabled = fits < Number(button.dataset.least ?? 1);
   }
 };
 
-export const startTable = () => {
-  document.addEventListener("click", (event) => {
-    const link = event.target.closest("a[data-swap]");
-    if (link && !event.ctrlKey && !event.metaKey) { event.preventDefault(); swap(link.href.split("#")[0]); }
-    const compare = event.target.closest("[data-compare]");
-    if (compare) location.assign(`${compare.dataset.compare}?trials=${[...picked].join(",")}`);
-  });
-  document.addEventListener("change", (event) => {
-    const field = event.target;
-    if (field.matches("[data-submit]")) field.form.matches("[data-swap]") ? swap(addressOf(field.form)) : field.form.submit();
-    if (field.matches("[data-pick]")) { field.checked ? picked.add(field.dataset.pick) : picked.delete(field.dataset.pick); showPicked(); }
-    if (field.closest("[data-columns]")) {
-      const chosen = [...document.querySelectorAll("[data-columns] input:checked")].map((box) => box.value);
-      try { localStorage.setItem(columnsKey, JSON.stringify(chosen)); } catch { /* then only for this page */ }
-      showColumns();
-    }
-  });
+const numbers = () => [...picked.keys()].map(Number);
+
+const enqueueAgain = async (url) => {
+  let done = 0;
+  for (const number of numbers()) {
+    const answer = await fetch(`/api/v1${url}/trials/${number}`);
+    const { params } = await answer.json();
+    if (await send(`/api/v1${url}/trials`, "POST", { params }) === null) return;
+    done += 1;
+  }
+  toast(`${done} ${done === 1 ? "trial is" : "trials are"} queued again.`);
+};
+
+const ACTS = {
+  compare: (url) => location.assign(`${url}/compare?trials=${numbers().join(",")}`),
+  export: (url) => location.assign(`${url}/trials.csv?trials=${numbers().join(",")}`),
+  enqueue: enqueueAgain,
+  retry: async (url) => {
+    const failed = numbers().filter((number) => picked.get(String(number)) === "FAIL");
+    const answer = await send(`/api/v1${url}/trials/retry`, "POST", { trials: failed });
+    if (answer) toast(`${answer.retried.length} queued for another attempt.`);
+  },
+};
+
+const act = async (button) => {
+  const { url } = button.closest("[data-picked]").dataset;
+  button.disabled = true;
+  try {
+    await ACTS[button.dataset.act](url);
+    if (["enqueue", "retry"].includes(button.dataset.act)) { picked.clear(); await refresh(); }
+  } catch (error) {
+    toast(error.message, true);
+  } finally {
+    showPicked();
+  }
+};
+
+const startSearch = () => {
   if (location.hash === "#search") document.querySelector("[data-search]")?.focus();
   let pause = 0;
   document.querySelector("[data-search]")?.addEventListener("input", (event) => {
@@ -60,14 +163,34 @@ export const startTable = () => {
       const url = addressOf(event.target.form);
       history.replaceState(null, "", url);
       forgetTag();
-      fetch(url, { headers: { Accept: "text/html" } }).then((answer) => answer.text()).then(replaceRegions);
+      fetch(url, { headers: { Accept: "text/html" } }).then((answer) => answer.text()).then((html) => replaceRegions(html, true));
     }, 250);
   });
-  try {
-    const stored = JSON.parse(localStorage.getItem(columnsKey));
-    if (stored) for (const box of document.querySelectorAll("[data-columns] input")) box.checked = stored.includes(box.value);
-  } catch { /* as declared */ }
+};
+
+export const startTable = () => {
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-swap]");
+    if (link && !event.ctrlKey && !event.metaKey) { event.preventDefault(); swap(link.href.split("#")[0]); }
+    const button = event.target.closest("[data-act]");
+    if (button) act(button);
+  });
+  document.addEventListener("change", (event) => {
+    const field = event.target;
+    if (field.matches("[data-submit]")) field.form.matches("[data-swap]") ? swap(addressOf(field.form)) : field.form.submit();
+    if (field.matches("[data-pick]")) {
+      field.checked ? picked.set(field.dataset.pick, field.closest("tr").dataset.state) : picked.delete(field.dataset.pick);
+      showPicked();
+    }
+    if (field.closest("[data-columns]")) {
+      const chosen = [...document.querySelectorAll("[data-columns] input:checked")].map((box) => box.value);
+      change((words) => words.set("columns", chosen.join(",") || ","));
+    }
+  });
+  document.addEventListener("scroll", (event) => { if (rows && event.target === rows.box) fetchInSight(); }, true);
   addEventListener("wordschange", () => { if (document.querySelector("[data-live]")) swap(location.href); });
-  addEventListener("regionschange", () => { showColumns(); showPicked(); });
-  showColumns();
+  addEventListener("regionsswapped", begin);
+  addEventListener("studychange", () => fetchInSight(true));
+  begin();
+  startSearch();
 };

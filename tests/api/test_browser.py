@@ -169,12 +169,14 @@ def test_the_table_of_trials_filters_without_a_reload(address: str) -> None:
         page.wait_for_selector("#table th[aria-sort=ascending] a:has-text('Trial')")
         page.click(".columns summary")
         page.uncheck("[data-columns] input[value='train.lr']")
-        assert page.is_hidden("#table th[data-column='train.lr']")
-        page.keyboard.press("Escape")
+        page.check("[data-columns] input[value='hd95']")
+        page.wait_for_selector("#table th[data-column=hd95]")
+        assert page.locator("#table th[data-column='train.lr']").count() == 0
+        assert "columns=hd95" in page.url
         assert page.evaluate("window.stayed")
         page.locator("#table [data-pick]").nth(0).check()
         page.locator("#table [data-pick]").nth(1).check()
-        page.click("[data-compare]")
+        page.click("[data-act=compare]")
         page.wait_for_url("**/compare?trials=*")
         assert page.locator(".compare thead .trial").count() == 2
 
@@ -246,15 +248,32 @@ def _await_end(client: Client, number: int) -> None:
 
 
 def _fill_form(page: Any) -> None:
-    """Describe a study that two CPU workers finish in seconds."""
-    fields = {"name": "clicked", "size": "32", "cases": "4", "slices": "4", "width": "4", "depth": "2"}
-    for name, value in fields.items():
-        page.locator(f"form.new [name={name}]:visible").fill(value)
+    """Describe a study that two CPU workers finish in seconds; fields and file stay in step."""
+    page.fill("[data-key=name]", "clicked")
+    for key, value in {
+        "dataset.size": 32,
+        "dataset.cases": 4,
+        "dataset.slices": 4,
+        "model.width": 4,
+        "model.depth": 2,
+    }.items():
+        page.locator(f"form.new [data-key='{key}']:visible").fill(str(value))
     for box in page.locator("[name=losses]").all():
         box.set_checked(box.get_attribute("value") in ("dice", "focal"))
     page.fill("[name=epochs]", "2")
-    page.fill("[name=trials]", "0")
-    page.wait_for_selector(".problems li:has-text('trials')")
+    page.fill("[name=trials]", "1.9")
+    page.wait_for_selector("[data-field='budget.trials'] .wrong:has-text('1.9')")
+    assert page.get_attribute("[name=trials]", "aria-invalid") == "true"
+    assert page.is_disabled("form.new [type=submit]")
     page.fill("[name=trials]", "300")
     page.wait_for_selector(".says:has-text('300 trials, 2 losses')")
     assert "name: clicked" in page.input_value("#yaml")
+
+    edited = page.input_value("#yaml") + "seed: 5\n"
+    page.fill("#yaml", edited)
+    wait_until(page, "document.querySelector('[data-key=seed]').value === '5'")
+    page.fill("[data-key='budget.retries']", "2")
+    wait_until(page, "document.querySelector('#yaml').value.includes('retries: 2')")
+    assert "seed: 5" in page.input_value("#yaml"), "an edit of the file stays when a field changes"
+    assert "width: 4" in page.input_value("#yaml")
+    page.wait_for_selector("form.new [type=submit]:enabled")

@@ -2,9 +2,11 @@
 
 import asyncio
 import csv
+import html
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import optuna
@@ -221,29 +223,81 @@ def test_foreign_studies_are_shown_and_left_alone(writer: httpx.Client, folder: 
     assert writer.delete(f"{V1}/studies/plain").status_code == 409
 
 
-def test_the_form_writes_the_study_file_and_refuses_on_the_spot(writer: httpx.Client) -> None:
-    """Nobody should learn from a failed submission what a form could have said."""
-    form = {"name": "drafted", "dataset": "phantom", "losses": ["dice", "focal"], "trials": 7,
-            "train": {"epochs": 2}, "ranges": {"train.lr": [1e-4, 1e-2]}}  # fmt: skip
-    draft = writer.post("/new/draft", json=form).json()
+def test_fields_change_their_keys_and_leave_the_rest(writer: httpx.Client) -> None:
+    """Nobody should lose what was written by hand, or learn from a failed submission what a form could have said."""
+    text = "name: drafted\ndataset: phantom\nsearch: {loss: [{mine: [dice, focal]}, dice], train.lr: [0.001, 0.01]}\n"
+    changes = {"search.loss": ["dice", "focal"], "budget.trials": 7, "model.width": 4, "dataset.size": 32}
+    draft = writer.post("/new/draft", json={"yaml": text, "changes": changes}).json()
     assert draft["problems"] == []
-    assert "7 trials, 2 losses" in draft["says"]
-    wrong = writer.post("/new/check", json={"yaml": draft["yaml"].replace("dice", "dyce", 1)}).json()
-    assert "dyce" in wrong["problems"][0]
+    assert "7 trials, 3 losses" in draft["says"]
+    assert draft["fields"]["search.train.lr"] == [0.001, 0.01]
+    assert draft["fields"]["search.loss"] == ["focal", "dice"]
+    assert "mine: [dice, focal]" in draft["yaml"]
+    gone = writer.post(
+        "/new/draft", json={"yaml": draft["yaml"], "changes": {"search.train.lr": None, "budget.trials": None}}
+    )
+    assert "train.lr" not in gone.json()["yaml"]
+    assert "budget" not in gone.json()["yaml"]
 
     created = writer.post("/new", json={"yaml": draft["yaml"]})
     assert created.status_code == 201
     assert writer.get(f"{V1}/studies/drafted").json()["trials"]["total"] == 7
 
 
-def test_whole_families_are_named(writer: httpx.Client) -> None:
-    """A study file that lists forty losses says less than `all`."""
-    losses = writer.get(f"{V1}/losses").json()
-    every = writer.post("/new/draft", json={"losses": [x["name"] for x in losses]}).json()
-    pixel = writer.post("/new/draft", json={"losses": [x["name"] for x in losses if x["family"] == "pixel"]}).json()
+@pytest.mark.parametrize(
+    ("text", "changes", "path", "words"),
+    [
+        ("dataset: phantom", {"budget.trials": 1.9}, "budget.trials", "1.9"),
+        ("dataset: phantom", {"train.lr": "fast"}, "train.lr", "fast"),
+        ("{dataset: phantom, search: {train.lr: {low: 3, high: 1}}}", {}, "search.train.lr", "upside down"),
+        ("{dataset: phantom, search: {loss: [dyce]}}", {}, "search.loss", "dyce"),
+        ("{dataset: phantom, name: organs}", {}, "name", "already"),
+        ("dataset: [", {"seed": 3}, "", "not valid YAML"),
+        ("{dataset: phantom, train: fast}", {"train.lr": 3}, "train", "no mapping"),
+    ],
+)
+def test_what_is_wrong_is_said_at_its_key(
+    reader: httpx.Client, text: str, changes: dict[str, Any], path: str, words: str
+) -> None:
+    """A number is not cut to fit, a name that is taken is said before the submission, an edit is never overwritten."""
+    draft = reader.post("/new/draft", json={"yaml": text, "changes": changes}).json()
 
-    assert "loss: [all]" in every["yaml"]
-    assert "loss: [pixel]" in pixel["yaml"]
+    assert (draft["problems"][0]["path"], words in draft["problems"][0]["text"]) == (path, True)
+    if draft["fields"] is None:
+        assert draft["yaml"] == text
+
+
+def test_studies_begin_as_earlier_ones_and_as_files_of_the_package(reader: httpx.Client) -> None:
+    """A copy is a study file that is accepted, under a name that is free."""
+    for address in ("/new", "/new?template=survey-synapse", "/new?study=organs"):
+        page = reader.get(address, headers=HTML).text
+        found = re.search(r'<textarea id="yaml"[^>]*>(.*?)</textarea>', page, re.DOTALL)
+        assert found is not None
+        draft = reader.post("/new/draft", json={"yaml": html.unescape(found[1])}).json()
+        assert draft["problems"] == [], address
+    assert draft["fields"]["name"] == "organs-copy"
+    assert draft["fields"]["train.epochs"] == 12
+    assert "threads" not in draft["yaml"]
+    assert "s an epoch as in" in draft["says"]
+    assert reader.get("/new?template=nothing").status_code == 422
+    assert reader.get("/new?study=nothing").status_code == 404
+
+
+def test_a_missing_data_root_is_said(reader: httpx.Client) -> None:
+    """Workers of other machines may have the data: it is said, not refused."""
+    draft = reader.post("/new/draft", json={"yaml": "{name: far, dataset: synapse, search: {loss: [dice]}}"}).json()
+
+    assert draft["problems"] == []
+    assert "synapse in the data root" in draft["note"]
+
+
+def test_whole_families_are_named(reader: httpx.Client) -> None:
+    """A study file that lists forty losses says less than `all`."""
+    losses = reader.get(f"{V1}/losses").json()
+    pixel = [x["name"] for x in losses if x["family"] == "pixel"]
+    for names, written in (([x["name"] for x in losses], "loss: [all]"), (pixel, "loss: [pixel]")):
+        draft = reader.post("/new/draft", json={"yaml": "dataset: phantom", "changes": {"search.loss": names}}).json()
+        assert written in draft["yaml"]
 
 
 def test_a_poll_may_be_a_moment_old_and_nothing_else(writer: httpx.Client) -> None:

@@ -20,7 +20,7 @@ METHODS = {
     "/healthz": "GET, HEAD",
     "/static/main.js": "GET, HEAD",
     "/openapi.json": "GET, HEAD",
-    "/new/check": "POST",
+    "/new/draft": "POST",
 }
 
 

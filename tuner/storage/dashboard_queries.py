@@ -118,6 +118,22 @@ class PageQueries(Summaries):
         rows = self._rows(select(func.avg(newest.c.seconds).label("mean")))
         return None if rows[0].mean is None else float(rows[0].mean)
 
+    def seconds_per_epoch(self, dataset: str, model: str, *, most: int = 50) -> tuple[float, str] | None:
+        """Return the mean time of the last epochs of the newest study of this data set and model, and its name.
+
+        Only the K newest studies are looked at; None where none of them has an epoch.
+        """
+        studies = schema.studies
+        columns = (studies.c.study_id, studies.c.name, studies.c.spec)
+        for row in self._rows(select(*columns).order_by(studies.c.study_id.desc()).limit(most)):
+            if (_section_name(row.spec, "dataset"), _section_name(row.spec, "model")) != (dataset, model):
+                continue
+            newest = select(_epochs.c.seconds).where(_epochs.c.study_id == row.study_id).order_by(_epochs.c.id.desc())
+            mean = self._rows(select(func.avg(newest.limit(200).subquery().c.seconds).label("mean")))[0].mean
+            if mean is not None:
+                return float(mean), row.name
+        return None
+
     def attempts_at(self, study: StudyRecord, slot: int) -> list[dict[str, Any]]:
         """Return every attempt at a place of the budget, oldest first, with where it ran."""
         query = (
@@ -235,6 +251,11 @@ class PageQueries(Summaries):
 
     def _rows(self, query: Any) -> list[AnyRow]:
         return self._database.read(lambda connection: list(connection.execute(query)))
+
+
+def _section_name(spec: Mapping[str, Any], section: str) -> Any:
+    part = spec.get(section)
+    return part.get("name") if isinstance(part, dict) else part
 
 
 def _messages(connection: Connection, study: StudyRecord, numbers: list[int]) -> dict[int, str | None]:
@@ -495,6 +516,20 @@ class FigureQueries(PageQueries):
             _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
         )
         return {row.number: row.params for row in self._rows(query)}
+
+    def metrics_of(self, study: StudyRecord, numbers: Sequence[int] | None) -> dict[int, dict[str, Any]]:
+        """Return the metrics of these trials, of all where None, at their best epochs, by number."""
+        if numbers is not None and not numbers:
+            return {}
+        best = and_(_epochs.c.trial_id == _attempts.c.trial_id, _epochs.c.epoch == _attempts.c.best_epoch)
+        query = (
+            select(_attempts.c.number, _epochs.c.metrics)
+            .select_from(_attempts.join(_epochs, best))
+            .where(_attempts.c.study_id == study.study_id)
+        )
+        if numbers is not None:
+            query = query.where(_attempts.c.number.in_(numbers))
+        return {row.number: row.metrics for row in self._rows(query)}
 
     def occupation(self, study: StudyRecord, *, most: int) -> Sample:
         """Return the K newest attempts that a worker held, oldest first.
