@@ -18,6 +18,7 @@ from tuner.cli import (
     maintenance,
     plan,
     predict,
+    recommend,
     report,
     serve,
     show,
@@ -42,6 +43,7 @@ app = typer.Typer(
 for module in (
     launch,
     plan,
+    recommend,
     worker,
     control,
     show,
