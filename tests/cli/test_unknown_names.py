@@ -22,6 +22,7 @@ UNKNOWN = [
     f"{PHANTOM} --devices nope",
     "plan nope.yaml",
     "plan --dataset nope",
+    "recommend nope",
     "resume nope",
     "worker --study nope --device cpu",
     "worker --probe nope",

@@ -29,8 +29,7 @@ def test_a_changed_study_goes_on_from_its_predecessor(searched: Shell, here: Pat
     assert all(result.params["train.lr"] >= 3e-3 for result in prior)
 
 
-@pytest.mark.parametrize(("source", "told"), [("unheard", "no study 'unheard'"), ("no.csv", "cannot be read"),
-                                              ("auto", "not in this version")])  # fmt: skip
+@pytest.mark.parametrize(("source", "told"), [("unheard", "no study 'unheard'"), ("no.csv", "cannot be read")])
 def test_an_unknown_source_creates_nothing(searched: Shell, here: Path, source: str, told: str) -> None:
     """Nothing half-done."""
     (here / "next.yaml").write_text(STUDY.replace("name: tiny", "name: next"))
@@ -48,3 +47,40 @@ def test_the_refusal_of_a_changed_study_names_the_way(searched: Shell, here: Pat
 
     assert result.code == 2
     assert "--warm-start tiny" in result.err
+
+
+def test_a_backup_is_read_as_the_storage_it_was_made_from(searched: Shell, here: Path) -> None:
+    """Also where the storage itself has gone since."""
+    (here / "next.yaml").write_text(STUDY.replace("name: tiny", "name: next"))
+    assert searched("db", "backup", "copy.db").code == 0
+    assert searched("delete", "tiny", "--yes").code == 0
+
+    result = searched("launch", "next.yaml", "--warm-start", "copy.db", "--launcher", "inline", "--devices", "cpu")
+
+    assert result.code == 0
+    assert "of 6 results of copy.db" in result.err
+    with Storage.open(f"sqlite:///{here / 'tuner.db'}", read_only=True) as store:
+        prior = store.foreign.prior(store.studies.get("next").study_id)
+    assert prior
+    assert all(result.same_data for result in prior)
+    assert len(searched("trials", "next", "--json").json()) == 6
+
+
+def test_auto_takes_the_tasks_that_the_data_resembles(searched: Shell, here: Path) -> None:
+    """By the facts of the data; what does not fit the space is counted, and results are of other data."""
+    (here / "next.yaml").write_text(STUDY.replace("name: tiny", "name: next"))
+
+    result = searched("launch", "next.yaml", "--warm-start", "auto", "--launcher", "none", "--devices", "cpu")
+
+    assert result.code == 0
+    assert "results of auto: LossBench's phantom (similarity 0." in result.err
+    with Storage.open(f"sqlite:///{here / 'tuner.db'}", read_only=True) as store:
+        prior = store.foreign.prior(store.studies.get("next").study_id)
+    assert prior
+    assert not any(result.same_data for result in prior)
+    refused = searched(
+        "launch", "next.yaml", "--name", "hd", "--set", "objectives=[{metric: hd95}]", "--warm-start", "auto",
+        "--launcher", "none", "--devices", "cpu",
+    )  # fmt: skip
+    assert refused.code == 2
+    assert "the objective here is hd95" in refused.err

@@ -26,7 +26,7 @@ MODEL_BASED = ["tpe", "gp", "cmaes"]
 
 def trials_of(name: str) -> int:
     """Return a number of trials that takes a sampler about a second."""
-    return 18 if name == "gp" else 60
+    return {"gp": 18, "auto": 30}.get(name, 60)
 
 
 @cache

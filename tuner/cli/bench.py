@@ -8,6 +8,7 @@ import typer
 from tuner.cli import output
 from tuner.cli.help import PanelCommand, make_group
 from tuner.cli.options import JsonOption, StorageOption, settings_of
+from tuner.search.catalog import DEFAULT_PRUNER, DEFAULT_SAMPLER
 
 if TYPE_CHECKING:
     from tuner.search.curve_table import Curve
@@ -65,8 +66,10 @@ def replay(
     sampler: Annotated[
         str,
         typer.Option("--sampler", metavar="S", help="One of ours, or optuna_tpe, optuna_tpe_multivariate, optuna_gp."),
-    ] = "tpe",
-    pruner: Annotated[str, typer.Option("--pruner", metavar="P", help="One of ours, or none.")] = "median",
+    ] = DEFAULT_SAMPLER,
+    pruner: Annotated[
+        str, typer.Option("--pruner", metavar="P", help="One of ours, or optuna_median, optuna_hyperband, optuna_asha.")
+    ] = DEFAULT_PRUNER,
     parallel: Annotated[int, typer.Option("--parallel", metavar="N", help="Workers.", min=1, max=4096)] = 1,
     trials: Annotated[
         int | None,
@@ -81,13 +84,18 @@ def replay(
     from tuner.errors import UnknownNameError
     from tuner.search import replay as engine
     from tuner.search.curve_table import read_curves
+    from tuner.search.prior_fit import prior_without
 
     tasks = engine.read_tasks(read_curves(table))
     if task is not None and task not in tasks:
         raise UnknownNameError(kind="task", name=task, known=tasks, where=str(table))
     documents = [
         engine.replay(
-            tasks[name], sampler=sampler, pruner=pruner, parallel=parallel, trials=trials, repeats=repeats, seed=seed
+            tasks[name],
+            engine.Rule(sampler, pruner, parallel, prior=prior_without(name, tasks) if sampler == "auto" else None),
+            trials=trials,
+            repeats=repeats,
+            seed=seed,
         )
         for name in ([task] if task is not None else tasks)
     ]

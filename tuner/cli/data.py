@@ -85,7 +85,7 @@ def check_command(
     from tuner.data.checks import Findings, check, check_download
 
     entry = DATASETS.find(name, where="tuner data check")
-    section = _section(entry, overrides or [])
+    section = dataset_options(entry, overrides or [])
     if raw is not None:
         defects = Findings(check_download(entry, raw))
     else:
@@ -132,7 +132,7 @@ def describe_command(
         _check_figure(out)
     entry = DATASETS.find(name, where="tuner data describe")
     settings = settings_of(data_root=data_root, cache=cache)
-    section = _section(entry, overrides or [])
+    section = dataset_options(entry, overrides or [])
     document = describe(
         section, data_root=settings.data_root, cache=settings.cache, seed=seed, progress=output.every_tenth()
     )
@@ -202,7 +202,8 @@ def _write_figure(out: Path, document: Mapping[str, Any], noise: bytes | None) -
     output.tell(f"drawn: {out}")
 
 
-def _section(entry: "DatasetSpec", overrides: list[str]) -> dict[str, Any]:
+def dataset_options(entry: "DatasetSpec", overrides: list[str]) -> dict[str, Any]:
+    """Return the section of a data set with `--set KEY=VALUE` laid over it. Raises SpecError."""
     from tuner.config.trial import dataset_section
     from tuner.config.yaml_reader import parse_yaml
     from tuner.errors import Problems, SpecError

@@ -160,8 +160,8 @@ def launch(
         list[str] | None,
         typer.Option(
             "--warm-start",
-            metavar="STUDY|FILE",
-            help="Begin with the results of a study, a db backup file, or a CSV with values; may be repeated.",
+            metavar="STUDY|FILE|auto",
+            help="Begin with the results of a study, a db backup file, a CSV with values, or LossBench; repeatable.",
             rich_help_panel=_SPEC,
         ),
     ] = None,

@@ -34,7 +34,7 @@ from tuner.config.yaml_reader import YamlDocument, parse_yaml, read_yaml
 from tuner.errors import ConfigError, Problem, Problems, SpecError, UnknownNameError, unknown_name
 from tuner.models.catalog import MODELS
 from tuner.registry import Scalar, complete_options
-from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.search.catalog import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from tuner.search.grid import grid_queue, grid_size
 from tuner.search.initial_points import CandidateLoss, left_out, queue, round_robin
 from tuner.search.space import SearchSpace
@@ -372,8 +372,8 @@ def _build(raw: dict[str, Any], problems: Problems) -> StudySpec | None:
     search = read_search(search_raw, base, problems)
     confirm = confirm_section(raw.get("confirm"), problems)
     trackers = trackers_section(raw.get("trackers"), problems)
-    sampler = _row(raw.get("sampler"), SAMPLERS, "sampler", "tpe", problems)
-    pruner = _row(raw.get("pruner"), PRUNERS, "pruner", "median", problems)
+    sampler = _row(raw.get("sampler"), SAMPLERS, "sampler", DEFAULT_SAMPLER, problems)
+    pruner = _row(raw.get("pruner"), PRUNERS, "pruner", DEFAULT_PRUNER, problems)
     if problems or search is None:
         return None
     spec = StudySpec(str(name), base, search, sampler, pruner, budget, int(seed), confirm, trackers)
@@ -391,9 +391,9 @@ def _cross_check(spec: StudySpec, problems: Problems) -> None:
     if spec.sampler["name"] == "grid":
         _check_grid(spec, problems)
     elif spec.sampler["name"] == "cmaes" and len(spec.objectives) > 1:
-        problems.add("sampler.name", "`cmaes` is for one objective; with several, take `tpe` or `nsga2`")
+        problems.add("sampler.name", "`cmaes` is for one objective; with several, take `auto`, `tpe` or `nsga2`")
     elif spec.sampler["name"] == "nsga2" and len(spec.objectives) < 2:
-        problems.add("sampler.name", "`nsga2` is for several objectives; with one, `tpe` is the default")
+        problems.add("sampler.name", "`nsga2` is for several objectives; with one, `auto` is the default")
     if spec.total > MAX_TRIALS:
         problems.add("budget", f"{spec.total} trials; at most {MAX_TRIALS}", spec.total)
     if spec.budget.trials_per_loss and not spec.candidates:

@@ -426,7 +426,7 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     results: list[PriorResult] = []
     told: list[str] = []
     if request.warm_start:
-        results, told = read_warm_start(request.warm_start, spec, url=settings.storage, fingerprint=data.fingerprint)
+        results, told = read_warm_start(request.warm_start, spec, settings=settings, fingerprint=data.fingerprint)
     dims, trains_here = len(data.shape) - 1, resources.launcher != "none"
     check_models(spec, settings, spatial_dims=dims, trains_here=trains_here)
     if record is None:

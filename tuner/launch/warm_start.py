@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuner.analysis.data_facts import measure_facts, similarity
 from tuner.config.point_file import as_value, read_rows
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
+from tuner.data.preparation import prepare
 from tuner.errors import ConfigError, NotFoundError, SpecError
 from tuner.registry import Scalar
 from tuner.search.curve_table import COLUMNS, read_curves
+from tuner.search.task_prior import shipped_prior
+from tuner.settings import Settings
 from tuner.storage.records import PriorResult
 from tuner.storage.storage import Storage
 
 MOST = 1000
 """Results that are kept."""
+ALIKE = ("dice", "iou")
+"""Metrics under which the same configurations are good."""
 DATABASES = (".db", ".sqlite", ".sqlite3")
 
 
@@ -32,14 +38,14 @@ class _Result:
 
 
 def read_warm_start(
-    sources: Sequence[str], spec: StudySpec, *, url: str, fingerprint: str | None
+    sources: Sequence[str], spec: StudySpec, *, settings: Settings, fingerprint: str | None
 ) -> tuple[list[PriorResult], list[str]]:
     """Return the results that fit the study's space, and a line for each source that says how many do.
 
     Args:
-        sources: Names of studies of the storage, files of `db backup`, CSV files with a value and parameters.
+        sources: Names of studies of the storage, files of `db backup`, CSV files with a value and parameters, `auto`.
         spec: The new study.
-        url: Its storage.
+        settings: Its storage, and where its data lies.
         fingerprint: Of its data; results of other data are marked.
 
     Raises:
@@ -53,7 +59,10 @@ def read_warm_start(
     told = []
     for source in sources:
         found, why = [], Counter[str]()
-        for result in _results(source, spec, url):
+        results, name = (
+            _similar_tasks(spec, settings) if source == "auto" else (_results(source, spec, settings), source)
+        )
+        for result in results:
             params, reason = _mapped(spec, result)
             if params is None or result.value is None:
                 why[reason or "without a value"] += 1
@@ -65,17 +74,33 @@ def read_warm_start(
         left_out = "; left out: " + ", ".join(f"{n} ({reason})" for reason, n in why.most_common()) if why else ""
         other = sum(not r.same_data for r in found)
         data = f", {other} of other data" if other else ""
-        told.append(f"warm start: {len(found)} of {len(found) + sum(why.values())} results of {source}{data}{left_out}")
+        told.append(f"warm start: {len(found)} of {len(found) + sum(why.values())} results of {name}{data}{left_out}")
         kept += found
     if len(kept) > MOST:
         told.append(f"warm start: the newest {MOST} of {len(kept)} results are kept")
     return kept[-MOST:], told
 
 
-def _results(source: str, spec: StudySpec, url: str) -> Iterator[_Result]:
+def _similar_tasks(spec: StudySpec, settings: Settings) -> tuple[list[_Result], str]:
+    """Return the results of those tasks of the shipped prior that the study's data resembles, and a name for them."""
+    prior = shipped_prior()
+    metric = spec.objectives[0].metric
+    if metric not in ALIKE:
+        known = ", ".join(ALIKE)
+        raise SpecError(
+            [f"auto: what ships was measured by {known}; the objective here is {metric}"], where="--warm-start"
+        )
+    data = prepare(spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed)
+    facts = measure_facts(data)
+    weights = {task.name: similarity(facts, task.facts) for task in prior.tasks}
+    chosen = [task for task in prior.tasks if weights[task.name] >= max(weights.values(), default=0.0) / 2]
+    results = [_Result(row.params, row.value) for task in chosen for row in task.rows]
+    names = ", ".join(f"{task.name} (similarity {weights[task.name]:.2f})" for task in chosen)
+    return results, f"auto: LossBench's {names}"
+
+
+def _results(source: str, spec: StudySpec, settings: Settings) -> Iterator[_Result]:
     path = Path(source)
-    if source == "auto":
-        raise SpecError(["`auto` is not in this version; name studies or files"], where="--warm-start")
     if path.suffix.lower() in DATABASES and path.is_file():
         with Storage.open(f"sqlite:///{path}", read_only=True) as store:
             for document in store.queries.studies():
@@ -84,7 +109,7 @@ def _results(source: str, spec: StudySpec, url: str) -> Iterator[_Result]:
     elif path.suffix.lower() in (".csv", ".gz"):
         yield from _of_table(path, spec)
     else:
-        with Storage.open(url, read_only=True) as store:
+        with Storage.open(settings.storage, read_only=True) as store:
             try:
                 yield from _of_study(store, source, spec)
             except NotFoundError as error:

@@ -34,9 +34,18 @@ _STARTUP = Option(
     high=10_000,
 )
 
+DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "median"
+"""Of studies that name none."""
+
 SAMPLERS: Registry[SamplerSpec] = Registry(
     "sampler",
     (
+        SamplerSpec(
+            "auto",
+            "tuner.search.auto:auto",
+            "Gaussian process that begins with what LossBench's tasks tell; with several objectives TPE.",
+            (Option("prior", "bool", True, "Whether the results of LossBench's tasks are used."),),
+        ),
         SamplerSpec(
             "tpe",
             "tuner.search.tpe:tpe",
@@ -104,6 +113,19 @@ _REDUCTION = Option("reduction_factor", "int", 3, "One trial in this many goes o
 PRUNERS: Registry[PrunerSpec] = Registry(
     "pruner",
     (
+        PrunerSpec(
+            "auto",
+            "tuner.search.pruners:staged",
+            "Ends what is not among the best third of all after 1/3 of its epochs, 25 % after half, 20 % after 2/3.",
+            (
+                _MIN_EPOCHS,
+                Option(
+                    "min_trials", "int", 6, "Finished trials before the first one may be ended.", low=0, high=100_000
+                ),
+                Option("min_peers", "int", 4, "Trials needed at an epoch.", low=1, high=100_000),
+                Option("hearing", "int", 1, "Trials of each loss that go on to half of the epochs.", low=0, high=1000),
+            ),
+        ),
         PrunerSpec(
             "median",
             "tuner.search.pruners:median",

@@ -127,6 +127,47 @@ class SuccessiveHalvingPruner:
         return f"not among the best 1/{self.factor} at the rung of epoch {epoch}: {better} of {count} {who} were better"
 
 
+@dataclass(frozen=True, slots=True)
+class StagedPruner:
+    """Ends a trial that is not among the best share of all trials at the same epoch; the share falls in stages.
+
+    Trials of all losses are peers, so that a poor loss costs little; but the first `hearing` trials of each loss that
+    reach an epoch go on while that epoch lies in the first half.
+    """
+
+    warmup: WarmupRule
+    stages: tuple[tuple[float, float], ...]
+    """Pairs (share of the epochs from which on, share of the trials that goes on), in order."""
+    hearing: int
+
+    def bracket(self, slot: int) -> int:
+        """Return 0: all trials are compared with each other."""
+        return 0
+
+    def should_check(self, epoch: int, ramp_epochs: int, *, bracket: int = 0) -> bool:
+        """Ask after every epoch once patience is over."""
+        return self.warmup.is_over(epoch, ramp_epochs) and self._kept(epoch) is not None
+
+    def decide(self, epoch: int, peers: Peers) -> str | None:
+        """Return the reason when too many peers are better."""
+        kept = self._kept(epoch)
+        if kept is None or peers.finished < self.warmup.min_trials or peers.every < self.warmup.min_peers:
+            return None
+        if peers.same < self.hearing and 2 * epoch <= self.warmup.epochs:
+            return None
+        if peers.every_better < math.ceil(kept * (peers.every + 1)):
+            return None
+        return (
+            f"not among the best {100 * kept:.0f} % after epoch {epoch}: {peers.every_better} of {peers.every} trials "
+            "of all losses were better"
+        )
+
+    def _kept(self, epoch: int) -> float | None:
+        """Return the share that goes on after this epoch; None before the first stage."""
+        reached = [kept for start, kept in self.stages if epoch >= start * self.warmup.epochs]
+        return reached[-1] if reached else None
+
+
 class NopPruner:
     """Ends no trial."""
 
@@ -160,6 +201,15 @@ def make_pruner(name: str, options: Mapping[str, Any], *, epochs: int, validate_
         option_named(row, option, kind="pruner", where=f"pruner.{option}")
     pruner: Pruner = load(row.fn)({**defaults(row), **options}, epochs, validate_every)
     return pruner
+
+
+STAGES = ((1 / 3, 0.33), (1 / 2, 0.25), (2 / 3, 0.2))
+"""From the curves of LossBench: where a tenth of the trials ends best, nearly all of it lies in these shares before."""
+
+
+def staged(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:
+    """Make the pruner `auto`."""
+    return StagedPruner(_warmup(options, epochs), STAGES, options["hearing"])
 
 
 def median(options: Mapping[str, Any], epochs: int, validate_every: int) -> Pruner:

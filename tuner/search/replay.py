@@ -5,8 +5,9 @@ of its seeds is drawn. Parallel workers are simulated by a queue of events: ever
 sampler or pruner knows what has ended by then. The cost is the sum of the recorded seconds of all epochs run.
 
 The regret at a cost is that of the configuration that would be recommended then, the complete trial with the best
-value: how far its mean over all recorded seeds lies below the best mean. So a lucky seed is worth nothing. Before a
-trial is complete it is that of a configuration drawn at random. A training that diverged counts as the worst value.
+value, or with the best expected mean where the sampler estimates one: how far its mean over all recorded seeds lies
+below the best mean. So a lucky seed is worth nothing. Before a trial is complete it is that of a configuration drawn
+at random. A training that diverged counts as the worst value.
 """
 
 import heapq
@@ -14,20 +15,24 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tuner.errors import SpecError, UnknownNameError
 from tuner.registry import Scalar
-from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.search.catalog import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from tuner.search.curve_table import Curve
 from tuner.search.distributions import single, to_unit
 from tuner.search.finished_trial import FinishedTrial
-from tuner.search.pruners import Peers, Pruner, make_pruner
+from tuner.search.pruners import Peers, make_pruner
 from tuner.search.sampler import SeededSampler
 from tuner.search.space import Dimension, SearchSpace
+from tuner.search.task_prior import TaskPrior
 from tuner.search.trial_table import Floats
+
+if TYPE_CHECKING:
+    from tuner.search.optuna_baseline import OptunaStudy
 
 LOG_RATIO = 20.0
 """An interval of positive numbers whose ends differ by more is searched on a logarithmic scale."""
@@ -90,14 +95,14 @@ def _task(name: str, found: Mapping[str, Sequence[Curve]]) -> Task:
     noise = math.sqrt(sum(s for s, _ in spread) / sum(n for _, n in spread)) if spread else math.nan
     epochs = max(c.epochs for group in found.values() for c in group)
     means = np.array([float(np.mean(vs)) for vs in values])
-    return Task(name, configurations, space_of(configurations), epochs, means, noise)
+    return Task(name, configurations, space_of(c.params for c in configurations), epochs, means, noise)
 
 
-def space_of(configurations: Sequence[Configuration]) -> SearchSpace:
-    """Return the smallest space that holds the configurations: intervals of numbers, lists of what else occurs."""
+def space_of(points: Iterable[Mapping[str, Scalar]]) -> SearchSpace:
+    """Return the smallest space that holds the points: intervals of numbers, lists of what else occurs."""
     values: dict[str, list[Scalar]] = {}
-    for configuration in configurations:
-        for name, value in configuration.params.items():
+    for point in points:
+        for name, value in point.items():
             values.setdefault(name, []).append(value)
     losses = set(values["loss"])
     dimensions = [_dimension(name, found, losses) for name, found in values.items()]
@@ -132,6 +137,7 @@ class Nearest:
         gone = set(taken)
         left = [i for i in self._by_loss.get(str(params.get("loss")), ()) if i not in gone]
         left = left or [i for i in range(len(self._task.configurations)) if i not in gone]
+        params = {d.name: d.nearest(params[d.name]) for d in self._task.space if d.name in params}
         return min(left, key=lambda i: (self._far(params, self._task.configurations[i].params), i)) if left else None
 
     def _far(self, one: Mapping[str, Scalar], other: Mapping[str, Scalar]) -> float:
@@ -170,27 +176,53 @@ class Run:
     pruned: int = 0
 
 
-class Search:
-    """One replayed search of our samplers and pruners."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a search is done.
 
-    def __init__(
-        self, task: Task, *, sampler: str, sampler_options: Mapping[str, Any], pruner: str, parallel: int, seed: int
-    ) -> None:
-        self.task, self.parallel = task, parallel
+    Args:
+        sampler: A name in our catalogue, or one of Optuna's (`optuna_tpe` and the like).
+        pruner: A name in our catalogue, or one of Optuna's (`optuna_median` and the like).
+        parallel: Workers.
+        sampler_options: Those of the sampler; what is left out takes its default.
+        pruner_options: The same for a pruner of ours.
+        queue: Points that are tried first; a point may fix a part only.
+        prior: What other tasks tell the sampler `auto`; None: what ships with the package.
+        recommend: `value`, the complete trial with the best value; `estimate`, that with the best expected mean.
+            None: the latter where the sampler estimates one, as ours does in the product.
+    """
+
+    sampler: str = DEFAULT_SAMPLER
+    pruner: str = DEFAULT_PRUNER
+    parallel: int = 1
+    sampler_options: Mapping[str, Any] = field(default_factory=dict)
+    pruner_options: Mapping[str, Any] = field(default_factory=dict)
+    queue: Sequence[Mapping[str, Scalar]] = ()
+    prior: TaskPrior | None = None
+    recommend: str | None = None
+
+
+class Search:
+    """One replayed search."""
+
+    def __init__(self, task: Task, rule: Rule, *, seed: int) -> None:
+        self.task, self.rule = task, rule
         self.rng = np.random.default_rng([seed, 77])
         self.nearest = Nearest(task)
-        self.sampler = make_sampler(sampler, task, sampler_options, seed)
-        self.pruner: Pruner = make_pruner(pruner, {}, epochs=task.epochs)
         self.trials: list[_Trial] = []
         self.finished = 0
+        theirs = rule.sampler in OPTUNA_SAMPLERS, rule.pruner in OPTUNA_PRUNERS
+        self.optuna = _optuna_study(task, rule, seed) if any(theirs) else None
+        self.sampler = None if theirs[0] else make_sampler(rule, task, seed)
+        self.pruner = make_pruner("none" if theirs[1] else rule.pruner, rule.pruner_options, epochs=task.epochs)
+        self.estimator = _estimator(rule, task, seed, self.sampler)
 
     def run(self, trials: int) -> Run:
         """Run so many trials, or as many as there are configurations."""
         found, ticket = Run(), count()
         budget = min(trials, len(self.task.configurations))
-        best: tuple[float, int] | None = None
         events: list[tuple[float, int, _Trial | None]]
-        events = [(0.0, next(ticket), None) for _ in range(min(self.parallel, budget))]
+        events = [(0.0, next(ticket), None) for _ in range(min(self.rule.parallel, budget))]
         while events:
             now, _, trial = heapq.heappop(events)
             if trial is not None:
@@ -199,31 +231,58 @@ class Search:
                 if trial.state == "RUNNING":
                     heapq.heappush(events, (now + trial.curve.seconds[trial.epoch], next(ticket), trial))
                     continue
-                self.finished += 1
-                self.sampler.observe([self._seen(trial)])
-                if trial.state == "COMPLETE":
-                    found.complete += 1
-                    if best is None or trial.bests[-1] > best[0]:
-                        best = (trial.bests[-1], trial.configuration)
-                        found.costs.append(found.cost)
-                        found.recommended.append(trial.configuration)
-                else:
-                    found.pruned += 1
+                self._finish(trial)
+                found.complete += trial.state == "COMPLETE"
+                found.pruned += trial.state != "COMPLETE"
+                best = self._recommended()
+                before = found.recommended[-1] if found.recommended else None
+                if best is not None and best != before:
+                    found.costs.append(found.cost)
+                    found.recommended.append(best)
             if len(self.trials) < budget:
                 trial = self._next()
                 heapq.heappush(events, (now + trial.curve.seconds[0], next(ticket), trial))
         return found
 
+    def _finish(self, trial: _Trial) -> None:
+        self.finished += 1
+        seen = self._seen(trial)
+        if self.sampler is not None:
+            self.sampler.observe([seen])
+        if self.estimator is not None and self.estimator is not self.sampler:
+            self.estimator.observe([seen])
+        if self.optuna is not None:
+            self.optuna.finish(trial.number, trial.state, trial.bests[-1] if trial.state == "COMPLETE" else None)
+
+    def _recommended(self) -> int | None:
+        """Return the configuration that would be recommended now."""
+        complete = {t.number: t for t in self.trials if t.state == "COMPLETE"}
+        if not complete:
+            return None
+        values = {number: t.bests[-1] for number, t in complete.items()}
+        if self.estimator is not None:
+            values = self.estimator.estimates() or values
+        return complete[max(values, key=lambda number: (values[number], -number))].configuration
+
     def _next(self) -> _Trial:
         slot = len(self.trials)
-        running = [self._seen(t) for t in self.trials if t.state == "RUNNING"]
-        params = self.sampler.suggest(slot, fixed={}, running=running)
-        place = self.nearest.find(params, (t.configuration for t in self.trials))
+        place = self.nearest.find(self._suggest(slot), {t.configuration for t in self.trials})
         assert place is not None
-        curves = self.task.configurations[place].curves
+        configuration = self.task.configurations[place]
+        if self.optuna is not None:
+            self.optuna.start(configuration.params)
+        curves = configuration.curves
         trial = _Trial(slot, place, curves[int(self.rng.integers(len(curves)))], self.pruner.bracket(slot))
         self.trials.append(trial)
         return trial
+
+    def _suggest(self, slot: int) -> Mapping[str, Scalar]:
+        fixed = self.rule.queue[slot] if slot < len(self.rule.queue) else {}
+        asked = self.optuna.ask() if self.optuna is not None else {}
+        if self.sampler is None:
+            return {**asked, **fixed}
+        running = [self._seen(t) for t in self.trials if t.state == "RUNNING"]
+        return self.sampler.suggest(slot, fixed=fixed, running=running)
 
     def _advance(self, trial: _Trial) -> None:
         """Let a trial finish its epoch, and judge it."""
@@ -233,8 +292,11 @@ class Search:
             trial.state = "DIVERGED"
             return
         trial.bests.append(max(value, trial.bests[-1]) if trial.bests else value)
+        stops = self.optuna is not None and self.optuna.report(trial.number, trial.epoch, value)
         if trial.epoch == len(trial.curve.values):
             trial.state = "COMPLETE"
+        elif stops:
+            trial.state = "PRUNED"
         elif self.pruner.should_check(trial.epoch, 0, bracket=trial.bracket):
             why = self.pruner.decide(trial.epoch, self._peers(trial))
             trial.state = "PRUNED" if why else "RUNNING"
@@ -259,40 +321,52 @@ class Search:
         return FinishedTrial(trial.number, "RUNNING", params)
 
 
-def make_sampler(name: str, task: Task, options: Mapping[str, Any], seed: int) -> Any:
-    """Make one of our samplers, or one of Optuna's (`optuna_tpe` and the like) to compare with."""
-    if name in OPTUNA_SAMPLERS:
-        from tuner.search.optuna_baseline import OptunaBaseline
-
-        return OptunaBaseline(name, task.space, seed)
-    if name not in SAMPLERS:
-        raise UnknownNameError(kind="sampler", name=name, known=[*SAMPLERS, *OPTUNA_SAMPLERS], where="--sampler")
-    return SeededSampler(task.space, ("maximize",), sampler=name, options=options, seed=seed)
+OPTUNA_SAMPLERS = ("optuna_tpe", "optuna_tpe_multivariate", "optuna_gp", "optuna_random")
+"""Optuna's own: the default TPE; multivariate, by group, with constant liar; Gaussian process; random."""
+OPTUNA_PRUNERS = ("optuna_median", "optuna_hyperband", "optuna_asha")
+"""Optuna's own, with its defaults."""
 
 
-OPTUNA_SAMPLERS = ("optuna_tpe", "optuna_tpe_multivariate", "optuna_gp")
-"""Optuna's own, as it ships them: the default TPE; multivariate, by group, with constant liar; Gaussian process."""
+def make_sampler(rule: Rule, task: Task, seed: int) -> SeededSampler:
+    """Make one of our samplers. Raises UnknownNameError, SpecError."""
+    if rule.sampler not in SAMPLERS:
+        raise UnknownNameError(
+            kind="sampler", name=rule.sampler, known=[*SAMPLERS, *OPTUNA_SAMPLERS], where="--sampler"
+        )
+    if rule.sampler == "auto" and rule.prior is not None:
+        from tuner.search.auto import Auto
+
+        return SeededSampler.around(task.space, Auto(task.space, "maximize", seed, rule.prior))
+    return SeededSampler(task.space, ("maximize",), sampler=rule.sampler, options=rule.sampler_options, seed=seed)
+
+
+def _optuna_study(task: Task, rule: Rule, seed: int) -> "OptunaStudy":
+    from tuner.search.optuna_baseline import OptunaStudy
+
+    sampler = rule.sampler if rule.sampler in OPTUNA_SAMPLERS else None
+    pruner = rule.pruner if rule.pruner in OPTUNA_PRUNERS else None
+    return OptunaStudy(sampler, pruner, task.space, epochs=task.epochs, seed=seed)
+
+
+def _estimator(rule: Rule, task: Task, seed: int, sampler: SeededSampler | None) -> SeededSampler | None:
+    """Return what estimates means; None where the best value is recommended."""
+    if rule.sampler == "auto" and rule.recommend != "value":
+        return sampler
+    if rule.recommend == "estimate":
+        from tuner.search.auto import Auto
+
+        return SeededSampler.around(task.space, Auto(task.space, "maximize", seed, TaskPrior()))
+    return None
 
 
 def replay(
-    task: Task,
-    *,
-    sampler: str = "tpe",
-    sampler_options: Mapping[str, Any] | None = None,
-    pruner: str = "median",
-    parallel: int = 1,
-    trials: int | None = None,
-    repeats: int = 50,
-    seed: int = 0,
+    task: Task, rule: Rule | None = None, *, trials: int | None = None, repeats: int = 50, seed: int = 0
 ) -> dict[str, Any]:
     """Replay a search several times, with other seeds; return the document of `tuner bench replay --json`.
 
     Args:
         task: What was recorded.
-        sampler: A name in our catalogue, or in `OPTUNA_SAMPLERS`.
-        sampler_options: Those of the sampler; what is left out takes its default.
-        pruner: A name in our catalogue.
-        parallel: Workers.
+        rule: How it is searched; None: as the product does by default.
         trials: Of one search; None, or more than there are configurations: all of them.
         repeats: Searches.
         seed: Of the first search; the others have the next ones.
@@ -301,31 +375,28 @@ def replay(
         UnknownNameError: There is no such sampler or pruner.
         SpecError: The sampler cannot search this space.
     """
-    PRUNERS.find(pruner, where="--pruner")
+    rule = rule or Rule()
+    if rule.pruner not in OPTUNA_PRUNERS and rule.pruner not in PRUNERS:
+        raise UnknownNameError(kind="pruner", name=rule.pruner, known=[*PRUNERS, *OPTUNA_PRUNERS], where="--pruner")
     budget = len(task.configurations) if trials is None else min(trials, len(task.configurations))
-    runs = [
-        Search(
-            task,
-            sampler=sampler,
-            sampler_options=sampler_options or {},
-            pruner=pruner,
-            parallel=parallel,
-            seed=seed + i,
-        ).run(budget)
-        for i in range(repeats)
-    ]
+    runs = [Search(task, rule, seed=seed + i).run(budget) for i in range(repeats)]
+    return summarize(task, rule, runs, budget)
+
+
+def summarize(task: Task, rule: Rule, runs: Sequence[Run], budget: int) -> dict[str, Any]:
+    """Return what several searches by one rule came to."""
     grid = np.linspace(0.0, max(run.cost for run in runs), POINTS + 1)[1:]
-    regrets = np.array([[regret_at(task, run, cost) for cost in grid] for run in runs])
+    regrets = np.array([regrets_at(task, run, grid) for run in runs])
     mean = regrets.mean(axis=0)
     low, high = np.quantile(regrets, LOW, axis=0), np.quantile(regrets, HIGH, axis=0)
     best = float(task.means[task.best])
     reach = {"one_percent": 0.01 * abs(best), "noise": task.noise}
     return {
         "task": task.name,
-        "sampler": sampler,
-        "pruner": pruner,
-        "parallel": parallel,
-        "repeats": repeats,
+        "sampler": rule.sampler,
+        "pruner": rule.pruner,
+        "parallel": rule.parallel,
+        "repeats": len(runs),
         "trials": budget,
         "configurations": len(task.configurations),
         "cost_unit": "seconds of training",
@@ -343,20 +414,25 @@ def replay(
             "best_mean": best,
             "best_configuration": task.configurations[task.best].name,
             "noise": None if math.isnan(task.noise) else task.noise,
-            "seconds_to": {name: _seconds_to(grid, mean, limit) for name, limit in reach.items()},
+            "seconds_to": {name: seconds_to(task, runs, limit) for name, limit in reach.items()},
         },
     }
 
 
-def regret_at(task: Task, run: Run, cost: float) -> float:
-    """Return the regret of what a run would recommend once it has cost so much."""
-    best = float(task.means[task.best])
-    known = [i for i, spent in zip(run.recommended, run.costs, strict=True) if spent <= cost + 1e-9]
-    return best - float(task.means[known[-1]] if known else task.means.mean())
+def regrets_at(task: Task, run: Run, costs: Sequence[float] | Floats) -> Floats:
+    """Return the regret of what a run would recommend once it has cost so much, for several costs."""
+    known = np.searchsorted(np.asarray(run.costs), np.asarray(costs) + 1e-9, side="right")
+    values = np.array([task.means.mean(), *task.means[run.recommended]])
+    found: Floats = task.means[task.best] - values[known]
+    return found
 
 
-def _seconds_to(grid: Floats, mean: Floats, limit: float) -> float | None:
-    """Return the cost from which on the mean regret stays within a limit; None when it does not."""
+def seconds_to(task: Task, runs: Sequence[Run], limit: float) -> float | None:
+    """Return the cost from which on the mean regret of several runs stays within a limit; None when it does not."""
+    costs = np.unique([cost for run in runs for cost in run.costs])
+    if not len(costs):
+        return None
+    mean = np.mean([regrets_at(task, run, costs) for run in runs], axis=0)
     above = np.flatnonzero(~(mean <= limit))
     first = int(above[-1]) + 1 if len(above) else 0
-    return float(grid[first]) if first < len(grid) else None
+    return float(costs[first]) if first < len(costs) else None

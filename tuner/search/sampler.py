@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import optuna
@@ -33,6 +33,17 @@ class Sampler(Protocol):
         """Return a complete point that keeps the fixed values."""
 
 
+@runtime_checkable
+class ModelsTasks(Protocol):
+    """A sampler that models several tasks, and the mean over seeds of a trial beside the one value that was seen."""
+
+    def observe_other(self, results: Sequence[FinishedTrial]) -> None:
+        """Learn results of other data, as they were measured there."""
+
+    def estimates(self) -> dict[int, float]:
+        """Return the mean over seeds to be expected of each complete trial, by number."""
+
+
 class SeededSampler:
     """One study's sampler with its memory.
 
@@ -59,9 +70,19 @@ class SeededSampler:
         row = SAMPLERS.find(sampler, where="sampler.name")
         for name in options:
             option_named(row, name, kind="sampler", where=f"sampler.{name}")
+        self._take(space, load(row.fn)(space, tuple(directions), seed, {**defaults(row), **options}))
+
+    def _take(self, space: SearchSpace, sampler: Sampler) -> None:
         self._space = space
         self._seen: set[int] = set()
-        self._sampler: Sampler = load(row.fn)(space, tuple(directions), seed, {**defaults(row), **options})
+        self._sampler = sampler
+
+    @classmethod
+    def around(cls, space: SearchSpace, sampler: Sampler) -> "SeededSampler":
+        """Return one for a sampler that is made already."""
+        made = cls.__new__(cls)
+        made._take(space, sampler)
+        return made
 
     def observe(self, finished: Iterable[FinishedTrial]) -> None:
         """Learn finished trials; those already known and those still running are passed over."""
@@ -83,6 +104,17 @@ class SeededSampler:
         if any(d.name not in params for d in self._space.active(params)):
             params = self._sampler.suggest(slot, fixed, [t for t in running if t.number not in self._seen])
         return {d.name: params[d.name] for d in self._space.active(params)}
+
+    def estimates(self) -> dict[int, float]:
+        """Return the mean over seeds to be expected of complete trials, by number; empty where nothing estimates it."""
+        return self._sampler.estimates() if isinstance(self._sampler, ModelsTasks) else {}
+
+    def observe_other(self, results: Sequence[FinishedTrial]) -> bool:
+        """Learn results of other data as they are; False where the sampler needs them on the scale of the study."""
+        if not isinstance(self._sampler, ModelsTasks):
+            return False
+        self._sampler.observe_other(results)
+        return True
 
 
 def in_memory_study(directions: Sequence[str]) -> optuna.Study:

@@ -177,7 +177,10 @@ class StudyCache:
             prior = self._store.foreign.prior(record.study_id)
         same = [result for result in prior if result.same_data]
         searcher.observe(_as_trials(same, [result.value for result in same], first=PRIOR_SAME))
-        return ServedStudy(record, spec, searcher, prior=[result for result in prior if not result.same_data])
+        other = [result for result in prior if not result.same_data]
+        if other and searcher.observe_other(_as_trials(other, [result.value for result in other], first=PRIOR_OTHER)):
+            other = []
+        return ServedStudy(record, spec, searcher, prior=other)
 
     def _resolved(self, study: ServedStudy) -> ServedStudy:
         """Return a study whose threads and precision are settled: by its first worker, then for all the same."""
