@@ -57,7 +57,7 @@ class Settings:
         """Combine flags (keyword arguments), environment variables and defaults."""
         url = normalise_url(storage or environment.get("TUNER_STORAGE") or "sqlite:///tuner.db")
         root = data_root or environment.get("TUNER_DATA_ROOT")
-        files = artifacts or environment.get("TUNER_ARTIFACTS") or _beside(url)
+        files = artifacts or environment.get("TUNER_ARTIFACTS") or _artifacts_next_to(url)
         prepared = Path(cache or environment.get("TUNER_CACHE") or "~/.cache/tuner").expanduser().absolute()
         address = str(files).rstrip("/") if is_address(str(files)) else None
         allowed = environment.get("TUNER_ALLOW_ENTRY", "")
@@ -107,7 +107,7 @@ def normalise_url(url: str) -> str:
     return url
 
 
-def _beside(url: str) -> Path:
+def _artifacts_next_to(url: str) -> Path:
     """Return `artifacts/` beside an SQLite file, else in the current folder."""
     if url.startswith("sqlite:///"):
         return Path(url.removeprefix("sqlite:///")).parent / "artifacts"

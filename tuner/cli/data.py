@@ -148,8 +148,8 @@ def describe_command(
         output.put(_noise_line(document["label_noise"]))
     for found in document["found_classes"]:
         output.put(f"  {FoundClass(**found).text()}")
-    for half in ("train", "validation"):
-        _put_half(half, document[half])
+    for split in ("train", "validation"):
+        _put_split(split, document[split])
     output.put()
     output.put_table(
         ("class", "share of training pixels"),
@@ -226,15 +226,15 @@ def dataset_options(entry: "DatasetSpec", overrides: list[str]) -> dict[str, Any
     return section
 
 
-def _put_half(name: str, half: Mapping[str, Any]) -> None:
-    size = " × ".join(map(str, half["size"]))
-    cases = ", ".join(f"{case} ({count})" for case, count in half["cases"].items())
-    output.put(f"\n{name}: {len(half['cases'])} cases, {half['samples']} samples of {size}: {cases}")
-    for what, table in half["recorded"].items():
+def _put_split(name: str, split: Mapping[str, Any]) -> None:
+    size = " × ".join(map(str, split["size"]))
+    cases = ", ".join(f"{case} ({count})" for case, count in split["cases"].items())
+    output.put(f"\n{name}: {len(split['cases'])} cases, {split['samples']} samples of {size}: {cases}")
+    for what, table in split["recorded"].items():
         if table:
             shown = ", ".join(f"{value} ({count})" for value, count in list(table.items())[:8])
             output.put(f"{what} of the files: {shown}{', …' if len(table) > 8 else ''}")
-    for number, channel in enumerate(half["intensity"]["channels"]):
+    for number, channel in enumerate(split["intensity"]["channels"]):
         places = ", ".join(f"{percent} %: {value:.4g}" for percent, value in channel["percentiles"].items())
         output.put(
             f"channel {number}: {channel['min']:.4g} to {channel['max']:.4g}, mean {channel['mean']:.4g} "
@@ -252,7 +252,7 @@ def _put_half(name: str, half: Mapping[str, Any]) -> None:
         "thinness",
         "boundary / area",
     )
-    output.put_table(columns, [_row(organ, facts) for organ, facts in half["organs"].items()], right=columns[1:])
+    output.put_table(columns, [_row(organ, facts) for organ, facts in split["organs"].items()], right=columns[1:])
 
 
 def _row(organ: str, facts: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -82,18 +82,18 @@ def _eroded(maps: Tensor) -> Tensor:
     """Return the minimum over each pixel and its neighbours along the axes."""
     least = maps
     for axis in range(2, maps.ndim):
-        least = torch.minimum(least, _beside(maps, axis, torch.minimum))
+        least = torch.minimum(least, _with_neighbour(maps, axis, torch.minimum))
     return least
 
 
 def _dilated(maps: Tensor) -> Tensor:
     """Return the maximum over each pixel and all its neighbours, diagonal ones too."""
     for axis in range(2, maps.ndim):
-        maps = torch.maximum(maps, _beside(maps, axis, torch.maximum))
+        maps = torch.maximum(maps, _with_neighbour(maps, axis, torch.maximum))
     return maps
 
 
-def _beside(maps: Tensor, axis: int, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+def _with_neighbour(maps: Tensor, axis: int, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Choose among the two neighbours along an axis; the edge is its own neighbour (torch's pooling is far slower)."""
     length = maps.shape[axis] - 1
     before = torch.cat([maps.narrow(axis, 0, 1), maps.narrow(axis, 0, length)], axis)

@@ -39,18 +39,18 @@ def draw_fingerprint(described: Facts) -> Drawing:
     drawing.add(Text(LEFT, 24, f"{described['name']}: {', '.join(_lines(described))}"), *legend(LEFT, 46, SPLITS))
     y = 62.0
     for title, of in _PANELS:
-        panel, height = _by_class(y, title, names, {half: described[half]["organs"] for half in SPLITS}, of)
+        panel, height = _by_class(y, title, names, {split: described[split]["organs"] for split in SPLITS}, of)
         drawing.add(*panel)
         y += height
     for number in range(described["channels"]):
         drawing.add(*_histogram(y, number, described))
         y += HISTOGRAM + HEAD + FOOT
-    for half in SPLITS:
-        for what, table in described[half]["recorded"].items():
+    for split in SPLITS:
+        for what, table in described[split]["recorded"].items():
             shown = ", ".join(f"{value} ({count})" for value, count in list(table.items())[:6])
             if shown:
                 more = f", and {len(table) - 6} more" if len(table) > 6 else ""
-                drawing.add(Text(20, y + 14, f"{half}, {what} of the files: {shown}{more}", colour=SOFT))
+                drawing.add(Text(20, y + 14, f"{split}, {what} of the files: {shown}{more}", colour=SOFT))
                 y += ROW
     drawing.height = y + 14
     return drawing
@@ -59,7 +59,7 @@ def draw_fingerprint(described: Facts) -> Drawing:
 def fingerprint_page(described: Facts, figure: Drawing, noise: bytes | None = None) -> bytes:
     """Return a page that opens offline: the figure, the picture of label noise, and every number in tables."""
     title = escape(f"What {described['name']} holds")
-    tables = "".join(_table(half, described[half]["organs"]) for half in SPLITS)
+    tables = "".join(_table(split, described[split]["organs"]) for split in SPLITS)
     style = (
         "body{font:15px system-ui,sans-serif;color:#1c1917;margin:2rem auto;max-width:1000px;padding:0 1rem}"
         "svg{max-width:100%;height:auto}table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}"
@@ -106,15 +106,15 @@ _PANELS: tuple[tuple[str, Callable[[Facts], Sequence[float]]], ...] = (
 
 
 def _lines(described: Facts) -> list[str]:
-    counts = [f"{described[half]['samples']} {half}" for half in SPLITS]
+    counts = [f"{described[split]['samples']} {split}" for split in SPLITS]
     return [" + ".join(counts) + " samples", f"most frequent class / rarest {described['imbalance']:.3g}"]
 
 
 def _by_class(
-    top: float, title: str, names: Sequence[str], halves: Mapping[str, Facts], of: Callable[[Facts], Sequence[float]]
+    top: float, title: str, names: Sequence[str], splits: Mapping[str, Facts], of: Callable[[Facts], Sequence[float]]
 ) -> tuple[list[Shape], float]:
-    """One panel: a row a class, a line a half, on a logarithmic axis."""
-    found = {(half, name): of(halves[half][name]) for half in halves for name in names}
+    """One panel: a row a class, a line a split, on a logarithmic axis."""
+    found = {(split, name): of(splits[split][name]) for split in splits for name in names}
     values = [value for row in found.values() for value in row if value > 0]
     base = top + HEAD + ROW * len(names)
     shapes: list[Shape] = [Text(LEFT, top + 18, title)]
@@ -125,8 +125,8 @@ def _by_class(
     for place, name in enumerate(names):
         y = top + HEAD + ROW * (place + 0.5)
         shapes.append(Text(LEFT - 12, y + 4, name, "end"))
-        for shift, (half, colour) in zip((-4, 4), SPLITS.items(), strict=True):
-            shapes += _mark(scale, found[half, name], y + shift, colour)
+        for shift, (split, colour) in zip((-4, 4), SPLITS.items(), strict=True):
+            shapes += _mark(scale, found[split, name], y + shift, colour)
     return shapes, HEAD + ROW * len(names) + FOOT
 
 
@@ -146,7 +146,7 @@ def _mark(scale: LogScale, values: Sequence[float], y: float, colour: str) -> li
 
 def _histogram(top: float, number: int, described: Facts) -> list[Shape]:
     """Share of the pixels by intensity, of one channel."""
-    channels = {half: described[half]["intensity"]["channels"][number] for half in SPLITS}
+    channels = {split: described[split]["intensity"]["channels"][number] for split in SPLITS}
     low = min(channel["min"] for channel in channels.values())
     high = max(max(channel["max"] for channel in channels.values()), low + 1e-12)
     base, width = top + HEAD + HISTOGRAM, WIDTH - LEFT - RIGHT
@@ -157,7 +157,7 @@ def _histogram(top: float, number: int, described: Facts) -> list[Shape]:
         shapes.append(Line(x, top + HEAD, x, base, GRID))
         shapes.append(Text(x, base + 16, short(low + (high - low) * quarter / 4), "middle", SOFT))
     most = max(max(channel["histogram"]) / max(1, sum(channel["histogram"])) for channel in channels.values())
-    for half, channel in channels.items():
+    for split, channel in channels.items():
         counts, whole = channel["histogram"], max(1, sum(channel["histogram"]))
         step = (channel["max"] - channel["min"]) / len(counts)
         points = []
@@ -166,11 +166,11 @@ def _histogram(top: float, number: int, described: Facts) -> list[Shape]:
             for edge in (place, place + 1):
                 x = LEFT + width * (channel["min"] + edge * step - low) / (high - low)
                 points.append((x, y))
-        shapes.append(Polyline(points, SPLITS[half], 1.6))
+        shapes.append(Polyline(points, SPLITS[split], 1.6))
     return [*shapes, Line(LEFT, base, LEFT + width, base, INK)]
 
 
-def _table(half: str, organs: Facts) -> str:
+def _table(split: str, organs: Facts) -> str:
     columns = ("percent", "samples", "cases", "objects", "sample_objects", "boundary", "boundary_per_area")
     spread = ("object_size", "object_width", "object_thinness")
     heads = "".join(f"<th>{escape(name.replace('_', ' '))}</th>" for name in ("class", *columns, *spread))
@@ -180,4 +180,4 @@ def _table(half: str, organs: Facts) -> str:
         cells += [" / ".join(map(short, facts[key].values())) if facts[key] else "—" for key in spread]
         rows.append(f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     note = "sizes, widths and thinness: smallest / lower quartile / median / upper quartile / largest"
-    return f"<h2>{half}</h2><p>{note}</p><table><tr>{heads}</tr>{''.join(rows)}</table>"
+    return f"<h2>{split}</h2><p>{note}</p><table><tr>{heads}</tr>{''.join(rows)}</table>"

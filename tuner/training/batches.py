@@ -52,7 +52,7 @@ class Batches(Protocol):
 
 
 class Samples:
-    """One half of a prepared data set, of samples of one size.
+    """One split of a prepared data set, of samples of one size.
 
     On the CPU nothing is copied but the batch: workers share the memory map.
     """

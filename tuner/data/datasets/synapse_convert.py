@@ -264,10 +264,10 @@ def check_raw(raw: Path) -> Findings:
         DataError: There is no folder `img`.
     """
     cases, defects, folder = look_for_cases(raw)
-    halves: dict[bool, dict[str, Recording]] = {False: {}, True: {}}
+    recordings: dict[bool, dict[str, Recording]] = {False: {}, True: {}}
     for case in cases:
-        halves[case.name in OFFICIAL_TEST][case.name] = Recording(case.name, (case.image,), case.label)
+        recordings[case.name in OFFICIAL_TEST][case.name] = Recording(case.name, (case.image,), case.label)
     codes = ClassCodes(ORGANS, {raw_id: RAW_TO_SYNAPSE.get(raw_id, 0) for raw_id in range(RAW_LABELS)})
-    found = VolumeSet(folder, halves[False], halves[True], ("CT",), codes)
+    found = VolumeSet(folder, recordings[False], recordings[True], ("CT",), codes)
     more = check_volumes(found, FileHashCache(None), channels=1)
     return Findings([*defects, *more], notes=more.notes)
