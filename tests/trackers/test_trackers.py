@@ -206,3 +206,29 @@ def test_the_section_is_checked() -> None:
         "trackers[1].mode: 'away' is not one of offline, online (line 2)",
         "trackers[3]: the tracker 'tensorboard' stands twice",
     ]
+
+
+def test_the_verdict_is_told_to_every_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text and means, each read back by its tracker."""
+    from mlflow.tracking import MlflowClient
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.chdir(tmp_path)
+    document = {
+        "text": "dice is better than focal.",
+        "leader": "dice",
+        "configurations": [{"name": "dice", "mean": 0.7}, {"name": "focal", "mean": None}],
+    }
+    sections = [{"name": "tensorboard", "dir": "tb"}, {"name": "mlflow", "uri": uri, "experiment": None}]
+    tracking.log_verdict(sections, "organs", document)
+
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name("organs")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"confirmed/dice": 0.7})
+    events = EventAccumulator(str(tmp_path / "tb" / "organs" / "verdict"))
+    events.Reload()
+    assert [event.value for event in events.Scalars("confirmed/dice")] == pytest.approx([0.7])
+    assert events.Tensors("verdict/text_summary")[0].tensor_proto.string_val == [b"dice is better than focal."]

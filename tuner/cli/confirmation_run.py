@@ -36,6 +36,7 @@ from tuner.launch.study_setup import Resources, check_writable, probe_request
 from tuner.launch.supervisor import Supervisor
 from tuner.settings import Settings
 from tuner.storage.storage import Storage
+from tuner.trackers.tracking import log_verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,8 @@ def confirm_study(request: ConfirmRequest, *, show: Show) -> int:
             code = _bring_to_end(request, store, settings, files, resources, ground, machine)
             if code is not None:
                 return code
+            if wish.spec.trackers:
+                log_verdict(wish.spec.trackers, name, verdict_document(store, files, name))
         if show is Show.NOTHING:
             return 0
         return put_outcome(store, files, name, settings, as_json=show is Show.JSON)

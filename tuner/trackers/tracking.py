@@ -34,8 +34,8 @@ class TrackedTrial:
 
     @property
     def name(self) -> str:
-        """Return the name of its run."""
-        return f"{self.study}-{self.number:04d}"
+        """Return the name of its run, in characters that every tracker takes."""
+        return f"{self.study.replace('/', '-')}-{self.number:04d}"
 
 
 class Tracker(Protocol):

@@ -24,7 +24,7 @@ class WandbTracker:
     def begin(self, trial: TrackedTrial) -> None:
         """Open the run, with what was searched and every option of the training as its configuration."""
         self._run = wandb.init(
-            project=self._project or trial.study,
+            project=self._project or trial.study.partition("/")[0],
             group=trial.study,
             name=trial.name,
             id=trial.name,
