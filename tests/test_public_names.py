@@ -18,6 +18,7 @@ def test_the_public_names_are_these() -> None:
         "Study",
         "TunerError",
         "__version__",
+        "heartbeat",
         "load_study",
         "losses",
         "run_study",

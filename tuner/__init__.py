@@ -9,13 +9,14 @@ _PUBLIC = {
     "Client": "tuner.client",
     "Study": "tuner.study",
     "TunerError": "tuner.errors",
+    "heartbeat": "tuner.training.custom",
     "load_study": "tuner.study",
     "losses": "",
     "run_study": "tuner.study",
 }
 """Public names and where they live: imported when they are asked for, so that `import tuner` costs nothing."""
 
-__all__ = ["Client", "Study", "TunerError", "__version__", "load_study", "losses", "run_study"]
+__all__ = ["Client", "Study", "TunerError", "__version__", "heartbeat", "load_study", "losses", "run_study"]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from tuner.analysis.torch_export import torch_export
 
 from tuner import losses
-from tuner.analysis.torch_export import torch_export
 from tuner.config.study import load_spec
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import YamlDocument

@@ -7,14 +7,14 @@ process that trains, and only from packages that the machine's owner has named.
 
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from tuner.config.trial import TrialConfig
+from tuner.config.trial import Objective, TrialConfig
 from tuner.errors import EntryError
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import SPELLING
@@ -23,6 +23,8 @@ from tuner.training.epoch_report import EpochReport, check_finite
 EntryFunction = Callable[[TrialConfig, str, Path], Iterator[Any]]
 
 _END = object()
+_step: Callable[[], bool] | None = None
+"""Told of every step of the training that runs in this process."""
 _FACTS = ("epoch", "train_loss", "lr", "per_class")
 
 
@@ -56,6 +58,15 @@ def load_entry(path: str, allowed: Collection[str], *, where: str = "train.entry
     return function
 
 
+def heartbeat() -> bool:
+    """Say, from within a long step of a training function, that it makes progress.
+
+    Returns True when it is to end (stopped, out of time, ended by hand): it may save what it needs and return, and is
+    called again with the same folder where the trial goes on. Outside a training it does nothing.
+    """
+    return _step is not None and _step()
+
+
 def run_entry(
     function: EntryFunction, config: TrialConfig, *, device: str, folder: Path, stop: Callable[[], bool]
 ) -> Iterator[EpochReport]:
@@ -66,8 +77,10 @@ def run_entry(
     Raises:
         EntryError: It yields what is no report, or wants to end the process with an error.
     """
+    global _step
     if stop():
         return
+    _step = stop
     epoch, began = 0, perf_counter()
     items = _asked(lambda: function(config, device, folder), ())
     if not hasattr(items, "__iter__"):
@@ -75,12 +88,13 @@ def run_entry(
     iterator = iter(items)
     try:
         while (item := _asked(lambda: next(iterator, _END), _END)) is not _END:
-            report = as_report(item, epoch + 1, perf_counter() - began, needed=config.objectives[0].metric)
+            report = as_report(item, epoch + 1, perf_counter() - began, objectives=config.objectives)
             epoch, began = report.epoch, perf_counter()
             yield check_finite(report)
             if epoch >= config.train.epochs or stop():
                 return
     finally:
+        _step = None
         close = getattr(items, "close", None)
         if close is not None:
             close()
@@ -103,14 +117,19 @@ def _asked(ask: Callable[[], Any], ended: object) -> Any:
         raise EntryError(f"the training function raised {type(error).__name__}: {error}.") from error
 
 
-def as_report(item: object, epoch: int, seconds: float, *, needed: str) -> EpochReport:
-    """Turn what a user's function yielded into a report. Raises EntryError when it cannot be one."""
+def as_report(item: object, epoch: int, seconds: float, *, objectives: Sequence[Objective]) -> EpochReport:
+    """Turn what a user's function yielded into a report. Raises EntryError when it cannot be one.
+
+    Metrics have names of ours, unless an objective has one of the user's own: then any name is one.
+    """
+    needed = objectives[0].metric
+    is_free = any(objective.metric not in METRICS for objective in objectives)
     if isinstance(item, EpochReport):
         report = item
     elif isinstance(item, Mapping):
         facts = {key: item[key] for key in _FACTS if key in item}
         metrics = {str(k): _number(v, str(k)) for k, v in item.items() if k not in _FACTS}
-        unknown = sorted(set(metrics) - set(METRICS))
+        unknown = [] if is_free else sorted(set(metrics) - set(METRICS))
         if unknown:
             raise EntryError(
                 f"epoch {epoch}: {', '.join(map(repr, unknown))} is no metric.",

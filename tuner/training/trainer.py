@@ -176,13 +176,16 @@ def _train_elsewhere(
     memory: MemoryMeter,
 ) -> Generator[EpochReport]:
     function = load_entry(config.train.entry or "", allowed)
-    written = len(record.resume(config.train.epochs))
+    stored = {report.epoch: report for report in record.resume(config.train.epochs)}
+    yield from stored.values()
     for told in run_entry(function, config, device=device, folder=record.path, stop=stop):
         report = replace(told, peak_memory=memory.read())
-        if report.epoch <= written:
-            record.resume(report.epoch - 1)
+        earlier = stored.get(report.epoch)
+        if earlier is not None:  # what was reported stays: it may have been seen
+            if earlier.metrics != report.metrics:
+                logger.warning("epoch %d: trained again with other values; those stored stay", report.epoch)
+            continue
         record.add(report)
-        written = report.epoch
         log_report(report)
         yield report
 

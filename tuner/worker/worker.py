@@ -91,8 +91,8 @@ class Progress:
     """Since when it is to end at once."""
     is_paused: bool = False
     """Nothing is trained yet, and no step is waited for."""
-    answer_s: float = ANSWER_S
-    """Seconds after which a training that is to end at once is ended with this process."""
+    has_program: bool = False
+    """A program of the user's trains: it is ended by itself, and this process goes on."""
     stalled_s: float | None = None
     """A program of the user's was ended because it did nothing for so long."""
 
@@ -466,8 +466,7 @@ class Worker:
     ) -> Outcome:
         from tuner.training.trainer import train
 
-        if config.train.command is not None:  # it has a grace period of its own
-            self.progress.answer_s = 2 * ANSWER_S + GRACE_S
+        self.progress.has_program = config.train.command is not None
         reports = train(
             config,
             data=data,
@@ -628,14 +627,14 @@ class Worker:
     def _overstayed(self, serving: Serving) -> Outcome | None:
         """Say how a trial ends whose training does not end by itself; None as long as it may go on."""
         progress = serving.progress
-        has_program = progress.answer_s > ANSWER_S
-        if progress.is_stalled and not has_program:
+        if progress.is_stalled and not progress.has_program:
             return stalled(progress.waited_s or 0.0)
         if not (progress.timed_out or progress.orders.now or progress.lost or progress.is_stalled):
             progress.asked_at = None
             return None
         progress.asked_at = progress.asked_at or time.monotonic()
-        if time.monotonic() - progress.asked_at < progress.answer_s:
+        answer_s = 2 * ANSWER_S + GRACE_S if progress.has_program else ANSWER_S
+        if time.monotonic() - progress.asked_at < answer_s:
             return None
         return _told(progress, serving.trial.last if serving.trial else None)
 
