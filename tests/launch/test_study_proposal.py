@@ -86,9 +86,13 @@ def test_thin_classes_are_not_shrunk_away(scored: tuple[ClassProfile, ...], patc
 
 def test_budgets_follow_the_time() -> None:
     """Ten times the time never means a smaller search, and what is proposed fits where anything does."""
-    chosen = [fitting_budget(2.0, 10.0**n) for n in range(1, 7)]
+    times = [10.0 * 1.3**n for n in range(50)]
+    chosen = [fitting_budget(2.0, time) for time in times]
 
     assert chosen[0] == BUDGETS[-1]
     assert chosen[-1] == BUDGETS[0]
     assert [b.trials for b in chosen] == sorted(b.trials for b in chosen)
-    assert all(b.seconds(2.0) <= 10.0**n for n, b in zip(range(4, 7), chosen[3:], strict=True))
+    assert [b.epochs for b in chosen] == sorted(b.epochs for b in chosen)
+    fitting = [(time, b) for time, b in zip(times, chosen, strict=True) if b != BUDGETS[-1]]
+    assert all(b.seconds(2.0) <= time for time, b in fitting)
+    assert all(b.seconds(2.0) > time / 3 for time, b in fitting if b != BUDGETS[0])

@@ -243,8 +243,25 @@ def propose_study(
 
 
 def fitting_budget(epoch_s: float, seconds: float) -> Budget:
-    """Return the largest budget for so much device time; the smallest one where none fits."""
-    return next((b for b in BUDGETS if b.seconds(epoch_s) <= SPENT * seconds), BUDGETS[-1])
+    """Return the largest budget for so much device time; the smallest one where none fits.
+
+    Between two of `BUDGETS` first the trials, then the epochs grow towards those of the larger one.
+    """
+    number = _rung(epoch_s, seconds)
+    budget = BUDGETS[number]
+    room = SPENT * seconds / epoch_s
+    if number == 0 or budget.seconds(1.0) > room:
+        return budget
+    larger = BUDGETS[number - 1]
+    trials = int((room / budget.epochs - (budget.top + 1) * budget.seeds) / UNPRUNED)
+    budget = replace(budget, trials=max(budget.trials, min(trials, larger.trials)))
+    return replace(budget, epochs=max(budget.epochs, min(int(room / budget.trainings()), larger.epochs)))
+
+
+def _rung(epoch_s: float, seconds: float) -> int:
+    """Return the index of the largest of `BUDGETS` that fits, else of the smallest."""
+    fits = (number for number, budget in enumerate(BUDGETS) if budget.seconds(epoch_s) <= SPENT * seconds)
+    return next(fits, len(BUDGETS) - 1)
 
 
 def possible_setups(wish: Wish, profile: DataProfile, kind: str) -> list[Setup]:
@@ -433,8 +450,7 @@ def _first_that_fits(
     budgets = {}
     for number, sample_s in sorted(each.items()):
         samples = profile.samples[0] * (4 if setups[number].patch else 1)
-        budget = fitting_budget((samples + 0.5 * profile.samples[1]) * sample_s, wish.seconds * slots)
-        budgets[number] = BUDGETS.index(budget)
+        budgets[number] = _rung((samples + 0.5 * profile.samples[1]) * sample_s, wish.seconds * slots)
         if budgets[number] <= _ENOUGH:
             break
     return setups[min(budgets, key=budgets.__getitem__)] if min(budgets.values()) > _ENOUGH else setups[max(budgets)]
