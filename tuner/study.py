@@ -9,21 +9,31 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tuner.analysis.confirmation import verdict_document
 from tuner.analysis.export import export_trial
+from tuner.artifacts.remote import artifacts_of
 from tuner.config.study import load_spec
 from tuner.config.yaml_reader import YamlDocument, read_yaml
-from tuner.errors import NoSuccessError
+from tuner.errors import NoSuccessError, RequestError
 from tuner.launch.launcher import LAUNCHERS, worker_specs
 from tuner.launch.placement import placement_for
 from tuner.launch.study_setup import Request, Resources, StudyHandle, create_or_resume_study, find_study
 from tuner.launch.supervisor import Supervisor
 from tuner.notifications import notify_while
+from tuner.report.notebook import study_html
 from tuner.settings import Settings
 from tuner.storage.storage import Storage
 
+if TYPE_CHECKING:
+    import pandas
+
 OVER = ("done", "stopped")
+TABLE_COLUMNS = (
+    "number", "state", "value", "loss", "reason", "attempts", "epochs", "duration_s", "worker", "started", "finished",
+)  # fmt: skip
+"""Columns of `Study.trials_dataframe` before those of metrics and parameters."""
 POLL_S = 0.2
 DRAIN_S = 60.0
 
@@ -53,6 +63,48 @@ class Study:
                 raise NoSuccessError(f"study {self.name!r} has no complete trial yet.")
             config = export_trial(store, self.name, number=found["number"]).as_dict()
         return {**found, "config": config}
+
+    def best_config(self) -> dict[str, Any]:
+        """Return what `tuner export` writes: the configuration of the confirmed leader, else of the best trial.
+
+        Raises NoSuccessError or NotFoundError where no trial is complete yet.
+        """
+        with Storage.open(self.settings.storage, read_only=True) as store:
+            return export_trial(store, self.name, artifacts=artifacts_of(self.settings)).as_dict()
+
+    def verdict(self) -> dict[str, Any]:
+        """Return the document of `tuner verdict --json`: what may be said now, before or after a confirmation."""
+        with Storage.open(self.settings.storage, read_only=True) as store:
+            return verdict_document(store, artifacts_of(self.settings), self.name)
+
+    def trials_dataframe(self, **query: Any) -> "pandas.DataFrame":
+        """Return the trials as a pandas table, with a column for each metric (at the best epoch) and each parameter.
+
+        `query` as for `trials`. Raises RequestError where pandas is not installed.
+        """
+        try:
+            import pandas
+        except ImportError:
+            raise RequestError("a table of trials needs pandas.", hint="pip install pandas") from None
+        with Storage.open(self.settings.storage, read_only=True) as store:
+            space = store.studies.get(self.name).space
+            rows = store.queries.trials(self.name, **query)
+            measured = store.queries.best_epochs(self.name)
+        metrics = dict.fromkeys(key for found in measured.values() for key in found["metrics"])
+        lines = [
+            {key: row[key] for key in TABLE_COLUMNS}
+            | {key: measured.get(row["number"], {"metrics": {}})["metrics"].get(key) for key in metrics}
+            | {dimension.name: row["params"].get(dimension.name) for dimension in space if dimension.name != "loss"}
+            for row in rows
+        ]
+        names = [*TABLE_COLUMNS, *metrics, *(d.name for d in space if d.name != "loss")]
+        return pandas.DataFrame(lines, columns=names).set_index("number")
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: what is best, how the losses stand, their trials, the best curves."""
+        with Storage.open(self.settings.storage, read_only=True) as store:
+            statement = verdict_document(store, artifacts_of(self.settings), self.name)["text"]
+            return study_html(store, self.name, statement)
 
 
 def load_study(name: str, *, storage: str | None = None, artifacts: Path | str | None = None) -> Study:
