@@ -5,7 +5,7 @@ from html import escape
 from typing import Any
 
 from tuner.analysis.leaderboard import leaderboard
-from tuner.report.charts import Line, Strip, draw_curves, draw_strips
+from tuner.report.charts import LearningCurve, Strip, draw_curves, draw_strips
 from tuner.storage.storage import Storage
 
 MAX_LOSSES = 15
@@ -65,7 +65,7 @@ def _strips(rows: Sequence[Mapping[str, Any]], standings: Sequence[Any], metric:
         if row["value"] is not None:
             values.setdefault(str(row["loss"]), []).append(row["value"])
     strips = [Strip(s.loss, s.family, values.get(s.loss, []), s.default, s.best) for s in standings]
-    return draw_strips(strips, metric).decode()
+    return draw_strips(strips, metric).to_svg().decode()
 
 
 def _curves(store: Storage, name: str, standings: Sequence[Any], objective: Mapping[str, str]) -> str:
@@ -74,5 +74,5 @@ def _curves(store: Storage, name: str, standings: Sequence[Any], objective: Mapp
         epochs = store.queries.epochs(name, standing.best_trial)
         points = [(row["epoch"], row["value"]) for row in epochs if row["value"] is not None]
         if points:
-            lines.append(Line(f"{standing.loss} ({standing.best_trial})", points))
-    return draw_curves(lines, objective["metric"]).decode() if lines else ""
+            lines.append(LearningCurve(f"{standing.loss} ({standing.best_trial})", points))
+    return draw_curves(lines, objective["metric"]).to_svg().decode() if lines else ""
