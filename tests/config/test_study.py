@@ -149,6 +149,19 @@ def test_the_queue_begins_with_published_defaults_for_at_most_a_third() -> None:
     assert needed == 15
 
 
+def test_hours_per_loss_queue_the_published_defaults() -> None:
+    """One trial of each loss; the numbers of trials beside it are the most there may be."""
+    spec = spec_of(ORGANS, "budget={hours_per_loss: 2}")
+
+    assert [set(point) >= {"loss"} for point in spec.queue()] == [True] * len(spec.candidates)
+    assert (spec.total, spec.left_out()[0]) == (1_000_000, ())
+    capped = spec_of(ORGANS, "budget={hours_per_loss: 2, trials: 2}")
+    assert (len(capped.queue()), capped.total, len(capped.left_out()[0])) == (2, 2, len(spec.candidates) - 2)
+    assert spec_of(capped.as_dict()).budget == capped.budget
+    with pytest.raises(SpecError, match="'2h' is not a number of hours"):
+        spec_of(ORGANS, "budget={hours_per_loss: 2h}")
+
+
 def test_trials_per_loss_gives_each_loss_its_share() -> None:
     """A fair comparison gives every loss the same budget."""
     spec = spec_of(ORGANS, "budget={trials_per_loss: 4}")

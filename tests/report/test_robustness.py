@@ -137,8 +137,9 @@ def test_the_phantom_study_in_small(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{words}\n{done.stderr}"
         return done.stdout
 
-    launched = ("launch", "--dataset", "robustness-phantom", "--trials", "24", "--devices", "cpu", "--workers", "1")
-    tuner(*launched, *sets)
+    launched = ("launch", "--dataset", "robustness-phantom", "--trials", "24", "--devices", "cpu")
+    inline = ("--launcher", "inline")
+    tuner(*launched, *inline, *sets)
     document = json.loads(tuner("status", "robustness-phantom", "--json"))
     tuner("report", "robustness-phantom", "-o", "robustness.html")
 

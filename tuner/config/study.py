@@ -434,6 +434,9 @@ def _budget(given: object, problems: Problems) -> Budget:
     for key in ("timeout", "trial_timeout", "stall_timeout"):
         if key in content:
             content[key] = parse_duration(content[key], f"budget.{key}", problems)
+    if isinstance(hours := content.get("hours_per_loss"), (str, bool)):
+        problems.add("budget.hours_per_loss", f"{hours!r} is not a number of hours as in 2 or 0.5", hours)
+        del content["hours_per_loss"]
     if content.get("hours_per_loss") is not None:
         content.setdefault("trials", MAX_TRIALS)
     if content.get("stop") is not None:
