@@ -15,12 +15,18 @@ TORCH := $(shell grep -i '^torch==' constraints.txt)
 # and MONAI anew, ten seconds of CPU. What is there already is left alone; what is written for another Python does not count.
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib tuner api || true
 
-.PHONY: help install demo test test-slow bench dist docs lint format clean
+# nnU-Net, segmentation-models-pytorch and this package together: 9 GB, and nothing that `make test` needs
+HOME_ENV := build/home-env
+HOME_INSTALLED := $(HOME_ENV)/.installed
+HOME_PIP := $(HOME_ENV)/bin/python -m pip --disable-pip-version-check
+
+.PHONY: help install demo test test-slow test-home bench dist docs lint format clean
 
 help:
 	@echo "make install    .venv/bin/tuner, with the PostgreSQL driver"
 	@echo "make demo       a search on a procedural abdomen and its verdict, on the CPU, in minutes"
 	@echo "make test       the tests       make test-slow  those that take long as well"
+	@echo "make test-home  exported trials in nnU-Net, MONAI and alone; SMP's networks: an environment of 9 GB in build/"
 	@echo "make bench      the benchmarks  make lint       format, lint, types, import layers"
 	@echo "make docs       the documentation site in build/site"
 	@echo "make dist       sdist and wheel in dist/; the wheel, in an empty environment, runs the first trials of the demo"
@@ -55,6 +61,16 @@ test: $(DEVELOPED)
 
 test-slow: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL)
+
+test-home: $(HOME_INSTALLED)
+	OMP_NUM_THREADS=1 $(HOME_ENV)/bin/python -m pytest -q --timeout=3600 tests/home tests/models/test_smp.py \
+	  tests/export/test_monai_bundle.py
+
+$(HOME_INSTALLED): pyproject.toml
+	@test -x $(HOME_ENV)/bin/python || $(PYTHON) -m venv $(HOME_ENV)
+	$(HOME_PIP) install --quiet torch==2.14.1 torchvision==0.29.1
+	$(HOME_PIP) install --quiet 'nnunetv2==2.8.*' -e '.[smp,bundle,testing]' pytest-timeout httpx
+	@touch $@
 
 bench: $(DEVELOPED)
 	@for script in benchmarks/*.py; do \

@@ -1,5 +1,6 @@
 """A trial as a configuration that stands alone: yaml, json, or a Python script, with its origin and its caveats."""
 
+import errno
 import json
 import os
 import pprint
@@ -163,6 +164,35 @@ def write_export(path: Path, content: str | bytes) -> bool:
             raise DiskFullError("no space left for the export.", where=str(path)) from error
         raise RequestError(f"cannot be written: {error.strerror}.", where=str(path)) from error
     return replaced
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write an export of several files as a new folder, in one step.
+
+    Args:
+        path: The folder; one that is there must be empty.
+        files: Contents by path in the folder.
+
+    Raises RequestError where it may not be written, DiskFullError.
+    """
+    if path.exists() and not path.is_dir():
+        raise RequestError("it is a file; name a folder.", where=str(path))
+    if path.is_dir() and any(path.iterdir()):
+        raise RequestError("the folder is not empty.", hint="Name a new one with -o DIR.", where=str(path))
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise RequestError(f"the folder {parent} does not exist.", hint="Create it first.", where="-o")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=parent) as scratch:
+            made = Path(scratch) / "made"
+            for name, content in files.items():
+                (made / name).parent.mkdir(parents=True, exist_ok=True)
+                (made / name).write_bytes(content)
+            made.rename(path)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise DiskFullError("no space left for the export.", where=str(path)) from error
+        raise RequestError(f"cannot be written: {error.strerror}.", where=str(path)) from error
 
 
 def _yaml(config: TrialConfig) -> str:

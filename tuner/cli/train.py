@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from tuner.artifacts.local import Artifacts
     from tuner.config.trial import TrialConfig
+    from tuner.settings import Settings
 
 
 _PANEL = "Results"
-HOME_FORMATS = ("torch", "nnunet")
+HOME_FORMATS = ("torch", "nnunet", "monai")
 """What a trial becomes for other programs: files that carry a test of themselves."""
 
 
@@ -38,14 +39,20 @@ def register(app: typer.Typer) -> None:
 
 def export(
     name: NameArgument,
-    path: Annotated[Path, typer.Option("-o", "--output", metavar="PATH", help="File to write.", show_default=False)],
+    path: Annotated[
+        Path, typer.Option("-o", "--output", metavar="PATH", help="File to write; monai: a folder.", show_default=False)
+    ],
     trial: Annotated[int | None, typer.Option("--trial", metavar="N", help="This trial, not the best.", min=0)] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", metavar="FORMAT", help="yaml, json, python, torch or nnunet. Default: by the ending."),
+        typer.Option(
+            "--format", metavar="FORMAT", help="yaml, json, python, torch, nnunet or monai. Default: by the ending."
+        ),
     ] = None,
     storage: StorageOption = None,
     artifacts: ArtifactsOption = None,
+    data_root: DataRootOption = None,
+    cache: CacheOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write the confirmed leader, else the best (or the named) trial, as a configuration that stands alone."""
@@ -59,7 +66,10 @@ def export(
     with open_store(settings.storage) as store:
         files = artifacts_of(settings, owner=store.studies.folder_mark)
         config = export_trial(store, name, number=trial, artifacts=files)
-    if chosen in HOME_FORMATS:
+    if chosen == "monai":
+        replaced = False
+        _write_bundle(path, config, files, settings_of(data_root=data_root, cache=cache))
+    elif chosen in HOME_FORMATS:
         replaced = _write_home(path, chosen, config, files)
     else:
         replaced = write_export(path, render(config, chosen))
@@ -76,6 +86,7 @@ def export(
     for text in origin["caveats"]:
         output.tell(f"  mind: {text}")
     steps = {"python": f"python {path}   trains it", "torch": f"python {path}   compares it with the trial's own parts"}
+    steps["monai"] = f"cd {path} && python -m monai.bundle run --config_file configs/evaluate.json   scores it again"
     steps["nnunet"] = f"python {path}   compares its loss; its head says how nnU-Net finds the trainer"
     steps["command"] = f"sh {path} final   runs the program again"
     output.tell(f"  {steps.get(chosen, f'tuner train {path} -o final   trains it')}")
@@ -107,6 +118,24 @@ def _write_home(path: Path, form: str, config: "TrialConfig", files: "Artifacts"
     for what in made.left_out:
         output.tell(f"  not in it: {what}")
     return replaced
+
+
+def _write_bundle(path: Path, config: "TrialConfig", files: "Artifacts", settings: "Settings") -> None:
+    """Write a trial as a MONAI bundle into a new folder."""
+    from tuner.analysis.export import write_folder
+    from tuner.data.preparation import prepare
+    from tuner.export.monai_bundle import Unit, monai_bundle
+    from tuner.training.evaluate import score_units
+
+    facts, weights = _kept(config, files)
+    seed = int(config.provenance.get("seed") or 0)
+    data = prepare(config.dataset, data_root=settings.data_root, cache=settings.cache, seed=seed)
+    scored = score_units(data.validation, stacked=data.stacked)
+    units = [Unit(unit.start, unit.stop, unit.single, unit.spacing) for unit in scored]
+    made, left_out = monai_bundle(config, facts, weights, data, units)
+    write_folder(path, made)
+    for what in left_out:
+        output.tell(f"  not in it: {what}")
 
 
 def _kept(config: "TrialConfig", files: "Artifacts") -> tuple[dict[str, Any], dict[str, "Tensor"] | None]:

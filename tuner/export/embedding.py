@@ -72,6 +72,26 @@ def loss_terms(section: Mapping[str, Any]) -> dict[str, LossSpec]:
     return {name: LOSSES[name] for name in terms}
 
 
+def text_of(module: str) -> str:
+    """Return the source of a module, without importing it."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).read_text(encoding="utf-8")
+
+
+def imported(text: str) -> list[str]:
+    """Return the modules of this package that a template imports from."""
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
+    return [node.module for node in nodes if node.module and node.module.startswith("tuner.")]
+
+
+def without_docstring(text: str) -> str:
+    """Return a source from behind its docstring on."""
+    first = ast.parse(text).body[0]
+    return "\n".join(text.splitlines()[first.end_lineno :]).lstrip() + "\n"
+
+
 def literal(text: str) -> str:
     """Return a source as a literal that people can read."""
     if "'''" in text or text.endswith("\\"):

@@ -5,8 +5,6 @@ import io
 import pprint
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +12,15 @@ from torch import Tensor
 
 from tuner.config.trial import TrialConfig
 from tuner.errors import LossInputError, RequestError
-from tuner.export.embedding import embedded, loss_modules, loss_terms, renamed
+from tuner.export.embedding import (
+    embedded,
+    imported,
+    loss_modules,
+    loss_terms,
+    renamed,
+    text_of,
+    without_docstring,
+)
 from tuner.export.torch_file import TorchExport, check_loss, head_lines
 from tuner.losses.module import from_section
 from tuner.models.features import FEATURES
@@ -41,11 +47,11 @@ def trainer_source(name: str, settings: Mapping[str, Any], *, head: str, modules
         head: What its docstring says.
         modules: Of the losses that it may be asked for; those of the catalogue are loaded by name.
     """
-    trainer, self_test = _text_of(TEMPLATE), _text_of(SELF_TEST)
-    package, importer = embedded([*_imported(trainer), *modules])
-    body = _without_docstring(trainer)
+    trainer, self_test = text_of(TEMPLATE), text_of(SELF_TEST)
+    package, importer = embedded([*imported(trainer), *modules])
+    body = without_docstring(trainer)
     body = re.sub(r"^SETTINGS: .*\n", "", body, flags=re.MULTILINE)
-    checks = re.sub(r"^from tuner\.export\.nnunet_trainer import .*\n", "", _without_docstring(self_test), flags=re.M)
+    checks = re.sub(r"^from tuner\.export\.nnunet_trainer import .*\n", "", without_docstring(self_test), flags=re.M)
     given = pprint.pformat(dict(settings), width=110, sort_dicts=False)
     parts = [f'"""{head}\n\n{ast.get_docstring(ast.parse(trainer))}\n"""\n', f"SETTINGS = {given}\n", importer]
     parts += [renamed(body, package), renamed(checks, package)]
@@ -203,21 +209,3 @@ def _head(config: TrialConfig, name: str, has_regions: bool) -> str:
         "with values of the place where it was exported.",
     ]
     return "\n".join(lines)
-
-
-def _text_of(module: str) -> str:
-    spec = find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).read_text(encoding="utf-8")
-
-
-def _imported(text: str) -> list[str]:
-    found = ast.walk(ast.parse(text))
-    nodes = [node for node in found if isinstance(node, ast.ImportFrom)]
-    return [node.module for node in nodes if node.module and node.module.startswith("tuner.")]
-
-
-def _without_docstring(text: str) -> str:
-    first = ast.parse(text).body[0]
-    return "\n".join(text.splitlines()[first.end_lineno :]).lstrip() + "\n"

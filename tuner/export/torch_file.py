@@ -8,7 +8,7 @@ network had here, and `self_test` compares.
 import io
 import math
 import pprint
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,12 @@ class TorchExport:
 
 
 def torch_export(
-    config: TrialConfig, facts: Mapping[str, Any], weights: Mapping[str, Tensor] | None, *, beside: str
+    config: TrialConfig,
+    facts: Mapping[str, Any],
+    weights: Mapping[str, Tensor] | None,
+    *,
+    beside: str,
+    networks: Collection[str] = OURS,
 ) -> TorchExport:
     """Return the file and its tensors.
 
@@ -47,6 +52,7 @@ def torch_export(
         facts: Its `data.json`.
         weights: Of its network; None where they are not kept any more.
         beside: Name of the file of tensors, in the folder of the Python file.
+        networks: Those that may be in the file; with others than OURS it needs the package that they are made of.
 
     Raises:
         RequestError: The loss is code of the user's own, or `data.json` is of an earlier version.
@@ -54,7 +60,7 @@ def torch_export(
     check_loss(config, facts)
     name = str(config.model.get("name"))
     left_out = []
-    if name not in OURS:
+    if name not in networks:
         left_out.append(f"the network {name!r}, which is not made of torch alone")
     elif weights is None:
         left_out.append("the network: its weights are not kept any more")
@@ -208,8 +214,11 @@ def loss():
     )
 
 
-def network():
-    """Return the network with its weights, ready to predict; raises LookupError where this file does not hold it."""
+def network(pretrained=True):
+    """Return the network, with its weights and ready to predict, or to be trained anew.
+
+    Raises LookupError where this file does not hold it.
+    """
     if SETTINGS["model"] is None:
         raise LookupError("this file holds the loss only; its head says why")
     made = _module("models.build").build_model(
@@ -218,6 +227,8 @@ def network():
         classes=SETTINGS["outputs"],
         spatial_dims=SETTINGS["spatial_dims"],
     )
+    if not pretrained:
+        return made
     made.load_state_dict(_tensors()["weights"])
     return made.eval()
 
