@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.batch import CachedOnce, LossInputs, Overlap
+from tuner.losses.sigmoid_stats import LabelNll, SigmoidSums
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,18 @@ class DenseInputs(LossInputs):
     @CachedOnce
     def probabilities(self) -> Tensor:
         """Softmax over the classes or sigmoid of each, [B, C, N], also on pixels that do not count."""
+        if self.has_sums:
+            return self._sigmoid_sums[0]
         return torch.sigmoid(self.flat) if self.overlapping else torch.softmax(self.flat, 1)
+
+    @property
+    def has_sums(self) -> bool:
+        """Whether sums of sigmoids are read, of hard labels that all count alike."""
+        return self.overlapping and self.sums and not self.is_soft and self.weight is None
+
+    @CachedOnce
+    def _sigmoid_sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        return SigmoidSums.apply(self.flat, self.target, self.squares)  # type: ignore[no-untyped-call,no-any-return]
 
     @CachedOnce
     def valid(self) -> Tensor:
@@ -77,7 +89,7 @@ class DenseInputs(LossInputs):
     @CachedOnce
     def counts(self) -> Tensor:
         """Weight of each class in each image, [B, C]."""
-        return self._sum(self.target)
+        return self._sigmoid_sums[2] if self.has_sums else self._sum(self.target)
 
     @CachedOnce
     def nll(self) -> Tensor:
@@ -86,7 +98,8 @@ class DenseInputs(LossInputs):
             return self._flattened(-torch.log_softmax(self.flat, 1))
         if self.is_soft:
             return self._flattened(torch.stack([F.softplus(-self.flat), F.softplus(self.flat)]))
-        return self._flattened(F.softplus(self.flat * (1 - 2 * self.target)))
+        nll: Tensor = LabelNll.apply(self.flat, self.target)  # type: ignore[no-untyped-call]
+        return self._flattened(nll)
 
     @CachedOnce
     def exact_nll(self) -> Tensor:
@@ -156,6 +169,8 @@ class DenseInputs(LossInputs):
 
         `reads` of the loss has said whether it takes squares, which have another intersection with soft labels.
         """
+        if self.has_sums:
+            return self._hard_overlap(per_image=per_image)
         p, t = self.probabilities, self.target
         by_squares = self.is_soft and self.squares
         common = p * t if by_squares or not self.is_soft else torch.minimum(p, t)
@@ -170,6 +185,14 @@ class DenseInputs(LossInputs):
         units = (pixels.sum(1) > 0).to(p.dtype)
         of = pixels if self.overlapping else pixels[:, :1]
         return Overlap(parts[0], parts[1], parts[2], square, units, of)
+
+    def _hard_overlap(self, *, per_image: bool) -> Overlap:
+        _, sums, t = self._sigmoid_sums
+        pixels = t.new_full((len(t), 1), float(self.target.shape[2]))
+        if not per_image and len(t) > 1:
+            sums, t, pixels = sums.sum(1, keepdim=True), t.sum(0, keepdim=True), pixels.sum(0, keepdim=True)
+        tp, p, *square = sums.unbind(0)
+        return Overlap(tp, p, t, square[0] if square else None, t.new_ones(len(t)), pixels)
 
     def error_sums(self, *, per_image: bool, power: float = 1.0) -> tuple[Tensor, Tensor]:
         """Return the sums of max(t - p, 0)^power and of max(p - t, 0)^power, each [U, C]."""

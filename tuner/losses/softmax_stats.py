@@ -222,7 +222,7 @@ def _scaled(p: Tensor, by_class: Tensor | None, by_pixel: Tensor, places: Tensor
             take_from(grad, places, pull)
         return grad
     # detached: p itself would hand its graph to whoever keeps the gradient
-    grad = p.detach() if _spendable() else torch.empty_like(p)
+    grad = p.detach() if spendable() else torch.empty_like(p)
     flat = grad.view(-1)
     # image by image, so that all of it stays in the cache
     for n, image in enumerate(p):
@@ -235,7 +235,7 @@ def _scaled(p: Tensor, by_class: Tensor | None, by_pixel: Tensor, places: Tensor
 
 def _quadratic(p: Tensor, by_class: Tensor, twice: Tensor, places: Tensor, pull: Tensor | None) -> Tensor:
     """Return what `_chained` does for the slope by_class + twice p, both [B, C, 1], on the host."""
-    grad = p.detach() if _spendable() else p.clone()
+    grad = p.detach() if spendable() else p.clone()
     flat = grad.view(-1)
     linear = bool(by_class.any())
     squares = torch.empty_like(grad[0])
@@ -251,7 +251,7 @@ def _quadratic(p: Tensor, by_class: Tensor, twice: Tensor, places: Tensor, pull:
     return grad
 
 
-def _spendable() -> bool:
+def spendable() -> bool:
     """Say whether nobody will ask this graph for gradients again, so that what it saved may be overwritten."""
     if torch.compiler.is_compiling():
         return False

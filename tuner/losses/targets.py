@@ -207,13 +207,23 @@ def _overlapping(logits: Tensor, target: Tensor, ignore_index: int | None, mask:
         target = target.masked_fill(~counted, 0)
     weight = _as_weight(weight, logits)
     is_soft = target.is_floating_point()
-    target = target.to(logits.dtype)
     if looks:
-        _check_range(target, weight, logits)
-        if is_soft:
-            # zeros and ones that come as floats are hard labels, which every loss takes
-            is_soft = bool(((target != 0) & (target != 1)).any())
+        # zeros and ones that come as floats are hard labels, which every loss takes
+        is_hard = target.dtype == torch.bool or _is_zero_or_one(target)
+        if not is_hard:
+            _check_range(target, weight, logits)
+        is_soft = is_soft and not is_hard
+    target = target.to(logits.dtype)
     return Batch(logits, dense=target, weight=weight, overlapping=True, is_soft=is_soft, is_looked_at=looks)
+
+
+def _is_zero_or_one(target: Tensor) -> bool:
+    """Say whether all values are 0 or 1, in as few passes as tell it."""
+    if not target.is_floating_point():
+        low, high = torch.aminmax(target)
+        return low.item() >= 0 and high.item() <= 1
+    # t - t^2 is 0 at 0 and 1 alone, in one pass that stays in the cache
+    return not any(torch.linalg.vector_norm(torch.addcmul(one, one, one, value=-1)).item() for one in target.float())
 
 
 def _check_logits(logits: Tensor, target: Tensor) -> None:
