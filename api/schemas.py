@@ -11,7 +11,7 @@ Sort = Literal["number", "state", "value", "loss", "reason", "duration_s", "star
 Order = Literal["asc", "desc"]
 FigureName = Literal["history", "curves", "losses", "importance", "slice", "parallel", "contour", "pareto", "timeline"]
 FigureFormat = Literal["plotly", "table", "csv"]
-ExportFormat = Literal["yaml", "json", "python"]
+ExportFormat = Literal["yaml", "json", "python", "command"]
 
 
 class Document(BaseModel):

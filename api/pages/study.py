@@ -96,6 +96,7 @@ class StudyView:
             "metric": self.study.objectives[0]["metric"],
             "maximizes": self.maximizes,
             "losses": standing.losses,
+            "about_losses": self.study.space.find("loss") is not None,
             "options": standing.options,
             "families": standing.families,
             "standing": standing.standing,
