@@ -15,7 +15,7 @@ FigureName = Literal[
 ]  # fmt: skip
 FigureAxis = Literal["trial", "time", "epoch"]
 FigureFormat = Literal["plotly", "table", "csv"]
-ExportFormat = Literal["yaml", "json", "python"]
+ExportFormat = Literal["yaml", "json", "python", "command"]
 
 
 class Document(BaseModel):

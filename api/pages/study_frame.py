@@ -70,6 +70,7 @@ class StudyView:
             "several": len(self.study.objectives) > 1,
             "dimensions": list(self.study.space),
             "competing": competing_losses(self.study),
+            "about_losses": self.study.space.find("loss") is not None,
         }
 
     def standing_by(self, selection: Selection) -> LeaderboardView:

@@ -24,6 +24,7 @@ _FORMS = {
     "yaml": ("yaml", "text/plain"),
     "json": ("json", "application/json"),
     "python": ("py", "text/plain"),
+    "command": ("sh", "text/plain"),
 }
 
 

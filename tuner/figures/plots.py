@@ -12,12 +12,15 @@ from typing import Any
 from tuner.analysis.leaderboard import family_of
 from tuner.figures.data import Axis, Bar, Curve, History, LossNumbers, Point, busy_share, to_datetime
 
+NO_LOSS = "trials"
+"""Stands for the family where a study searches no loss."""
 FAMILY_COLOURS = {
     "pixel": "#0284c7",
     "region": "#c86a04",
     "boundary": "#059669",
     "combination": "#c026a3",
     "sum": "#7c6f64",
+    NO_LOSS: "#0284c7",
 }
 FAMILY_SYMBOLS = {
     "pixel": "circle",
@@ -25,6 +28,7 @@ FAMILY_SYMBOLS = {
     "boundary": "triangle-up",
     "combination": "diamond",
     "sum": "cross",
+    NO_LOSS: "circle",
 }
 STATE_COLOURS = {
     "COMPLETE": "#0d9488",
@@ -90,7 +94,7 @@ def by_family(items: Iterable[tuple[str | None, Any]]) -> list[tuple[str, list[A
     """Group `(loss, item)` by the family of the loss, in the order of the legend."""
     groups: dict[str, list[Any]] = {}
     for loss, item in items:
-        groups.setdefault(family_of(loss) if loss else "sum", []).append(item)
+        groups.setdefault(family_of(loss) if loss else NO_LOSS, []).append(item)
     return [(family, groups[family]) for family in FAMILY_COLOURS if family in groups]
 
 
@@ -257,7 +261,7 @@ def draw_losses(numbers: Sequence[LossNumbers], metric: str) -> Figure:
     """The spread of every loss's values, best loss on top."""
     shown = [n for n in numbers if n.values]
     if not shown:
-        return empty_figure("No trial is complete yet.")
+        return empty_figure("No trial that competes by its loss is complete.")
     shown = shown[::-1]
     place = {n.loss: i for i, n in enumerate(shown)}
     traces: list[Trace] = []

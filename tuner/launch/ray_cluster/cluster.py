@@ -98,17 +98,22 @@ class RayCluster:
             SpecError: Devices are asked for that the cluster cannot have.
         """
         gpu = self._with_gpus(question.devices)
-        rooms = [node for node in self.nodes if node["gpus"] >= 1] if gpu else [n for n in self.nodes if n["cpus"] >= 1]
+        gpus_each = question.gpus_each if gpu else 1
+        kind, least = ("gpus", gpus_each) if gpu else ("cpus", 1)
+        rooms = [node for node in self.nodes if node[kind] >= least]
         found = self._measure(question, gpu=gpu) if rooms else None
         each = question.per_device or (_each(rooms, len(found["slots"])) if found and gpu else 1)
-        count = question.workers or sum(_fitting(node, gpu=gpu, each=each) for node in rooms)
+        if gpus_each > 1:
+            each = 1
+        count = question.workers or sum(_fitting(node, gpu=gpu, each=each) // gpus_each for node in rooms)
         if not count:
             raise SpecError(
                 [f"the Ray cluster has no {'GPU' if gpu else 'CPU'} now, so the number of workers is unknown"],
                 where="--workers",
                 hint="Name it: --workers 8 waits until the cluster has grown.",
             )
-        self.plan = Plan(gpus=math.floor(GRAIN / each) / GRAIN if gpu else 0.0)
+        share = float(gpus_each) if gpus_each > 1 else math.floor(GRAIN / each) / GRAIN
+        self.plan = Plan(gpus=share if gpu else 0.0)
         return ProbeResult(
             slots=("gpu" if gpu else "cpu",) * count,
             threads=_threads(rooms, gpu=gpu, each=each, count=count),
