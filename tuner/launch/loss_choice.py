@@ -88,7 +88,7 @@ class Traits:
 
     def imbalance(self, *, suffices: bool) -> str:
         """The imbalance in words."""
-        return f"imbalance {'' if suffices else 'only '}{self.profile.imbalance:.3g}"
+        return f"imbalance {'' if suffices else 'only '}{figures(self.profile.imbalance)}"
 
 
 def suggested_task(profile: DataProfile) -> str:
@@ -97,6 +97,11 @@ def suggested_task(profile: DataProfile) -> str:
         return "scene"
     traits = Traits(profile, "regions")
     return "structures" if traits.thin is not None else "regions"
+
+
+def figures(value: float) -> str:
+    """Write a positive number with three digits at least, without a power of ten."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 Answer = tuple[bool, str]

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from tuner.data.checks import Findings
-from tuner.launch.loss_choice import TASKS, LossChoice
+from tuner.launch.loss_choice import TASKS, LossChoice, figures
 from tuner.launch.study_proposal import Proposal
 from tuner.losses.catalog.registry import LOSSES, competing_name
 
@@ -86,13 +86,13 @@ def _data_comment(proposal: Proposal, findings: Findings, hints: Sequence[str]) 
 
 def _traits(proposal: Proposal) -> list[tuple[str, str]]:
     profile = proposal.profile
-    found = [("imbalance", f"the commonest class has {profile.imbalance:.3g} times the pixels of the rarest one")]
+    found = [("imbalance", f"the commonest class has {figures(profile.imbalance)} times the pixels of the rarest one")]
     if profile.empty:
         found.append(("empty", f"{100 * profile.empty:.0f} % of the samples hold no class that is scored"))
     for row in profile.scored[:20]:
         if row.share:
-            shape = f"{row.objects:.3g} objects a sample, median {row.size:.0f} px, {row.width:.3g} px wide"
-            found.append((row.name, f"{100 * row.share:.3g} %, {shape}, thinness {row.thinness:.3g}"))
+            shape = f"{figures(row.objects)} objects a sample, median {row.size:.0f} px, {row.width:.3g} px wide"
+            found.append((row.name, f"{100 * row.share:.3g} %, {shape}, thinness {figures(row.thinness)}"))
     return found
 
 
@@ -108,7 +108,8 @@ def _time_words(proposal: Proposal) -> str:
     spread = ""
     if steps:
         low, high = min(steps, key=steps.__getitem__), max(steps, key=steps.__getitem__)
-        spread = f" (measured for {len(steps)} losses: {_ms(steps[low])} with {low}, {_ms(steps[high])} with {high})"
+        spread = f" (a step with {low} {_ms(steps[low])}"
+        spread += f", with {high} {_ms(steps[high])}; {len(steps)} losses were measured)" if low != high else ")"
     whole = f"{proposal.budget.trials} trials, half of them pruned, and the confirmation"
     over = (
         "" if proposal.seconds <= proposal.wish.seconds else ": more than the time given; nothing smaller is a search"

@@ -295,18 +295,16 @@ def _setup_of(given: Mapping[str, Any], profile: DataProfile, side: int, width: 
     scale = min(1.0, side / longest)
     can_keep = "resize" in _complete(given)
     narrow = min((c for c in profile.scored if c.width > 0), key=lambda c: c.width, default=None)
-    if can_keep and scale < 0.75 and narrow is not None:
-        left = narrow.width * longest / max(profile.size) * scale
-        if left < MIN_VISIBLE:
-            why = (
-                f"files have {recorded}; resized to {side}, {narrow.name} would be {left:.2g} px wide: "
-                "images keep their sizes, and patches are trained on"
-            )
-            return Setup({"resize": False}, (_patch_side(profile, side),) * 2, width, why)
+    left = narrow.width * longest / max(profile.size) * scale if narrow is not None else MIN_VISIBLE
+    thin = f"{narrow.name} would be {left:.2g} px wide" if narrow is not None and left < MIN_VISIBLE else ""
+    if can_keep and scale < 0.75 and thin:
+        why = f"files have {recorded}; resized to {side}, {thin}: images keep their sizes, and patches are trained on"
+        return Setup({"resize": False}, (_patch_side(profile, side),) * 2, width, why)
     height, wide = (_rounded(extent * scale) for extent in profile.recorded)
-    why = f"files have {recorded}" + (
-        "" if scale == 1.0 else f", made smaller for {'time' if side < 512 else 'memory'}"
-    )
+    why = f"files have {recorded}"
+    if scale < 1.0:
+        why += f", made smaller for {'time' if side < 512 else 'memory'}"
+        why += f"; {thin.replace('would be', 'is then')}: more time would allow a larger size" if thin else ""
     if "width" in _complete(given) and height != wide:
         return Setup({"size": height, "width": wide}, None, width, why)
     return Setup({"size": max(height, wide)}, None, width, why)
