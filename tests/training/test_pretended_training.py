@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models.small import HERE
+from tests.models.small import HERE, SMALL
 from tests.pretended_cuda import LOG, MEMORY, pretend
 from tests.training.samples import make_config, make_data
+from tuner.config.trial import load_config
 from tuner.data.source import TestCase as Case
 from tuner.losses.catalog.registry import LOSSES
 from tuner.models.catalog import MODELS
@@ -115,9 +116,8 @@ def test_every_network_trains_and_validates(name: str, dims: int, tmp_path: Path
     """A buffer that stays on the host is found here, and not in the first trial on a real GPU."""
     size = 32 if dims == 2 else 16
     data = make_data(tmp_path, size=size, volumes=dims == 3)
-    config = make_config(
-        model={"name": name, "dropout": None, "width": None, "depth": None}, **BASE | {"batch_size": 2}
-    )
+    section = make_config(**BASE | {"batch_size": 2, "deterministic": False}).as_dict()
+    config = load_config(section | {"model": {"name": name, **SMALL[name]}})
     with pretend() as device:
         run = TrainingState(config, data, device)
         loss = run.step(torch.arange(2), torch.Generator().manual_seed(0))
