@@ -2,99 +2,21 @@
 
 import contextlib
 import logging
-import os
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import uvicorn
 
 from api.app import create_app
 from api.config import ServiceSettings
 from api.connections import BoundedProtocol
-from tuner.errors import RunError, SpecError, TunerError
-from tuner.launch.launcher import WorkerSpec, log_path, python_command, threads_each
-from tuner.launch.local import LocalWorker, worker_environment
-from tuner.launch.supervisor import Supervisor
-from tuner.settings import Settings
+from tuner.errors import RunError, SpecError
+from tuner.launch.standing import WorkerPool
 from tuner.storage.storage import Storage
 
 logger = logging.getLogger(__name__)
-
-_POLL_INTERVAL_S = 1.0
-_DRAIN_S = 30.0
-FOLDER = "standing"
-"""Folder of the workers' logs, below the artifacts, beside those of studies."""
-
-
-class PoolLauncher:
-    """Starts workers that serve whichever study has work."""
-
-    def launch(self, order: WorkerSpec) -> LocalWorker:
-        """Start one worker. Raises RunError when its log cannot be written."""
-        try:
-            order.log.parent.mkdir(parents=True, exist_ok=True)
-            log = order.log.open("ab")
-        except OSError as error:
-            raise RunError(f"a worker's log cannot be written: {error.strerror}.", where=str(order.log)) from error
-        command = python_command("tuner", "worker", "--any", "--device", order.device)
-        with log:
-            process = subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=worker_environment(order, os.environ),
-                start_new_session=True,
-            )
-        return LocalWorker(order, process)
-
-
-class WorkerPool:
-    """Keeps the workers while the service runs."""
-
-    def __init__(self, settings: Settings, devices: Sequence[str]) -> None:
-        self._storage = settings.storage
-        threads = threads_each(len(devices))
-        orders = [
-            WorkerSpec(FOLDER, settings, slot, device, threads, _log(settings.artifacts, slot))
-            for slot, device in enumerate(devices)
-        ]
-        self._crew = Supervisor(PoolLauncher(), orders, note=logger.warning, standing=True)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._ensure_running, name="crew", daemon=True)
-
-    def start(self) -> None:
-        """Start the workers, and look after them in a thread."""
-        self._thread.start()
-
-    def end(self) -> None:
-        """Have the workers give their trials back, and wait for them."""
-        self._stop.set()
-        self._thread.join()
-        self._crew.drain()
-        if not self._crew.wait(_DRAIN_S):
-            self._crew.kill()
-            with suppress(TunerError), Storage.open(self._storage) as store:
-                store.workers.requeue_lost()  # what they held must not stay RUNNING with nobody there
-
-    def _ensure_running(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._crew.ensure_running(lambda: not self._stop.is_set())
-            except RunError as error:
-                logger.error("the workers keep dying, and are not started again: %s", error)
-                return
-            self._stop.wait(_POLL_INTERVAL_S)
-
-
-def _log(artifacts: Path, slot: int) -> Path:
-    return log_path(artifacts, FOLDER, f"{os.getpid()}-{slot}")
-
 
 SHUTDOWN_TIMEOUT_S = 5.0
 """How long a request waits for a storage that has gone away."""

@@ -52,7 +52,10 @@ def test_what_runs_for_long_is_watched_and_has_no_rights_that_it_does_not_need()
     assert all(service["cap_drop"] == ["ALL"] for service in OURS.values())
     assert SERVICES["db"]["user"] == "postgres"
     assert all(service["stop_grace_period"] == "90s" for service in WORKERS.values())
-    assert WORKERS["gpu-worker"]["deploy"]["resources"]["reservations"]["devices"][0]["capabilities"] == ["gpu"]
+    (gpus,) = WORKERS["gpu-worker"]["deploy"]["resources"]["reservations"]["devices"]
+    assert gpus["capabilities"] == ["gpu"]
+    assert gpus["count"] == "all"  # a number would be the first ones, in every container
+    assert WORKERS["gpu-worker"]["command"] == ["worker", "--any", "--device", "all"]
 
 
 def test_every_volume_is_declared_and_the_image_has_its_folder() -> None:

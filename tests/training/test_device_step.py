@@ -22,6 +22,8 @@ STEPS: dict[str, tuple[int, dict[str, Any]]] = {
     "maps": (MEMORY, {"loss": "hausdorff"}),
     "skeletons": (MEMORY, {"loss": "skeleton_recall"}),
     "objects": (MEMORY, {"loss": "blob"}),
+    "deterministic": (MEMORY, {"deterministic": True, "augment": "default"}),
+    "patches-streamed": (0, {"patch": [16, 16], "augment": "default"}),
     "picked": (MEMORY, {"loss": "conditional_boundary", "augment": "default"}),
 }
 """Bytes that the device has free, and what the training does."""
@@ -41,7 +43,8 @@ def test_a_step_does_not_wait(free: int, train: dict[str, Any], tmp_path: Path) 
         loop._CHECKED_LABELS.add(run._labels)  # the first epoch on a data set checks every batch, and waits for it
         LOG.clear()
         loss = run.step(index, augmenting)
-        waits = dict(LOG.waits)
+        waits, pageable = dict(LOG.waits), dict(LOG.pageable)
 
         assert not waits
+        assert not pageable
         assert torch.isfinite(loss)

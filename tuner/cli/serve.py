@@ -50,6 +50,7 @@ def serve(
     from api.config import ServiceSettings
     from api.server import serve as run
     from tuner.errors import SpecError
+    from tuner.launch.device_probe import ProbeRequest, probe_devices
     from tuner.launch.launcher import deal, read_devices
     from tuner.log_config import configure
 
@@ -57,7 +58,10 @@ def serve(
         raise SpecError([f"{workers} is not a number of workers, 0 to 256"], where="--workers")
     settings = settings_of(storage, artifacts, data_root, cache, webhook)
     config = ServiceSettings.resolve(os.environ, settings, host=host, workers=workers)
-    slots = deal(read_devices(devices), per_device=1, total=workers)
+    names = read_devices(devices)
+    if workers and names == ["auto"]:  # else every worker would take the first GPU
+        names = list(probe_devices(ProbeRequest(devices=names, per_device=1, workers=None)).slots)
+    slots = deal(names, per_device=1, total=workers)
     as_json = wants_json_logs(log_format)
     os.environ["TUNER_LOG_FORMAT"] = "json" if as_json else "text"  # the workers beside it write as it does
     configure(level="WARNING", as_json=as_json)

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 HARD_AFTER_S = 60.0
 """A worker that was told to drain and has not ended by then ends at once, and gives its trial back before."""
+EVERY = "all"
+"""`--device all`, with --any: a worker on every GPU of this machine, kept alive; on the CPU where there is none."""
+POLL_S = 1.0
 SAME_S = 0.5
 """Signals that come so soon after the first are the same wish: `timeout`, for one, signals a process and its group."""
 
@@ -49,7 +52,9 @@ def register(app: typer.Typer) -> None:
 def worker(
     study: Annotated[str | None, typer.Option("--study", metavar="NAME", help="Serve this study.")] = None,
     any_study: Annotated[bool, typer.Option("--any", help="Serve whichever study has work.")] = False,
-    device: Annotated[str, typer.Option("--device", metavar="D", help="auto, cpu, mps or cuda:N.")] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", metavar="D", help="auto, cpu, mps or cuda:N; all: a worker on each GPU.")
+    ] = "auto",
     until_idle: Annotated[
         str | None,
         typer.Option(
@@ -84,6 +89,9 @@ def worker(
     if (study is None) != any_study:
         found = "neither was given" if study is None else "both were given"
         raise RequestError(f"a worker needs either --study NAME or --any; {found}.", hint="tuner studies lists them.")
+    if device.strip().lower() == EVERY and any_study and not (print_sbatch or print_k8s or until_idle):
+        _serve_every_device(settings, as_json=log_json or wants_json_logs(log_format))
+        return
     wanted = read_devices(device)
     if len(wanted) > 1:
         raise RequestError(f"{device!r}: a worker has one device.", hint="Start one worker for each.", where="--device")
@@ -158,6 +166,31 @@ def _work(
             raise
     if signal.SIGINT in signals.seen:
         raise typer.Exit(INTERRUPTED)
+
+
+def _serve_every_device(settings: "Settings", *, as_json: bool) -> None:
+    """Keep a worker on each device until a signal comes; their logs lie below the artifacts, in `standing/`."""
+    from tuner.errors import RunError
+    from tuner.launch.device_probe import ProbeRequest, probe_devices
+    from tuner.launch.standing import WorkerPool
+    from tuner.log_config import configure
+
+    configure(as_json=as_json)
+    os.environ["TUNER_LOG_FORMAT"] = "json" if as_json else "text"  # the workers write as this process does
+    found = probe_devices(ProbeRequest(devices=["auto"], per_device=1, workers=None, precision=True))
+    logger = logging.getLogger(__name__)
+    for note in found.notes:
+        logger.warning("%s", note)
+    logger.info("a worker on each of %s", ", ".join(found.slots))
+    pool = WorkerPool(settings, found.slots)
+    with _listening() as signals:
+        pool.start()
+        while pool.is_kept and not signals.stop.wait(POLL_S):
+            pass
+        is_told = signals.stop.is_set()
+        pool.end(drain_s=HARD_AFTER_S)
+    if not is_told:
+        raise RunError("the workers keep dying, and are not started again.", hint="Their logs say why: `standing/`.")
 
 
 def _begin_anew() -> None:

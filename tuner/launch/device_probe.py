@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tuner.config.trial import TrialConfig, load_config
@@ -53,6 +54,8 @@ class ProbeResult:
     """None when it was not asked for; else what `train.precision: auto` means on the first device."""
     sample_s: float | None
     """Seconds that one sample takes in a training step, measured with that number of threads."""
+    notes: tuple[str, ...] = ()
+    """What its user should know of the GPUs of this machine: that torch cannot use one, that several share one."""
 
 
 def probe_devices(question: ProbeRequest) -> ProbeResult:
@@ -89,7 +92,9 @@ def probe_devices(question: ProbeRequest) -> ProbeResult:
         raise RunError(f"torch could not be asked for its devices:\n{done.stderr.strip()[-2000:]}") from None
     if "error" in found:
         raise SpecError([found["error"]], where="--devices")
-    return ProbeResult(tuple(found["slots"]), found["threads"], found["precision"], found["sample_s"])
+    return ProbeResult(
+        tuple(found["slots"]), found["threads"], found["precision"], found["sample_s"], tuple(found.get("notes", ()))
+    )
 
 
 def cpu_workers() -> int:
@@ -116,7 +121,50 @@ def probe(asked: Mapping[str, Any]) -> dict[str, Any]:
     threads = threads_each(len(slots))
     sample_s = _time_sample(asked, devices[0], threads) if asked["config"] else None
     precision = resolve_precision(devices[0], spatial_dims=max(2, len(asked["shape"]) - 1))
-    return {"slots": slots, "threads": threads, "precision": precision, "sample_s": sample_s}
+    notes = [*unusable_gpus(known), *shared_gpus(slots)]
+    return {"slots": slots, "threads": threads, "precision": precision, "sample_s": sample_s, "notes": notes}
+
+
+DRIVER = Path("/proc/driver/nvidia/version")
+MPS_PIPE = Path("/tmp/nvidia-mps")  # noqa: S108 (where NVIDIA's daemon has it, unless CUDA_MPS_PIPE_DIRECTORY says so)
+
+
+def unusable_gpus(known: Sequence[str], driver: Path = DRIVER) -> list[str]:
+    """Say why torch cannot use a GPU that this machine has an NVIDIA driver for; nothing where it can."""
+    import torch
+
+    if not driver.exists():
+        return []
+    words = driver.read_text(encoding="utf-8", errors="replace").partition("Kernel Module")[2].split()
+    version = next((word for word in words if word[:1].isdigit()), "of unknown version")
+    gpus = [name for name in known if name.startswith("cuda")]
+    if torch.version.cuda is None:
+        return [f"this machine has an NVIDIA driver ({version}), but torch {torch.__version__} is a build for the CPU"]
+    if not gpus and os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        return [
+            f"torch {torch.__version__} was built for CUDA {torch.version.cuda} and finds no GPU with the driver "
+            f"{version}: too old a driver, or no GPU that this process may use. Training is on the CPU."
+        ]
+    built = [int(name[3:]) for name in torch.cuda.get_arch_list() if name.startswith("sm_") and name[3:].isdecimal()]
+    notes = []
+    for name in gpus:
+        major, minor = torch.cuda.get_device_capability(name)
+        if built and 10 * major + minor < min(built):
+            what = f"{torch.cuda.get_device_name(name)} ({name}, compute capability {major}.{minor})"
+            notes.append(f"torch {torch.__version__} has no kernels for {what}: those begin with {min(built) / 10}")
+    return notes
+
+
+def shared_gpus(slots: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Say how several workers share a GPU without NVIDIA's MPS; nothing where each has its own, or MPS runs."""
+    shared = sorted({name for name in slots if name.startswith("cuda") and slots.count(name) > 1})
+    pipe = Path(environment.get("CUDA_MPS_PIPE_DIRECTORY", MPS_PIPE))
+    if not shared or (pipe / "control").exists():
+        return []
+    return [
+        f"several workers share {', '.join(shared)} by turns: with NVIDIA's MPS their kernels would run side by side. "
+        "`nvidia-cuda-mps-control -d` starts it, before the launch and by the user who launches."
+    ]
 
 
 def first_of_each(devices: Sequence[str], count: int) -> tuple[list[str], str | None]:

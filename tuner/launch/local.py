@@ -47,7 +47,10 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class LocalLauncher:
-    """Starts `tuner worker` with the interpreter that runs here."""
+    """Starts `tuner worker` with the interpreter that runs here; with `any_study`, one for whichever has work."""
+
+    def __init__(self, *, any_study: bool = False) -> None:
+        self._any_study = any_study
 
     def launch(self, order: WorkerSpec) -> "LocalWorker":
         """Start one worker. Raises RunError when its log cannot be written."""
@@ -61,7 +64,8 @@ class LocalLauncher:
                 where=str(order.log),
             ) from error
         device = "cuda:0" if order.device.startswith("cuda:") else order.device
-        command = python_command("tuner", "worker", "--study", order.study, "--device", device)
+        study = ("--any",) if self._any_study else ("--study", order.study)
+        command = python_command("tuner", "worker", *study, "--device", device)
         with log:
             process = subprocess.Popen(  # noqa: S603 (our own interpreter, a list of words, no shell)
                 command,

@@ -436,6 +436,8 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
         stored = record.resources.get("fingerprint")
         check_same_data(spec.base.dataset["name"], spec.name, found=data.fingerprint, stored=stored, where=where)
     machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
+    for note in machine.notes:
+        say(f"note: {note}")
     with Storage.open(settings.storage, create=True) as store:
         if record is None:
             record, is_new = _create(store, spec, machine if trains_here else None, resources, data, settings)
