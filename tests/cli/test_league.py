@@ -91,7 +91,7 @@ def test_three_data_sets_searched_confirmed_and_ranked(tuner: Shell, here: Path)
     """From the study files to the league with real trainings: slices, volumes and noisy slices."""
     for name in DATA:
         path = here / f"{name}.yaml"
-        path.write_text(json.dumps({**study(name, 2 / 3600), "confirm": {"top": 3, "seeds": SEEDS, "baseline": None}}))
+        path.write_text(json.dumps({**study(name, 1 / 3600), "confirm": {"top": 3, "seeds": SEEDS, "baseline": None}}))
         launched = tuner("launch", str(path), "--launcher", "inline", "--devices", "cpu")
         assert launched.code == 0, launched.err
 

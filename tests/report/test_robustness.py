@@ -123,7 +123,7 @@ def test_the_phantom_study_in_small(tmp_path: Path) -> None:
     """The shipped study with real trainings of two losses, two kinds, two rates and three seeds, to its figure."""
     environment = {**os.environ, "TUNER_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     small = (
-        "dataset.size=32", "dataset.cases=12", "model.width=4", "train.epochs=3", "train.threads=1",
+        "dataset.size=32", "dataset.cases=8", "dataset.slices=4", "model.width=4", "train.epochs=2", "train.threads=1",
         "search.loss=[cross_entropy, dice]", "search.dataset.label_noise.kind=[drop, shift]",
         "search.dataset.label_noise.rate=[0.0, 0.2]", "search.train.seed=[0, 1, 2]",
     )  # fmt: skip
