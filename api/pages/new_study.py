@@ -17,7 +17,7 @@ from tuner.errors import SpecError, TunerError
 from tuner.losses.catalog.registry import FAMILIES, LOSSES, competing_name
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import MODELS
-from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.search.catalog import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 
 router = APIRouter()
 
@@ -41,8 +41,8 @@ class Form(BaseModel):
     train: dict[str, Any] = Field(default_factory=dict, max_length=50)
     ranges: dict[str, tuple[float, float]] = Field(default_factory=dict, max_length=50)
     objectives: list[str] = Field(default_factory=lambda: ["dice"], max_length=10)
-    sampler: str = Field("tpe", max_length=50)
-    pruner: str = Field("median", max_length=50)
+    sampler: str = Field(DEFAULT_SAMPLER, max_length=50)
+    pruner: str = Field(DEFAULT_PRUNER, max_length=50)
     trials: int = 40
     timeout: str = Field("", max_length=20)
     seed: int = 0

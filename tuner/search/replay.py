@@ -235,7 +235,7 @@ class Search:
                 found.complete += trial.state == "COMPLETE"
                 found.pruned += trial.state != "COMPLETE"
                 best = self._recommended()
-                if best is not None and best != (found.recommended or [None])[-1]:
+                if best is not None and (not found.recommended or best != found.recommended[-1]):
                     found.costs.append(found.cost)
                     found.recommended.append(best)
             if len(self.trials) < budget:
