@@ -1,56 +1,230 @@
-"""Samplers and pruners on LossBench, as a table in Markdown.
+"""Replays samplers and pruners on LossBench and writes what they came to, as Markdown.
 
-python -m benchmarks.lossbench.compare [--task phantom] [--repeats 50] [--parallel 1 4 16]
+    OMP_NUM_THREADS=1 nice python -m benchmarks.lossbench.compare [-o results.md] [--repeats 50] [--processes 2]
+
+Rules of ours that learn from other tasks see those of the table without the one that is judged: left out in turn.
 """
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from multiprocessing import Pool
 from pathlib import Path
+from typing import Any
 
-from benchmarks.lossbench.record import TABLE
+import numpy as np
+
+from benchmarks.lossbench.record import HERE, TABLE, study_of
+from tuner.atomic_io import write_atomically
+from tuner.registry import Scalar
 from tuner.search.curve_table import read_curves
-from tuner.search.replay import read_tasks, replay
+from tuner.search.prior_fit import MIN_CONFIGURATIONS, learn_prior
+from tuner.search.replay import Rule, Run, Search, Task, read_tasks, regrets_at, seconds_to
+from tuner.search.task_prior import PriorRow, TaskPrior
 
-RULES = [
-    ("random", "none"),
-    ("random", "median"),
-    ("random", "hyperband"),
-    ("random", "successive_halving"),
-    ("tpe", "none"),
-    ("tpe", "median"),
-    ("tpe", "hyperband"),
-    ("tpe", "successive_halving"),
-    ("gp", "none"),
-    ("gp", "median"),
-    ("optuna_tpe", "none"),
-    ("optuna_tpe", "median"),
-    ("optuna_tpe_multivariate", "none"),
-    ("optuna_tpe_multivariate", "median"),
-    ("optuna_gp", "none"),
-]
+RESULTS = HERE / "results.md"
+DEFAULTS = "published defaults first"
+UNTAUGHT, MISLED = "no prior", "misleading prior"
+"""Beside what the other tasks tell: nothing, and the opposite."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rule in the comparison."""
+
+    sampler: str
+    pruner: str
+    note: str = ""
+    queue: bool = False
+    """Whether it begins with the published defaults, as studies do."""
+    prior: str = "others"
+    recommend: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As in the tables."""
+        notes = [self.note, DEFAULTS if self.queue else "", self.prior if self.prior != "others" else ""]
+        text = ", ".join(note for note in notes if note)
+        return f"{self.sampler} + {self.pruner}" + (f" ({text})" if text else "")
+
+
+OURS = Entry("auto", "auto", queue=True)
+BASELINE, RANDOM = Entry("optuna_tpe", "optuna_median"), Entry("random", "none")
+MIN_JUDGED = 23
+"""Configurations of a task below which it teaches others only."""
+FREE = Entry("auto", "auto")
+MAIN = (RANDOM, BASELINE, OURS, FREE)
+"""Judged with 1, 4 and 16 workers."""
+OTHERS = (
+    Entry("random", "optuna_median"),
+    Entry("random", "auto"),
+    Entry("optuna_tpe", "none"),
+    Entry("optuna_tpe", "optuna_hyperband"),
+    Entry("optuna_tpe", "optuna_asha"),
+    Entry("optuna_tpe", "optuna_median", "recommended by estimate", recommend="estimate"),
+    Entry("optuna_tpe_multivariate", "optuna_median"),
+    Entry("tpe", "median", "the default until now", queue=True),
+    Entry("auto", "none", queue=True),
+    Entry("auto", "optuna_median", queue=True),
+    Entry("auto", "auto", "recommended by value", queue=True, recommend="value"),
+    Entry("auto", "auto", queue=True, prior=UNTAUGHT),
+    Entry("auto", "auto", queue=True, prior=MISLED),
+)
+"""Judged with 4 workers, and with fewer repeats."""
+SLOW = (Entry("optuna_gp", "none"), Entry("gp", "median"))
+"""Seconds a search; with --slow."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One rule on one task."""
+
+    task: str
+    entry: Entry
+    parallel: int
+    repeats: int
+
+
+def _prepare(table: Path) -> None:
+    global tasks, priors
+    tasks = {
+        name: task
+        for name, task in read_tasks(read_curves(table)).items()
+        if len(task.configurations) >= MIN_CONFIGURATIONS
+    }
+    priors = {name: learn_prior([t for key, t in tasks.items() if key != name]) for name in tasks}
+    tasks = {name: task for name, task in tasks.items() if len(task.configurations) >= MIN_JUDGED}
+
+
+tasks: dict[str, Task] = {}
+priors: dict[str, TaskPrior] = {}
+
+
+def _prior(name: str, kind: str) -> TaskPrior:
+    prior = priors[name]
+    if kind == UNTAUGHT:
+        return replace(prior, tasks=())
+    if kind == MISLED:
+        worse = tuple(
+            replace(task, rows=tuple(PriorRow(r.params, -r.value, r.seeds) for r in task.rows)) for task in prior.tasks
+        )
+        return replace(prior, tasks=worse)
+    return prior
+
+
+def _queue(name: str, sampler: str, trials: int) -> tuple[Mapping[str, Scalar], ...]:
+    return tuple(replace(study_of(name), sampler={"name": sampler}).queue(trials))
+
+
+def play(cell: Cell) -> tuple[Cell, list[Run]]:
+    """Replay one cell."""
+    task, entry = tasks[cell.task], cell.entry
+    budget = len(task.configurations)
+    rule = Rule(
+        entry.sampler,
+        entry.pruner,
+        cell.parallel,
+        queue=_queue(cell.task, entry.sampler, budget) if entry.queue else (),
+        prior=_prior(cell.task, entry.prior) if entry.sampler == "auto" else None,
+        recommend=entry.recommend,
+    )
+    return cell, [Search(task, rule, seed=seed).run(budget) for seed in range(cell.repeats)]
+
+
+SHARES = (0.05, 0.1, 0.2, 0.4)
+"""Costs at which regrets are told, as shares of the cost of training all configurations once."""
+
+
+def _whole(task: Task) -> float:
+    return float(sum(np.mean([sum(c.seconds) for c in k.curves]) for k in task.configurations))
+
+
+def _line(cell: Cell, runs: list[Run], found: Mapping[Any, list[Run]]) -> str:
+    task = tasks[cell.task]
+    best = float(task.means[task.best])
+    reach = [seconds_to(task, runs, limit) for limit in (0.01 * best, task.noise)]
+    costs = [share * _whole(task) for share in SHARES]
+    regrets = np.array([regrets_at(task, run, costs) for run in runs])
+    bands = [
+        f"{middle:.3f} ({low:.3f}–{high:.3f})"
+        for middle, low, high in zip(
+            regrets.mean(0), np.quantile(regrets, 0.1, axis=0), np.quantile(regrets, 0.9, axis=0), strict=True
+        )
+    ]
+    cost = float(np.mean([run.cost for run in runs]))
+    final = float(np.mean([regrets_at(task, run, [np.inf])[0] for run in runs]))
+    ratios = [_ratio(found.get((cell.task, entry, cell.parallel)), task, reach[1]) for entry in (BASELINE, RANDOM)]
+    cells = [cell.task, str(cell.parallel), cell.entry.name, str(len(runs)), *map(_seconds, reach), *ratios, *bands]
+    return "| " + " | ".join([*cells, f"{final:.3f}", f"{cost:.0f}"]) + " |"
+
+
+def _seconds(value: float | None) -> str:
+    return "not" if value is None else f"{value:.0f}"
+
+
+def _ratio(runs: list[Run] | None, task: Task, mine: float | None) -> str:
+    """Write how much less this took to the noise than another rule; `>` where the other does not come there."""
+    if runs is None or mine is None:
+        return ""
+    theirs = seconds_to(task, runs, task.noise)
+    if theirs is None:
+        return f"> {np.mean([run.cost for run in runs]) / mine:.1f}"
+    return f"{theirs / mine:.1f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", type=Path, default=TABLE)
-    parser.add_argument("--task", help="only this one")
+    parser.add_argument("-o", "--output", type=Path, default=RESULTS)
+    parser.add_argument("--task", help="only this one is judged")
     parser.add_argument("--repeats", type=int, default=50)
+    parser.add_argument("--others", type=int, default=50, help="repeats of the rules beside the main ones; 0: none")
     parser.add_argument("--parallel", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--slow", action="store_true", help="with Gaussian processes that take seconds a search")
     arguments = parser.parse_args()
-    tasks = read_tasks(read_curves(arguments.table))
-    columns = ["task", "workers", "sampler", "pruner", "seconds in all", "to 1 %", "to the noise"]
-    print("|", " | ".join([*columns, "regret at half the cost (band)"]), "|")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, task in tasks.items():
-        if arguments.task not in (None, name):
-            continue
-        for parallel in arguments.parallel:
-            for sampler, pruner in RULES:
-                found = replay(task, sampler=sampler, pruner=pruner, parallel=parallel, repeats=arguments.repeats)
-                final, half = found["final"], found["curve"][len(found["curve"]) // 2]
-                reach = [final["seconds_to"][key] for key in ("one_percent", "noise")]
-                cells = [f"{final['cost']:.0f}", *("not" if s is None else f"{s:.0f}" for s in reach)]
-                band = f"{half['regret_mean']:.3f} ({half['regret_low']:.3f} to {half['regret_high']:.3f})"
-                print("|", " | ".join([name, str(parallel), sampler, pruner, *cells, band]), "|", flush=True)
+    _prepare(arguments.table)
+    judged = [name for name in tasks if arguments.task in (None, name)]
+    cells = [Cell(name, e, w, arguments.repeats) for w in arguments.parallel for name in judged for e in MAIN]
+    if arguments.others:
+        beside = [*OTHERS, *(SLOW if arguments.slow else ())]
+        cells += [Cell(name, entry, 4, arguments.others) for entry in beside for name in judged]
+    found: dict[Any, list[Run]] = {}
+    with Pool(arguments.processes, initializer=_prepare, initargs=(arguments.table,)) as pool:
+        for cell, runs in pool.imap(play, cells):
+            found[cell.task, cell.entry, cell.parallel] = runs
+            print(_line(cell, runs, found), flush=True)
+            write_atomically(arguments.output, _document(cells, found).encode())
+
+
+def _document(cells: list[Cell], found: Mapping[Any, list[Run]]) -> str:
+    known = [
+        f"- {name}: {len(task.configurations)} configurations, {sum(len(c.curves) for c in task.configurations)} "
+        f"trainings; best mean {task.means[task.best]:.3f}, standard deviation between seeds {task.noise:.3f}; "
+        f"{_whole(task):.0f} s to train all once"
+        for name, task in tasks.items()
+    ]
+    columns = [
+        "task",
+        "workers",
+        "rule",
+        "repeats",
+        "s to 1 %",
+        "s to noise",
+        "× less than Optuna",
+        "× less than random",
+    ]
+    columns += [f"regret at {100 * share:.0f} %" for share in SHARES]
+    columns += ["in the end", "s in all"]
+    head = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    order = [(c.task, c.entry, c.parallel) for c in cells]
+    lines = [_line(c, found[key], found) for c, key in zip(cells, order, strict=True) if key in found]
+    text = """# Replay on LossBench
+
+Written by `python -m benchmarks.lossbench.compare`; what the columns mean is in README.md.
+
+"""
+    return text + "\n".join([*known, "", *head, *lines]) + "\n"
 
 
 if __name__ == "__main__":

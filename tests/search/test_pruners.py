@@ -224,7 +224,7 @@ def test_unknown_pruners_and_options_are_refused() -> None:
 )
 def test_the_share_that_goes_on_falls_in_stages(epoch: int, better: int, same: int, goes_on: bool) -> None:
     """All losses are compared, and each has its hearing."""
-    pruner = make_pruner("auto", {}, epochs=12)
+    pruner = make_pruner("auto", {"hearing": 1}, epochs=12)
     peers = Peers(finished=20, same=same, same_better=same, every=20, every_better=better)
 
     assert not pruner.should_check(epoch, 0) or (pruner.decide(epoch, peers) is None) == goes_on

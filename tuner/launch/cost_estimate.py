@@ -21,6 +21,7 @@ from tuner.launch.study_setup import (
     check_data,
     prepare_data,
     probe_request,
+    repeats_note,
     steps_per_epoch,
     unfit_losses,
     with_declared_regions,
@@ -187,6 +188,9 @@ def _warnings(spec: StudySpec, data: DataFacts, plan: Plan, *, steps: int, disk_
             f"{len(missing)} losses get no trial with their published defaults ({', '.join(missing)}); "
             f"--trials {needed} would hold all"
         )
+    repeats = repeats_note(spec, spec.total)
+    if repeats is not None:
+        said.append(repeats.removeprefix("note: "))
     if steps < MIN_STEPS:
         said.append(f"an epoch has {steps} steps only: {data.train} samples in batches of {spec.base.train.batch_size}")
     if data.protocol == "test":

@@ -2,7 +2,8 @@
 
 The next point is the one with the largest expected improvement over the best mean among the trials; running trials
 count as if they had ended as expected. What is compared: for each combination of the switches, as for each loss,
-points spread evenly over the space, and then points around the best of those and around the best trials.
+points spread evenly over the space, and then points around the best of those. One suggestion in five is of the loss
+that was tried least, whatever is expected of it: that may be wrong.
 """
 
 import math
@@ -27,7 +28,7 @@ from tuner.search.tpe import Tpe
 from tuner.search.transfer_model import Fit, Judged, OtherTasks, TaskRows, fit, join
 from tuner.search.trial_table import Floats
 
-POOL = 512
+POOL = 256
 """Points that are compared, over all combinations of the switches."""
 MIN_EACH, MAX_BLOCKS = 8, 64
 NEAR, CENTRES, WIDTH = 12, 3, 0.08
@@ -37,7 +38,7 @@ OTHER_CHOICE = 0.3
 MAX_TRIALS, MAX_OTHER = 300, 600
 """Trials of the study that are modelled (the best half and the newest of the others), and results of other data."""
 HEARING_EVERY = 5
-"""One suggestion in so many is of the loss that was tried least, whatever is expected of it: that may be wrong."""
+"""One suggestion in so many is of the loss that was tried least."""
 PRUNED_NOISE = 4.0
 """Variance of the final value of a trial that was ended early, as a multiple of that between seeds."""
 

@@ -34,8 +34,8 @@ _STARTUP = Option(
     high=10_000,
 )
 
-DEFAULT_SAMPLER, DEFAULT_PRUNER = "tpe", "median"
-"""Of studies that name none."""
+DEFAULT_SAMPLER, DEFAULT_PRUNER = "auto", "auto"
+"""Of studies that name none: see `benchmarks/lossbench/results.md`."""
 
 SAMPLERS: Registry[SamplerSpec] = Registry(
     "sampler",
@@ -43,13 +43,13 @@ SAMPLERS: Registry[SamplerSpec] = Registry(
         SamplerSpec(
             "auto",
             "tuner.search.auto:auto",
-            "Gaussian process that begins with what LossBench's tasks tell; with several objectives TPE.",
+            "Gaussian process that begins with what LossBench's tasks tell; with several objectives TPE. The default.",
             (Option("prior", "bool", True, "Whether the results of LossBench's tasks are used."),),
         ),
         SamplerSpec(
             "tpe",
             "tuner.search.tpe:tpe",
-            "Tree-structured Parzen estimator, multivariate, by group, with constant liar. The default.",
+            "Tree-structured Parzen estimator, multivariate, by group, with constant liar.",
             (
                 _STARTUP,
                 Option(
@@ -116,20 +116,20 @@ PRUNERS: Registry[PrunerSpec] = Registry(
         PrunerSpec(
             "auto",
             "tuner.search.pruners:staged",
-            "Ends what is not among the best third of all after 1/3 of its epochs, 25 % after half, 20 % after 2/3.",
+            "Ends what is not in the best third after 1/3 of the epochs, 25 % after 1/2, 20 % after 2/3. The default.",
             (
                 _MIN_EPOCHS,
                 Option(
                     "min_trials", "int", 6, "Finished trials before the first one may be ended.", low=0, high=100_000
                 ),
                 Option("min_peers", "int", 4, "Trials needed at an epoch.", low=1, high=100_000),
-                Option("hearing", "int", 1, "Trials of each loss that go on to half of the epochs.", low=0, high=1000),
+                Option("hearing", "int", 0, "Trials of each loss that go on to half of the epochs.", low=0, high=1000),
             ),
         ),
         PrunerSpec(
             "median",
             "tuner.search.pruners:median",
-            "Ends a trial whose best value so far is below the median of its peers' at the same epoch. The default.",
+            "Ends a trial whose best value so far is below the median of its peers' at the same epoch.",
             (_MIN_EPOCHS, _MIN_TRIALS, _MIN_PEERS),
         ),
         PrunerSpec(

@@ -15,8 +15,8 @@ from tuner.search.space import SearchSpace
 from tuner.search.task_prior import PriorRow, PriorTask, TaskPrior, shipped_prior
 from tuner.search.trial_table import Floats
 
-MIN_CONFIGURATIONS = 28
-"""Configurations of a task below which nothing is learnt from it: two of each loss."""
+MIN_CONFIGURATIONS = 14
+"""Configurations of a task below which nothing is learnt from it: one of each loss."""
 
 _START = (0.4, 0.2, 0.4, 0.3, 0.15, 0.3, 0.15)
 """Of the variances: shared and own, of the loss, what is common and the branch; and of the noise."""

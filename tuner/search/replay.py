@@ -235,8 +235,7 @@ class Search:
                 found.complete += trial.state == "COMPLETE"
                 found.pruned += trial.state != "COMPLETE"
                 best = self._recommended()
-                before = found.recommended[-1] if found.recommended else None
-                if best is not None and best != before:
+                if best is not None and (not found.recommended or best != found.recommended[-1]):
                     found.costs.append(found.cost)
                     found.recommended.append(best)
             if len(self.trials) < budget:
