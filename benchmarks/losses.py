@@ -10,6 +10,12 @@ page faults would decide. Target maps are made once and handed in, as in trainin
 them itself. "MONAI" is MONAI's implementation of the same loss, where it has one, timed in the same rounds; "SMP" is
 segmentation-models-pytorch's, taken out of its wheel, which pip fetches (its package wants torchvision). "memory" is
 what one forward and backward allocates at its peak beyond the logits, the gradient included, in units of the logits.
+
+    python benchmarks/losses.py --forms [--losses dice,focal]
+
+times the other forms of target on the small logits: "sigmoid", classes that overlap, as uint8 and as float; "soft",
+probabilities that add up to 1; "weights", a weight for every pixel; "supervised", outputs of three resolutions. Beside
+them the same of torch, MONAI and SMP, which get the floats that they want.
 """
 
 import argparse
@@ -32,6 +38,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
+from tuner import losses
 from tuner.label_maps import MAPS
 from tuner.losses.batch import END, read_inputs
 from tuner.losses.build import SegmentationLoss, Term, build_loss
@@ -211,6 +218,84 @@ def measure(names: list[str], shape: tuple[int, ...], rounds: int, device: str, 
         print(f"| {name} | {' | '.join(cells)} | {peak(timed[name], logits):.1f} |")
 
 
+PUBLIC_SIGMOID: dict[str, Callable[[], torch.nn.Module]] = {
+    "cross_entropy": torch.nn.BCEWithLogitsLoss,
+    "dice": lambda: monai.DiceLoss(sigmoid=True, batch=True),
+    "jaccard": lambda: monai.DiceLoss(sigmoid=True, batch=True, jaccard=True),
+    "tversky": lambda: monai.TverskyLoss(sigmoid=True, batch=True, alpha=0.3, beta=0.7),
+    "focal": lambda: monai.FocalLoss(),
+    "dice_cross_entropy": lambda: monai.DiceCELoss(sigmoid=True, batch=True),
+    "dice_focal": lambda: monai.DiceFocalLoss(sigmoid=True, batch=True),
+    "generalized_dice": lambda: monai.GeneralizedDiceLoss(sigmoid=True),
+}
+PUBLIC_SOFT: dict[str, Callable[[], torch.nn.Module]] = {
+    "cross_entropy": torch.nn.CrossEntropyLoss,
+    "dice": lambda: monai.DiceLoss(softmax=True, batch=True, soft_label=True),
+    "jaccard": lambda: monai.DiceLoss(softmax=True, batch=True, jaccard=True, soft_label=True),
+    "tversky": lambda: monai.TverskyLoss(softmax=True, batch=True, alpha=0.3, beta=0.7, soft_label=True),
+}
+SMP_SIGMOID = ("dice", "jaccard", "tversky", "focal_tversky", "focal", "lovasz_softmax")
+
+
+def forms(name: str, logits: Tensor, target: Tensor, smp: types.ModuleType | None) -> dict[str, Callable[[], Tensor]]:
+    """Every form of target that a loss has, ours and the public ones."""
+    entry, classes = LOSSES[name], logits.shape[1]
+    one_hot = F.one_hot(target, classes).movedim(-1, 1)
+    floats = one_hot.float().contiguous()
+    soft = 0.9 * floats + 0.1 / classes
+    bytes_, weights = one_hot.to(torch.uint8).contiguous(), torch.rand(target.shape) + 0.5
+    coarse = [F.avg_pool2d(logits.detach(), side).requires_grad_() for side in (2, 4)]
+    shares = {"class_frequencies": [1 / classes] * classes}
+    hard = losses.create(name, num_classes=classes, **shares)
+    timed: dict[str, Callable[[], Tensor]] = {}
+    if entry.multilabel:
+        sigmoid = losses.create(name, activation="sigmoid", **shares)
+        timed["sigmoid uint8"] = lambda: sigmoid(logits, bytes_)
+        timed["sigmoid float"] = lambda: sigmoid(logits, floats)
+        if name in PUBLIC_SIGMOID:
+            public = PUBLIC_SIGMOID[name]()
+            timed["sigmoid public"] = lambda: public(logits, floats)
+        if smp is not None and name in SMP_SIGMOID:
+            kind, options = SMP[name]
+            other = getattr(smp, kind)(mode="multilabel", **options)
+            timed["sigmoid SMP"] = lambda: other(logits, floats)
+    if entry.soft_labels:
+        timed["soft"] = lambda: hard(logits, soft)
+        timed["weights"] = lambda: hard(logits, target, mask=weights)
+        if name in PUBLIC_SOFT:
+            public_soft = PUBLIC_SOFT[name]()
+            timed["soft public"] = lambda: public_soft(logits, soft)
+    if entry.deep_supervision:
+        deep = losses.DeepSupervision(hard)
+        timed["supervised"] = lambda: deep([logits, *coarse], target)
+        if name in MONAI:
+            public_deep, column = monai.DeepSupervisionLoss(MONAI[name]()), target.unsqueeze(1).float()
+            timed["supervised MONAI"] = lambda: public_deep([logits, *coarse], column)
+    return timed
+
+
+FORMS = (
+    *("sigmoid uint8", "sigmoid float", "sigmoid public", "sigmoid SMP"),
+    *("soft", "soft public", "weights", "supervised", "supervised MONAI"),
+)
+
+
+def measure_forms(names: list[str], rounds: int, smp: types.ModuleType | None) -> None:
+    """Time the forms on small logits and print their table."""
+    logits, target = scene(SHAPES[0], "cpu")
+    print("| loss | " + " | ".join(FORMS) + " |\n|---" + "|---" * len(FORMS) + "|", flush=True)
+    for name in names:
+        timed = {"reference": lambda: F.cross_entropy(logits, target)} | forms(name, logits, target, smp)
+        seconds: dict[str, list[float]] = {form: [] for form in timed}
+        for round_ in range(rounds + 1):
+            for form, loss in timed.items():
+                taken = step(loss, logits)
+                if round_:
+                    seconds[form].append(taken)
+        unit = statistics.median(seconds["reference"])
+        print(f"| {name} | " + " | ".join(ratio(seconds.get(form), unit) for form in FORMS) + " |", flush=True)
+
+
 def ratio(seconds: list[float] | None, unit: float) -> str:
     return "" if seconds is None else f"{statistics.median(seconds) / unit:.2f}"
 
@@ -221,10 +306,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--forms", action="store_true", help="sigmoid, soft labels, weights, deep supervision")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     keep_memory()
     smp = smp_losses()
+    if options.forms:
+        measure_forms(options.losses.split(","), options.rounds, smp)
+        return
     for shape in SHAPES:
         measure(options.losses.split(","), shape, options.rounds, options.device, smp)
 
