@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from api.config import Service
-from tuner.analysis.predictions import Truth, predicted_cases, render_case
+from tuner.analysis.predictions import Truth, predicted_cases, render_between, render_case
 from tuner.data.arrays import open_validation
 from tuner.data.cache import MANIFEST, read_manifest
 from tuner.data.catalog import DATASETS, DatasetSpec
@@ -55,12 +55,8 @@ class PredictionService:
 
     def picture(self, case: str, index: int, view: str) -> bytes:
         """Return a PNG of one slice, no larger than a screen shows. Raises NotFoundError."""
-        with predicted_cases(self.service.artifacts, self.record.name, self.number) as predicted:
-            plane, step = predicted.read_slice(case, index, most=MAX_PIXELS)
-        truth = self.truth.of(case) if self.truth else None
-        if truth is not None:
-            image, labels = (np.asarray(of[index][::step, ::step]) if index < len(of) else None for of in truth)
-            truth = None if image is None or labels is None or labels.shape != plane.shape else (image, labels)
+        plane, step = self._plane(case, index)
+        truth = self._truth_of(case, index, step, plane)
         if truth is None and view != "prediction":
             raise NotFoundError(
                 "the prepared data of this study is not on this machine.", hint="Start the service with its --cache."
@@ -69,15 +65,39 @@ class PredictionService:
         background = self.truth is None or self.truth.background
         return render_picture(grey, None if truth is None else truth[1], plane, view, background=background)
 
+    def picture_against(self, first: "PredictionService", case: str, index: int) -> bytes:
+        """Return a PNG of one slice: where this differs from the first, and which is right. Raises NotFoundError."""
+        plane, step = self._plane(case, index)
+        other, _ = first._plane(case, index)
+        if other.shape != plane.shape:
+            raise NotFoundError(f"the two trials have predicted {case!r} in different sizes.")
+        truth = self._truth_of(case, index, step, plane)
+        grey = np.zeros(plane.shape) if truth is None else truth[0].astype(np.float32)
+        return _as_png(render_between(grey, None if truth is None else truth[1], other, plane))
+
+    def _plane(self, case: str, index: int) -> tuple[Labels, int]:
+        with predicted_cases(self.service.artifacts, self.record.name, self.number) as predicted:
+            return predicted.read_slice(case, index, most=MAX_PIXELS)
+
+    def _truth_of(self, case: str, index: int, step: int, plane: Labels) -> tuple[NDArray[Any], Labels] | None:
+        """Return image and truth of a slice as it is drawn; None where this machine does not have them."""
+        found = self.truth.of(case) if self.truth else None
+        if found is None:
+            return None
+        image, labels = (np.asarray(of[index][::step, ::step]) if index < len(of) else None for of in found)
+        return None if image is None or labels is None or labels.shape != plane.shape else (image, labels)
+
 
 def render_picture(
     grey: NDArray[Any], truth: Labels | None, predicted: Labels, view: str, *, background: bool = True
 ) -> bytes:
     """Draw one slice [H, W] as a PNG."""
+    return _as_png(render_case(grey, truth, predicted, view, background=background))
+
+
+def _as_png(drawn: NDArray[np.uint8]) -> bytes:
     buffer = BytesIO()
-    Image.fromarray(render_case(grey, truth, predicted, view, background=background)).save(
-        buffer, "PNG", compress_level=3
-    )
+    Image.fromarray(drawn).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

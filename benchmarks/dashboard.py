@@ -37,13 +37,27 @@ ROUNDS = 15
 PAGES = (
     "/",
     f"/studies/{NAME}",
+    f"/studies/{NAME}/leaderboard",
+    f"/studies/{NAME}/leaderboard?metric=hd95&class=liver",
+    f"/studies/{NAME}/curves",
+    f"/studies/{NAME}/parameters",
+    f"/studies/{NAME}/trials",
+    f"/studies/{NAME}/trials?where=train.lr:0.001:0.01&columns=iou,train.lr",
+    f"/studies/{NAME}/trials/rows?offset=5000",
+    f"/studies/{NAME}/predictions",
+    f"/studies/{NAME}/workers",
+    f"/studies/{NAME}/confirmation",
+    f"/studies/{NAME}/settings",
     f"/studies/{NAME}/trials/7",
     f"/studies/{NAME}/compare",
     "/losses",
     "/workers",
     "/new",
 )
-FIGURES = ("history", "curves", "losses", "importance", "slice", "parallel", "contour", "timeline")
+FIGURES = (
+    "history", "history?where=train.lr:0.001:0.01", "history?metric=hd95&class=liver", "curves", "curves?axis=time",
+    "losses", "edf", "importance", "interactions", "ablation", "slice", "parallel", "contour", "rank", "timeline",
+)  # fmt: skip
 CALLS = (
     "/api/v1/studies",
     f"/api/v1/studies/{NAME}",

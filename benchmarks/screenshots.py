@@ -14,7 +14,9 @@ from tests.api.browser import opened, scroll_through
 from tuner.client import Client
 
 TALLEST = 2600
-DARK = ("study", "compare")
+TABS = ("leaderboard", "curves", "parameters", "trials", "predictions", "confirmation", "settings")
+"""Pages of a study beside its overview."""
+DARK = ("study", "curves", "parameters", "predictions", "compare")
 """Pages that are also taken in the dark, on the desk."""
 
 
@@ -24,6 +26,7 @@ def pages_of(client: Client, study: str, pareto: str | None) -> dict[str, str]:
     pages = {
         "studies": "/",
         "study": f"/studies/{study}",
+        **{tab: f"/studies/{study}/{tab}" for tab in TABS},
         "trial": f"/studies/{study}/trials/{best}",
         "compare": f"/studies/{study}/compare",
         "losses": "/losses",

@@ -11,8 +11,12 @@ from tuner.errors import Problem, SpecError
 from tuner.storage.dashboard_queries import FigureQueries
 
 TrialsQuery = Annotated[str, Query(max_length=2000, pattern=r"^[0-9, ]*$")]
+ComparedQuery = Annotated[str, Query(max_length=4000, pattern=r"^[A-Za-z0-9._:, -]*$")]
+"""Trials of the study by their numbers, of others as `STUDY:NUMBER`."""
 ByQuery = Annotated[Literal["loss", "family"] | None, Query()]
 CaseOrder = Literal["hardest", "easiest", "disagreement", "name"]
+WallView = Literal["difference", "prediction", "first"]
+"""Of the pictures: against the truth, as they are, or against the first trial."""
 
 MAX_TRIALS = 8
 LEADERS = 4
@@ -52,6 +56,20 @@ def numbers_in(text: str) -> list[int]:
     if any(number > 2**31 - 1 for number in found):
         raise SpecError([Problem("trials", "there is no trial with such a number", text)])
     return found
+
+
+def trials_in(text: str, study: str) -> list[tuple[str, int]]:
+    """Return the trials that a text names, each once: `3, 14` of the study itself, `other:5` of another one.
+
+    Raises SpecError for what is no trial.
+    """
+    found: dict[tuple[str, int], None] = {}
+    for part in text.replace(",", " ").split():
+        name, colon, number = part.rpartition(":")
+        if not number.isdecimal() or (colon and not name):
+            raise SpecError([Problem("trials", f"{part!r} is no trial; write its number, or STUDY:NUMBER", part)])
+        found[name or study, numbers_in(number)[0]] = None
+    return list(found)
 
 
 def best_of_each(service: Service, figures: FigureQueries, name: str, by: str | None) -> list[int]:

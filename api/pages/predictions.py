@@ -1,6 +1,6 @@
 """Page with the predictions of a study: the same cases by several trials, ordered by how hard they are."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -10,6 +10,7 @@ from api.pages.prediction_wall import (
     ByQuery,
     CaseOrder,
     TrialsQuery,
+    WallView,
     best_of_each,
     numbers_in,
     ordered_cases,
@@ -22,8 +23,6 @@ router = APIRouter()
 MAX_CASES = 4
 """Cases on a page: with their pictures they fill two screens."""
 
-View = Literal["difference", "prediction"]
-
 
 @router.get("/studies/{name}/predictions")
 def show_predictions(
@@ -35,7 +34,7 @@ def show_predictions(
     by: ByQuery = None,
     offset: Offset = 0,
     order: Annotated[CaseOrder, Query()] = "hardest",
-    view: Annotated[View, Query()] = "difference",
+    view: Annotated[WallView, Query()] = "difference",
     case: Offset = 0,
 ) -> Response:
     """Show what the named trials predict; none named: the best of a few losses, of every loss, or of each family.

@@ -46,6 +46,33 @@ def show_picture(
     return Response(content, media_type="image/png", headers={"ETag": tag, "Cache-Control": "no-cache"})
 
 
+@router.get("/studies/{name}/trials/{number}/pictures/{case}/against/{first}")
+def show_picture_against(
+    name: StudyName,
+    number: TrialNumber,
+    case: Annotated[str, Path(max_length=200)],
+    first: Annotated[int, Path(ge=0, le=MAX_NUMBER)],
+    request: Request,
+    service: ServiceDep,
+    study: Annotated[str | None, Query(max_length=200, pattern=r"^[^\x00-\x1f\x7f/\\]+$")] = None,
+    slice: Annotated[int, Query(ge=0, le=MAX_NUMBER)] = 0,
+) -> Response:
+    """Return a PNG of one slice: where a trial differs from another one (of `study`), and which of the two is right."""
+    other = study or name
+    tag = tag_of("-".join(service.store.queries.revision(own) for own in dict.fromkeys((name, other))))
+    unless_matches(request, tag)
+
+    def make() -> bytes:
+        of_first = PredictionService(service, service.store.studies.get(other), first)
+        return PredictionService(service, service.store.studies.get(name), number).picture_against(
+            of_first, case, slice
+        )
+
+    key = (tag, name, str(number), case, other, str(first), str(slice))
+    content = request.app.state.remembered.get(key, make)
+    return Response(content, media_type="image/png", headers={"ETag": tag, "Cache-Control": "no-cache"})
+
+
 @router.get("/studies/{name}/trials/{number}/thumbnail")
 def show_thumbnail(name: StudyName, number: TrialNumber, request: Request, service: ServiceDep) -> Response:
     """Return a PNG of a trial's first case at the slice that shows most. Raises NotFoundError where there is none."""

@@ -170,7 +170,7 @@ const stepOf = (largest) => [1, 2, 5].flatMap((digit) => [0, 1, 2, 3, 4, 5].map(
 const seriesOf = (figure) => {
   const given = JSON.parse(figure.dataset.series);
   const lines = given.curves
-    ? given.curves.map((curve) => ({ name: `trial ${curve.number}`, x: curve.epochs, y: curve.values, strong: true, number: curve.number }))
+    ? given.curves.map((curve) => ({ name: curve.name, x: curve.epochs, y: curve.values, strong: true, number: curve.number }))
     : given.series.map((line) => ({ ...line, x: given.x }));
   return {
     data: lines.map((line, index) => ({

@@ -114,6 +114,29 @@ def render_case(
     return drawn
 
 
+def render_between(grey: NDArray[Any], truth: Labels | None, first: Labels, second: Labels) -> Rgb:
+    """Draw one slice as [H, W, 3]: where the second prediction differs from the first, and which of them is right.
+
+    Only the first is right: the colour of what is missed; only the second: that of what is extra; neither, or nobody
+    knows the truth: that of a wrong class. The border is that of the truth, else of the first.
+    """
+    low, high = (float(grey.min()), float(grey.max())) if grey.size else (0.0, 1.0)
+    base = np.repeat((255 * (grey - low) / (high - low) if high > low else 0 * grey)[..., None], 3, -1)
+    differs = first != second
+    right = (np.zeros(first.shape, bool),) * 2 if truth is None else (first == truth, second == truth)
+    if truth is not None:
+        differs &= truth != IGNORED
+    for mask, colour in (
+        (differs & right[0], MISSED),
+        (differs & right[1], EXTRA),
+        (differs & ~right[0] & ~right[1], CONFUSED),
+    ):
+        base[mask] = 0.15 * base[mask] + 0.85 * np.array(colour)
+    base[border(first if truth is None else np.where(truth == IGNORED, 0, truth)) & ~differs] = (255, 255, 255)
+    drawn: Rgb = base.clip(0, 255).astype(np.uint8)
+    return drawn
+
+
 def border(labels: NDArray[Any]) -> NDArray[np.bool_]:
     """Mark the pixels inside an object of [H, W] that touch another label."""
     edge = np.zeros(labels.shape, bool)
