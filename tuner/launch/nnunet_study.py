@@ -236,8 +236,8 @@ def study_text(
     parts += [
         comment(
             f"The trainer {TRAINER} takes these from the trial's config.json. nnU-Net's own are 1000 epochs of 250 "
-            "steps: a search ranks shorter trainings, and the confirmed leader is then trained for as long as you like "
-            "(tuner export NAME --format nnunet)."
+            "steps: a search ranks shorter trainings, and the leader is then trained by the same class for as long as "
+            "you like (docs/nnunet.md)."
         ),
         f"train:{_block(content['train'])}",
         "",
