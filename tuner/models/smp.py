@@ -1,5 +1,6 @@
 """Decoders on encoders that others have published: MONAI's FlexibleUNet, and segmentation-models-pytorch with timm."""
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -105,7 +106,10 @@ def check_encoder(name: str, own: Iterable[str], timm_names: Any) -> None:
 
 def _library() -> Any:
     try:
-        import segmentation_models_pytorch
+        with warnings.catch_warnings():
+            # timm uses what newer versions of torch call deprecated; nobody here can mend that
+            warnings.simplefilter("ignore", FutureWarning)
+            import segmentation_models_pytorch
     except Exception as error:
         raise ConfigError(
             f"the model `smp` needs segmentation-models-pytorch, timm and torchvision, which cannot be imported here "
