@@ -6,7 +6,7 @@ budgets are rounded up to tens, for another release of torch may need some more.
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,12 +121,17 @@ def scene(dims: int, *, void: bool = True) -> tuple[Tensor, Tensor, dict[str, Te
     return logits, target, {"features": features, "classifier_weight": weight}
 
 
-def measured(config: Mapping[str, Any], dims: int, *, void: bool = True) -> Step:
-    """Run two steps on the CPU and two on the pretended device, of which the second is counted."""
+def measured(
+    config: Mapping[str, Any], dims: int, *, void: bool = True, regions: Sequence[Sequence[int]] | None = None
+) -> Step:
+    """Run two steps on the CPU and two on the pretended device, of which the second is counted.
+
+    `regions` of the labels are as many as there are classes.
+    """
     logits, target, extra = scene(dims, void=void)
-    here = _step(_built(config), logits, target, extra)
+    here = _step(_built(config, regions), logits, target, extra)
     with pretend() as device:
-        loss = _built(config).to(device)
+        loss = _built(config, regions).to(device)
         inputs = {name: value.to(device) for name, value in extra.items()}
         arguments = logits.to(device), target.to(device), inputs
         # what a loss learns or copies once is no part of a step
@@ -140,9 +145,11 @@ def measured(config: Mapping[str, Any], dims: int, *, void: bool = True) -> Step
     return Step(here, there, launches, waits, pageable)
 
 
-def _built(config: Mapping[str, Any]) -> SegmentationLoss:
+def _built(config: Mapping[str, Any], regions: Sequence[Sequence[int]] | None) -> SegmentationLoss:
     torch.manual_seed(0)
-    loss = build_loss(config, classes=len(FREQUENCIES), ignore_index=VOID, class_frequencies=FREQUENCIES)
+    loss = build_loss(
+        config, classes=len(FREQUENCIES), ignore_index=VOID, class_frequencies=FREQUENCIES, regions=regions
+    )
     loss.on_epoch(2, 4)
     return loss
 

@@ -9,6 +9,7 @@ import torch
 from tests.losses.device_budgets import BUDGETS, FEATURES, SIZES, Step, config_of, measured
 from tests.losses.images import ALL
 from tests.pretended_cuda import LOG, pretend
+from tuner import losses
 from tuner.losses import conditional_boundary
 from tuner.losses.distance_transform import DEVICE_MAPS, squared_region_distances
 
@@ -54,6 +55,18 @@ def test_a_step_keeps_its_budget(name: str, dims: int) -> None:
 def test_options_do_not_wait_either(name: str, options: dict[str, Any], dims: int, void: bool) -> None:
     """A branch that only an option takes must be the CPU's on a GPU too."""
     check(measured(config_of(name, options), dims, void=void), name)
+
+
+@pytest.mark.parametrize("void", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["void", "valid"])
+@pytest.mark.parametrize("name", losses.names(multilabel=True))
+def test_regions_do_not_wait_either(name: str, void: bool) -> None:
+    """Masks are made of the label map on the device, and whether a target is hard or in range is not asked there."""
+    step = measured(config_of(name), 2, void=void, regions=[[1, 2], [2], [1]])
+
+    torch.testing.assert_close(step.there, step.here, rtol=1e-4, atol=1e-6)
+    # the host thins each class by itself
+    assert len(step.waits) <= 3 * BUDGETS[name].waits, step.waits
+    assert len(step.pageable) <= 3 * BUDGETS[name].pageable, step.pageable
 
 
 @pytest.mark.parametrize("sizes", [(40, 33), (9, 12, 10)], ids=["2d", "3d"])

@@ -275,7 +275,7 @@ NNUNET_LAYOUT = """\
 
 _NNUNET = DatasetSpec(
     name="nnunet",
-    summary="Any raw data set of nnU-Net v2: its channels, labels and ignore label; slices or slabs of volumes.",
+    summary="Any raw data set of nnU-Net v2: its channels, labels, regions, ignore label; slices or slabs of volumes.",
     channels=None,
     class_names=(),
     options=_options("nnunet"),
