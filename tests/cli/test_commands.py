@@ -132,7 +132,8 @@ def test_everybody_is_killed_at_once(kind: str, tmp_path: Path) -> None:
     wait_for(lambda: not left(tmp_path), 60)
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_ctrl_c_ends_the_program_and_gives_the_trial_back(tmp_path: Path) -> None:
     """It has a session of its own, which the terminal does not reach: the worker tells it."""
     write(tmp_path, "daemons", "stay")

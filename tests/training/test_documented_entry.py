@@ -17,7 +17,7 @@ BLOCKS = re.findall(
 )
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_the_example_runs(tmp_path: Path) -> None:
     """Files are named in their first line; the command is the documented one."""
     for kind, text in BLOCKS:

@@ -38,7 +38,7 @@ def launch(example: str, folder: Path, *words: str) -> dict:
     return json.loads(done.stdout)
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(600)
 def test_a_plain_script_is_searched(tmp_path: Path) -> None:
     """It knows nothing of the search."""
     document = launch("plain_pytorch", tmp_path, "--trials", "2", "--epochs", "2", "--set", "confirm=null")
