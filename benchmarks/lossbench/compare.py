@@ -85,19 +85,25 @@ class Cell:
     repeats: int
 
 
-def _prepare(table: Path) -> None:
-    global tasks, priors
-    tasks = {
+tasks: dict[str, Task] = {}
+"""That are judged."""
+priors: dict[str, TaskPrior] = {}
+"""What the other tasks tell, by the task that is judged."""
+
+
+def _read(table: Path) -> tuple[dict[str, Task], dict[str, TaskPrior]]:
+    known = {
         name: task
         for name, task in read_tasks(read_curves(table)).items()
         if len(task.configurations) >= MIN_CONFIGURATIONS
     }
-    priors = {name: learn_prior([t for key, t in tasks.items() if key != name]) for name in tasks}
-    tasks = {name: task for name, task in tasks.items() if len(task.configurations) >= MIN_JUDGED}
+    judged = {name: task for name, task in known.items() if len(task.configurations) >= MIN_JUDGED}
+    return judged, {name: learn_prior([t for key, t in known.items() if key != name]) for name in judged}
 
 
-tasks: dict[str, Task] = {}
-priors: dict[str, TaskPrior] = {}
+def _take(judged: dict[str, Task], learnt: dict[str, TaskPrior]) -> None:
+    tasks.update(judged)
+    priors.update(learnt)
 
 
 def _prior(name: str, kind: str) -> TaskPrior:
@@ -183,14 +189,15 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--slow", action="store_true", help="with Gaussian processes that take seconds a search")
     arguments = parser.parse_args()
-    _prepare(arguments.table)
+    read = _read(arguments.table)
+    _take(*read)
     judged = [name for name in tasks if arguments.task in (None, name)]
     cells = [Cell(name, e, w, arguments.repeats) for w in arguments.parallel for name in judged for e in MAIN]
     if arguments.others:
         beside = [*OTHERS, *(SLOW if arguments.slow else ())]
         cells += [Cell(name, entry, 4, arguments.others) for entry in beside for name in judged]
     found: dict[Any, list[Run]] = {}
-    with Pool(arguments.processes, initializer=_prepare, initargs=(arguments.table,)) as pool:
+    with Pool(arguments.processes, initializer=_take, initargs=read) as pool:
         for cell, runs in pool.imap(play, cells):
             found[cell.task, cell.entry, cell.parallel] = runs
             print(_line(cell, runs, found), flush=True)
