@@ -29,7 +29,7 @@ TRAININGS: dict[str, tuple[int, bool, dict[str, Any]]] = {
     "patches": (0, False, {"patch": [8, 8], "patches": 2}),
     "streamed": (0, False, {"loss": "boundary"}),
     "maps": (MEMORY, False, {"loss": "hausdorff"}),
-    "volumes": (MEMORY, True, {"patch": [4, 8, 8], "batch_size": 4, "model": {"norm": "instance"}}),
+    "volumes": (MEMORY, True, {"patch": 8, "batch_size": 4, "model": {"norm": "instance"}}),
 }
 """Free bytes, whether samples are volumes, and what the training does."""
 
