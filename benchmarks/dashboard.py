@@ -216,7 +216,7 @@ def counted_anew(url: str, port: int, pid: int, rounds: int = ROUNDS) -> dict[st
         for turn in range(rounds):
             with engine.begin() as connection:
                 connection.execute(schema.studies.update().values(revision=schema.studies.c.revision + 1))
-            asked = first_bytes(client, f"/studies/{NAME}?anew={turn}", {})
+            asked = first_bytes(client, f"/studies/{NAME}?{'&' * turn}", {})
             waits.append(asked[0])
     engine.dispose()
     return {
