@@ -29,7 +29,7 @@ _END_S = 10.0
 _EVERY = ("0.0.0.0", "::")  # noqa: S104 (compared with, not bound to)
 
 
-def serve(config: ServiceSettings, *, port: int, devices: Sequence[str], say: Callable[[str], None]) -> None:
+def serve(config: ServiceSettings, *, port: int, devices: Sequence[str], on_message: Callable[[str], None]) -> None:
     """Serve until a signal ends it. `devices`: one for each worker that is kept beside it.
 
     Raises ConfigError for an open address without a token, RunError for an address that is taken, StorageError.
@@ -48,8 +48,8 @@ def serve(config: ServiceSettings, *, port: int, devices: Sequence[str], say: Ca
             crew.start()
             stack.callback(crew.end)
         if config.host in _EVERY and not config.allowed_hosts:
-            say("other machines reach it by the names in TUNER_ALLOWED_HOSTS only, and none is named there")
-        say(f"dashboard at {_address(config.host, listener)} (storage {store.display_url}); Ctrl-C ends it")
+            on_message("other machines reach it by the names in TUNER_ALLOWED_HOSTS only, and none is named there")
+        on_message(f"dashboard at {_address(config.host, listener)} (storage {store.display_url}); Ctrl-C ends it")
         server.run(sockets=[listener])
 
 

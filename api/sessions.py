@@ -35,14 +35,14 @@ class Sessions:
         """Return the secret of a new session, for its cookie."""
         secret, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
-            self._until[_hashed(secret)] = (now + LASTS_S, now + IDLE_S)
+            self._until[_hash(secret)] = (now + LASTS_S, now + IDLE_S)
             while len(self._until) > MAX_SESSIONS:
                 self._until.popitem(last=False)
         return secret
 
     def is_live(self, secret: str) -> bool:
         """Tell whether a session is signed in, and note that it was used."""
-        key, now = _hashed(secret), self._clock()
+        key, now = _hash(secret), self._clock()
         with self._lock:
             end, idle = self._until.get(key, (0.0, 0.0))
             if now >= min(end, idle):
@@ -54,7 +54,7 @@ class Sessions:
     def end(self, secret: str) -> None:
         """Sign a session out; a copy of its cookie opens nothing any more."""
         with self._lock:
-            self._until.pop(_hashed(secret), None)
+            self._until.pop(_hash(secret), None)
 
 
 class Guesses:
@@ -84,5 +84,5 @@ class Guesses:
                 self._failures.popitem(last=False)
 
 
-def _hashed(secret: str) -> str:
+def _hash(secret: str) -> str:
     return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

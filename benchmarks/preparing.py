@@ -125,7 +125,7 @@ def prepare_cache(section: dict[str, object], root: Path, cache: Path) -> None:
         "    if done * 20 % total < 20 or done == total:\n"
         "        print(what, 100 * done // total, file=sys.stderr, flush=True)\n"
         f"root, cache = Path({str(root)!r}), Path({str(cache)!r})\n"
-        f"data = prepare({section!r}, data_root=root, cache=cache, seed=0, progress=told)\n"
+        f"data = prepare({section!r}, data_root=root, cache=cache, seed=0, on_progress=told)\n"
         "print(len(data.train.labels), len(data.validation.labels), file=sys.stderr)"
     )
     words = [sys.executable, "-c", code]

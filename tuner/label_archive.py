@@ -58,7 +58,7 @@ def write_label_archive(arrays: Mapping[str, Labels]) -> bytes:
         large = io.BytesIO()
         np.savez_compressed(large, **arrays)  # type: ignore[arg-type]
         return large.getvalue()
-    parts = {name: _deflated(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    parts = {name: _deflate(np.ascontiguousarray(array)) for name, array in arrays.items()}
     buffer = io.BytesIO()
     entries = []
     for name, (array_bytes, checksum, pieces, _) in parts.items():
@@ -142,9 +142,9 @@ class LabelArchive:
                 raise NotFoundError(f"{name!r}: stored in Fortran order, and too large to be turned.")
             return self.read(name)[index, ::step, ::step], step
         with _explained(name):
-            return self._thinned(name, index, (height, width), step), step
+            return self._thin(name, index, (height, width), step), step
 
-    def _thinned(self, name: str, index: int, size: tuple[int, int], step: int) -> Labels:
+    def _thin(self, name: str, index: int, size: tuple[int, int], step: int) -> Labels:
         """Return every `step`-th row and column of a slice; no more than a piece and a row are held at a time."""
         height, width = size
         rows: list[Labels] = []
@@ -267,7 +267,7 @@ def _npy_header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_1_0(file, max_header_size=_HEADER)
 
 
-def _deflated(array: Labels) -> tuple[int, int, list[bytes], int]:
+def _deflate(array: Labels) -> tuple[int, int, list[bytes], int]:
     """Return bytes and CRC of the `.npy`, its packed parts (the header, then each slice) and the fullest slice."""
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))

@@ -6,6 +6,7 @@ print(study.best()["config"])
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -130,7 +131,8 @@ def run_study(
     devices: str | None = None,
     workers_per_device: str | None = None,
     launcher: str | None = None,
-    say: Callable[[str], None] = lambda text: None,
+    on_message: Callable[[str], None] = lambda text: None,
+    say: Callable[[str], None] | None = None,
 ) -> Study:
     """Create a study, or continue it where it stopped, and return it when its budget is used up.
 
@@ -148,12 +150,16 @@ def run_study(
         devices: `auto`, `cpu`, `cuda:0,cuda:1`.
         workers_per_device: How many on each device.
         launcher: `local`, `inline`, `ray`, or `none`, which only fills the queue.
-        say: Told in words what is going on.
+        on_message: Told in words what is going on.
+        say: Its earlier name, until 0.3.
 
     Raises:
         RequestError: The request was wrong; nothing was created, changed or started.
         RunError: Workers keep dying.
     """
+    if say is not None:
+        warnings.warn("run_study(say=) is called on_message= now; say= goes in 0.3", DeprecationWarning, stacklevel=2)
+        on_message = say
     document = YamlDocument(spec, {}, None) if isinstance(spec, Mapping) else read_yaml(Path(spec))
     settings = Settings.resolve(os.environ, storage=storage, artifacts=artifacts, data_root=data_root, cache=cache)
     if launcher is not None:
@@ -162,8 +168,8 @@ def run_study(
     request = Request(spec=load_spec(document, list(overrides)), settings=settings, resources=resources)
     record = find_study(settings.storage, request.spec.name)
     asked = resources.over(record.resources if record else {})
-    with placement_for(asked, settings, say) as placement:
-        opened = create_or_resume_study(replace(request, ask=placement.ask), say=say)
+    with placement_for(asked, settings, on_message) as placement:
+        opened = create_or_resume_study(replace(request, ask=placement.ask), on_message=on_message)
         study = Study(opened.record.name, settings)
         if LAUNCHERS[str(opened.resources.launcher)].fn is None:
             return study
@@ -173,9 +179,9 @@ def run_study(
             devices=opened.machine.slots,
             threads=opened.spec.base.train.threads or opened.machine.threads,
         )
-        starter = placement.launcher(opened.record, threads=orders[0].threads, note=say)
+        starter = placement.launcher(opened.record, threads=orders[0].threads, on_message=on_message)
         assert starter is not None
-        _supervise(opened, Supervisor(starter, orders, note=say), settings)
+        _supervise(opened, Supervisor(starter, orders, on_message=on_message), settings)
     return study
 
 

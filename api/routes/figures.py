@@ -52,7 +52,7 @@ def read_figure(
         drawing = FigureService(service, figures, name)
         selection = read_selection(drawing.study, figures, where, metric, label)
         wish = FigureRequest(loss, tuple(param or ()), x, y, axis or "", selection)
-        return _written(drawing.draw(figure, wish), format)
+        return _write(drawing.draw(figure, wish), format)
 
     content = remembered.get((tag, name, figure, repr(words), format), make)
     answer = tagged(content, tag, "text/csv" if format == "csv" else "application/json")
@@ -61,7 +61,7 @@ def read_figure(
     return answer
 
 
-def _written(drawn: drawings.Figure, format: str) -> bytes:
+def _write(drawn: drawings.Figure, format: str) -> bytes:
     if format == "plotly":
         return json.dumps(drawn.as_dict(), separators=(",", ":")).encode()
     if format == "table":

@@ -131,7 +131,7 @@ def test_prepared_once(tmp_path: Path) -> None:
     calls: list[str] = []
 
     again = prepare(
-        CONFIG, data_root=tmp_path, cache=tmp_path / "cache", seed=0, progress=lambda what, *_: calls.append(what)
+        CONFIG, data_root=tmp_path, cache=tmp_path / "cache", seed=0, on_progress=lambda what, *_: calls.append(what)
     )
 
     assert again.folder == first.folder
@@ -201,7 +201,7 @@ def test_killed_while_building(tmp_path: Path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from tuner.data.preparation import prepare;"
         "prepare({'name': 'synapse', 'size': 32}, data_root=Path(sys.argv[1]), cache=Path(sys.argv[1]) / 'cache',"
-        " seed=0, progress=lambda what, done, total: os._exit(9) if what == 'preparing' and done == 3 else None)"
+        " seed=0, on_progress=lambda what, done, total: os._exit(9) if what == 'preparing' and done == 3 else None)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == 9
     assert list((tmp_path / "cache").glob(".*building*"))

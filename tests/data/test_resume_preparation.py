@@ -27,7 +27,7 @@ root, at, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 def told(what, done, total):
     if what == "preparing" and done == at:
         os.kill(os.getpid(), number)
-prepare(json.loads(sys.argv[4]), data_root=root, cache=root / "cache", seed=0, progress=told)
+prepare(json.loads(sys.argv[4]), data_root=root, cache=root / "cache", seed=0, on_progress=told)
 """
 
 
@@ -52,7 +52,7 @@ def _go_on(root: Path, config: dict[str, Any], cache: str = "cache") -> tuple[di
         if what == "preparing":
             steps.append(done)
 
-    data = prepare(config, data_root=root, cache=root / cache, seed=0, progress=told)
+    data = prepare(config, data_root=root, cache=root / cache, seed=0, on_progress=told)
     assert not list((root / cache).glob(".*building*"))
     assert not (data.folder / NAME).exists()
     return _hashes(data.folder), steps

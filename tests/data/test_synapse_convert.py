@@ -131,7 +131,7 @@ def test_interrupted_and_continued(tmp_path: Path) -> None:
         write_raw(raw, number)
     code = (
         "import os, sys; from pathlib import Path; from tuner.data.datasets.synapse_convert import prepare_raw;"
-        "prepare_raw(Path(sys.argv[1]), Path(sys.argv[2]), progress=lambda *_: os._exit(9))"
+        "prepare_raw(Path(sys.argv[1]), Path(sys.argv[2]), on_progress=lambda *_: os._exit(9))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(raw), str(out)], check=False).returncode == 9
     assert not (out / "lists_Synapse" / "train.txt").exists()

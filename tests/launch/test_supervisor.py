@@ -43,7 +43,7 @@ def make_crew(tmp_path: Path, script: str, slots: int = 1) -> tuple[Supervisor, 
     settings = Settings("sqlite:///x.db", tmp_path, None, tmp_path)
     launcher, notes = ScriptLauncher(script), list[str]()
     orders = [WorkerSpec("organs", settings, slot, "cpu", 1, tmp_path / f"{slot}.log") for slot in range(slots)]
-    return Supervisor(launcher, orders, note=notes.append), launcher, notes
+    return Supervisor(launcher, orders, on_message=notes.append), launcher, notes
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -144,7 +144,7 @@ def test_a_standing_crew_outlives_all_its_devices(tmp_path: Path) -> None:
     settings = Settings("sqlite:///x.db", tmp_path, None, tmp_path)
     launcher, notes = ScriptLauncher(f"raise SystemExit({QUARANTINED})"), list[str]()
     order = WorkerSpec("any", settings, 0, "cpu", 1, tmp_path / "0.log")
-    crew = Supervisor(launcher, [order], note=notes.append, standing=True)
+    crew = Supervisor(launcher, [order], on_message=notes.append, standing=True)
     crew.ensure_running(lambda: True)
     until(lambda: launcher.started[0].exit_code() is not None)
 

@@ -61,7 +61,7 @@ def plan_confirmation(
         RequestError: There is one finalist only, with `until: sure`; or own trainings are to be judged on test cases.
     """
     objective = record.objectives[0]
-    ranked = _ranked(rows, objective["direction"])
+    ranked = _rank(rows, objective["direction"])
     if not ranked:
         raise ConflictError(
             f"no trial of {record.name!r} is complete; there is nothing to confirm.",
@@ -122,7 +122,7 @@ def first_fresh_seed(spec: StudySpec, rows: Iterable[Row], earlier: Confirmation
     return next(s for s in count() if used.isdisjoint(range(s, s + MAX_RUNS)))
 
 
-def _ranked(rows: Sequence[Row], direction: str) -> list[Row]:
+def _rank(rows: Sequence[Row], direction: str) -> list[Row]:
     complete = [row for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
     sign = -1.0 if direction == "maximize" else 1.0
     return sorted(complete, key=lambda row: (sign * row["value"], row["number"]))

@@ -176,12 +176,12 @@ def judge(
         raise RequestError(f"the margin is {margin:g}; it is a positive difference of the metric.", where="margin")
     if level is None:
         level = alpha if look is None else alpha_of_look(look, alpha)
-    table = _ordered(table)
+    table = _order(table)
     tests = _Judged(table, random_cases, level, margin, family)
     return tests.verdict(alpha, look, seed, draws)
 
 
-def _ordered(table: ScoreTable) -> ScoreTable:
+def _order(table: ScoreTable) -> ScoreTable:
     """Order configurations by their means, best first; those without a mean last, ties by name."""
     sign = -1.0 if table.direction == "maximize" else 1.0
     means = {name: _mean_of_complete(table, c) for c, name in enumerate(table.names)}
@@ -461,7 +461,7 @@ def _headline(verdict: Verdict, digits: int) -> str:
         claims = any(pair.verdict in ("a_better", "b_better") for pair in verdict.pairs)
         best = f"{verdict.leader} has the best mean {verdict.metric}"
         if claims or len(others) == 1:
-            return f"{best}, and is not told apart from {_listed(open_ones)}{why}."
+            return f"{best}, and is not told apart from {_list(open_ones)}{why}."
         return f"No configuration is told apart from another{why}. {best}."
     if len(beaten) == 1:
         pair = verdict.pair(verdict.leader, beaten[0])
@@ -469,11 +469,11 @@ def _headline(verdict: Verdict, digits: int) -> str:
     elif not open_ones:
         told = f"{verdict.leader} is better than each of the {len(beaten)} others"
     else:
-        told = f"{verdict.leader} is better than {_listed(beaten)}"
+        told = f"{verdict.leader} is better than {_list(beaten)}"
     slight = [name for name in beaten if verdict.pair(verdict.leader, name).within_margin]
     if slight:
-        told += f"; the difference from {_listed(slight)} is smaller than the margin of {verdict.margin:g}"
-    rest = f" It is not told apart from {_listed(open_ones)}." if open_ones else ""
+        told += f"; the difference from {_list(slight)} is smaller than the margin of {verdict.margin:g}"
+    rest = f" It is not told apart from {_list(open_ones)}." if open_ones else ""
     return f"{told}.{rest}"
 
 
@@ -495,7 +495,7 @@ def format_p(p: float | None) -> str:
     return "< 0.0001" if p < 1e-4 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
 
 
-def _listed(names: Sequence[str], limit: int = 6) -> str:
+def _list(names: Sequence[str], limit: int = 6) -> str:
     told = list(names[:limit])
     if len(names) > limit:
         return f"{', '.join(told)} and {len(names) - limit} others"

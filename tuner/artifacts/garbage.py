@@ -58,7 +58,7 @@ def find_garbage(
     # Folders are listed before the database is asked: what is made in between is never taken for left over.
     folders = {name: _numbered(settings.artifacts / name) for name in names}
     strangers = _study_folders(settings.artifacts) if studies else []
-    prepared = _prepared(settings.cache) if cache else []
+    prepared = _prepare(settings.cache) if cache else []
     found: list[Garbage] = []
     for name, numbered in folders.items():
         attempts = Attempts.of(store, name)
@@ -208,7 +208,7 @@ def _study_folders(root: Path) -> list[Path]:
     ]
 
 
-def _prepared(cache: Path) -> list[Path]:
+def _prepare(cache: Path) -> list[Path]:
     """Return the folders of prepared data, those that were never finished included."""
     if not cache.is_dir():
         return []

@@ -92,7 +92,7 @@ class Artifacts:
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _explained(error, path) from error
+            raise _explain(error, path) from error
         if not self._is_inside(path, study, number):
             raise RunError("the folder of a trial is a link to somewhere else.", where=str(path))
         for attempt in sorted(earlier, reverse=True):
@@ -113,7 +113,7 @@ class Artifacts:
         of the earlier study lie now, None when there were none. Raises DiskFullError, RunError, UnreachableError.
         """
         identity = self._owner(study)
-        if identity is None or self._marked(study) == identity:
+        if identity is None or self._mark_as(study) == identity:
             return None
         if "/" in study:  # else the folder of the study that is confirmed would pass for an earlier one's
             self.take(study.partition("/")[0])
@@ -121,13 +121,13 @@ class Artifacts:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with _locked(self.root / ".studies.lock"):
-                if self._marked(study) == identity:
+                if self._mark_as(study) == identity:
                     return None
                 aside = self._set_aside(folder, logs=logs)
                 folder.mkdir(parents=True, exist_ok=True)
                 write_mark(folder, identity)
         except OSError as error:
-            raise _explained(error, folder) from error
+            raise _explain(error, folder) from error
         if aside is not None:
             logger.warning("files of an earlier study %s lie in %s now", study, aside)
         return aside
@@ -143,16 +143,16 @@ class Artifacts:
         One without a mark was filled by hand.
         """
         identity = self._owner(study)
-        return identity is None or self._marked(study) in (None, identity)
+        return identity is None or self._mark_as(study) in (None, identity)
 
     def sign(self, study: str, identity: str) -> None:
         """Mark the folder of a study that is deleted, where an older version has not: no other one takes it then."""
         folder = self.path(study, 0).parent
-        if self._marked(study) is None and folder.is_dir() and not folder.is_symlink():
+        if self._mark_as(study) is None and folder.is_dir() and not folder.is_symlink():
             try:
                 write_mark(folder, identity)
             except OSError as error:
-                raise _explained(error, folder) from error
+                raise _explain(error, folder) from error
 
     def continues(self, study: str, number: int) -> bool:
         """Tell whether a trial has a checkpoint to continue from."""
@@ -243,7 +243,7 @@ class Artifacts:
             return 0
         return size
 
-    def _marked(self, study: str) -> str | None:
+    def _mark_as(self, study: str) -> str | None:
         """Return the identity of the study to which a folder belongs; None when it does not say."""
         try:
             return read_mark((self.path(study, 0).parent / MARK).read_bytes())
@@ -281,7 +281,7 @@ class Artifacts:
             try:
                 entry.rename(target / entry.name)
             except OSError as error:
-                raise _explained(error, target) from error
+                raise _explain(error, target) from error
 
     def _carry_on(self, source: Path, target: Path) -> None:
         if not (source / CHECKPOINT).is_file():
@@ -350,7 +350,7 @@ def _copy_beside(source: Path, target: Path) -> Path:
                 copy.write(chunk)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise _explained(error, target) from error
+        raise _explain(error, target) from error
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -371,7 +371,7 @@ def _read(handle: BinaryIO) -> bytes:
         raise _UnreadableError(f"{Path(handle.name).name}: {error.strerror}") from error
 
 
-def _explained(error: OSError, path: Path) -> RunError:
+def _explain(error: OSError, path: Path) -> RunError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(f"no space left for artifacts ({error.strerror}).", where=str(path))
     return RunError(

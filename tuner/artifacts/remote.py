@@ -155,7 +155,7 @@ class FsspecClient:
 
         Raises UnreachableError.
         """
-        found = [_described(entry) for entry in self._entries(folder) if entry["type"] == "file"]
+        found = [_describe(entry) for entry in self._entries(folder) if entry["type"] == "file"]
         return sorted(found, key=lambda file: file.name)
 
     def tree(self, folder: str) -> dict[str, RemoteFile]:
@@ -168,7 +168,7 @@ class FsspecClient:
             found = self._patiently(lambda: self._files.find(where, detail=True), folder)
         except (FileNotFoundError, NotADirectoryError):
             return {}
-        return {path[len(where) + 1 :]: _described(entry) for path, entry in found.items() if path != where}
+        return {path[len(where) + 1 :]: _describe(entry) for path, entry in found.items() if path != where}
 
     def folders(self, folder: str = "") -> list[str]:
         """Return the names of the folders in a folder. Raises UnreachableError."""
@@ -290,7 +290,7 @@ def redact_address(url: str) -> str:
     return re.sub(r"://([^/@:]*):[^/@]*@", r"://\1:***@", url)
 
 
-def _described(entry: dict[str, Any]) -> RemoteFile:
+def _describe(entry: dict[str, Any]) -> RemoteFile:
     marks = [entry.get(key) for key in ("ETag", "etag", "md5Hash", "content_settings", "ino")]
     stamps = ("LastModified", "last_modified", "mtime", "updated", "created")
     stamp = next((entry[key] for key in stamps if key in entry), None)

@@ -198,11 +198,11 @@ def _put_one(title: str, facts: Iterable[tuple[str, str]], options: Sequence[Any
     output.put()
     output.put_table(
         ("option", "default", "legal", "searched", "meaning"),
-        [(f"{prefix}.{o.name}", o.default, o.legal(), _searched(o), o.summary) for o in options],
+        [(f"{prefix}.{o.name}", o.default, o.legal(), _search_text(o), o.summary) for o in options],
     )
 
 
-def _searched(option: Any) -> str:
+def _search_text(option: Any) -> str:
     search = option.search
     if search is None:
         return "-"

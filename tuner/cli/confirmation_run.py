@@ -137,9 +137,9 @@ def _bring_to_end(
         ]
         view = make_view(wish.plan.metric, wish.spec.base.train.epochs, noun="run")
         try:
-            launcher = ground.launcher(wish.record, threads=threads, note=view.note)
+            launcher = ground.launcher(wish.record, threads=threads, on_message=view.note)
             assert launcher is not None
-            crew = Supervisor(launcher, orders, note=view.note)
+            crew = Supervisor(launcher, orders, on_message=view.note)
             snapshot, interrupted = watch(Observer(store, confirmation.name), crew, view, len(orders))
         finally:
             view.close()

@@ -134,7 +134,7 @@ def describe_command(
     settings = settings_of(data_root=data_root, cache=cache)
     section = dataset_options(entry, overrides or [])
     document = describe(
-        section, data_root=settings.data_root, cache=settings.cache, seed=seed, progress=output.every_tenth()
+        section, data_root=settings.data_root, cache=settings.cache, seed=seed, on_progress=output.every_tenth()
     )
     noise = _label_noise(section, settings, seed, document)
     if out is not None:

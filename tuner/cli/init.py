@@ -119,7 +119,7 @@ def init(
     file = options.out or Path(f"{name}.yaml")
     _check_file(file, force=options.force)
     settings, dataset = _dataset(folder, finding.layout, options, settings)
-    dataset, findings, hints = _checked(dataset, settings)
+    dataset, findings, hints = _check(dataset, settings)
     survey = _surveyed(dataset, settings)
     _tell_data(survey, findings)
     wish = Wish(
@@ -131,7 +131,7 @@ def init(
         probe_seconds=options.probe_seconds,
         notes=survey.notes,
     )
-    proposal = propose_study(wish, survey.profile, settings, say=output.tell)
+    proposal = propose_study(wish, survey.profile, settings, on_message=output.tell)
     root = settings.data_root if dataset["name"] != "phantom" else None
     words = launch_words(file, proposal, root)
     _write(file, study_text(proposal, findings, words, hints), force=options.force)
@@ -420,7 +420,7 @@ def _dataset(
     return replace(settings, data_root=root), section
 
 
-def _checked(dataset: dict[str, Any], settings: "Settings") -> tuple[dict[str, Any], "Findings", list[str]]:
+def _check(dataset: dict[str, Any], settings: "Settings") -> tuple[dict[str, Any], "Findings", list[str]]:
     """Open every file, refuse defects, and return the section with what its names and masks suggest."""
     from tuner.data.checks import check
     from tuner.data.mask_classes import instances_note
@@ -483,7 +483,7 @@ def _surveyed(dataset: dict[str, Any], settings: "Settings") -> "Survey":
     from tuner.launch.study_proposal import survey_data
 
     output.tell("measuring what the masks hold")
-    return survey_data(dataset, settings, progress=show_progress)
+    return survey_data(dataset, settings, on_progress=show_progress)
 
 
 def _tell_data(survey: "Survey", findings: "Findings") -> None:

@@ -146,7 +146,7 @@ def _choices(wish: "NnunetWish", place: "NnunetPlace", task: str | None, cache: 
         ]
     output.tell("measuring what the labels hold")
     settings = settings_of(data_root=place.raw, cache=cache)
-    survey = survey_data({"name": "nnunet", "path": place.dataset}, settings, seed=wish.seed, progress=show_progress)
+    survey = survey_data({"name": "nnunet", "path": place.dataset}, settings, seed=wish.seed, on_progress=show_progress)
     return choose_losses(survey.profile, task or suggested_task(survey.profile), most=most)
 
 

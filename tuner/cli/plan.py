@@ -68,7 +68,7 @@ def plan(
         settings=settings_of(storage, artifacts, data_root, cache),
         resources=Resources(workers=workers, devices=devices, per_device=per_device),
     )
-    found = plan_study(request, seconds=seconds, say=output.tell, progress=show_progress, tell=output.tell)
+    found = plan_study(request, seconds=seconds, on_message=output.tell, on_progress=show_progress)
     if as_json:
         output.put_json({"name": request.spec.name, **found.as_dict()})
     else:

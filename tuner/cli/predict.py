@@ -62,7 +62,7 @@ def predict(
     from tuner.launch.launcher import read_devices
 
     read_devices(device)
-    run_folder = _fetched(run)
+    run_folder = _fetch(run)
     path = run_folder / "config.yaml"
     if path.is_file():  # torch reads the number of threads when it is imported; what is wrong is said below
         trained = load_config(read_yaml(path).content, where=str(path)).train.threads
@@ -93,7 +93,7 @@ def predict(
         raise typer.Exit(1)
 
 
-def _fetched(run: str) -> Path:
+def _fetch(run: str) -> Path:
     """Return the run's folder: where it is, or a copy of the trial at an address `<artifacts>/<study>/<trial>`."""
     from tuner.artifacts.remote import artifacts_of
     from tuner.errors import RequestError

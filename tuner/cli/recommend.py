@@ -40,7 +40,7 @@ def recommend(
         data_root=settings.data_root,
         cache=settings.cache,
         seed=seed,
-        progress=output.every_tenth(),
+        on_progress=output.every_tenth(),
     )
     document = judge(data.name, measure_facts(data), shipped_prior())
     if as_json:

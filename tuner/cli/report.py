@@ -58,9 +58,9 @@ def report(
 
             stored = settings.with_stored(material.first.record.resources)
             entries = worth_testing(material)
-            scores = dict(score_entries(material, entries, stored, files, device=device, tell=output.tell))
+            scores = dict(score_entries(material, entries, stored, files, device=device, on_message=output.tell))
         title, blocks = compose(material, store, files, settings.cache, scores)
-    text = _rendered(form, title, blocks)
+    text = _render(form, title, blocks)
     replaced = write_export(path, text)
     if as_json:
         output.put_json({"path": str(path), "format": form, "replaced": replaced, "bytes": len(text.encode())})
@@ -83,7 +83,7 @@ def _form_of(path: Path) -> str:
     return form
 
 
-def _rendered(form: str, title: str, blocks: "Sequence[Block]") -> str:
+def _render(form: str, title: str, blocks: "Sequence[Block]") -> str:
     if form == "markdown":
         from tuner.report.render import render_markdown
 

@@ -66,7 +66,9 @@ def _search(request: Request, beside: ExitStack, *, as_json: bool, serve: bool) 
     settings, name = request.settings, request.spec.name
     with ExitStack() as stack:
         ground = stack.enter_context(placement_for(_requested_resources(request), settings, output.tell))
-        opened = create_or_resume_study(replace(request, ask=ground.ask), say=output.tell, progress=show_progress)
+        opened = create_or_resume_study(
+            replace(request, ask=ground.ask), on_message=output.tell, on_progress=show_progress
+        )
         for line in _introduction(opened):
             output.tell(line)
         if LAUNCHERS[str(opened.resources.launcher)].fn is None:
@@ -106,9 +108,9 @@ def _run(opened: StudyHandle, ground: Placement, store: Storage, settings: Setti
     name, orders = opened.record.name, _orders(opened, settings)
     view = make_view(opened.spec.objectives[0].metric, opened.spec.base.train.epochs)
     try:
-        launcher = ground.launcher(opened.record, threads=orders[0].threads, note=view.note)
+        launcher = ground.launcher(opened.record, threads=orders[0].threads, on_message=view.note)
         assert launcher is not None
-        crew = Supervisor(launcher, orders, note=view.note)
+        crew = Supervisor(launcher, orders, on_message=view.note)
         _, interrupted = watch(Observer(store, name), crew, view, len(orders))
     finally:
         view.close()
@@ -152,7 +154,7 @@ def _serve_until_interrupted(settings: Settings) -> None:
     from api.config import ServiceSettings
     from api.server import serve
 
-    serve(ServiceSettings.resolve(os.environ, settings), port=DASHBOARD_PORT, devices=[], say=output.tell)
+    serve(ServiceSettings.resolve(os.environ, settings), port=DASHBOARD_PORT, devices=[], on_message=output.tell)
 
 
 def _is_used_up(request: Request) -> bool:

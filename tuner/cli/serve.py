@@ -67,7 +67,7 @@ def serve(
     configure(level="WARNING", as_json=as_json)
     logging.getLogger("api.sessions").setLevel(logging.INFO)
     with _announcing(settings):
-        run(config, port=port, devices=slots, say=lambda text: typer.echo(text, err=True))
+        run(config, port=port, devices=slots, on_message=lambda text: typer.echo(text, err=True))
 
 
 def check_service_package() -> None:

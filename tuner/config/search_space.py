@@ -343,7 +343,7 @@ class SearchSectionParser:
         if isinstance(given, Mapping):
             dimension = self._range(path, given, option, when)
             if dimension is not None and dimension.low == dimension.high:  # one value is a fixed value
-                self.fixed[path] = _typed(option, dimension.nearest(dimension.low))
+                self.fixed[path] = _convert(option, dimension.nearest(dimension.low))
             elif dimension is not None:
                 self.dimensions.append(dimension)
         elif isinstance(given, (list, tuple)):
@@ -354,14 +354,14 @@ class SearchSectionParser:
             if not given:
                 self.problems.add(where, "an empty list; give at least one value", given)
             elif not any(found):
-                values = tuple(dict.fromkeys(_typed(option, value) for value in given))
+                values = tuple(dict.fromkeys(_convert(option, value) for value in given))
                 self.dimensions.append(Dimension(path, "categorical", choices=values, when=when))
         else:
             problem = option.problem(given)
             if problem:
                 self.problems.add(where, problem, given)
             else:
-                self.fixed[path] = _typed(option, given)
+                self.fixed[path] = _convert(option, given)
 
     def _range(
         self, path: str, given: Mapping[str, Any], option: Option, when: tuple[str, str] | None
@@ -479,7 +479,7 @@ class OwnParameter(Option):
         return "any number, text, true, false or null"
 
 
-def _typed(option: Option, value: Any) -> Scalar:
+def _convert(option: Option, value: Any) -> Scalar:
     if option.type == "float" and value is not None:
         return float(value)
     result: Scalar = value

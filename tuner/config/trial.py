@@ -353,7 +353,7 @@ def loss_section(given: object, problems: Problems) -> dict[str, Any]:
     nested = options.pop(name, {})
     if isinstance(nested, Mapping):
         options |= nested
-    options = _expanded(LOSSES[name], options, f"loss.{name}", problems)
+    options = _expand(LOSSES[name], options, f"loss.{name}", problems)
     return {"name": name, name: complete_options(LOSSES[name].options, options, f"loss.{name}", problems)}
 
 
@@ -404,7 +404,7 @@ def own_loss(given: Mapping[str, Any], problems: Problems) -> tuple[str, str, tu
     return name, path, options
 
 
-def _expanded(entry: LossSpec, options: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
+def _expand(entry: LossSpec, options: Mapping[str, Any], where: str, problems: Problems) -> dict[str, Any]:
     """Replace a preset by the options that it stands for."""
     try:
         return with_preset(entry, options, where=where)
@@ -425,7 +425,7 @@ def sum_section(label: str, terms: object, options: object, problems: Problems) 
     section = {"weight": complete_options(weight_rows, dict(weights), f"loss.{label}.weight", problems)}
     for term in terms:
         where = f"loss.{label}.{term}"
-        own = _expanded(LOSSES[term], dict(given.pop(term, {})), where, problems)
+        own = _expand(LOSSES[term], dict(given.pop(term, {})), where, problems)
         section[term] = complete_options(term_options(LOSSES[term]), own, where, problems)
     for key, value in given.items():
         problems.add(f"loss.{label}.{key}", f"neither `weight` nor a term of this sum ({', '.join(terms)})", value)

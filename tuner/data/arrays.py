@@ -88,7 +88,7 @@ class FlatWriter(SampleWriter):
         super().__init__(path, shape=(total,), samples=list(shapes), dtype=dtype, written=written)
 
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
 
 Spacing = tuple[float, ...] | None
@@ -120,7 +120,7 @@ def write_splits(
     class_names: Sequence[str],
     source: Source,
     cases: Mapping[str, Sequence[str]],
-    progress: Progress | None,
+    on_progress: ProgressCallback | None,
 ) -> dict[str, Any]:
     """Write both splits and return what the manifest says of them.
 
@@ -139,8 +139,8 @@ def write_splits(
     for half, names in cases.items():
         for step in _write_split(folder, half, {case: spaces[case] for case in names}, source, journal):
             done += step
-            if progress:
-                progress("preparing", done, total)
+            if on_progress:
+                on_progress("preparing", done, total)
     journal.remove()
     manifest: dict[str, Any] = {
         "class_frequencies": class_frequencies(journal.counts, name, len(class_names)),
@@ -256,9 +256,9 @@ def _arrays(
     folder: Path, half: str, manifest: Mapping[str, Any], cases: Sequence[str]
 ) -> tuple[SampleArray, SampleArray]:
     if "spaces" not in manifest:
-        return _mapped(folder / f"{half}-images.npy"), _mapped(folder / f"{half}-labels.npy")
+        return _map(folder / f"{half}-images.npy"), _map(folder / f"{half}-labels.npy")
     spaces = [tuple(space) for case in cases for space in manifest["spaces"][case]]
-    images, labels = _mapped(folder / _flat(half, "images")), _mapped(folder / _flat(half, "labels"))
+    images, labels = _map(folder / _flat(half, "images")), _map(folder / _flat(half, "labels"))
     channels = images.size // max(1, labels.size)
     return Ragged(images, [(channels, *space) for space in spaces]), Ragged(labels, spaces)
 
@@ -267,6 +267,6 @@ def _flat(half: str, kind: str) -> str:
     return f"{half}-{kind}-flat.npy"
 
 
-def _mapped(path: Path) -> NDArray[Any]:
+def _map(path: Path) -> NDArray[Any]:
     mapped: NDArray[Any] = np.load(path, mmap_mode="r")
     return mapped

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, find_objects, maximum_filter
 from scipy.ndimage import label as connected
 
-from tuner.data.arrays import Progress, Split
+from tuner.data.arrays import ProgressCallback, Split
 from tuner.data.cache import FileHashCache
 from tuner.data.preparation import PreparedData, open_source, prepare
 from tuner.data.source import IGNORE_INDEX, HasSpacing, Label, ListsClasses, Source, VariableSize
@@ -205,14 +205,14 @@ def describe(
     data_root: Path | None,
     cache: Path,
     seed: int,
-    progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> dict[str, Any]:
     """Describe the prepared data of a `dataset` section, as JSON; prepares it when it is not yet.
 
     Sizes and spacings are those of the files; intensities, frequencies and shapes those of the samples that are trained
     on, at the size of the section; `found_classes` are those of the files. Raises as `prepare`.
     """
-    data = prepare(config, data_root=data_root, cache=cache, seed=seed, progress=progress)
+    data = prepare(config, data_root=data_root, cache=cache, seed=seed, on_progress=on_progress)
     _, _, source = open_source(config, data_root)
     memory = FileHashCache(cache / f"checked-{data.name}.json")
     cases = [*data.train.cases, *data.validation.cases]
@@ -230,12 +230,14 @@ def describe(
         "validation_protocol": data.validation_protocol,
         "class_frequencies": dict(zip(data.class_names, data.class_frequencies, strict=True)),
         "imbalance": max(shares) / min(shares),
-        "train": _describe_split(data, data.train, source, progress),
-        "validation": _describe_split(data, data.validation, source, progress),
+        "train": _describe_split(data, data.train, source, on_progress),
+        "validation": _describe_split(data, data.validation, source, on_progress),
     }
 
 
-def _describe_split(data: PreparedData, split: Split, source: Source, progress: Progress | None) -> dict[str, Any]:
+def _describe_split(
+    data: PreparedData, split: Split, source: Source, on_progress: ProgressCallback | None
+) -> dict[str, Any]:
     counts = np.bincount(split.case_of, minlength=len(split.cases))
     tallies = [_Tally() for _ in data.class_names]
     voxels = np.zeros(256, np.int64)
@@ -243,8 +245,8 @@ def _describe_split(data: PreparedData, split: Split, source: Source, progress: 
         voxels += np.bincount(labels.ravel(), minlength=256)
         for index, shapes in measure(np.asarray(labels), data.classes).items():
             tallies[index].add(shapes)
-        if progress:
-            progress("measuring", number + 1, len(split.labels))
+        if on_progress:
+            on_progress("measuring", number + 1, len(split.labels))
     whole = float(max(voxels.sum(), 1))
     return {
         "cases": {case: int(count) for case, count in zip(split.cases, counts, strict=True)},

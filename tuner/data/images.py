@@ -107,7 +107,7 @@ def intensities(raster: Raster, channels: int | None, options: ReadOptions = AS_
             hint=f"Name the range that becomes 0 to 1: `dataset.low: {values.min()}` and "
             f"`dataset.high: {values.max()}` (folder), or store 8 or 16 bits, or floats.",
         )
-    scaled = _scaled(values, white, options)
+    scaled = _scale(values, white, options)
     planes = np.moveaxis(scaled, -1, 0)
     if channels is not None and channels != len(planes):
         if len(planes) == 1 and channels == 3:
@@ -122,7 +122,7 @@ def intensities(raster: Raster, channels: int | None, options: ReadOptions = AS_
     return np.ascontiguousarray(planes, np.float32)
 
 
-def _scaled(values: NDArray[np.generic], white: int | None, options: ReadOptions) -> NDArray[np.float32]:
+def _scale(values: NDArray[np.generic], white: int | None, options: ReadOptions) -> NDArray[np.float32]:
     if options.low is None and options.high is None:
         if values.dtype.kind == "f" or white == 1:
             return values.astype(np.float32)

@@ -71,7 +71,7 @@ def find_cases(words: Sequence[str], reading: Mapping[str, Any]) -> NewCases:
     """
     endings = ENDINGS[form_of(reading)]
     files, passed_over = _files(words, endings)
-    cases = _grouped(files, endings, int(reading.get("files", 1)), is_named_by_channel=form_of(reading) == "volumes")
+    cases = _group(files, endings, int(reading.get("files", 1)), is_named_by_channel=form_of(reading) == "volumes")
     _refuse_twins(cases)
     return NewCases(tuple(cases), tuple(passed_over))
 
@@ -176,7 +176,7 @@ def _is_hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _grouped(
+def _group(
     files: Sequence[tuple[Path, Path]], endings: Sequence[str], channels: int, *, is_named_by_channel: bool
 ) -> list[NewCase]:
     """Put the files of a case together: `CASE_0000.nii.gz`, `CASE_0001.nii.gz`, … in nnU-Net's way, or one file."""

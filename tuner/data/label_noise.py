@@ -136,7 +136,7 @@ def _objects(labels: Label, first: int, classes: int) -> Iterator[_Object]:
             yield _Object(number, outer, numbered[box] == index)
 
 
-def _widened(box: tuple[slice, ...], by: int, shape: tuple[int, ...], *, stacked: bool) -> tuple[slice, ...]:
+def _widen(box: tuple[slice, ...], by: int, shape: tuple[int, ...], *, stacked: bool) -> tuple[slice, ...]:
     """Return a box that is wider by so many pixels on each side, within the map; not along the slices of a stack."""
     return tuple(
         part if stacked and axis == 0 else slice(max(0, part.start - by), min(extent, part.stop + by))
@@ -178,7 +178,7 @@ def _move_border(
     if count == 0:
         return
     reach = 2 + int(np.ceil(rate * max(item.mask.shape)))
-    box = _widened(item.box, reach if grows else 1, labels.shape, stacked=stacked)
+    box = _widen(item.box, reach if grows else 1, labels.shape, stacked=stacked)
     mask = _placed(item, box)
     # ties by a draw: in the order of the array, borders would move to one side
     order = rng.random(mask.shape) * 1e-3
@@ -226,7 +226,7 @@ def _vacate(spoiled: Label, labels: Label, item: _Object, where: Flags, *, backg
     if background:
         view[gone] = 0
         return
-    box = _widened(item.box, 1, labels.shape, stacked=False)
+    box = _widen(item.box, 1, labels.shape, stacked=False)
     around = labels[box]
     inside = _placed(item, box)
     known = ~inside & (around != IGNORE_INDEX)

@@ -270,7 +270,7 @@ def _refuse_mixed_levels(found: Mapping[Path, Facts], coding: Coding) -> None:
         rest = set().union(*(values for other, values in held.items() if other != key))
         if rest and not held[key] & rest:
             other = next(path for place, path in first.items() if place != key)
-            mine, theirs = _listed(held[key]), _listed(rest)
+            mine, theirs = _list(held[key]), _list(rest)
             kind = key[0] if coding.source == "colour" else f"of {key[1] + 1} levels"
             raise DataError(
                 f"is {kind} and holds {mine}, while others ({other.name}) hold {theirs}: the same classes seem to be "
@@ -280,7 +280,7 @@ def _refuse_mixed_levels(found: Mapping[Path, Facts], coding: Coding) -> None:
             )
 
 
-def _listed(values: Collection[int]) -> str:
+def _list(values: Collection[int]) -> str:
     shown = [code_text(value) for value in sorted(values)]
     return ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tuner.data.arrays import (
-    Progress,
+    ProgressCallback,
     Ragged,
     Split,
     class_frequencies,
@@ -44,7 +44,7 @@ from tuner.data.splits import Protocol, choose_cases
 from tuner.errors import ConflictError, DataError, Problem, SpecError
 from tuner.registry import Scalar, load
 
-__all__ = ["PreparedData", "Progress", "Split", "class_names_of", "open_source", "prepare", "test_cases"]
+__all__ = ["PreparedData", "ProgressCallback", "Split", "class_names_of", "open_source", "prepare", "test_cases"]
 
 _FORMAT = 1
 """Raised when the same source would be prepared into other numbers."""
@@ -119,7 +119,7 @@ def prepare(
     data_root: Path | None,
     cache: Path,
     seed: int,
-    progress: Progress | None = None,
+    on_progress: ProgressCallback | None = None,
     samples: int | None = None,
 ) -> PreparedData:
     """Return the data of a `dataset` section, prepared at the first call and mapped from the cache at every other.
@@ -129,7 +129,7 @@ def prepare(
         data_root: Folder that holds one folder per data set; never written to.
         cache: Folder of prepared data.
         seed: Decides which cases a validation share takes.
-        progress: Called while files are read and samples are written.
+        on_progress: Called while files are read and samples are written.
         samples: Prepare about so many samples of each split only, from cases all over it: for a measurement.
 
     Raises:
@@ -152,7 +152,7 @@ def prepare(
     cases = {"train": train, "validation": held_out}
     files = source.files([*train, *held_out])
     memory = FileHashCache(cache / f"hashes-{entry.name}.json" if files else None)
-    contents = _read_contents(files, memory, progress)
+    contents = _read_contents(files, memory, on_progress)
     names = class_names_of(entry, source, memory)
     reading = source.reading(memory) if isinstance(source, SupportsInference) else {}
     background = source.background if isinstance(source, DefinesClasses) else entry.background
@@ -163,7 +163,7 @@ def prepare(
     manifest = open_or_build(
         folder,
         lambda scratch: write_splits(
-            scratch, name=entry.name, class_names=names, source=source, cases=cases, progress=progress
+            scratch, name=entry.name, class_names=names, source=source, cases=cases, on_progress=on_progress
         ),
         goes_on=True,
     )
@@ -254,7 +254,7 @@ def class_names_of(entry: DatasetSpec, source: Source, memory: FileHashCache) ->
 
 
 def _read_contents(
-    files: Sequence[tuple[str, Path]], memory: FileHashCache, progress: Progress | None
+    files: Sequence[tuple[str, Path]], memory: FileHashCache, on_progress: ProgressCallback | None
 ) -> list[tuple[str, str]]:
     contents = []
     for done, (name, path) in enumerate(files, 1):
@@ -262,8 +262,8 @@ def _read_contents(
             contents.append((name, memory.content_hash(path)))
         except OSError as error:
             raise DataError(f"cannot be read: {error.strerror}.", where=str(path)) from error
-        if progress:
-            progress("reading", done, len(files))
+        if on_progress:
+            on_progress("reading", done, len(files))
     return contents
 
 
@@ -321,14 +321,14 @@ class _Spoiling:
         start = 0
         for case, count in zip(split.cases, counts.tolist(), strict=True):
             if self.stacked:
-                yield from self._spoiled(stack_range(split.labels, start, start + count), case)
+                yield from self._spoil(stack_range(split.labels, start, start + count), case)
             else:
                 for number in range(start, start + count):
                     name = case if count == 1 else f"{case}#{number - start}"
-                    yield self._spoiled(np.asarray(split.labels[number]), name)
+                    yield self._spoil(np.asarray(split.labels[number]), name)
             start += count
 
-    def _spoiled(self, labels: NDArray[np.uint8], case: str) -> NDArray[np.uint8]:
+    def _spoil(self, labels: NDArray[np.uint8], case: str) -> NDArray[np.uint8]:
         return spoil(labels, self.noise, case, classes=self.classes, background=self.background, stacked=self.stacked)
 
 

@@ -179,7 +179,7 @@ def _decode_picture(picture: Pillow.Image, path: Path, start: bytes) -> Raster:
     white = _white_of(values.dtype)
     is_shallow = start.startswith(b"\x89PNG") and start[24] < 8 and kind == "grey"
     return Raster(
-        _banded(values.astype(np.uint8) if values.dtype == np.bool_ else values),
+        _split_bands(values.astype(np.uint8) if values.dtype == np.bool_ else values),
         kind,
         white,
         (1 << start[24]) - 1 if is_shallow else white or 0,
@@ -239,7 +239,7 @@ def _decode_deep(path: Path, start: bytes) -> tuple[Values, int] | None:
 
 def _split_alpha(values: Values, white: int) -> Raster:
     """Make a raster of [H, W] or [H, W, C], whose second or fourth band is alpha."""
-    bands = _banded(values)
+    bands = _split_bands(values)
     alpha = None
     if bands.shape[-1] in (2, 4):
         alpha = (bands[..., -1].astype(np.float64) * (255 / white)).round().astype(np.uint8)
@@ -251,7 +251,7 @@ def _kind_by_count(count: int) -> Kind:
     return "grey" if count == 1 else "colour" if count == 3 else "bands"
 
 
-def _banded(values: Values) -> Values:
+def _split_bands(values: Values) -> Values:
     return values[..., None] if values.ndim == 2 else values
 
 
@@ -403,7 +403,7 @@ def _decode_tiff(path: Path, max_pixels: int) -> Raster:
         values = np.asarray(page.asarray())
         if page.axes.startswith("S") and values.ndim == 3:
             values = np.moveaxis(values, 0, -1)
-        values = _banded(values)
+        values = _split_bands(values)
         if values.ndim != 3 or values.dtype.kind not in "buif":
             raise DataError(f"TIFF of axes {page.axes} and type {values.dtype} is not read; save it in grey or RGB.")
         bits = page.bitspersample

@@ -114,7 +114,7 @@ def choose_cases(
     groups = list(dict.fromkeys(map(group, training)))
     if len(groups) < 2:
         raise DataError(
-            f"{dataset} has {_counted(training, groups)}; a validation by case needs 2.",
+            f"{dataset} has {_count(training, groups)}; a validation by case needs 2.",
             hint="Add a case, or validate on the test cases (`validation: test`), which then are no test any more.",
             where=where,
         )
@@ -123,7 +123,7 @@ def choose_cases(
         held_out = set(ranked[: min(max(1, round(validation * len(groups))), len(groups) - 1)])
         protocol: Protocol = "share"
     elif _is_folds(validation):
-        held_out = set(_fold(complete_validation(validation), ranked, _counted(training, groups), dataset))
+        held_out = set(_fold(complete_validation(validation), ranked, _count(training, groups), dataset))
         protocol = "folds"
     else:
         _check_listed(list(validation), training, dataset, where)
@@ -166,7 +166,7 @@ def _fold(validation: Mapping[str, int], ranked: Sequence[str], counted: str, da
     return ranked[validation["fold"] :: folds]
 
 
-def _counted(training: Sequence[str], groups: Sequence[str]) -> str:
+def _count(training: Sequence[str], groups: Sequence[str]) -> str:
     cases = f"{len(training)} training case{'s' * (len(training) != 1)}"
     return cases if len(groups) == len(training) else f"{cases} of {len(groups)} group{'s' * (len(groups) != 1)}"
 

@@ -306,10 +306,10 @@ def _head_of(path: Path) -> Head:
         return open_nifti(path, _nifti_head)
     if is_itk(path):
         shape, affine, unit = itk_head(path)
-        return Head(*_checked(shape), affine, unit)
+        return Head(*_check(shape), affine, unit)
     if is_stack(path):
         spacing = stack_spacing(path)
-        return Head(*_checked(stack_shape(path)), None if spacing is None else np.diag([*spacing[::-1], 1.0]))
+        return Head(*_check(stack_shape(path)), None if spacing is None else np.diag([*spacing[::-1], 1.0]))
     raster = read_raster(path, PICTURE)
     planes = intensities(raster, None, PICTURE)
     remarks = []
@@ -406,7 +406,7 @@ def _place(head: Head, axes: str | None, like: Head | None) -> tuple[Turn, Affin
     return turn_to(axes, affine), affine
 
 
-def _checked(shape: Sequence[int]) -> tuple[tuple[int, ...], int]:
+def _check(shape: Sequence[int]) -> tuple[tuple[int, ...], int]:
     """Return [x, y, z] and the number of channels; axes of one voxel at the end count for nothing."""
     kept = list(map(int, shape))
     while len(kept) > 3 and kept[-1] == 1:
@@ -427,7 +427,7 @@ def _is_place(affine: Affine) -> bool:
 
 def _nifti_head(image: Any) -> Head:
     header = image.header
-    shape, channels = _checked(image.shape)
+    shape, channels = _check(image.shape)
     zooms = [float(zoom) for zoom in header["pixdim"][1 : 1 + min(len(image.shape), 3)]]
     affine = np.asarray(image.affine, np.float64)
     if not np.isfinite([*zooms, *affine.ravel()]).all():
@@ -505,5 +505,5 @@ def _nifti_values(image: Any) -> NDArray[Any]:
 def _bare(values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind not in "biuf":
         raise DataError(f"holds values of type {values.dtype}; whole or real numbers would do.")
-    shape, channels = _checked(values.shape)
+    shape, channels = _check(values.shape)
     return values.reshape((*shape, channels) if channels > 1 else shape)

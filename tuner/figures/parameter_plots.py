@@ -342,7 +342,7 @@ def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str,
     layout["margin"] |= {"l": 150 if axes[0].choices else 56}
     layout["xaxis"] = {
         "tickvals": list(range(len(names))),
-        "ticktext": [_broken(n) for n in names],
+        "ticktext": [_break_lines(n) for n in names],
         "showgrid": True,
         "fixedrange": True,
         "range": [-0.15, len(names) - 0.7],
@@ -401,6 +401,6 @@ def _ends(axes: Sequence[Axis], low: float, high: float) -> list[dict[str, Any]]
     return found
 
 
-def _broken(name: str) -> str:
+def _break_lines(name: str) -> str:
     head, _, tail = name.rpartition(".")
     return f"{head}.<br>{tail}" if head else tail

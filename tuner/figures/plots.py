@@ -214,7 +214,7 @@ def draw_curves(
     for state, line in styles.items():
         chosen = [c for c in curves if c.state == state and c.number != best]
         if chosen:
-            traces.append(_joined(chosen, state.lower(), line, metric, axis, longest))
+            traces.append(_join(chosen, state.lower(), line, metric, axis, longest))
     ends = [c for c in curves if c.state == "PRUNED"]
     if ends:
         traces.append(
@@ -231,7 +231,7 @@ def draw_curves(
             }
         )
     line = {"color": ACCENT, "width": 3}
-    traces += [_joined([c], f"best ({c.number})", line, metric, axis, longest) for c in curves if c.number == best]
+    traces += [_join([c], f"best ({c.number})", line, metric, axis, longest) for c in curves if c.number == best]
     left_out = f"about {most_epochs} of {longest:,} epochs of each" if longest > most_epochs else None
     rows = [(c.number, c.loss, c.state, e, v) for c in curves for e, v in zip(c.epochs, c.values, strict=True)]
     xaxis = {
@@ -399,7 +399,7 @@ def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
     return Figure(traces, layout, columns, rows, note=thin_points(len(bars), total, "attempts, the newest"))
 
 
-def _joined(curves: Sequence[Curve], name: str, line: Mapping[str, Any], metric: str, axis: str, longest: int) -> Trace:
+def _join(curves: Sequence[Curve], name: str, line: Mapping[str, Any], metric: str, axis: str, longest: int) -> Trace:
     """Draw many curves as one trace, broken between them: a trace each would cost the browser a second."""
     xs: list[Any] = []
     ys: list[Any] = []

@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, median
@@ -15,9 +15,9 @@ from tuner.launch.loss_profile import LossProfile, measure_losses, published_con
 from tuner.launch.new_study import AUTO, resolve_precision
 from tuner.launch.study_setup import (
     DataFacts,
-    Progress,
+    MessageCallback,
+    ProgressCallback,
     Request,
-    Say,
     check_data,
     prepare_data,
     probe_request,
@@ -223,18 +223,16 @@ def plan_study(
     request: Request,
     *,
     seconds: float,
-    say: Say,
-    progress: Progress | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    on_message: MessageCallback,
+    on_progress: ProgressCallback | None = None,
 ) -> Plan:
     """Measure every competing loss on this machine and price the study.
 
     Args:
         request: As for a launch.
         seconds: Time for all measurements together.
-        say: Told of what the data check does.
-        progress: Told of how far preparing the data is.
-        tell: Told of each loss that was measured.
+        on_message: Told of what the data check does, and of each loss that was measured.
+        on_progress: Told of how far preparing the data is.
 
     Raises:
         RequestError: Something asked for cannot be, or would run code of the user's.
@@ -243,18 +241,24 @@ def plan_study(
     settings = request.settings
     spec = with_declared_regions(request.spec, settings)
     for line in unfit_losses(spec):
-        say(line)
+        on_message(line)
     _check_own_code(spec)
     question = probe_request(request.resources.over({}))
     request.ask(replace(question, precision=False))
-    check_data(spec, settings, say)
-    data = prepare_data(spec, settings, progress)
+    check_data(spec, settings, on_message)
+    data = prepare_data(spec, settings, on_progress)
     machine = request.ask(replace(question, precision=spec.base.train.precision == AUTO, shape=data.shape))
     spec = resolve_precision(spec, machine)
     device = machine.slots[0]
     threads = spec.base.train.threads or machine.threads
     found = measure_losses(
-        published_configs(spec), settings, device=device, threads=threads, seed=spec.seed, seconds=seconds, tell=tell
+        published_configs(spec),
+        settings,
+        device=device,
+        threads=threads,
+        seed=spec.seed,
+        seconds=seconds,
+        on_message=on_message,
     )
     return estimate_costs(
         spec,

@@ -13,7 +13,7 @@ import numpy as np
 
 from tuner.data.datasets.volume_set import Volumes
 from tuner.data.describe import Shapes, measure
-from tuner.data.preparation import PreparedData, Progress, open_source, prepare
+from tuner.data.preparation import PreparedData, ProgressCallback, open_source, prepare
 from tuner.data.source import Grouped, Source, VariableSize
 from tuner.data.splits import choose_cases
 from tuner.data.volumes import is_volume, read_channels, read_truth
@@ -123,11 +123,16 @@ def count_samples(section: Mapping[str, Any], settings: Settings, *, seed: int) 
 
 @contextmanager
 def some_samples(
-    section: Mapping[str, Any], settings: Settings, *, seed: int, counts: SampleCounts, progress: Progress | None = None
+    section: Mapping[str, Any],
+    settings: Settings,
+    *,
+    seed: int,
+    counts: SampleCounts,
+    on_progress: ProgressCallback | None = None,
 ) -> Iterator[PreparedData]:
     """Prepare `SAMPLES` samples of each split; what no study would use is removed from the cache at the end."""
     root, cache = settings.data_root, settings.cache
-    data = prepare(section, data_root=root, cache=cache, seed=seed, progress=progress, samples=SAMPLES)
+    data = prepare(section, data_root=root, cache=cache, seed=seed, on_progress=on_progress, samples=SAMPLES)
     try:
         yield data
     finally:
@@ -136,7 +141,7 @@ def some_samples(
 
 
 def profile_data(
-    section: Mapping[str, Any], settings: Settings, *, seed: int, progress: Progress | None = None
+    section: Mapping[str, Any], settings: Settings, *, seed: int, on_progress: ProgressCallback | None = None
 ) -> DataProfile:
     """Measure some samples of a data set, as slices or pictures of the size that they have.
 
@@ -144,7 +149,7 @@ def profile_data(
         section: A complete `dataset` section.
         settings: Where the data lies, and the cache.
         seed: The study's, which divides the cases.
-        progress: Told of how far preparing the samples is.
+        on_progress: Told of how far preparing the samples is.
 
     Raises:
         DataError: Files are missing or broken, or there are too few cases.
@@ -157,7 +162,7 @@ def profile_data(
     height, width = (max(16, round(extent * min(1.0, most / max(recorded)))) for extent in recorded)
     whole |= {"size": height, "width": width} if "width" in section else {"size": max(height, width)}
     counts = count_samples(whole, settings, seed=seed)
-    with some_samples(whole, settings, seed=seed, counts=counts, progress=progress) as data:
+    with some_samples(whole, settings, seed=seed, counts=counts, on_progress=on_progress) as data:
         return _profile(data, counts, recorded, uneven=uneven)
 
 

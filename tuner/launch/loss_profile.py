@@ -54,7 +54,7 @@ def measure_losses(
     threads: int,
     seed: int,
     seconds: float,
-    tell: Callable[[str], None] = lambda text: None,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> dict[str, LossProfile]:
     """Measure a training of each loss, one after the other.
 
@@ -65,7 +65,7 @@ def measure_losses(
         threads: CPU threads of a worker.
         seed: The study's, which divides the cases.
         seconds: Time for all of them together; the fewest steps are taken whatever they take.
-        tell: Told of each loss in words.
+        on_message: Told of each loss in words.
 
     Raises:
         RunError: The measuring process fails before it has said anything.
@@ -77,7 +77,7 @@ def measure_losses(
         for line in _lines([(n, configs[n]) for n in left], settings, device, threads, seed, share, bool(found)):
             measured = LossProfile(**line)
             found[measured.loss] = measured
-            tell(f"measured {len(found)}/{len(configs)}: {measured.loss}")
+            on_message(f"measured {len(found)}/{len(configs)}: {measured.loss}")
         rest = [name for name in left if name not in found]
         if rest:
             found[rest[0]] = _ended(rest[0])

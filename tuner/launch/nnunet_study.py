@@ -78,7 +78,7 @@ def find_place(wish: NnunetWish, environment: Mapping[str, str]) -> NnunetPlace:
             where="tuner init nnunet",
         )
     raw, preprocessed = (Path(environment[name]) for name in FOLDERS)
-    names = {place: _numbered(place, wish.dataset_id) for place in (raw, preprocessed)}
+    names = {place: _number(place, wish.dataset_id) for place in (raw, preprocessed)}
     if not names[raw]:
         there = sorted(path.name for path in raw.glob("Dataset*"))[:8] if raw.is_dir() else []
         raise DataError(
@@ -111,7 +111,7 @@ def find_place(wish: NnunetWish, environment: Mapping[str, str]) -> NnunetPlace:
     return NnunetPlace(raw, dataset, description, known)
 
 
-def _numbered(folder: Path, number: int) -> list[str]:
+def _number(folder: Path, number: int) -> list[str]:
     return sorted(path.name for path in folder.glob(f"Dataset{number:03d}_*") if path.is_dir())
 
 

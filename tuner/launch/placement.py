@@ -16,7 +16,7 @@ from tuner.registry import load
 from tuner.settings import Settings
 from tuner.storage.records import StudyRecord
 
-Say = Callable[[str], None]
+MessageCallback = Callable[[str], None]
 
 
 class Placement(Protocol):
@@ -25,7 +25,7 @@ class Placement(Protocol):
     def ask(self, question: ProbeRequest) -> ProbeResult:
         """Return what the devices there can do. Raises SpecError for one that is not there."""
 
-    def launcher(self, record: StudyRecord, *, threads: int, note: Say) -> Launcher | None:
+    def launcher(self, record: StudyRecord, *, threads: int, on_message: MessageCallback) -> Launcher | None:
         """Return who starts the workers of a study, told by `note` what the user should know; None: nobody does."""
 
 
@@ -39,7 +39,7 @@ class LocalPlacement:
         """Ask torch."""
         return probe_devices(question)
 
-    def launcher(self, record: StudyRecord, *, threads: int, note: Say) -> Launcher | None:
+    def launcher(self, record: StudyRecord, *, threads: int, on_message: MessageCallback) -> Launcher | None:
         """Return the launcher that a row of the registry names."""
         launcher: Launcher | None = load(self.fn)() if self.fn else None
         return launcher
@@ -57,19 +57,21 @@ class RayPlacement:
         """Ask the cluster, and one of its nodes."""
         return self.cluster.ask(question)
 
-    def launcher(self, record: StudyRecord, *, threads: int, note: Say) -> Launcher:
+    def launcher(self, record: StudyRecord, *, threads: int, on_message: MessageCallback) -> Launcher:
         """Return the launcher of Ray's actors."""
-        note(self.cluster.words(threads))
+        on_message(self.cluster.words(threads))
         if not self.cluster.room_for(threads):
-            note(f"no node of the Ray cluster has {self.cluster.needs(threads)} now: the workers wait for one that has")
+            on_message(
+                f"no node of the Ray cluster has {self.cluster.needs(threads)} now: the workers wait for one that has"
+            )
         host = socket.gethostname() if self.settings.storage.startswith("sqlite") else None
-        place = RayPlace(self.cluster.address, record.identity, self.cluster.plan.gpus, host, note)
+        place = RayPlace(self.cluster.address, record.identity, self.cluster.plan.gpus, host, on_message)
         self.started = RayLauncher(place)
         return self.started
 
 
 @contextmanager
-def placement_for(resources: Resources, settings: Settings, say: Say) -> Iterator[Placement]:
+def placement_for(resources: Resources, settings: Settings, on_message: MessageCallback) -> Iterator[Placement]:
     """Find the place for the workers, and look whether they can work there; leave it afterwards.
 
     Raises:
@@ -79,7 +81,7 @@ def placement_for(resources: Resources, settings: Settings, say: Say) -> Iterato
     if entry.name != "ray":
         yield LocalPlacement(entry.fn)
         return
-    cluster = RayCluster(_address(resources), insecure=resources.ray_insecure, say=say)
+    cluster = RayCluster(_address(resources), insecure=resources.ray_insecure, on_message=on_message)
     ground = RayPlacement(cluster, settings)
     try:
         cluster.check(settings)

@@ -39,7 +39,7 @@ class WorkerPool:
             for slot, device in enumerate(devices)
         ]
         launcher = LocalLauncher(any_study=True)
-        self._supervisor = Supervisor(launcher, orders, note=logger.warning, standing=True)
+        self._supervisor = Supervisor(launcher, orders, on_message=logger.warning, standing=True)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._ensure_running, name="workers", daemon=True)
 

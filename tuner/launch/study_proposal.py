@@ -13,7 +13,7 @@ from typing import Any
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import TrialConfig, dataset_section
 from tuner.config.yaml_reader import YamlDocument
-from tuner.data.preparation import Progress
+from tuner.data.preparation import ProgressCallback
 from tuner.errors import Problems, RunError
 from tuner.launch.data_profile import (
     SAMPLES,
@@ -32,7 +32,7 @@ from tuner.launch.step_probe import Measurement, probe_steps
 from tuner.losses.catalog.registry import LOSSES, competing_name
 from tuner.settings import Settings
 
-Say = Callable[[str], None]
+MessageCallback = Callable[[str], None]
 
 BASELINE = "dice_cross_entropy"
 UNPRUNED = 0.6
@@ -172,7 +172,7 @@ class Survey:
 
 
 def survey_data(
-    dataset: Mapping[str, Any], settings: Settings, *, seed: int = 0, progress: Progress | None = None
+    dataset: Mapping[str, Any], settings: Settings, *, seed: int = 0, on_progress: ProgressCallback | None = None
 ) -> Survey:
     """Measure the data, and choose what validates. Raises DataError where it cannot be trained on."""
     dataset, notes = _with_validation(dataset, settings, seed), []
@@ -180,7 +180,7 @@ def survey_data(
     if window is not None:
         dataset = {**dataset, "low": window[0], "high": window[1]}
         notes.append(f"CT is clipped to {window[0]:g}..{window[1]:g} HU: 99 % of the labelled voxels lie there")
-    profile = profile_data(_complete(dataset), settings, seed=seed, progress=progress)
+    profile = profile_data(_complete(dataset), settings, seed=seed, on_progress=on_progress)
     return Survey(dataset, profile, tuple(notes))
 
 
@@ -189,7 +189,7 @@ def propose_study(
     profile: DataProfile,
     settings: Settings,
     *,
-    say: Say,
+    on_message: MessageCallback,
     ask: Callable[[ProbeRequest], ProbeResult] = probe_devices,
 ) -> Proposal:
     """Measure training steps on the machine, and propose a study.
@@ -198,7 +198,7 @@ def propose_study(
         wish: What was asked.
         profile: Of the data, as `survey_data` found it.
         settings: Where the data lies, and the cache.
-        say: Told of what is being done.
+        on_message: Told of what is being done.
         ask: Who knows the devices.
 
     Raises:
@@ -208,7 +208,7 @@ def propose_study(
     task = wish.task or suggested_task(profile)
     machine = ask(ProbeRequest(devices=read_devices(wish.devices), per_device=None, workers=None))
     setups = possible_setups(wish, profile, machine.slots[0].partition(":")[0])
-    say(f"measuring training steps on {machine.slots[0]}: at most {wish.probe_seconds:.0f} s")
+    on_message(f"measuring training steps on {machine.slots[0]}: at most {wish.probe_seconds:.0f} s")
     each = _sample_seconds(wish, settings, machine, task, setups)
     setup = _first_that_fits(setups, each, wish, profile, len(machine.slots))
     counts = count_samples(_complete({**wish.dataset, **setup.dataset}), settings, seed=wish.seed)

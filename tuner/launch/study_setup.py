@@ -124,7 +124,7 @@ def _shown(flat: Mapping[str, Any], key: str) -> str:
     return repr(flat[key]) if key in flat else "nothing"
 
 
-Progress = Callable[[str, int, int], None]
+ProgressCallback = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +142,14 @@ class DataFacts:
     """Or regions: channels of the output"""
 
 
-def prepare_data(spec: StudySpec, settings: Settings, progress: Progress | None) -> DataFacts:
+def prepare_data(spec: StudySpec, settings: Settings, on_progress: ProgressCallback | None) -> DataFacts:
     """Prepare the data into the cache, where the workers find it, and say what it holds."""
     from tuner.data.preparation import prepare
 
     if not spec.base.has_data:
         return DataFacts(None, None, train=0, validation=0, shape=(), classes=0)
     data = prepare(
-        spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed, progress=progress
+        spec.base.dataset, data_root=settings.data_root, cache=settings.cache, seed=spec.seed, on_progress=on_progress
     )
     train = spec.base.train
     patch = train.patch_shape(data.spatial_dims)
@@ -302,7 +302,7 @@ def weights_names(spec: StudySpec) -> Iterator[str]:
 
 DEFECTS_SHOWN = 20
 
-Say = Callable[[str], None]
+MessageCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,7 +396,9 @@ def stored_spec(record: StudyRecord, *, overrides: Mapping[str, Any] | None = No
     return load_spec(YamlDocument(record.spec, {}, f"study {record.name}"), values=overrides)
 
 
-def create_or_resume_study(request: Request, *, say: Say, progress: Progress | None = None) -> StudyHandle:
+def create_or_resume_study(
+    request: Request, *, on_message: MessageCallback, on_progress: ProgressCallback | None = None
+) -> StudyHandle:
     """Check everything, then create the study or continue it.
 
     Raises:
@@ -406,7 +408,7 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     request = replace(request, spec=with_declared_regions(request.spec, request.settings))
     spec, settings = request.spec, request.settings
     for line in unfit_losses(spec):
-        say(line)
+        on_message(line)
     record = find_study(settings.storage, spec.name)
     if record is not None:
         settings = settings.with_stored(record.resources)
@@ -419,10 +421,10 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
     check_writable(settings.artifacts)
     check_address(settings)
     if spec.base.train.command is not None:
-        check_command(spec, settings, say, trains_here=resources.launcher in ("local", "inline"))
+        check_command(spec, settings, on_message, trains_here=resources.launcher in ("local", "inline"))
     if spec.base.has_data:
-        check_data(spec, settings, say)
-    data = prepare_data(spec, settings, progress)
+        check_data(spec, settings, on_message)
+    data = prepare_data(spec, settings, on_progress)
     results: list[PriorResult] = []
     told: list[str] = []
     if request.warm_start:
@@ -435,9 +437,9 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
         where = str(settings.data_root or settings.cache)
         stored = record.resources.get("fingerprint")
         check_same_data(spec.base.dataset["name"], spec.name, found=data.fingerprint, stored=stored, where=where)
-    machine = request.ask(_fitted(question, replace(request, settings=settings, resources=resources), say))
+    machine = request.ask(_fit_size(question, replace(request, settings=settings, resources=resources), on_message))
     for note in machine.notes:
-        say(f"note: {note}")
+        on_message(f"note: {note}")
     with Storage.open(settings.storage, create=True) as store:
         if record is None:
             record, is_new = _create(store, spec, machine if trains_here else None, resources, data, settings)
@@ -447,23 +449,25 @@ def create_or_resume_study(request: Request, *, say: Say, progress: Progress | N
             is_new = False
         earlier = artifacts_of(settings, owner=store.studies.folder_mark).take(record.name, logs=is_new)
         if earlier is not None:
-            say(f"note: files of an earlier study {record.name} were put into {earlier}")
+            on_message(f"note: files of an earlier study {record.name} were put into {earlier}")
         if request.warm_start:
             is_stored = store.foreign.put_prior(record.study_id, results)
             for line in told if is_stored else [f"note: {record.name} has its warm start already; it stays"]:
-                say(line)
+                on_message(line)
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
     return StudyHandle(record, stored_spec(record), resources, machine, data, is_new)
 
 
-def check_command(spec: StudySpec, settings: Settings, say: Say, *, trains_here: bool) -> None:
+def check_command(spec: StudySpec, settings: Settings, on_message: MessageCallback, *, trains_here: bool) -> None:
     """Say what a program will be given wrongly. Raises EntryError where workers of this machine may not run it."""
     command = spec.base.train.command or ""
     if trains_here:
         check_allowed(command, settings.allow_command)
     for flag in dangling_flags(command):
-        say(f"note: train.command: {flag} stays where its value is left out; write it as one argument, {flag}={{…?}}")
+        on_message(
+            f"note: train.command: {flag} stays where its value is left out; write it as one argument, {flag}={{…?}}"
+        )
 
 
 def with_declared_regions(spec: StudySpec, settings: Settings) -> StudySpec:
@@ -509,7 +513,7 @@ def check_writable(folder: Path) -> None:
         )
 
 
-def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
+def check_data(spec: StudySpec, settings: Settings, on_message: MessageCallback) -> None:
     """Open every file of the data set. Raises DataError that lists what is broken or missing.
 
     Mere flaws, notes and what is read as classes are told.
@@ -519,12 +523,12 @@ def check_data(spec: StudySpec, settings: Settings, say: Say) -> None:
     section = spec.base.dataset
     found = check(section, data_root=settings.data_root, cache=settings.cache)
     for row in found.classes:
-        say(row.text())
+        on_message(row.text())
     told = [*(line for line in found if isinstance(line, DataWarning)), *found.notes]
     for line in told[:DEFECTS_SHOWN]:
-        say(f"note: {line}")
+        on_message(f"note: {line}")
     if len(told) > DEFECTS_SHOWN:
-        say(f"note: and {len(told) - DEFECTS_SHOWN} more; tuner data check {section['name']} lists all of them")
+        on_message(f"note: and {len(told) - DEFECTS_SHOWN} more; tuner data check {section['name']} lists all of them")
     refuse_defects(section["name"], found)
 
 
@@ -572,11 +576,11 @@ def _with_sample(question: ProbeRequest, request: Request, data: DataFacts) -> P
     return replace(question, config=spec.config(spec.queue(3)[0]), classes=data.classes)
 
 
-def _fitted(question: ProbeRequest, request: Request, say: Say) -> ProbeRequest:
+def _fit_size(question: ProbeRequest, request: Request, on_message: MessageCallback) -> ProbeRequest:
     """Replace `auto` workers on a device of this machine by what fits there, as measured."""
     if question.per_device is not None or request.resources.launcher != "local" or _is_own_code(request.spec):
         return question
-    say("measuring how many workers fit on a device")
+    on_message("measuring how many workers fit on a device")
     device = request.ask(replace(question, per_device=1, workers=None, config=None, precision=False)).slots[0]
     threads = request.spec.base.train.threads or threads_each(cpu_workers())
     fitting = measured_per_device(request.spec, request.settings, device=device, threads=threads)

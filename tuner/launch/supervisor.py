@@ -60,7 +60,7 @@ class Supervisor:
     Args:
         launcher: Starts them.
         orders: One for each slot.
-        note: Told of every start after the first and every unexpected end, in words.
+        on_message: Told of every start after the first and every unexpected end, in words.
         standing: Goes on although all devices were quarantined: they are tried again later.
     """
 
@@ -69,11 +69,11 @@ class Supervisor:
         launcher: Launcher,
         orders: Sequence[WorkerSpec],
         *,
-        note: Callable[[str], None] = lambda text: None,
+        on_message: Callable[[str], None] = lambda text: None,
         standing: bool = False,
     ) -> None:
         self._launcher = launcher
-        self._note = note
+        self._note = on_message
         self._standing = standing
         self._places = [_WorkerSlot(order) for order in orders]
         self.replaced = 0

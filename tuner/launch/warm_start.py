@@ -63,7 +63,7 @@ def read_warm_start(
             _similar_tasks(spec, settings) if source == "auto" else (_results(source, spec, settings), source)
         )
         for result in results:
-            params, reason = _mapped(spec, result)
+            params, reason = _map(spec, result)
             if params is None or result.value is None:
                 why[reason or "without a value"] += 1
                 continue
@@ -154,7 +154,7 @@ def _header(path: Path) -> set[str]:
         raise ConfigError(f"the table cannot be read: {error}", where=str(path)) from error
 
 
-def _mapped(spec: StudySpec, result: _Result) -> tuple[dict[str, Scalar] | None, str | None]:
+def _map(spec: StudySpec, result: _Result) -> tuple[dict[str, Scalar] | None, str | None]:
     """Return the point of the new space that a result lies at, or the reason why there is none."""
     point: dict[str, Scalar] = {}
     if spec.space.find("loss") is None:

@@ -29,7 +29,7 @@ class SafePower(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, base: Tensor, exponent: float) -> Tensor:
         """Return the power of base, any shape."""
-        raised = _raised(base, exponent)
+        raised = _power(base, exponent)
         ctx.save_for_backward(base, raised)
         ctx.exponent = exponent
         return raised
@@ -56,7 +56,7 @@ class PowerSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, base: Tensor, exponent: float, weights: Tensor) -> Tensor:
         """Return the sum, a scalar."""
-        value = _raised(base, exponent).mul_(weights)
+        value = _power(base, exponent).mul_(weights)
         ctx.save_for_backward((value / base.clamp_min(TINY)).mul_(exponent))
         return value.sum()
 
@@ -90,7 +90,7 @@ class FocalSum(torch.autograd.Function):
         # where q is 1, so is its power, and it has no slope
         right = p if focused is None else p * focused
         wrong = 1 - right
-        factor = _raised(wrong, gamma)
+        factor = _power(wrong, gamma)
         if weights is not None:
             factor.mul_(weights)
         bend = (nll * right).div_(wrong.clamp_min_(TINY))
@@ -119,7 +119,7 @@ class FocalTerm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, nll: Tensor, wrong: Tensor, gamma: float) -> Tensor:
         """Return the focal term of nll, any shape; `wrong` is q, which gets no gradient of its own."""
-        factor = _raised(wrong, gamma)
+        factor = _power(wrong, gamma)
         ctx.save_for_backward(nll, wrong, factor)
         ctx.gamma = gamma
         return factor * nll
@@ -134,7 +134,7 @@ class FocalTerm(torch.autograd.Function):
         return torch.add(factor, bend, alpha=ctx.gamma).mul_(grad), None, None
 
 
-def _raised(base: Tensor, exponent: float) -> Tensor:
+def _power(base: Tensor, exponent: float) -> Tensor:
     # a threshold is several times faster than a mask
     return (F.threshold(base, TINY, 0) if exponent < 1 else base.clamp_min(0)).pow_(exponent)
 

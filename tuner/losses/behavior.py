@@ -85,7 +85,7 @@ def _certainty(found: Tensor, confidence: float) -> Tensor:
     return found.double() * (2 * confidence - 1) + (1 - confidence)
 
 
-def _flipped(truth: Tensor, share: float, _: float) -> Tensor:
+def _flip(truth: Tensor, share: float, _: float) -> Tensor:
     # one order for all shares, so that a larger one only adds errors
     order = torch.randperm(truth.numel(), generator=torch.Generator().manual_seed(0))
     wrong = torch.zeros(truth.numel(), dtype=torch.bool)
@@ -97,7 +97,7 @@ _MOVES: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "shift": lambda _, amount, radius: disc(radius, right=amount),
     "shrink": lambda _, amount, radius: disc(radius * (1 - amount)),
     "growth": lambda _, amount, radius: disc(radius * (1 + amount)),
-    "flipped": _flipped,
+    "flipped": _flip,
 }
 
 
@@ -105,11 +105,11 @@ def _curve(entry: LossSpec, drift: Perturbation, name: str, radius: float) -> Cu
     target = disc(radius).long().unsqueeze(0)
     share = float(target.double().mean())
     term = Term(entry, {option.name: option.default for option in entry.own_options}, (1 - share, share)).double()
-    points = [_measured(term, predicted(drift.name, amount, radius), target) for amount in drift.amounts]
+    points = [_measure(term, predicted(drift.name, amount, radius), target) for amount in drift.amounts]
     return Curve(drift.name, name, drift.amounts, tuple(v for v, _ in points), tuple(g for _, g in points))
 
 
-def _measured(term: Term, probability: Tensor, target: Tensor) -> tuple[float, float]:
+def _measure(term: Term, probability: Tensor, target: Tensor) -> tuple[float, float]:
     logits = torch.stack([torch.zeros_like(probability), torch.logit(probability)]).unsqueeze(0).requires_grad_()
     sums, squares = term.function.reads(**term.keywords)
     view = read_inputs(logits, target, ignore_index=VOID, sums=sums, squares=squares)

@@ -269,7 +269,7 @@ def erosion_form(view: LossInputs, *, alpha: float, include_background: bool) ->
     bound = _errors(view).square().reshape(view.logits.shape)[:, first:]
     total = torch.zeros_like(bound)
     for k in range(1, EROSIONS + 1):
-        bound = _stretched(torch.relu(_cross_mean(bound) - 0.5))
+        bound = _stretch(torch.relu(_cross_mean(bound) - 0.5))
         total = total + bound * k**alpha
     valid = view.valid.view(view.labels.shape).unsqueeze(1)
     return (total * valid).sum() / (view.n_valid * (view.classes - first))
@@ -288,7 +288,7 @@ def _cross_mean(maps: Tensor) -> Tensor:
     return total / (2 * dims + 1)
 
 
-def _stretched(maps: Tensor) -> Tensor:
+def _stretch(maps: Tensor) -> Tensor:
     """Scale every image and class to [0, 1]; a constant map stays."""
     low = maps.flatten(2).amin(-1).view(*maps.shape[:2], *(1,) * (maps.ndim - 2))
     high = maps.flatten(2).amax(-1).view_as(low)

@@ -43,18 +43,18 @@ class DistanceHead(nn.Module):
     def forward(self, probabilities: Tensor) -> Tensor:
         """Return scores [B, K, *S] from probabilities [B, C, *S]."""
         first = self.first.to(probabilities.dtype)
-        hidden = _mixed(probabilities, first[0], self.first_bias)
+        hidden = _mix(probabilities, first[0], self.first_bias)
         size = list(probabilities.shape[2:])
         pool = F.avg_pool2d if len(size) == 2 else F.avg_pool3d
         way = "bilinear" if len(size) == 2 else "trilinear"
         for scale, weight in zip(SCALES, first[1:], strict=True):
             if min(size) >= scale:
-                around = _mixed(pool(probabilities, scale), weight, None)
+                around = _mix(pool(probabilities, scale), weight, None)
                 hidden = hidden + F.interpolate(around, size=size, mode=way, align_corners=False)
-        return _mixed(torch.relu(hidden), self.last.to(hidden.dtype), self.last_bias)
+        return _mix(torch.relu(hidden), self.last.to(hidden.dtype), self.last_bias)
 
 
-def _mixed(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def _mix(maps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Mix the channels of maps [B, I, *S] by weight [O, I]."""
     mixed = torch.matmul(weight, maps.flatten(2)).reshape(len(maps), len(weight), *maps.shape[2:])
     return mixed if bias is None else mixed + bias.to(mixed.dtype).view(-1, *(1,) * (maps.ndim - 2))

@@ -20,13 +20,13 @@ def connected_objects(labels: Tensor, *, classes: int) -> Tensor:
     touching = _windows(labels.int(), outside=0) == _for_windows(labels)
     touching &= _for_windows(labels > 0)
     for doublings in range(pixels.bit_length() - 1):
-        roots = _merged(roots, own, touching, longest=pixels >> doublings)
+        roots = _merge(roots, own, touching, longest=pixels >> doublings)
     none = labels.numel()
     first = torch.full_like(own, none).scatter_reduce_(0, roots, own, "amin")[roots]
-    return _numbered(first.view(labels.shape), own.view(labels.shape), labels, classes)
+    return _number(first.view(labels.shape), own.view(labels.shape), labels, classes)
 
 
-def _merged(roots: Tensor, own: Tensor, touching: Tensor, *, longest: int) -> Tensor:
+def _merge(roots: Tensor, own: Tensor, touching: Tensor, *, longest: int) -> Tensor:
     """Return the roots [B N] after one round; `longest` bounds how many components an image has that are not whole."""
     none = len(own)
     shape = touching.shape[: (touching.ndim + 1) // 2]
@@ -43,7 +43,7 @@ def _merged(roots: Tensor, own: Tensor, touching: Tensor, *, longest: int) -> Te
     return above[roots]
 
 
-def _numbered(first: Tensor, own: Tensor, labels: Tensor, classes: int) -> Tensor:
+def _number(first: Tensor, own: Tensor, labels: Tensor, classes: int) -> Tensor:
     """Number objects in the order of their classes, then of their first pixels; `first` [B, *S] leads to these."""
     flat, of_class = labels.flatten(1), torch.arange(1, classes, device=labels.device).view(-1, 1)
     begins = (first == own).flatten(1).unsqueeze(1) & (flat.unsqueeze(1) == of_class)

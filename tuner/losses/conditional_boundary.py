@@ -47,7 +47,7 @@ def conditional_boundary(
     else:
         _check_features(view, features, classifier_weight, classifier_bias)
     parts = boundary_parts(
-        view, near, _sized(features, view), weight=classifier_weight, bias=classifier_bias, window=window
+        view, near, _resize(features, view), weight=classifier_weight, bias=classifier_bias, window=window
     )
     return CONTEXT * parts.context + CENTRE * parts.centre + PULL * parts.pull
 
@@ -91,8 +91,8 @@ def boundary_parts(
         parts = [torch.split(kind, max(1, GROUP // own.numel())) for kind in kinds]
     for places, same, right, inner in zip(*parts, strict=True):
         other = rows[places]
-        same_sum = same_sum + _summed(other, same)
-        right_sum = right_sum + _summed(other, right)
+        same_sum = same_sum + _sum(other, same)
+        right_sum = right_sum + _sum(other, right)
         gap = (F.cosine_similarity(own, other, dim=-1, eps=MIN_NORM) - same).square()
         context = context + ((gap * inner).sum(-1) / inner.sum(-1).clamp_min(1)).sum()
     same, right = around.same.sum(0), around.right.sum(0)
@@ -106,7 +106,7 @@ def boundary_parts(
     return BoundaryParts(context / len(anchors.offsets), centre, pull)
 
 
-def _summed(other: Tensor, kept: Tensor) -> Tensor:
+def _sum(other: Tensor, kept: Tensor) -> Tensor:
     """Return other [K, D] times kept [K], or the sum over the first axis of [G, K, D] times [G, K]."""
     product = other * kept.unsqueeze(-1)
     return product if product.ndim == 2 else product.sum(0)
@@ -211,7 +211,7 @@ def _check_features(view: LossInputs, features: Tensor, weight: Tensor | None, b
         )
 
 
-def _sized(features: Tensor, view: LossInputs) -> Tensor:
+def _resize(features: Tensor, view: LossInputs) -> Tensor:
     size = view.labels.shape[1:]
     features = features.to(view.logits.dtype)
     if features.shape[2:] == size:

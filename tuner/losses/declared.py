@@ -123,14 +123,14 @@ def _option(name: str, annotation: ast.expr | None, default: Scalar, aliases: Ma
         raise ValueError(f"the annotation {ast.unparse(annotation) if annotation else 'is missing'}")
     if kind == "float" and isinstance(default, int) and not isinstance(default, bool):
         default = float(default)
-    option = _limited(name, cast(OptionType, kind), default, limits)
+    option = _limit(name, cast(OptionType, kind), default, limits)
     problem = option.problem(default)
     if problem:
         raise ValueError(f"the default {problem}")
     return option
 
 
-def _limited(name: str, kind: OptionType, default: Scalar, limits: ast.expr | None) -> Option:
+def _limit(name: str, kind: OptionType, default: Scalar, limits: ast.expr | None) -> Option:
     summary = "an option of the function that `entry` names"
     if limits is None:
         return Option(name, kind, default, summary)

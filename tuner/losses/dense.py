@@ -74,7 +74,7 @@ class DenseInputs(LossInputs):
         if self.overlapping and not self.is_soft:
             return None if self.weight is None else self.weight.expand_as(self.target).flatten(1)
         shares = torch.stack([self.target, 1 - self.target]) if self.overlapping else self.target
-        return self._flattened(shares if self.weight is None else shares * self.weight)
+        return self._flatten(shares if self.weight is None else shares * self.weight)
 
     @CachedOnce
     def n_valid(self) -> Tensor:
@@ -95,11 +95,11 @@ class DenseInputs(LossInputs):
     def nll(self) -> Tensor:
         """-ln of the probability of each label, [B, M]."""
         if not self.overlapping:
-            return self._flattened(-torch.log_softmax(self.flat, 1))
+            return self._flatten(-torch.log_softmax(self.flat, 1))
         if self.is_soft:
-            return self._flattened(torch.stack([F.softplus(-self.flat), F.softplus(self.flat)]))
+            return self._flatten(torch.stack([F.softplus(-self.flat), F.softplus(self.flat)]))
         nll: Tensor = LabelNll.apply(self.flat, self.target)  # type: ignore[no-untyped-call]
-        return self._flattened(nll)
+        return self._flatten(nll)
 
     @CachedOnce
     def exact_nll(self) -> Tensor:
@@ -117,10 +117,10 @@ class DenseInputs(LossInputs):
         if not self.overlapping:
             p = self.probabilities
             apart = 1 - torch.eye(p.shape[1], dtype=p.dtype, device=p.device)
-            return self._flattened(torch.matmul(apart, p))
+            return self._flatten(torch.matmul(apart, p))
         if self.is_soft:
-            return self._flattened(torch.stack([torch.sigmoid(-self.flat), torch.sigmoid(self.flat)]))
-        return self._flattened(torch.sigmoid(self.flat * (1 - 2 * self.target)))
+            return self._flatten(torch.stack([torch.sigmoid(-self.flat), torch.sigmoid(self.flat)]))
+        return self._flatten(torch.sigmoid(self.flat * (1 - 2 * self.target)))
 
     def of_class(self, table: Tensor) -> Tensor:
         """Look up table [C] for the class of every value: [1, M]."""
@@ -132,17 +132,17 @@ class DenseInputs(LossInputs):
         if not self.overlapping:
             return self.of_class(torch.eye(1, self.classes, dtype=self.logits.dtype, device=self.logits.device)[0])
         if not self.is_soft:
-            return self._flattened(1 - self.target)
+            return self._flatten(1 - self.target)
         ones = torch.ones_like(self.target[:1])
-        return self._flattened(torch.stack([torch.zeros_like(ones), ones]))
+        return self._flatten(torch.stack([torch.zeros_like(ones), ones]))
 
     def lead(self) -> Tensor:
         """Return how far each label's logit is above the mean, [B, M]; a class's absence has the logit 0."""
         if not self.overlapping:
-            return self._flattened(self.flat - self.flat.mean(1, keepdim=True))
+            return self._flatten(self.flat - self.flat.mean(1, keepdim=True))
         if self.is_soft:
-            return self._flattened(torch.stack([self.flat / 2, -self.flat / 2]))
-        return self._flattened(self.flat * (self.target - 0.5))
+            return self._flatten(torch.stack([self.flat / 2, -self.flat / 2]))
+        return self._flatten(self.flat * (self.target - 0.5))
 
     def mass(self, table: Tensor) -> Tensor:
         """Return the sum of table [C] over all values."""
@@ -218,6 +218,6 @@ class DenseInputs(LossInputs):
             return total
         return (values * self.weight).sum(-1)
 
-    def _flattened(self, values: Tensor) -> Tensor:
+    def _flatten(self, values: Tensor) -> Tensor:
         """Return values [B, C, N] as [B, M]; of a pair [2, B, C, N] the presences first, then the absences."""
         return values.flatten(1) if values.ndim == 3 else values.transpose(0, 1).flatten(1)

@@ -164,16 +164,16 @@ def _settled(squares: NDArray[np.int16], width: int) -> bool:
     """
     flat, seen = squares.reshape(-1), squares[..., :width]
     axes = range(squares.ndim - 2)
-    if not _widened(flat, seen, min(NEAR, width - 1), last=not axes):
+    if not _widen(flat, seen, min(NEAR, width - 1), last=not axes):
         return False
     for axis in axes:
         along = np.moveaxis(squares, axis, 0)
-        if not _widened(along, seen, min(NEAR, len(along) - 1), last=axis == axes[-1]):
+        if not _widen(along, seen, min(NEAR, len(along) - 1), last=axis == axes[-1]):
             return False
     return True
 
 
-def _widened(target: NDArray[np.int16], seen: NDArray[np.int16], reach: int, *, last: bool) -> bool:
+def _widen(target: NDArray[np.int16], seen: NDArray[np.int16], reach: int, *, last: bool) -> bool:
     """Take the minimum with what lies k away along the first axis, plus k^2; False if the last axis leaves too much."""
     source, work, top = target.copy(), np.empty_like(target), int(seen.max())
     for k in range(1, reach + 1):

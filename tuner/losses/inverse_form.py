@@ -20,7 +20,7 @@ KIND = torch.float32
 """In which the regressor is kept and trained, whatever torch's default type is."""
 MIN_EDGE = 1e-6
 
-Progress = Callable[[int, int, float], None]
+ProgressCallback = Callable[[int, int, float], None]
 """Called with the step, the number of steps, and the error."""
 
 
@@ -92,22 +92,25 @@ def _informed(regressor: nn.Module, _: object) -> None:
 @cache
 def trained_weights() -> tuple[Tensor, ...]:
     """Train the regressor on drawn shapes, once per process, from a fixed seed, in seconds."""
-    regressor = _trained(lambda generator: drawn_pairs(SHAPES_A_STEP, generator))
+    regressor = _train(lambda generator: drawn_pairs(SHAPES_A_STEP, generator))
     return tuple(parameter.detach() for parameter in regressor.parameters())
 
 
-def train_on_borders(borders: Tensor, *, progress: Progress | None = None) -> dict[str, Tensor]:
+def train_on_borders(borders: Tensor, *, on_progress: ProgressCallback | None = None) -> dict[str, Tensor]:
     """Train the regressor, from a fixed seed, on border maps [M, 1, 64, 64] of a data set; return its weights."""
 
     def draw(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return moved_pairs(borders[torch.randint(len(borders), (SHAPES_A_STEP,), generator=generator)], generator)
 
-    regressor = _trained(draw, steps=DATA_STEPS, progress=progress)
+    regressor = _train(draw, steps=DATA_STEPS, on_progress=on_progress)
     return {name: value.detach().clone() for name, value in regressor.state_dict().items()}
 
 
-def _trained(
-    draw: Callable[[torch.Generator], tuple[Tensor, Tensor]], *, steps: int = STEPS, progress: Progress | None = None
+def _train(
+    draw: Callable[[torch.Generator], tuple[Tensor, Tensor]],
+    *,
+    steps: int = STEPS,
+    on_progress: ProgressCallback | None = None,
 ) -> Regressor:
     """Minimise the L2 distance between found and true coefficients."""
     generator = torch.Generator().manual_seed(0)
@@ -120,8 +123,8 @@ def _trained(
             error = (regressor(maps) - coefficients).square().mean()
             torch.autograd.backward(error)
             optimizer.step()
-            if progress is not None and step % CHECK_EVERY == 0:
-                progress(step, steps, float(error.detach()))
+            if on_progress is not None and step % CHECK_EVERY == 0:
+                on_progress(step, steps, float(error.detach()))
     return regressor
 
 
@@ -200,14 +203,14 @@ def sum_of_others(p: Tensor) -> Tensor:
 
 def local_range(maps: Tensor) -> Tensor:
     """Return the maximum less the minimum over the 3 x 3 neighbourhood of maps [B, C, H, W]."""
-    return F.max_pool2d(_padded(maps), 3, stride=1) - _local_least(maps)
+    return F.max_pool2d(_pad(maps), 3, stride=1) - _local_least(maps)
 
 
 def _local_least(maps: Tensor) -> Tensor:
-    return -F.max_pool2d(-_padded(maps), 3, stride=1)
+    return -F.max_pool2d(-_pad(maps), 3, stride=1)
 
 
-def _padded(maps: Tensor) -> Tensor:
+def _pad(maps: Tensor) -> Tensor:
     return F.pad(maps, (1, 1, 1, 1), mode="replicate")
 
 

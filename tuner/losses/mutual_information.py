@@ -64,7 +64,7 @@ def region_information(view: LossInputs, *, radius: int, stride: int, pool: str)
 def _pooled_truth(view: LossInputs, stride: int, pool: str) -> Tensor:
     """Return the one-hot labels [B, C, *S'], pooled; counted per block, so that they are never held at full size."""
     if isinstance(view, DenseInputs):
-        return _pooled((view.target * view.valid).reshape(view.logits.shape), stride, pool).clamp_min(0)
+        return _pool((view.target * view.valid).reshape(view.logits.shape), stride, pool).clamp_min(0)
     sizes = view.labels.shape[1:]
     counts = _block_counts(sizes, stride)
     block = torch.zeros((), dtype=torch.int64, device=view.labels.device)
@@ -91,9 +91,9 @@ def _pooled_guess(view: LossInputs, stride: int, pool: str) -> Tensor:
     if pool == "max":
         # the sigmoid rises with the logit, so only the largest one of a block needs it
         known = logits if void is None else logits.masked_fill(void, -math.inf)
-        return torch.sigmoid(_pooled(known, stride, pool)) + CLIP
+        return torch.sigmoid(_pool(known, stride, pool)) + CLIP
     probabilities = torch.sigmoid(logits)
-    return _pooled((probabilities if void is None else probabilities.masked_fill(void, 0)) + CLIP, stride, pool)
+    return _pool((probabilities if void is None else probabilities.masked_fill(void, 0)) + CLIP, stride, pool)
 
 
 def _block_counts(sizes: Sequence[int], stride: int) -> list[int]:
@@ -102,7 +102,7 @@ def _block_counts(sizes: Sequence[int], stride: int) -> list[int]:
     return [(side + 2 * (stride // 2) - stride) // stride + 1 for side in sizes]
 
 
-def _pooled(maps: Tensor, stride: int, pool: str) -> Tensor:
+def _pool(maps: Tensor, stride: int, pool: str) -> Tensor:
     """Pool maps [B, C, *S] over blocks of `stride` that begin half a block outside, where there is nothing.
 
     The blocks do not overlap, so reshaping replaces torch's pooling, which is far slower on the CPU.

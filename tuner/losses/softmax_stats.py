@@ -148,7 +148,7 @@ class SoftmaxSums(torch.autograd.Function):
         slope, owned = _slope(p, g_p, g_sums)
         if slope is None and pull is None:
             return None, None, None, None, None, None, None
-        return _chained(p, slope, pull, places, owned=owned), None, None, None, None, None, None
+        return _chain(p, slope, pull, places, owned=owned), None, None, None, None, None, None
 
 
 def _softmax(logits: Tensor, places: Tensor, void: Tensor | None, logs: bool) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -192,7 +192,7 @@ def _slope(p: Tensor, g_p: Tensor | None, g_sums: Tensor | None) -> tuple[Tensor
     return (slope.add_(g_p) if owned else slope + g_p), True
 
 
-def _chained(p: Tensor, slope: Tensor | None, pull: Tensor | None, places: Tensor, *, owned: bool) -> Tensor:
+def _chain(p: Tensor, slope: Tensor | None, pull: Tensor | None, places: Tensor, *, owned: bool) -> Tensor:
     """Return p (slope - sum_c p slope) + pull (p - t), contiguous, in memory of p or slope if it is free."""
     if slope is not None and slope.shape[-1] > 1:
         # fresh memory costs more than arithmetic: one buffer from here to the end
@@ -210,10 +210,10 @@ def _chained(p: Tensor, slope: Tensor | None, pull: Tensor | None, places: Tenso
         factor = mean.neg_() if pull is None else pull - mean
     if factor is None:
         return torch.zeros_like(p)
-    return _scaled(p, slope, factor, places, pull)
+    return _scale(p, slope, factor, places, pull)
 
 
-def _scaled(p: Tensor, by_class: Tensor | None, by_pixel: Tensor, places: Tensor, pull: Tensor | None) -> Tensor:
+def _scale(p: Tensor, by_class: Tensor | None, by_pixel: Tensor, places: Tensor, pull: Tensor | None) -> Tensor:
     """Return p times (by_class [B, C, 1] + by_pixel [B, N]), less pull [B, N] at the true classes."""
     if not on_host(p):
         columns = by_pixel.unsqueeze(1)

@@ -132,7 +132,7 @@ def read_batch(
     target = target.squeeze(1) if _has_one_channel(logits, target) else target
     by_pixel = target.shape == (logits.shape[0], *logits.shape[2:])
     if by_pixel and not target.is_floating_point():
-        batch = _labelled(logits, target, ignore_index, mask)
+        batch = _label(logits, target, ignore_index, mask)
         if validate:
             labels = target if batch.mask is None else target.long().masked_fill(~batch.mask, 0)
             check_labels(labels.long(), classes=batch.classes, ignore_index=ignore_index)
@@ -144,7 +144,7 @@ def read_batch(
     return _probabilities(logits, target, ignore_index, mask, looks)
 
 
-def _labelled(logits: Tensor, target: Tensor, ignore_index: int | None, mask: Tensor | None) -> Batch:
+def _label(logits: Tensor, target: Tensor, ignore_index: int | None, mask: Tensor | None) -> Batch:
     labels = target.long() if target.dtype == torch.bool else target
     if mask is None:
         return Batch(logits, ignore_index, labels)

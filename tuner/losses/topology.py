@@ -69,16 +69,16 @@ def soft_cldice(view: LossInputs, *, iterations: int, smooth: float, classes: st
 
 def soft_skeleton(maps: Tensor, iterations: int) -> Tensor:
     """Return the soft skeleton of maps [B, C, *S] in [0, 1]: what every erosion loses by opening."""
-    eroded = _eroded(maps)
-    bones = torch.relu(maps - _dilated(eroded))
+    eroded = _erode(maps)
+    bones = torch.relu(maps - _dilate(eroded))
     for _ in range(iterations):
-        maps, eroded = eroded, _eroded(eroded)
-        lost = torch.relu(maps - _dilated(eroded))
+        maps, eroded = eroded, _erode(eroded)
+        lost = torch.relu(maps - _dilate(eroded))
         bones = bones + torch.relu(lost - bones * lost)
     return bones
 
 
-def _eroded(maps: Tensor) -> Tensor:
+def _erode(maps: Tensor) -> Tensor:
     """Return the minimum over each pixel and its neighbours along the axes."""
     least = maps
     for axis in range(2, maps.ndim):
@@ -86,7 +86,7 @@ def _eroded(maps: Tensor) -> Tensor:
     return least
 
 
-def _dilated(maps: Tensor) -> Tensor:
+def _dilate(maps: Tensor) -> Tensor:
     """Return the maximum over each pixel and all its neighbours, diagonal ones too."""
     for axis in range(2, maps.ndim):
         maps = torch.maximum(maps, _with_neighbour(maps, axis, torch.maximum))

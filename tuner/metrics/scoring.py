@@ -55,7 +55,7 @@ def score_case(
     if confusion is None:
         confusion = confusion_counts(prediction, label, classes=classes, ignore_index=ignore_index)
     if not background:
-        prediction, label, confusion = _raised(prediction, label, confusion, ignore_index)
+        prediction, label, confusion = _power(prediction, label, confusion, ignore_index)
         ignore_index = -1
     scores = {name: OVERLAP[name](confusion) for name in names if name in OVERLAP}
     surface = [name for name in names if name not in OVERLAP]
@@ -120,7 +120,7 @@ def mean_scores(
     return {name: _mean(values) for name, values in per_class.items()}, per_class
 
 
-def _raised(
+def _power(
     prediction: NDArray[Any], label: NDArray[Any], confusion: Counts, ignore_index: int
 ) -> tuple[NDArray[Any], NDArray[Any], Counts]:
     """Number the classes from 1, ignored pixels -1: what is ignored becomes a background that no class shares."""

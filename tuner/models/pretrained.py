@@ -51,26 +51,26 @@ def renamed(given: Mapping[str, Tensor], network: TransUNet) -> dict[str, Tensor
 def _table(network: TransUNet) -> Iterator[tuple[str, str, Change]]:
     """Yield our name, the archive's name, and what lies between them."""
     yield "stem.root.weight", "conv_root/kernel", _kernel
-    yield from _scaled("stem.norm", "gn_root")
+    yield from _scale("stem.norm", "gn_root")
     for level, stage in enumerate(network.stem.stages):
         for unit in range(len(list(stage.children()))):
             ours, theirs = f"stem.stages.{level}.{unit}", f"block{level + 1}/unit{unit + 1}"
             for number in (1, 2, 3):
                 yield f"{ours}.conv{number}.weight", f"{theirs}/conv{number}/kernel", _kernel
-                yield from _scaled(f"{ours}.norm{number}", f"{theirs}/gn{number}")
+                yield from _scale(f"{ours}.norm{number}", f"{theirs}/gn{number}")
             yield f"{ours}.shortcut.0.weight", f"{theirs}/conv_proj/kernel", _kernel
-            yield from _scaled(f"{ours}.shortcut.1", f"{theirs}/gn_proj")
+            yield from _scale(f"{ours}.shortcut.1", f"{theirs}/gn_proj")
     yield "embedding.weight", "embedding/kernel", _kernel
     yield "embedding.bias", "embedding/bias", _flat
     yield "positions", "Transformer/posembed_input/pos_embedding", _without_class
-    yield from _scaled("norm", "Transformer/encoder_norm")
+    yield from _scale("norm", "Transformer/encoder_norm")
     for number in range(len(network.blocks)):
         yield from _block(f"blocks.{number}", f"Transformer/encoderblock_{number}")
 
 
 def _block(ours: str, theirs: str) -> Iterator[tuple[str, str, Change]]:
-    yield from _scaled(f"{ours}.norm1", f"{theirs}/LayerNorm_0")
-    yield from _scaled(f"{ours}.norm2", f"{theirs}/LayerNorm_2")
+    yield from _scale(f"{ours}.norm1", f"{theirs}/LayerNorm_0")
+    yield from _scale(f"{ours}.norm2", f"{theirs}/LayerNorm_2")
     for name in ("query", "key", "value"):
         yield f"{ours}.attention.{name}.weight", f"{theirs}/{_ATTENTION}/{name}/kernel", _into_heads
         yield f"{ours}.attention.{name}.bias", f"{theirs}/{_ATTENTION}/{name}/bias", _flat
@@ -81,7 +81,7 @@ def _block(ours: str, theirs: str) -> Iterator[tuple[str, str, Change]]:
         yield f"{ours}.mlp.{place}.bias", f"{theirs}/MlpBlock_3/{name}/bias", _flat
 
 
-def _scaled(ours: str, theirs: str) -> Iterator[tuple[str, str, Change]]:
+def _scale(ours: str, theirs: str) -> Iterator[tuple[str, str, Change]]:
     yield f"{ours}.weight", f"{theirs}/scale", _flat
     yield f"{ours}.bias", f"{theirs}/bias", _flat
 

@@ -29,12 +29,12 @@ def draw_label_noise(clean: PreparedData, noisy: PreparedData) -> bytes:
         grey = _grey(image)
         panels = (
             grey,
-            _coloured(grey, before, clean),
-            _coloured(grey, after, clean),
+            _colorize(grey, before, clean),
+            _colorize(grey, after, clean),
             _changes(grey, before, after, clean.background),
         )
         for place, panel in enumerate(panels):
-            sheet.paste(_fitted(panel), (GAP + place * (PANEL + GAP), y))
+            sheet.paste(_fit_size(panel), (GAP + place * (PANEL + GAP), y))
         canvas.text(
             (GAP, y + PANEL + 2), f"{name}: {100 * (before != after).mean():.2g} % of the pixels", "black", font
         )
@@ -80,7 +80,7 @@ def _grey(image: NDArray[np.float32]) -> Rgb:
     return np.moveaxis(scaled, 0, -1).astype(np.uint8)
 
 
-def _coloured(grey: Rgb, labels: Rgb, data: PreparedData) -> Rgb:
+def _colorize(grey: Rgb, labels: Rgb, data: PreparedData) -> Rgb:
     table = np.zeros((256, 3), np.uint8)
     for number in range(data.classes):
         table[number] = CLASS_COLOURS[(number - 1) % len(CLASS_COLOURS)]
@@ -101,7 +101,7 @@ def _changes(grey: Rgb, before: Rgb, after: Rgb, background: bool) -> Rgb:
     return picture
 
 
-def _fitted(panel: Rgb) -> Image.Image:
+def _fit_size(panel: Rgb) -> Image.Image:
     picture = Image.fromarray(panel)
     scale = PANEL / max(picture.size)
     size = tuple(max(1, round(side * scale)) for side in picture.size)

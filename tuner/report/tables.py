@@ -46,7 +46,7 @@ def main_table(material: ReportData, lines: Sequence[Line], tests: Scores) -> Ta
                 line.tuned.mean if line.tuned else None,
                 _gain(line, material.direction),
                 *(line.best.metric(name) if line.best else None for name in further),
-                *(_tested(line.best, tests, name) for name in tested),
+                *(_test(line.best, tests, name) for name in tested),
             ]
             values |= {(len(rows), 1 + n): value for n, value in enumerate(found) if value is not None}
             texts = [
@@ -127,7 +127,7 @@ def _best(values: Mapping[tuple[int, int], float], column: int, direction: str) 
     return [place for place, value in found.items() if rank(value, direction) == wanted]
 
 
-def _tested(group: Group | None, tests: Scores, metric: str) -> float | None:
+def _test(group: Group | None, tests: Scores, metric: str) -> float | None:
     entries = group.entries if group else ()
     return mean_of(tests.get((entry.study, entry.number), {}).get(metric) for entry in entries)
 
@@ -155,7 +155,7 @@ def score_entries(
     artifacts: Artifacts,
     *,
     device: str = "auto",
-    tell: Callable[[str], None] = lambda text: None,
+    on_message: Callable[[str], None] = lambda text: None,
 ) -> dict[tuple[str, int], Mapping[str, float | None]]:
     """Score the best weights of trials on the test cases: `{(study, number): metrics}`.
 
@@ -170,10 +170,10 @@ def score_entries(
         chapter, folder = chapters[entry.study], artifacts.fetched(entry.study, entry.number, (TEST, BEST))
         kept = folder / TEST
         if not (folder / BEST).is_file():
-            tell(f"trial {entry.number} of {entry.study}: its weights are not here; it is not tested")
+            on_message(f"trial {entry.number} of {entry.study}: its weights are not here; it is not tested")
             continue
         if not kept.is_file():
-            tell(f"testing {count}/{len(entries)}: {entry.loss}, trial {entry.number}")
+            on_message(f"testing {count}/{len(entries)}: {entry.loss}, trial {entry.number}")
             write_json(kept, _scores(chapter, entry, folder, settings, place))
             artifacts.keep(entry.study, entry.number, TEST)
         found[entry.study, entry.number] = json.loads(kept.read_bytes())["metrics"]

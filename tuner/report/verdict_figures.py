@@ -52,7 +52,7 @@ def draw_verdict(verdict: Verdict) -> Drawing:
     """Return all figures below each other, with the verdict's words on top."""
     words = Drawing("verdict", height=16)
     for sentence in verdict.text.splitlines():
-        for row in _wrapped(sentence, 132):
+        for row in _wrap(sentence, 132):
             words.height += 20
             words.add(Text(24, words.height, row))
     words.height += 14
@@ -64,7 +64,7 @@ def draw_means(verdict: Verdict) -> Figure | None:
     known = [c for c in verdict.configurations if c.mean is not None]
     if not known:
         return None
-    ends = [value for c in known for value in (*c.run_means, c.mean, *_clipped(c.interval, known))]
+    ends = [value for c in known for value in (*c.run_means, c.mean, *_clip(c.interval, known))]
     scale = Scale(min(v for v in ends if v is not None), max(v for v in ends if v is not None), _LEFT, WIDTH - _RIGHT)
     drawing, base = _frame(f"Mean {verdict.metric}", len(known), scale, verdict.metric)
     digits = decimals(verdict)
@@ -254,7 +254,7 @@ def _bar(drawing: Drawing, scale: Scale, y: float, interval: tuple[float, float]
     )
 
 
-def _clipped(interval: tuple[float, float] | None, known: Sequence[ConfigurationResult]) -> tuple[float, ...]:
+def _clip(interval: tuple[float, float] | None, known: Sequence[ConfigurationResult]) -> tuple[float, ...]:
     """Return an interval for the axis, of at most thrice the width of all that was seen: few runs give huge ones."""
     if interval is None:
         return ()
@@ -282,7 +282,7 @@ def _fit(name: str, room: int = _NAME) -> str:
     return name if len(name) <= room else f"{name[: room // 2]}…{name[-(room - room // 2 - 1) :]}"
 
 
-def _wrapped(sentence: str, width: int) -> list[str]:
+def _wrap(sentence: str, width: int) -> list[str]:
     rows, row = [], ""
     for word in sentence.split(" "):
         if row and len(row) + 1 + len(word) > width:

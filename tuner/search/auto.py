@@ -219,11 +219,11 @@ class Auto:
         given = {**block, **fixed}
         free = [d for d in self.space.active(given) if d.name not in given]
         if not free:
-            return [self._ordered(given)]
+            return [self._order(given)]
         # a Latin hypercube: each parameter takes every part of its interval once
         shares = np.stack([(rng.permutation(count) + rng.random_sample(count)) / count for _ in free], axis=1)
         return [
-            self._ordered({**given, **{d.name: from_unit(d, float(s)) for d, s in zip(free, row, strict=True)}})
+            self._order({**given, **{d.name: from_unit(d, float(s)) for d, s in zip(free, row, strict=True)}})
             for row in shares
         ]
 
@@ -240,7 +240,7 @@ class Auto:
                 point[dimension.name] = _moved(dimension, value, rng)
         return point
 
-    def _ordered(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    def _order(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         return {d.name: params[d.name] for d in self.space.active(params)}
 
 

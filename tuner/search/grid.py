@@ -49,7 +49,7 @@ def grid_queue(
     space: SearchSpace, competing: Sequence[CandidateLoss], base: Mapping[str, Scalar], trials: int
 ) -> list[dict[str, Scalar]]:
     """Return the first `trials` points of the grid, each once, the nearest to published defaults first."""
-    first = [_snapped(space, default_point(space, loss, base)) for loss in round_robin(competing)]
+    first = [_snap(space, default_point(space, loss, base)) for loss in round_robin(competing)]
     rest = (
         dict(zip(names, values, strict=True))
         for block in combinations(space)
@@ -65,7 +65,7 @@ def _axes(space: SearchSpace, block: Mapping[str, Scalar]) -> tuple[list[str], l
     return [d.name for d in active], [(block[d.name],) if d.name in block else d.grid() for d in active]
 
 
-def _snapped(space: SearchSpace, point: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def _snap(space: SearchSpace, point: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Move every number of a point to the nearest grid value."""
     found: dict[str, Scalar] = {}
     for dimension in space.active(point):

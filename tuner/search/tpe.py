@@ -122,7 +122,7 @@ class Group:
             for i, d in enumerate(dimensions)
             if d.name in fixed and d.kind == "categorical" and d.contains(fixed[d.name])
         }
-        places = self._told(given)
+        places = self._tell_outcome(given)
         good, bad = self._split(places)
         numbers, rows = self.ledger.columns()
         liar_numbers, liars = self.ledger.running(running)
@@ -134,7 +134,7 @@ class Group:
         best = points[int(np.argmax(better.log_pdf(points) - worse.log_pdf(points)))]
         return {dimensions[i].name: external(dimensions[i], number) for i, number in zip(free, best, strict=True)}
 
-    def _told(self, given: Mapping[int, int]) -> Ints:
+    def _tell_outcome(self, given: Mapping[int, int]) -> Ints:
         """Return the places of the trials to learn from: those with the fixed choices once there are enough of them.
 
         Among all trials the good ones may all be of another loss, and say nothing about what suits a fixed one.

@@ -88,7 +88,7 @@ class TrialQueries(StorageBase):
             if sort == "value" and by is None and limit is not None:
                 rows = _by_value(connection, query, chosen, direction, limit, offset, joined=state is not None)
             else:
-                key: ColumnElement[Any] = _measured(by) if by else _SORTS[sort]
+                key: ColumnElement[Any] = _measure(by) if by else _SORTS[sort]
                 ranked = query.order_by(*ranked_first(key, "maximize" if direction == "desc" else "minimize"))
                 rows = list(connection.execute(ranked.order_by(_attempts.c.number).limit(limit).offset(offset)))
             curves = _curves(connection, [row.trial_id for row in rows])
@@ -187,7 +187,7 @@ def _direction(by: str | None, objectives: Sequence[Mapping[str, str]]) -> Order
     return "desc" if direction == "maximize" else "asc"
 
 
-def _measured(by: str) -> ColumnElement[Any]:
+def _measure(by: str) -> ColumnElement[Any]:
     measured: ColumnElement[Any] = _epochs.c.metrics[by].as_float()
     return measured
 
@@ -199,7 +199,7 @@ def _rows(by: str | None) -> Select[Any]:
         joined = joined.outerjoin(
             _epochs, and_(_epochs.c.trial_id == _attempts.c.trial_id, _epochs.c.epoch == _attempts.c.best_epoch)
         )
-        columns.append(_measured(by).label("measured"))
+        columns.append(_measure(by).label("measured"))
     return select(*columns).select_from(joined)
 
 

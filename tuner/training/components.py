@@ -95,7 +95,7 @@ def regressor_weights(data: PreparedData) -> dict[str, Tensor] | None:
         borders = _borders(data)
         if len(borders) >= MIN_SAMPLES:
             logger.info("training InverseForm's regressor on %d border maps", len(borders))
-            save_file(train_on_borders(borders, progress=_say), scratch / _FILE)
+            save_file(train_on_borders(borders, on_progress=_say), scratch / _FILE)
         return {"borders": len(borders)}
 
     found = open_or_build(folder, build)["borders"]

@@ -82,12 +82,12 @@ def run_entry(
         return
     _step = stop
     epoch, began = 0, perf_counter()
-    items = _asked(lambda: function(config, device, folder), ())
+    items = _ask(lambda: function(config, device, folder), ())
     if not hasattr(items, "__iter__"):
         raise EntryError(f"the training function returned {type(items).__name__}; it must yield an item per epoch.")
     iterator = iter(items)
     try:
-        while (item := _asked(lambda: next(iterator, _END), _END)) is not _END:
+        while (item := _ask(lambda: next(iterator, _END), _END)) is not _END:
             report = as_report(item, epoch + 1, perf_counter() - began, objectives=config.objectives)
             epoch, began = report.epoch, perf_counter()
             yield check_finite(report)
@@ -100,7 +100,7 @@ def run_entry(
             close()
 
 
-def _asked(ask: Callable[[], Any], ended: object) -> Any:
+def _ask(ask: Callable[[], Any], ended: object) -> Any:
     """Return what a user's code answers, or `ended` when it ends the process.
 
     The worker has further trials to serve.
@@ -141,7 +141,7 @@ def as_report(item: object, epoch: int, seconds: float, *, objectives: Sequence[
             lr=_number(facts.get("lr"), "lr"),
             seconds=seconds,
             metrics=metrics,
-            per_class=_nested(facts.get("per_class", {})),
+            per_class=_nest(facts.get("per_class", {})),
         )
     else:
         raise EntryError(
@@ -153,7 +153,7 @@ def as_report(item: object, epoch: int, seconds: float, *, objectives: Sequence[
     return report if report.epoch >= 1 else replace(report, epoch=epoch)
 
 
-def _nested(given: object) -> dict[str, dict[str, float | None]]:
+def _nest(given: object) -> dict[str, dict[str, float | None]]:
     if not isinstance(given, Mapping):
         raise EntryError(f"per_class is {type(given).__name__}; it must map a metric to its values by class.")
     return {

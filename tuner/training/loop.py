@@ -59,7 +59,7 @@ class TrainingState:
         self.augment = build_augment(config, data)
         # Distances survive neither being turned and stretched nor being cut, so such a batch has its maps made anew.
         whole = self.augment is None and self.trial.patch is None
-        self.maps = _placed(training_maps(data, self.trial.loss.needs) if whole else {}, device, share)
+        self.maps = _place(training_maps(data, self.trial.loss.needs) if whole else {}, device, share)
         kind = torch.device(device).type
         self._grain = torch.Generator(device) if kind == "cuda" else None
         self._is_first_batch = True
@@ -212,7 +212,7 @@ def configure_torch(train: TrainConfig) -> None:
     use_repeatable_kernels(train.deterministic)
 
 
-def _placed(maps: Mapping[str, NDArray[Any]], device: str, share: float) -> dict[str, Tensor | NDArray[Any]]:
+def _place(maps: Mapping[str, NDArray[Any]], device: str, share: float) -> dict[str, Tensor | NDArray[Any]]:
     """Put target maps onto the device as long as they fit; the others are read from their files batch by batch."""
     return {
         name: torch.from_numpy(np.array(found)).to(device) if fits_device(found.nbytes, device, share) else found

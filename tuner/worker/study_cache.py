@@ -122,7 +122,7 @@ class StudyCache:
                 check_allowed(study.spec.base.train.command, self._settings.allow_command)
             if study.spec.base.has_data:
                 self._check_data(study)
-            study = self._resolved(study)
+            study = self._resolve(study)
             self._studies[name] = study
             self._looked[name] = time.monotonic()
         return self._studies[name]
@@ -182,7 +182,7 @@ class StudyCache:
             other = []
         return ServedStudy(record, spec, searcher, prior=other)
 
-    def _resolved(self, study: ServedStudy) -> ServedStudy:
+    def _resolve(self, study: ServedStudy) -> ServedStudy:
         """Return a study whose threads and precision are settled: by its first worker, then for all the same."""
         from tuner.training.device import precision_problem, resolve_precision
 

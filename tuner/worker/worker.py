@@ -452,7 +452,7 @@ class Worker:
                         stop=self.progress.should_stop,
                     )
             except ScoringStoppedError:
-                return _told(self.progress, trial.last)
+                return _tell_outcome(self.progress, trial.last)
         return outcome
 
     def _train_epochs(
@@ -493,7 +493,7 @@ class Worker:
                 if outcome is not None:
                     return outcome
         if self.progress.obeyed and trial.epoch < config.train.epochs:
-            return _told(self.progress, trial.last)
+            return _tell_outcome(self.progress, trial.last)
         return trial.complete()
 
     def _track(self, study: ServedStudy, claim: Claim, config: TrialConfig, folder: Path) -> TrialTracking | None:
@@ -636,7 +636,7 @@ class Worker:
         answer_s = 2 * ANSWER_S + GRACE_S if progress.has_program else ANSWER_S
         if time.monotonic() - progress.asked_at < answer_s:
             return None
-        return _told(progress, serving.trial.last if serving.trial else None)
+        return _tell_outcome(progress, serving.trial.last if serving.trial else None)
 
     def give_up(self, code: int) -> None:
         """End this process at once, from another thread; the trial that it holds goes back into the queue."""
@@ -688,7 +688,7 @@ def _within(study: ServedStudy, claim: Claim, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _told(progress: Progress, last: tuple[int, float] | None) -> Outcome:
+def _tell_outcome(progress: Progress, last: tuple[int, float] | None) -> Outcome:
     """Return the outcome of a training that has ended, or is ended, because it was told to."""
     if progress.timed_out:
         return overdue(progress.limit_s or 0.0)

@@ -73,7 +73,7 @@ def read_nnunet(folder: Path, defects: list[str]) -> VolumeSet:
         codes = label_codes(described.get("labels"), where)
     used: set[Path] = set()
     if isinstance(described.get("dataset"), dict):
-        training, lost = _listed(folder, described["dataset"], defects, used), ""
+        training, lost = _list(folder, described["dataset"], defects, used), ""
     else:
         training = _numbered(folder, "Tr", str(ending), len(kinds), defects, used)
         lost = _lost(described.get("numTraining"), folder, str(ending))
@@ -271,7 +271,7 @@ def _is_whole(recording: Recording, defects: list[str], used: set[Path]) -> bool
     return not missing
 
 
-def _listed(folder: Path, cases: Mapping[str, Any], defects: list[str], used: set[Path]) -> dict[str, Recording]:
+def _list(folder: Path, cases: Mapping[str, Any], defects: list[str], used: set[Path]) -> dict[str, Recording]:
     where, found = f"{folder / DESCRIPTION}: dataset", {}
     for name, files in sorted(cases.items()):
         if not (isinstance(files, dict) and isinstance(files.get("images"), list) and files["images"]):

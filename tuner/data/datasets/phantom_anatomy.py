@@ -63,7 +63,7 @@ def ellipsoid(center: Point, radii: Point, *, turn: float = 0.0, tilt: float = 0
         return found
 
     reach = max(radii) + FAR_MM
-    return _bounded(distance, np.asarray(center) - reach, np.asarray(center) + reach)
+    return _bound(distance, np.asarray(center) - reach, np.asarray(center) + reach)
 
 
 def tube(points: Sequence[Point], radii: Sequence[float], *, steps: int = 18) -> Shape:
@@ -78,7 +78,7 @@ def tube(points: Sequence[Point], radii: Sequence[float], *, steps: int = 18) ->
         return nearest
 
     reach = path[:, 3:] + FAR_MM
-    return _bounded(distance, (path[:, :3] - reach).min(0), (path[:, :3] + reach).max(0))
+    return _bound(distance, (path[:, :3] - reach).min(0), (path[:, :3] + reach).max(0))
 
 
 def union(*shapes: Shape) -> Shape:
@@ -91,7 +91,7 @@ def without(shape: Shape, hole: Shape) -> Shape:
     return lambda x, y, z: np.maximum(shape(x, y, z), -hole(x, y, z))
 
 
-def _bounded(shape: Shape, low: NDArray[np.floating], high: NDArray[np.floating]) -> Shape:
+def _bound(shape: Shape, low: NDArray[np.floating], high: NDArray[np.floating]) -> Shape:
     """The same shape, computed inside a box only; `FAR_MM` outside of it."""
 
     def distance(x: Values, y: Values, z: Values) -> Values:

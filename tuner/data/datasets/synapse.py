@@ -117,13 +117,13 @@ def read_list(path: Path) -> tuple[list[str], list[str]]:
 def read_slice(path: Path) -> tuple[Image, Label]:
     """Read a training slice as [H, W] float32 and [H, W] uint8; DataError names what is wrong with it."""
     image, label = _read(path, "npz", lambda: _arrays_of_npz(path))
-    return _checked(path, image, label, dims=2)
+    return _check(path, image, label, dims=2)
 
 
 def read_volume(path: Path) -> tuple[Image, Label]:
     """Read a test volume as [slices, H, W] float32 and uint8; DataError names what is wrong with it."""
     image, label = _read(path, "h5", lambda: _arrays_of_h5(path))
-    return _checked(path, image, label, dims=3)
+    return _check(path, image, label, dims=3)
 
 
 def read_image_only(path: Path) -> Image:
@@ -196,7 +196,7 @@ def defects_of(image: NDArray[Any], label: NDArray[Any], *, dims: int, classes: 
     return found
 
 
-def _checked(path: Path, image: NDArray[Any], label: NDArray[Any], *, dims: int) -> tuple[Image, Label]:
+def _check(path: Path, image: NDArray[Any], label: NDArray[Any], *, dims: int) -> tuple[Image, Label]:
     found = defects_of(image, label, dims=dims)
     if found:
         raise DataError("; ".join(found) + ".", where=str(path))

@@ -56,7 +56,7 @@ class RawCase:
 
 
 def prepare_raw(
-    raw: Path, out: Path, test: Sequence[str] = (), progress: Callable[[str, int, int], None] | None = None
+    raw: Path, out: Path, test: Sequence[str] = (), on_progress: Callable[[str, int, int], None] | None = None
 ) -> dict[str, str]:
     """Convert every case of a download.
 
@@ -65,7 +65,7 @@ def prepare_raw(
             or below `RawData/Training`).
         out: Folder of the data set, `<data root>/synapse`.
         test: Further test cases; without it the official test cases are test cases and all others train.
-        progress: Called with the case, how many are done, and how many there are.
+        on_progress: Called with the case, how many are done, and how many there are.
 
     Returns:
         Case -> `train` or `test`.
@@ -87,8 +87,8 @@ def prepare_raw(
                 _remove(out, set(done.get(case.name, {}).get("files", [])) - set(files))
                 done[case.name] = {"state": state, "files": files}
                 write_atomically(out / RECORD, json.dumps(done, indent=1).encode())
-            if progress:
-                progress(case.name, number, len(cases))
+            if on_progress:
+                on_progress(case.name, number, len(cases))
         _write_lists(out, done)
     return {name: str(entry["state"]["role"]) for name, entry in sorted(done.items())}
 
@@ -111,7 +111,7 @@ def look_for_cases(raw: Path) -> tuple[list[RawCase], list[str], Path]:
             hint="Expected img/img0001.nii.gz, … and label/label0001.nii.gz, … as the challenge's download has them.",
             where=str(raw),
         )
-    images, labels = (_numbered(folders[0] / kind, kind) for kind in ("img", "label"))
+    images, labels = (_number(folders[0] / kind, kind) for kind in ("img", "label"))
     problems = [f"{images[number]} has no label{number}" for number in images if number not in labels]
     problems += [f"{labels[number]} has no img{number}" for number in labels if number not in images]
     if not images:
@@ -129,7 +129,7 @@ def convert_volume(image: NDArray[Any], label: NDArray[Any]) -> tuple[Image, Lab
     return (clipped - low) / np.float32(high - low), table[label[:, ::-1].transpose(2, 1, 0)]
 
 
-def _numbered(folder: Path, kind: str) -> dict[str, Path]:
+def _number(folder: Path, kind: str) -> dict[str, Path]:
     paths = sorted([*folder.glob(f"{kind}*.nii.gz"), *folder.glob(f"{kind}*.nii")])
     numbers = {path.name.partition(".")[0].removeprefix(kind): path for path in paths}
     return {number: path for number, path in numbers.items() if number.isdecimal()}

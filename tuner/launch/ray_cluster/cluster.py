@@ -49,8 +49,8 @@ class RayCluster:
         say: told what the user should know.
     """
 
-    def __init__(self, address: str, *, insecure: bool, say: Callable[[str], None]) -> None:
-        self.say = say
+    def __init__(self, address: str, *, insecure: bool, on_message: Callable[[str], None]) -> None:
+        self.say = on_message
         self.plan = Plan()
         _demand_ray()
         self._talk = BridgeSession()
@@ -58,7 +58,7 @@ class RayCluster:
             met = self._meet(address)
             self.address = str(met["address"])
             self.nodes: Sequence[Node] = met["nodes"]
-            _demand_token(self.address, insecure=insecure, say=say)
+            _demand_token(self.address, insecure=insecure, on_message=on_message)
         except BaseException:
             self._talk.wire.close(0.0)
             raise
@@ -246,7 +246,7 @@ def _demand_ray() -> None:
         )
 
 
-def _demand_token(address: str, *, insecure: bool, say: Callable[[str], None]) -> None:
+def _demand_token(address: str, *, insecure: bool, on_message: Callable[[str], None]) -> None:
     answer = ask_without_token(address, DOOR_S)
     if answer == "closed":
         return
@@ -262,7 +262,7 @@ def _demand_token(address: str, *, insecure: bool, say: Callable[[str], None]) -
             "insist by --ray-insecure on a network of your own.",
             where=address,
         )
-    say(f"Warning: {words}")
+    on_message(f"Warning: {words}")
 
 
 @contextmanager

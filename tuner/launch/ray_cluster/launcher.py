@@ -29,7 +29,7 @@ class RayPlace:
     """Share of a GPU."""
     host: str | None = None
     """The only host on which the workers may run: that of an SQLite file."""
-    note: Callable[[str], None] = field(default=logger.info)
+    on_message: Callable[[str], None] = field(default=logger.info)
 
 
 class RayLauncher:
@@ -66,7 +66,7 @@ class RayLauncher:
             self._wire.send(do, name=worker.name)
             return
         worker.take({"code": 0})
-        self._place.note(
+        self._place.on_message(
             f"worker {worker.order.slot} cannot be told while the cluster does not answer; "
             f"`tuner stop {worker.order.study}` tells it by the storage"
         )
@@ -108,7 +108,7 @@ class RayLauncher:
         kind = event["event"]
         if kind == "met":
             if self._failures:
-                self._place.note("the Ray cluster answers again")
+                self._place.on_message("the Ray cluster answers again")
             self._failures = 0
             self._met.set()
             for worker in list(self._workers.values()):
@@ -117,11 +117,11 @@ class RayLauncher:
         elif kind == "slot" and event["name"] in self._workers:
             worker = self._workers[event["name"]]
             for words in worker.take(event["state"]):
-                self._place.note(words)
+                self._place.on_message(words)
             if worker.waiting:
                 self._remind()
         elif kind == "note":
-            self._place.note(str(event["words"]))
+            self._place.on_message(str(event["words"]))
         elif kind == "refused":
             logger.warning("the Ray cluster: %s", event["words"])
             self._wire.close()
@@ -132,7 +132,9 @@ class RayLauncher:
         self._met.clear()
         self._wire.close(0.0)
         if not self._failures:
-            self._place.note("the Ray cluster does not answer; its workers go on by themselves, and it is tried again")
+            self._place.on_message(
+                "the Ray cluster does not answer; its workers go on by themselves, and it is tried again"
+            )
         pause = _RETRY_S[min(self._failures, len(_RETRY_S) - 1)]
         self._failures += 1
         time.sleep(pause)
@@ -150,7 +152,7 @@ class RayLauncher:
         alive = [worker for worker in self._workers.values() if worker.exit_code() is None]
         waiting = sum(worker.waiting for worker in alive)
         if waiting and not self._closed and self._met.is_set():
-            self._place.note(
+            self._place.on_message(
                 f"{len(alive) - waiting} of {len(self._workers)} workers are up; "
                 f"{waiting} wait{'s' * (waiting == 1)} for room in the cluster"
             )
