@@ -43,7 +43,7 @@ def test_the_page_has_the_verdict_of_real_runs(tmp_path: Path, monkeypatch: pyte
         {}, storage="sqlite:///tuner.db", artifacts=tmp_path / "artifacts", cache=tmp_path / "cache"
     )
 
-    with served(ServiceSettings(settings=settings)) as address, httpx.Client(base_url=address) as client:
+    with served(ServiceSettings(settings=settings)) as address, httpx.Client(base_url=address, timeout=120) as client:
         text = client.get("/studies/tiny/confirmation").text
         study_page = client.get("/studies/tiny").text
         picture = next(part for part in text.split('"') if "/pictures/" in part)
