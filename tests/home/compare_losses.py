@@ -48,8 +48,8 @@ def main() -> None:
     env = nnunet_environment(root, nnUNet_extTrainer=str(root / "trainers"))
     env.setdefault("OMP_NUM_THREADS", "1")
     name = prepare(root, env)
-    print("| recipe | " + " | ".join(f"seed {seed}" for seed in range(words.seeds)) + " | mean | s.d. |")
-    print("|---" * (words.seeds + 3) + "|")
+    print("| recipe | " + " | ".join(f"seed {seed}" for seed in range(words.seeds)) + " | mean | s.d. |", flush=True)
+    print("|---" * (words.seeds + 3) + "|", flush=True)
     for number, (recipe, changed) in enumerate(RECIPES.items()):
         values = []
         for seed in range(words.seeds):
