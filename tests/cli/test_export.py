@@ -28,7 +28,7 @@ def test_an_export_is_the_configuration_of_the_trial(searched: Shell, here: Path
     )
     assert len(origin["data_fingerprint"]) == 64
     assert origin["versions"]["torch"]
-    assert origin["search"]["sampler"] == "tpe"
+    assert origin["search"]["sampler"] == "auto"
     assert any("few trials" in text for text in origin["caveats"])
 
 

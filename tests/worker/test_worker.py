@@ -150,7 +150,9 @@ def test_the_same_study_seed_and_one_worker_give_the_same_trials(tmp_path: Path)
 
 def test_hopeless_trials_are_pruned_with_a_reason(tmp_path: Path, url: str) -> None:
     """Most of the budget's time goes to trials that have a chance."""
-    store = run(tmp_path, url, entry("steady"), "train.epochs=12", "budget.trials=30", "sampler=random")
+    store = run(
+        tmp_path, url, entry("steady"), "train.epochs=12", "budget.trials=30", "sampler=random", "pruner=median"
+    )
 
     pruned = [t for t in store.queries.trials("tiny") if t["state"] == "PRUNED"]
     assert pruned
