@@ -67,7 +67,8 @@ def show_form(
 def write_draft(draft: Annotated[Draft, Body()], service: ServiceDep, figures: FiguresDep) -> dict[str, Any]:
     """Change keys of a study file; return it, what its fields hold, and what is wrong with it.
 
-    `{"yaml", "fields", "problems": [{"path", "text"}], "says", "note"}`. A text that is no YAML stays as it is.
+    `{"yaml", "fields", "problems": [{"path", "text"}], "says", "note"}`. A text that is no YAML stays as it is;
+    `yaml` is null where nothing was changed.
     """
     try:
         content = parse_yaml(draft.yaml, source="the study file").content
@@ -75,8 +76,9 @@ def write_draft(draft: Annotated[Draft, Body()], service: ServiceDep, figures: F
             check_size(draft.changes)
             content = changed(content, draft.changes)
     except SpecError as error:
-        return {"yaml": draft.yaml, "fields": None, "says": None, "note": None} | refused(error)
-    text = dump_yaml(content) if draft.changes else draft.yaml
+        kept = draft.yaml if draft.changes else None
+        return {"yaml": kept, "fields": None, "says": None, "note": None} | refused(error)
+    text = dump_yaml(content) if draft.changes else None
     return {"yaml": text, "fields": fields_of(content)} | checked(content, service, figures)
 
 

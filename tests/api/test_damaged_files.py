@@ -339,7 +339,7 @@ def _check_mutants(site: Site, examples: int) -> None:
         import yaml
 
         if as_yaml:
-            answer = site.ask("POST", "/new/check", json={"yaml": content.decode("utf-8", "replace")})
+            answer = site.ask("POST", "/new/draft", json={"yaml": content.decode("utf-8", "replace")})
             assert answer.status_code in (200, 422), answer.text[-300:]
             return
         text = content

@@ -255,13 +255,13 @@ def test_broken_bodies_are_the_clients_fault(reader: httpx.Client, content: byte
 )
 def test_broken_study_files_are_explained(reader: httpx.Client, text: str) -> None:
     """What people type into the form is checked at every key; none of it may run, hang or break the page."""
-    answer = reader.post("/new/check", json={"yaml": text})
+    answer = reader.post("/new/draft", json={"yaml": text})
 
     assert answer.status_code == 200
     assert answer.json()["problems"]
 
 
-@pytest.mark.parametrize("path", ["/new", "/new/draft", "/new/check", "/login", f"{STUDY}/trials", f"{STUDY}/resume"])
+@pytest.mark.parametrize("path", ["/new", "/new/draft", "/login", f"{STUDY}/trials", f"{STUDY}/resume"])
 def test_every_write_bounds_its_body(reader: httpx.Client, path: str) -> None:
     """One route without the bound would be the one that is found."""
     answer = reader.post(path, content=(b"x" * 65536 for _ in range(50)))
@@ -410,7 +410,7 @@ def test_checking_a_posted_study_is_bounded(content: dict[str, Any], tmp_path: P
 )  # fmt: skip
 def test_checking_posted_text_is_bounded(reader: httpx.Client, text: str) -> None:
     """Brackets, blocks, numbers, keys: what costs more than its length is refused before it is read."""
-    answer = reader.post("/new/check", json={"yaml": text})
+    answer = reader.post("/new/draft", json={"yaml": text})
 
     assert answer.status_code == 200
     assert answer.json()["problems"]

@@ -146,11 +146,11 @@ def test_sign_in_leads_back_and_nowhere_else(target: str, location: str) -> None
 def test_sign_in_leads_back_to_the_whole_address(folder: Path) -> None:
     """With its query: a filtered table is what was asked for."""
     with guarded_service(folder, private=True) as address, httpx.Client(base_url=address, timeout=60) as client:
-        asked = "/studies/organs?state=PRUNED&sort=value"
+        asked = "/studies/organs/trials?state=PRUNED&sort=value"
         to_login = client.get(asked, headers={"Accept": "text/html"})
         assert to_login.status_code == 303
         form = client.get(to_login.headers["Location"])
-        assert 'value="/studies/organs?state=PRUNED&amp;sort=value"' in form.text
+        assert 'value="/studies/organs/trials?state=PRUNED&amp;sort=value"' in form.text
         answer = client.post("/login", data={"token": TOKEN, "next": asked}, headers={"Origin": address})
         assert answer.headers["Location"] == asked
         assert client.get(asked, headers={"Accept": "text/html"}).status_code == 200
