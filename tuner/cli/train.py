@@ -93,9 +93,10 @@ def _write_torch(path: Path, config: "TrialConfig", files: "Artifacts") -> bool:
     from safetensors.torch import load
 
     from tuner.analysis.export import write_export
-    from tuner.analysis.torch_export import torch_export
+    from tuner.analysis.torch_export import check_not_own, torch_export
     from tuner.errors import NotFoundError
 
+    check_not_own(config)
     study, number = str(config.provenance["study"]), int(config.provenance["trial"])
     with files.open(study, number, "data.json") as file:
         facts = json.load(file)
