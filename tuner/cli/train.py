@@ -145,7 +145,9 @@ def _kept(config: "TrialConfig", files: "Artifacts") -> tuple[dict[str, Any], di
     from safetensors.torch import load
 
     from tuner.errors import NotFoundError, RequestError
+    from tuner.export.torch_file import check_not_own
 
+    check_not_own(config)
     study, number = str(config.provenance["study"]), config.provenance["trial"]
     if number is None:
         raise RequestError(

@@ -37,6 +37,17 @@ class TorchExport:
     left_out: tuple[str, ...]
 
 
+def check_not_own(config: TrialConfig) -> None:
+    """Raise RequestError for a trial that a training of the user's own has made."""
+    if config.train.is_own:
+        what = f"the function {config.train.entry}" if config.train.entry else "a program"
+        raise RequestError(
+            f"its training is your own ({what}): there is no loss or network of ours to take home.",
+            hint="Other formats write the configuration: --format command, json, yaml.",
+            where="--format",
+        )
+
+
 def torch_export(
     config: TrialConfig,
     facts: Mapping[str, Any],
@@ -96,13 +107,7 @@ def torch_export(
 
 def check_loss(config: TrialConfig, facts: Mapping[str, Any]) -> None:
     """Raise RequestError where the loss cannot be taken out of this package, or is not known well enough."""
-    if config.train.is_own:
-        what = f"the function {config.train.entry}" if config.train.entry else "a program"
-        raise RequestError(
-            f"its training is your own ({what}): there is no loss or network of ours to take home.",
-            hint="Other formats write the configuration: --format command, json, yaml.",
-            where="--format",
-        )
+    check_not_own(config)
     if "entry" in config.loss:
         raise RequestError(
             f"the loss is your own code ({config.loss['entry']}): it is already at home.", where="--format"
