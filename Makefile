@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 WORKERS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 TRIALS ?= 12
-PARALLEL ?= -n auto --maxprocesses=8 --dist worksteal
+# Many tests wait for processes: half as many again as there are cores, eight at most, keep the cores busy.
+PARALLEL ?= -n $(shell n=$$(($(WORKERS) + $(WORKERS) / 2)); echo $$((n < 2 ? 2 : n > 8 ? 8 : n))) --dist worksteal
 
 INSTALLED := $(VENV)/.installed
 DEVELOPED := $(VENV)/.installed-dev

@@ -32,4 +32,23 @@ SLOW = {
         8,
         "cli/test_processes.py",
     ),
+    "losses/test_properties.py::test_extreme_logits_are_finite[inverse_form-2d-10000.0]": (
+        27,
+        "its form with logits of 200",
+    ),
+    "cli/test_init.py::test_questions_on_a_terminal_then_a_search": (30, "the flags in cli/test_init.py"),
+    "analysis/test_confirmation.py::test_cases_that_took_no_part_in_choosing_the_finalists[folds]": (
+        20,
+        "its form [test]",
+    ),
+    "training/test_examples.py::test_a_plain_script_is_searched": (22, "training/test_documented_entry.py"),
+    "cli/test_processes.py::test_a_launch_serves_the_dashboard_beside_it": (10, "api/test_serving.py"),
+    "training/test_pretended_training.py::test_what_does_not_repeat_is_refused_by_name[inverse_form]": (
+        7,
+        "the other losses",
+    ),
+    "cli/test_commands.py::test_a_killed_worker_leaves_nothing_and_the_next_one_continues": (
+        12,
+        "worker/test_commands.py",
+    ),
 }

@@ -79,7 +79,7 @@ def enqueue_trial(
     return {"number": number}
 
 
-@router.post("/studies/{name}/trials/retry", summary="Retry failed trials", response_model=Retried, responses=WRITE)
+@router.post("/studies/{name}/retry", summary="Retry failed trials", response_model=Retried, responses=WRITE)
 def retry_trials(name: StudyName, body: Annotated[Retry, Body()], service: ServiceDep) -> dict[str, Any]:
     """Put failed trials back into the queue, as `tuner retry` does: after their cause is mended."""
     again = service.store.studies.retry(name, body.trials)

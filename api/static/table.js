@@ -136,7 +136,7 @@ const ACTS = {
   enqueue: enqueueAgain,
   retry: async (url) => {
     const failed = numbers().filter((number) => picked.get(String(number)) === "FAIL");
-    const answer = await send(`/api/v1${url}/trials/retry`, "POST", { trials: failed });
+    const answer = await send(`/api/v1${url}/retry`, "POST", { trials: failed });
     if (answer) toast(`${answer.retried.length} queued for another attempt.`);
   },
 };

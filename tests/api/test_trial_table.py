@@ -67,12 +67,12 @@ def test_failed_trials_are_tried_again(writer: httpx.Client) -> None:
     failed = [row["number"] for row in rows if row["reason"] == "error"]
     complete = writer.get(f"{STUDY}/trials?state=COMPLETE&limit=1").json()["items"][0]["number"]
 
-    assert writer.post(f"{STUDY}/trials/retry", json={"trials": [failed[0], complete]}).status_code == 409
-    answer = writer.post(f"{STUDY}/trials/retry", json={"trials": failed})
+    assert writer.post(f"{STUDY}/retry", json={"trials": [failed[0], complete]}).status_code == 409
+    answer = writer.post(f"{STUDY}/retry", json={"trials": failed})
     assert [row["trial"] for row in answer.json()["retried"]] == failed
     again = writer.get(f"{STUDY}/trials/{answer.json()['retried'][0]['attempt']}").json()
     assert (again["state"], again["retry_of"]) == ("WAITING", failed[0])
-    assert writer.post(f"{STUDY}/trials/retry", json={"trials": []}).status_code == 422
+    assert writer.post(f"{STUDY}/retry", json={"trials": []}).status_code == 422
 
 
 @pytest.mark.browser

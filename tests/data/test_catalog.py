@@ -41,7 +41,7 @@ def test_rows_name_real_functions(entry: DatasetSpec) -> None:
     if entry.check:
         assert list(inspect.signature(load(entry.check)).parameters) == ["options", "data_root", "memory"]
     if entry.convert:
-        assert list(inspect.signature(load(entry.convert)).parameters) == ["raw", "out", "test", "progress"]
+        assert list(inspect.signature(load(entry.convert)).parameters) == ["raw", "out", "test", "on_progress"]
 
 
 @pytest.mark.parametrize("entry", DATASETS.values(), ids=lambda entry: entry.name)

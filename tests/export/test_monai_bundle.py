@@ -21,8 +21,8 @@ import sys, warnings
 warnings.filterwarnings("ignore")
 sys.path.insert(0, ".")
 from monai.bundle import run
-import scripts.winner
-difference = scripts.winner.self_test()
+import scripts.exported
+difference = scripts.exported.self_test()
 assert difference <= 1e-6, difference
 run(config_file="configs/evaluate.json", tolerance=1e-6)
 run(config_file="configs/train.json", epochs=1)

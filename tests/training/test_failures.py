@@ -31,7 +31,7 @@ def test_memory_is_given_back_when_nothing_holds_it_any_more(
     held: list[weakref.ref[Tensor]] = []
     alive: list[bool] = []
 
-    def failing(*args: object) -> None:
+    def failing(*args: object, **named: object) -> None:
         activation = torch.zeros(1000)
         held.append(weakref.ref(activation))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")

@@ -94,7 +94,7 @@ def test_it_is_searched_trained_and_exported(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'tuner.db'}"
     places = settings(tmp_path, url)
     with Storage.open(url, create=True) as store:
-        create(store, tiny(SEARCH, "train.epochs=1", "budget.trials=3", "search.train.lr=0.01"))
+        create(store, tiny(SEARCH, "train.epochs=1", "budget.trials_per_loss=1", "search.train.lr=0.01"))
         work(store, places)
         rows = store.queries.trials("tiny")
         own = next(row for row in rows if row["loss"] == "soft_focal")

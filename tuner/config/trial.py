@@ -242,7 +242,7 @@ def sections(content: Mapping[str, Any], train: TrainConfig, problems: Problems)
 
 def params_section(given: object, train: TrainConfig, problems: Problems) -> dict[str, Scalar]:
     """Check `params`, what a training of the user's own is given beside the sections."""
-    if given is None:
+    if given is None or given == {}:
         return {}
     if not isinstance(given, Mapping) or not train.is_own:
         problems.add("params", f"{given!r}; only trainings of your own have parameters of other names", given)

@@ -58,13 +58,13 @@ def monai_bundle(
     Raises:
         RequestError: The loss is code of the user's own, or `data.json` is of an earlier version.
     """
-    made = torch_export(config, facts, weights, beside="winner.pt", networks=tuple(MODELS))
+    made = torch_export(config, facts, weights, beside="exported.pt", networks=tuple(MODELS))
     settings = _settings(config, facts, data, units)
     left_out = list(made.left_out)
     files = {
         "scripts/__init__.py": b"",
-        "scripts/winner.py": made.text.encode(),
-        "scripts/winner.pt": made.tensors,
+        "scripts/exported.py": made.text.encode(),
+        "scripts/exported.pt": made.tensors,
         "scripts/parts.py": _parts(config, settings).encode(),
         "configs/metadata.json": _json(_metadata(config, settings)),
         "configs/logging.conf": _LOGGING,
@@ -126,7 +126,7 @@ _COMMON: dict[str, Any] = {
     "bundle_root": ".",
     "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
 }
-_IMPORTS = ["$import torch", "$import scripts.parts as parts", "$import scripts.winner as winner"]
+_IMPORTS = ["$import torch", "$import scripts.parts as parts", "$import scripts.exported as exported"]
 
 
 def _validation(settings: Mapping[str, Any], *, handlers: list[Any]) -> dict[str, Any]:
@@ -173,8 +173,8 @@ def _train(config: TrialConfig, settings: Mapping[str, Any], data: PreparedData)
         "weight_decay": train.weight_decay,
         "clip_norm": train.clip_norm,
         "seed": train.seed or 0,
-        "network": "$winner.network(pretrained=False).to(@device)",
-        "loss": "$parts.BundleLoss(winner.loss()).to(@device)",
+        "network": "$exported.network(pretrained=False).to(@device)",
+        "loss": "$parts.BundleLoss(exported.loss()).to(@device)",
         "optimizer": _optimizer(config),
         "steps": "$@epochs * len(@train#dataloader)",
         "schedule": _schedule(config),
@@ -319,7 +319,7 @@ _LOADER = {
 }
 _TRAINED = {
     "ckpt_path": "$@bundle_root + '/models/model.pt'",
-    "network": "$winner.network(pretrained=False).to(@device)",
+    "network": "$exported.network(pretrained=False).to(@device)",
 }
 
 
@@ -449,7 +449,7 @@ _COMMANDS = """
 
 Needs MONAI, pytorch-ignite, fire, nibabel and SciPy. From this folder:
 
-    python -m scripts.winner                                          # loss and network against stored values, to 1e-6
+    python -m scripts.exported                                        # loss and network against stored values, to 1e-6
     python -m monai.bundle run --config_file configs/evaluate.json    # the validation metric, against the trial's
     python -m monai.bundle run --config_file configs/train.json       # trains again, into models/trained.pt
     python -m monai.bundle run --config_file configs/inference.json --input_dir IMAGES --output_dir MASKS

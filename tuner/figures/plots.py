@@ -47,7 +47,7 @@ SERIES = ("#0072b2", "#d55e00", "#008f68", "#b0507f", "#8a6d00", "#3a9bd9", "#6b
 """Lines beside each other, after Okabe and Ito; beyond four, dashes tell them apart as well."""
 DASHES = ("solid", "dash", "dot", "dashdot")
 THEME_COLOURS: Mapping[str, str] = {
-    **{colour: f"--{family}" for family, colour in FAMILY_COLOURS.items()},
+    **{colour: f"--{family}" for family, colour in FAMILY_COLOURS.items() if family != NO_LOSS},
     **{colour: f"--{'failed' if state == 'FAIL' else state.lower()}" for state, colour in STATE_COLOURS.items()},
     **{colour: f"--rank{step}" for step, colour in enumerate(SHADES)},
     **{colour: f"--series{index}" for index, colour in enumerate(SERIES)},
