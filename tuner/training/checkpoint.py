@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 LAST = "last.ckpt"
 FORMAT = 1
 
-LARGE = 64 * 2**20
+LARGE = 2**30
 """Bytes; a smaller checkpoint is written after every epoch."""
 INTERVAL_S = 30.0
 """Seconds between two large ones."""
