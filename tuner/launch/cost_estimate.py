@@ -9,14 +9,13 @@ from statistics import fmean, median
 from typing import Any
 
 from tuner.config.study import StudySpec
+from tuner.data.preparation import ProgressCallback
 from tuner.errors import RequestError
-from tuner.launch.launcher import cores
+from tuner.launch.launcher import MessageCallback, cores
 from tuner.launch.loss_profile import LossProfile, measure_losses, published_configs, workers_that_fit
 from tuner.launch.new_study import AUTO, resolve_precision
 from tuner.launch.study_setup import (
     DataFacts,
-    MessageCallback,
-    ProgressCallback,
     Request,
     check_data,
     prepare_data,

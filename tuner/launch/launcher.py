@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,9 @@ from tuner.artifacts.local import WORKER_LOGS
 from tuner.errors import SpecError
 from tuner.registry import Option, Registry
 from tuner.settings import Settings
+
+MessageCallback = Callable[[str], None]
+"""Is told in words what is going on."""
 
 
 @dataclass(frozen=True, slots=True)

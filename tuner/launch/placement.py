@@ -1,22 +1,20 @@
 """Where the workers of a launch will be: who knows the devices there, and who starts them."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
 from tuner.errors import SpecError
 from tuner.launch.device_probe import ProbeRequest, ProbeResult, probe_devices
-from tuner.launch.launcher import LAUNCHERS, Launcher
+from tuner.launch.launcher import LAUNCHERS, Launcher, MessageCallback
 from tuner.launch.ray_cluster.cluster import RayCluster
 from tuner.launch.ray_cluster.launcher import RayLauncher, RayPlace
 from tuner.launch.study_setup import Resources
 from tuner.registry import load
 from tuner.settings import Settings
 from tuner.storage.records import StudyRecord
-
-MessageCallback = Callable[[str], None]
 
 
 class Placement(Protocol):

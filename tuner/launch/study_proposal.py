@@ -25,14 +25,12 @@ from tuner.launch.data_profile import (
     some_samples,
 )
 from tuner.launch.device_probe import ProbeRequest, ProbeResult, probe_devices
-from tuner.launch.launcher import read_devices
+from tuner.launch.launcher import MessageCallback, read_devices
 from tuner.launch.loss_choice import TASKS, LossChoice, choose_losses, suggested_task
 from tuner.launch.loss_profile import CUDA_CONTEXT, SPARE, published_configs
 from tuner.launch.step_probe import Measurement, probe_steps
 from tuner.losses.catalog.registry import LOSSES, competing_name
 from tuner.settings import Settings
-
-MessageCallback = Callable[[str], None]
 
 BASELINE = "dice_cross_entropy"
 UNPRUNED = 0.6

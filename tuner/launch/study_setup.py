@@ -15,10 +15,10 @@ from tuner.config.study import StudySpec, load_spec
 from tuner.config.trial import flatten
 from tuner.config.yaml_reader import YamlDocument
 from tuner.data.catalog import DATASETS
-from tuner.data.preparation import check_same_data
+from tuner.data.preparation import ProgressCallback, check_same_data
 from tuner.errors import ConfigError, ConflictError, DataError, EntryError, NotFoundError, SpecError
 from tuner.launch.device_probe import ProbeRequest, ProbeResult, cpu_workers, probe_devices
-from tuner.launch.launcher import read_devices, threads_each
+from tuner.launch.launcher import MessageCallback, read_devices, threads_each
 from tuner.launch.loss_profile import measured_per_device
 from tuner.launch.new_study import AUTO, create_study
 from tuner.launch.warm_start import read_warm_start
@@ -122,9 +122,6 @@ def _same(old: Any, new: Any) -> bool:
 
 def _shown(flat: Mapping[str, Any], key: str) -> str:
     return repr(flat[key]) if key in flat else "nothing"
-
-
-ProgressCallback = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,8 +298,6 @@ def weights_names(spec: StudySpec) -> Iterator[str]:
 
 
 DEFECTS_SHOWN = 20
-
-MessageCallback = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,16 +146,8 @@ def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]
     confusion = predicted.confusion
     if not data.background:
         scores = without_absent(scores, (confusion.sum((0, 2)) > 0).tolist())
-    means, per_class = mean_scores(scores)
-    named = zip(validator.units, scores, strict=True)
-    return Validation(
-        metrics=means,
-        per_class=by_class(per_class, data.scored_names),
-        cases=tuple(CaseScore(unit.name, by_class(score, data.scored_names)) for unit, score in named),
-        confusion=confusion.sum(0),
-        predictions=predicted.labels,
-        one_class=int(np.count_nonzero(confusion.sum((0, 1)))) <= 1,
-    )
+    one_class = int(np.count_nonzero(confusion.sum((0, 1)))) <= 1
+    return _validation(validator, predicted, scores, confusion.sum(0), one_class=one_class)
 
 
 def _validate_regions(validator: Validator, predicted: Predicted, stop: Callable[[], bool]) -> Validation | None:
@@ -174,15 +166,28 @@ def _validate_regions(validator: Validator, predicted: Predicted, stop: Callable
         confusion += confusion_counts(
             regions.label_map(found), truth, classes=data.classes, ignore_index=data.ignore_index
         )
+    return _validation(validator, predicted, scores, confusion, one_class=len(codes) <= 1)
+
+
+def _validation(
+    validator: Validator,
+    predicted: Predicted,
+    scores: Sequence[CaseScores],
+    confusion: NDArray[np.int64],
+    *,
+    one_class: bool,
+) -> Validation:
+    """Put together what was found of all units; `confusion` [C, C] is that of them all."""
+    names = validator.data.scored_names
     means, per_class = mean_scores(scores)
     named = zip(validator.units, scores, strict=True)
     return Validation(
         metrics=means,
-        per_class=by_class(per_class, data.scored_names),
-        cases=tuple(CaseScore(unit.name, by_class(score, data.scored_names)) for unit, score in named),
+        per_class=by_class(per_class, names),
+        cases=tuple(CaseScore(unit.name, by_class(score, names)) for unit, score in named),
         confusion=confusion,
         predictions=predicted.labels,
-        one_class=len(codes) <= 1,
+        one_class=one_class,
     )
 
 
