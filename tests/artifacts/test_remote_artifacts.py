@@ -76,6 +76,33 @@ def test_the_same_machine_continues_from_what_it_has(tmp_path: Path, url: str) -
     assert (again / "last.ckpt").read_text() == "state 2"
 
 
+def test_a_program_continues_on_another_machine_with_its_sub_folders(tmp_path: Path, url: str) -> None:
+    first, second = machine(tmp_path, "first", url), machine(tmp_path, "second", url)
+    folder = first.create("organs", 0, whole=True)
+    (folder / "nnunet" / "fold_0").mkdir(parents=True)
+    (folder / "nnunet" / "fold_0" / "checkpoint.pth").write_text("weights")
+    (folder / "nnunet" / ".hidden").write_text("no")
+    (folder / "state.json").write_text("{}")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("secret")
+    (folder / "link").symlink_to(outside)
+    (folder / "nnunet" / "secret").symlink_to(outside / "secret")
+    first.publish("organs", 0)
+
+    again = second.create("organs", 1, earlier=[0], whole=True)
+
+    assert sorted(path.relative_to(again).as_posix() for path in again.rglob("*") if path.is_file()) == [
+        "nnunet/fold_0/checkpoint.pth",
+        "state.json",
+    ]
+    assert (again / "nnunet" / "fold_0" / "checkpoint.pth").read_text() == "weights"
+    assert [file.name for file in second.listing("organs", 0)] == ["state.json"]
+    second.publish("organs", 1)
+    second.release("organs", 1)
+    assert not again.exists()
+
+
 @pytest.mark.parametrize("cut", range(8))
 def test_wherever_a_publication_is_cut_off_the_trial_can_be_continued(tmp_path: Path, cut: int) -> None:
     """Kill -9 in the middle of an upload: a checkpoint always finds the epochs before it."""

@@ -11,6 +11,7 @@ published.
 import errno
 import importlib.util
 import logging
+import os
 import random
 import re
 import shutil
@@ -434,15 +435,15 @@ class RemoteArtifacts(Artifacts):
     def publish(self, study: str, number: int, tick: Callable[[], bool] = lambda: False) -> None:
         """Send the files that have changed. Raises UnreachableError, DiskFullError."""
         folder, done = self.path(study, number), self._published.setdefault((study, number), {})
-        for path in _in_order(folder):
-            stamp = _stamp(path)
-            if stamp is None or done.get(path.name) == stamp:
+        for name in _in_order(folder):
+            stamp = _stamp(folder / name)
+            if stamp is None or done.get(name) == stamp:
                 continue
             try:
-                self.remote.put(path, f"{study}/{number}/{path.name}", tick)
+                self.remote.put(folder / name, f"{study}/{number}/{name}", tick)
             except FileNotFoundError:
                 continue  # it was there for a moment only
-            done[path.name] = stamp
+            done[name] = stamp
         if (folder / CHECKPOINT).is_file():
             for attempt in self._earlier.pop((study, number), ()):  # nothing continues from theirs any more
                 self._remove(f"{study}/{attempt}/{CHECKPOINT}")
@@ -455,7 +456,7 @@ class RemoteArtifacts(Artifacts):
         """Remove the working folder, if all that is in it was published."""
         done, folder = self._published.pop((study, number), {}), self.path(study, number)
         self._earlier.pop((study, number), None)
-        if done and all(done.get(path.name) == _stamp(path) for path in _in_order(folder)):
+        if done and all(done.get(name) == _stamp(folder / name) for name in _in_order(folder)):
             shutil.rmtree(folder, ignore_errors=True)
 
     def open(self, study: str, number: int, name: str) -> BinaryIO:
@@ -529,12 +530,13 @@ class RemoteArtifacts(Artifacts):
 
     def _bring_whole(self, study: str, attempt: int) -> None:
         folder = self.path(study, attempt)
-        if folder.is_dir() and any(folder.iterdir()):  # it was trained here: folders in it are not published
+        if folder.is_dir() and any(folder.iterdir()):  # it was trained here, and may be newer than what was published
             return
         if not folder.exists():
             self._guests.append(folder)
-        for file in self._published_files(study, attempt):
-            self.remote.get(f"{study}/{attempt}/{file.name}", folder / file.name)
+        for path in self.remote.tree(f"{study}/{attempt}"):
+            if all(FILE_NAME.fullmatch(part) for part in path.split("/")):
+                self.remote.get(f"{study}/{attempt}/{path}", folder / path)
 
     def _fetch(self, file: RemoteFile, there: str, folder: Path) -> None:
         mark = folder / f".{file.name}.token"
@@ -552,12 +554,18 @@ class RemoteArtifacts(Artifacts):
             logger.warning("%s is left where it is: %s", path, error)
 
 
-def _in_order(folder: Path) -> list[Path]:
-    """Return the files to publish, those first without which the later ones are of no use."""
-    found = {path.name: path for path in folder.iterdir() if FILE_NAME.fullmatch(path.name)} if folder.is_dir() else {}
-    names = [name for name in FIRST if name in found]
-    names += sorted(found.keys() - set(FIRST))
-    return [found[name] for name in names if found[name].is_file() and not found[name].is_symlink()]
+def _in_order(folder: Path) -> list[str]:
+    """Return the files to publish by their paths from the folder, first those without which later ones are of no use.
+
+    Programs of the user's own write into sub-folders as well; links are not followed, nor hidden files published.
+    """
+    found: list[str] = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if FILE_NAME.fullmatch(name)]
+        paths = [Path(place) / name for name in files if FILE_NAME.fullmatch(name)]
+        found += [path.relative_to(folder).as_posix() for path in paths if path.is_file() and not path.is_symlink()]
+    first = [name for name in FIRST if name in found]
+    return first + sorted(set(found) - set(FIRST), key=lambda name: (name.count("/"), name))
 
 
 def _stamp(path: Path) -> _Stamp | None:

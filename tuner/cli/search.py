@@ -285,7 +285,7 @@ def _finish(settings: Settings, name: str, *, as_json: bool, confirms: bool = Fa
         _put_best_default(rows, record.objectives[0], published_defaults(stored_spec(record)))
         for text in known:
             output.put(f"  {text}")
-        _put_next(name, settings)
+        _put_next(name, settings, has_losses=bool(stored_spec(record).candidates))
     if document["phase"] == "stopped" and reason == "failures":
         raise RunError(f"study {name!r} stopped itself.", hint=f"Mend what fails, then: tuner resume {name}")
     return 0
@@ -312,12 +312,12 @@ def _put_best_default(rows: list[dict[str, Any]], objective: Mapping[str, str], 
         output.put(f"  best value of published defaults: {default.loss} {output.number(default.default)}")
 
 
-def _put_next(name: str, settings: Settings) -> None:
+def _put_next(name: str, settings: Settings, *, has_losses: bool) -> None:
     where = storage_flag(settings)
     output.put()
     output.put("Next")
     for words, what in (
-        (f"status {name}{where}", "the best value of each loss"),
+        (f"status {name}{where}", "the best value of each loss" if has_losses else "how it stands"),
         (f"trials {name}{where}", "every trial"),
         (f"best {name}{where}", "the best again, in full"),
         (f"confirm {name}{where}", "train the best again with other seeds: is it really better?"),

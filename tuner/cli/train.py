@@ -227,4 +227,5 @@ def _put_result(config: "TrialConfig", folder: Path, result: Mapping[str, Any]) 
     if tests:
         scores = {key: value for key, value in tests["metrics"].items() if value is not None}
         output.put(f"test: {output.format_value(scores)} ({len(tests['cases'])} cases)")
-    output.put(f"Weights, metrics and a picture: {folder}")
+    what = "What the program has written" if config.train.command else "Weights, metrics and a picture"
+    output.put(f"{what}: {folder}")
