@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,10 +144,14 @@ def pids(store: Storage) -> set[int]:
 
 
 def bridge_of(launcher: int) -> int:
-    """Return the process of a launcher that talks to Ray."""
-    for pid in family({launcher}):
-        if b"ray_bridge" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
+    """Return the process of a launcher that talks to Ray; one that was lost may take a moment to be started anew."""
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        for pid in family({launcher}):
+            with suppress(OSError):
+                if b"ray_cluster.bridge" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return pid
+        time.sleep(0.2)
     raise AssertionError("it has no bridge")
 
 

@@ -65,6 +65,12 @@ def prepare_command(
     else:
         counts = {role: list(roles.values()).count(role) for role in ("train", "test")}
         output.put(f"{out}: {counts['train']} training and {counts['test']} test cases")
+        for role, what in (("train", "train on"), ("test", "test on")):
+            if not counts[role]:
+                output.tell(
+                    f"There is nothing to {what} yet: none of these cases is a {role} case of the usual division.\n"
+                    "--test CASE,… says which cases are for testing; type it again with that."
+                )
 
 
 @data.command("check", cls=PanelCommand)

@@ -363,8 +363,8 @@ def _content(
             "train.weight_decay": {"low": 1e-6, "high": 1e-2, "log": True},
         },
         "objectives": [{"metric": TASKS[task][0]}],
-        "sampler": {"name": "tpe"},
-        "pruner": {"name": "median"},
+        "sampler": {"name": "auto"},
+        "pruner": {"name": "auto"},
         "budget": {"trials": budget.trials, "retries": 3},
         "seed": wish.seed,
     }
