@@ -12,7 +12,7 @@ from tuner.config.trial import TrainConfig
 from tuner.config.yaml_reader import dump_yaml
 from tuner.data.catalog import DATASETS
 from tuner.errors import Problem, SpecError
-from tuner.losses.catalog.registry import FAMILIES, LOSSES, competing_name
+from tuner.losses.catalog.registry import FAMILIES, LOSSES, competing, competing_name
 from tuner.models.catalog import MODELS
 from tuner.registry import Scalar
 from tuner.storage.records import StudyRecord
@@ -139,9 +139,9 @@ def losses_of(content: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
     for item in given if isinstance(given, list) else []:
         if item == "all":
-            found += LOSSES
+            found += competing()
         elif item in FAMILIES:
-            found += [name for name, entry in LOSSES.items() if entry.family == item]
+            found += competing(item)
         elif isinstance(item, str):
             found += [name for name in LOSSES if item in (name, competing_name(name))]
     return list(dict.fromkeys(found))
@@ -153,10 +153,16 @@ def short_losses(losses: Sequence[str]) -> list[str]:
     chosen_names = {plain.get(name, name) for name in losses}
     found: list[str] = []
     for family in FAMILIES:
-        members = [name for name, entry in LOSSES.items() if entry.family == family]
-        chosen = [name for name in members if name in chosen_names]
-        found += [family] if members and chosen == members else [competing_name(name) for name in chosen]
-    return ["all"] if found == [f for f in FAMILIES if any(e.family == f for e in LOSSES.values())] else found
+        chosen = [name for name, entry in LOSSES.items() if entry.family == family and name in chosen_names]
+        members = competing(family)
+        if members and set(members) <= set(chosen):
+            found.append(family)
+            chosen = [name for name in chosen if name not in members]
+        found += [competing_name(name) for name in chosen]
+    whole = [family for family in FAMILIES if competing(family)]
+    if set(whole) <= set(found):
+        found = ["all", *(name for name in found if name not in whole)]
+    return found
 
 
 def _own_sums(given: Any) -> list[Any]:

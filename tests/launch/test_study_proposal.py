@@ -51,7 +51,7 @@ def test_losses_follow_the_fingerprint() -> None:
     assert suggested_task(PROFILE) == "regions"
     assert suggested_task(replace(PROFILE, scored=(THIN,))) == "structures"
     assert suggested_task(replace(PROFILE, background=False)) == "scene"
-    assert set(thin) - set(plain) == {"soft_cldice", "skeleton_recall"}
+    assert set(thin) - set(plain) == {"soft_cldice", "skeleton_recall", "cbdice"}
     assert {"focal_tversky", "unified_focal", "boundary", "blob", "mcc"} <= set(rare) - set(plain)
     assert {"hausdorff", "boundary_dou"} <= set(_kept(PROFILE, "borders")) - set(plain)
     assert "jaccard" in _kept(PROFILE, "scene")

@@ -79,6 +79,16 @@ BUDGETS: dict[str, Budget] = {
     "log_hausdorff": Budget(160, 180),
     "dice_topk": Budget(110, 110),
     "generalized_dice_focal": Budget(120, 120),
+    "sigmoid_focal": Budget(50, 50),
+    "ldam": Budget(50, 50),
+    "balanced_softmax": Budget(40, 40),
+    "log_dice": Budget(80, 80),
+    "lovasz_hinge": Budget(170, 170),
+    "jdt": Budget(100, 100),
+    "ssim": Budget(190, 200),
+    "cbdice": Budget(790, 1000),
+    "bce_dice": Budget(90, 90),
+    "marginal_dice_cross_entropy": Budget(120, 120),
     "sum": Budget(160, 180),
 }
 """By name in the catalogue; `sum` is that of SUM."""

@@ -18,7 +18,7 @@ from tuner.testing.loss import LIVELY
 # torch.compile's own code, which pytest would stop at, warns of itself
 quiet = pytest.mark.filterwarnings("ignore")
 
-BROKEN = ("hausdorff", "log_hausdorff")
+BROKEN = ("hausdorff", "log_hausdorff", "cbdice")
 """Losses that break a compiled graph: on the CPU, distances to predicted borders are numpy's."""
 
 

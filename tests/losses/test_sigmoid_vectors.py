@@ -128,12 +128,18 @@ def boundary_dou(b: Overlapping) -> float:
     return float(np.mean(found))
 
 
+def sigmoid_focal(b: Overlapping) -> float:
+    weight = np.where(b.labels == 1, 0.25, 0.75)
+    return float((weight * (1 - np.exp(-b.nll)) ** 3 * b.nll).mean())
+
+
 SHARES = [0.5, 0.3, 0.2]
 DICE = on_sigmoids(region.dice, **SMOOTH)
 FOCAL = on_sigmoids(pixel.focal, gamma=2.0)
 TOPK = on_sigmoids(pixel.topk, k_percent=30)
 GENERALIZED = on_sigmoids(region.generalized_dice, w_type="square", batch=True, smooth=0.1)
 MIXED = {"weight": 0.3, **SMOOTH}
+JDT: dict[str, Any] = {"label_smoothing": 0.4, "window": 3, "alpha": 0.6, "beta": 0.8, "smooth": 0.1, "classes": "all"}
 CASES: dict[str, tuple[dict[str, Any], Callable[[Overlapping], float]]] = {
     "cross_entropy": ({}, mean_nll),
     "topk": ({"k": 30.0}, TOPK),
@@ -182,7 +188,15 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Overlapping], float]]] = {
     "soft_cldice": ({"iterations": 2}, binary(structure.soft_cldice, iter=2, smooth=1.0, classes="present")),
     "skeleton_recall": ({}, binary(structure.skeleton_recall, smooth=1.0, classes="present")),
     "blob": ({"smooth": 1.0}, binary(structure.blob, smooth=1.0)),
+    "sigmoid_focal": ({"gamma": 3.0}, sigmoid_focal),
+    "log_dice": (SMOOTH, on_sigmoids(region.log_dice, **SMOOTH)),
+    "lovasz_hinge": ({}, on_sigmoids(region.lovasz_hinge, per_image=True)),
+    "jdt": (JDT | {"include_background": True}, binary(region.jdt, **JDT, include_background=False)),
+    "ssim": ({"window": 5}, binary(structure.ssim, window=5, compared="all")),
+    "cbdice": ({"iterations": 2}, binary(structure.cbdice, iterations=2, smooth=1.0)),
+    "bce_dice": (MIXED, weighed(0.3, mean_nll, DICE)),
 }
+BY_CLASS = ("distance", "boundary", "hausdorff", "log_haus", "soft_cl", "skeleton", "blob", "jdt", "ssim", "cbdice")
 LEFT_TO_OTHERS = {"region_mutual_information"}
 """Its probabilities are sigmoids in either form: the vectors of `own_vectors.json` hold."""
 
@@ -193,7 +207,7 @@ def test_the_sigmoid_form_is_the_formula(name: str, space: str, monkeypatch: pyt
     """With pixels of which nothing is known; distances are of float32, everything else of float64."""
     options, formula = CASES[name]
     b = scene(SHAPES[space])
-    if not name.startswith(("distance", "boundary", "hausdorff", "log_haus", "soft_cl", "skeleton", "blob")):
+    if not name.startswith(BY_CLASS):
         for module in (pixel, region, combination):
             monkeypatch.setattr(module, "read", lambda z, y, b=b: b)
     logits, target, counted = (torch.from_numpy(maps) for maps in (b.z, b.t, b.v))

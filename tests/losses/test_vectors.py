@@ -20,7 +20,7 @@ GIVEN = read(Path(__file__).with_name("loss_vectors.json"))
 OWN = read(OWN_FILE)
 VECTORS = GIVEN + OWN
 # forms that have a name of their own in vectors
-FORMS = {"hausdorff_dt": "hausdorff", "hausdorff_er": "hausdorff", "lovasz_hinge": "lovasz_softmax"}
+FORMS = {"hausdorff_dt": "hausdorff", "hausdorff_er": "hausdorff"}
 
 
 @pytest.mark.parametrize("vector", VECTORS, ids=[f"{n}-{vector['id']}" for n, vector in enumerate(VECTORS)])

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from tests.losses import vector_terms as terms
 from tests.losses.vector_terms import VOID, Case, Params
-from tuner.losses import compound, lovasz, pixel
+from tuner.losses import compound, pixel
 from tuner.losses.batch import EpochProgress, read_inputs
 from tuner.losses.build import COMPANION, combination_of
 from tuner.losses.catalog.registry import LOSSES
@@ -71,7 +71,7 @@ def cross_entropy(logits: Tensor, target: Tensor, params: Params) -> Tensor:
 def focal(logits: Tensor, target: Tensor, params: Params) -> Tensor:
     gamma, alpha = params.take("gamma", default=2.0), params.take("alpha", "class_weights")
     if params.take("mode", default="softmax") == "sigmoid":
-        return pixel.focal_sigmoid(logits, target, ignore_index=VOID, gamma=gamma, alpha=alpha)
+        return named("sigmoid_focal")(logits, target, Params({"gamma": gamma, "alpha": alpha}))
     if isinstance(alpha, float) and max(2, logits.shape[1]) == 2:
         alpha = [1 - alpha, alpha]
     weights = None if alpha is None else torch.tensor(alpha, dtype=logits.dtype)
@@ -89,9 +89,10 @@ def tversky(name: str) -> Case:
     return run
 
 
-def lovasz_hinge(logits: Tensor, target: Tensor, params: Params) -> Tensor:
-    per_image = params.take("per_image", default=False)
-    return lovasz.lovasz_hinge(logits, target, ignore_index=VOID, per_image=per_image)
+def marginal(logits: Tensor, target: Tensor, params: Params) -> Tensor:
+    if "labelled" in params:
+        params["labelled"] = torch.tensor(params["labelled"])
+    return named("marginal_dice_cross_entropy")(logits, target, params)
 
 
 def combo(logits: Tensor, target: Tensor, params: Params) -> Tensor:
@@ -218,7 +219,10 @@ CASES: dict[str, Case] = {
     "generalized_wasserstein_dice": wasserstein,
     "jaccard": named("jaccard", OVERLAP, classes="all", smooth=0.0),
     "lovasz_softmax": named("lovasz_softmax"),
-    "lovasz_hinge": lovasz_hinge,
+    "lovasz_hinge": named("lovasz_hinge", per_image=False),
+    "log_dice": named("log_dice", classes="all"),
+    "cbdice": named("cbdice", classes="all"),
+    "marginal_dice_cross_entropy": marginal,
     "tversky": tversky("tversky"),
     "focal_tversky": tversky("focal_tversky"),
     "sensitivity_specificity": named("sensitivity_specificity", {"r": "sensitivity_ratio"}, classes="all", smooth=0.0),

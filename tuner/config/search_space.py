@@ -19,7 +19,7 @@ from tuner.data.label_noise import KEY as NOISE
 from tuner.data.label_noise import OPTIONS as NOISE_OPTIONS
 from tuner.data.splits import FOLD
 from tuner.errors import Problem, Problems, unknown_name
-from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES
+from tuner.losses.catalog.registry import EXPLICIT, FAMILIES, LOSSES, competing
 from tuner.losses.declared import options_as_data, options_from_data
 from tuner.losses.spec import term_weight
 from tuner.models.catalog import ENTRY, MODELS
@@ -180,12 +180,12 @@ class SearchSectionParser:
                         self.sums[str(label)] = tuple(terms)
                         names.append(str(label))
             elif item == "all":
-                names.extend(self._fitting(LOSSES))
+                names.extend(self._fitting(competing()))
             elif str(item).startswith(EXPLICIT) and str(item).removeprefix(EXPLICIT) in LOSSES:
                 names.append(str(item).removeprefix(EXPLICIT))
                 named.append(names[-1])
             elif item in FAMILIES:
-                names.extend(self._fitting(name for name, entry in LOSSES.items() if entry.family == item))
+                names.extend(self._fitting(competing(item)))
             elif item in LOSSES:
                 names.append(item)
                 named.append(item)

@@ -132,6 +132,16 @@ def _several_classes(made_for: str) -> Callable[[Traits], Answer]:
     return answer
 
 
+def _two_classes(made_for: str) -> Callable[[Traits], Answer]:
+    def answer(traits: Traits) -> Answer:
+        count = len(traits.profile.classes)
+        if count != 2:
+            return False, f"{made_for} of two, by one sigmoid; there are {count}"
+        return traits.imbalanced, f"{made_for}; {traits.imbalance(suffices=traits.imbalanced)}"
+
+    return answer
+
+
 def _thin(made_for: str) -> Callable[[Traits], Answer]:
     def answer(traits: Traits) -> Answer:
         found = traits.thin
@@ -222,6 +232,16 @@ RULES: Mapping[str, Callable[[Traits], Answer]] = {
     "dice_plus_plus": _never("dice that forgives small doubts"),
     "dice_topk": _never("dice_focal and topk are near it"),
     "poly1": _never("cross_entropy with one more term"),
+    "lovasz_hinge": _never("lovasz_softmax on logits instead of probabilities"),
+    "log_dice": _very_imbalanced("for very rare classes"),
+    "cbdice": _thin("for thin structures of different width"),
+    "ssim": _borders("for outlines"),
+    "jdt": _borders("for outlines that nobody draws exactly"),
+    "sigmoid_focal": _two_classes("for rare classes"),
+    "ldam": _several_classes("for rare classes among several"),
+    "balanced_softmax": _never("logit_adjusted_ce by another name"),
+    "bce_dice": _never("dice_cross_entropy with a sigmoid for each class"),
+    "marginal_dice_cross_entropy": _never("for images in which classes were left unlabelled, which no mask tells"),
     "nacl": _never("for calibrated probabilities, which no metric here counts"),
     "robust_t": _never("for labels that are often wrong"),
     "generalized_wasserstein_dice": _never("for classes that resemble each other"),

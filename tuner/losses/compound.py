@@ -1,10 +1,12 @@
 """Compound losses: a pixel term and an overlap term from one softmax."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from tuner.errors import LossInputError
 from tuner.losses.autograd import (
     class_mean,
     class_weights,
@@ -17,6 +19,7 @@ from tuner.losses.autograd import (
     weighed,
 )
 from tuner.losses.batch import LossInputs, segmentation_loss
+from tuner.losses.dense import one_against_the_rest
 from tuner.losses.pixel import hardest_mean, weighted_cross_entropy, weighted_focal
 from tuner.losses.region import dice_error, exact_tversky_error, generalized_dice_error, overlap, share_of
 
@@ -172,6 +175,97 @@ def dice_cross_entropy(
     weights = _weights(view, class_frequencies, class_weight_exponent)
     error = _mean_dice_error(view, smooth, squared=squared, batch=batch, background=include_background, classes=classes)
     return weight * weighted_cross_entropy(view, weights=weights) + (1 - weight) * error
+
+
+@segmentation_loss(sums=True, squares=True)
+def bce_dice(
+    view: LossInputs,
+    *,
+    weight: float,
+    smooth: float,
+    squared: bool,
+    batch: bool,
+    include_background: bool,
+    classes: str,
+) -> Tensor:
+    """Binary cross-entropy and Dice of sigmoids: weight * BCE + (1 - weight) * Dice loss.
+
+    One sigmoid for every class, also where classes exclude each other; two classes are one sigmoid, of z_1 - z_0, and
+    one Dice, that of class 1. BCE is the mean over pixels and classes. The arithmetic is that of `dice_cross_entropy`,
+    which it is where classes overlap. MONAI's `DiceCELoss(sigmoid=True)` is equal for one channel with lambdas
+    1 - weight and weight.
+    """
+    each = one_against_the_rest(view)
+    value: Tensor = dice_cross_entropy.formula(
+        each,
+        class_frequencies=(),
+        weight=weight,
+        class_weight_exponent=0.0,
+        smooth=smooth,
+        squared=squared,
+        batch=batch,
+        # of two classes the background has no channel
+        include_background=include_background or each.classes == 1,
+        classes=classes,
+    )
+    return value
+
+
+@segmentation_loss(sums=True, squares=True)
+def marginal_dice_cross_entropy(
+    view: LossInputs,
+    *,
+    labelled: Tensor | None = None,
+    weight: float,
+    smooth: float,
+    squared: bool,
+    batch: bool,
+    include_background: bool,
+    classes: str,
+) -> Tensor:
+    """Marginal Dice and cross-entropy for images in which some classes are not labelled (Shi et al. 2021).
+
+        q_0 = p_0 + sum of p_c over the classes that are not labelled,   q_c = p_c for those that are
+
+    and `dice_cross_entropy` of q: where a class is not labelled, its pixels are background, which must not be held
+    against it. labelled [B, C] bool says which classes are, image by image (the background always is); where it is left
+    out, those that occur in the image. The sum is taken of logits, ln sum exp z_c. Equal to `dice_cross_entropy` where
+    every class is labelled. MONAI's `MaskedDiceLoss` masks pixels, not classes; it has no marginal loss.
+    """
+    known = _labelled_classes(view, labelled)
+    labels = torch.where(known.gather(1, view.flat_labels), view.flat_labels, 0).view_as(view.labels)
+    by_class = known.view(*known.shape, *(1,) * (view.labels.ndim - 1))
+    # what stands on void pixels may be infinite
+    logits = view.clean_logits
+    rest = torch.where(by_class[:, 1:], -torch.inf, logits[:, 1:])
+    background = torch.cat([logits[:, :1], rest], 1).logsumexp(1, keepdim=True)
+    merged = torch.cat([background, torch.where(by_class[:, 1:], logits[:, 1:], -torch.inf)], 1)
+    value: Tensor = dice_cross_entropy.formula(
+        replace(view, logits=merged, labels=labels),
+        class_frequencies=(),
+        weight=weight,
+        class_weight_exponent=0.0,
+        smooth=smooth,
+        squared=squared,
+        batch=batch,
+        include_background=include_background,
+        classes=classes,
+    )
+    return value
+
+
+def _labelled_classes(view: LossInputs, labelled: Tensor | None) -> Tensor:
+    """Return which classes are labelled in every image, [B, C] bool, the background always."""
+    if labelled is None:
+        known = view.counts > 0
+    else:
+        if labelled.shape != view.counts.shape:
+            raise LossInputError(
+                f"labelled is {list(labelled.shape)}, but logits are {list(view.logits.shape)}: it must be "
+                f"{list(view.counts.shape)}, for every image and class whether the class is labelled there."
+            )
+        known = labelled.to(view.logits.device) > 0
+    return torch.cat([torch.ones_like(known[:, :1]), known[:, 1:]], 1)
 
 
 @segmentation_loss(sums=True, squares=True)

@@ -221,3 +221,68 @@ class DenseInputs(LossInputs):
     def _flatten(self, values: Tensor) -> Tensor:
         """Return values [B, C, N] as [B, M]; of a pair [2, B, C, N] the presences first, then the absences."""
         return values.flatten(1) if values.ndim == 3 else values.transpose(0, 1).flatten(1)
+
+
+def one_hot(view: LossInputs) -> Tensor:
+    """Return the labels of class ids as zeros and ones [B, C, N] of the logits' type; all 0 on void pixels."""
+    return torch.zeros_like(view.logits.flatten(2)).scatter_(
+        1, view.flat_labels.unsqueeze(1), view.valid.unsqueeze(1).to(view.logits.dtype)
+    )
+
+
+def one_against_the_rest(view: LossInputs) -> DenseInputs:
+    """Return the inputs with a sigmoid of every class, whose labels may exclude each other.
+
+    Two classes are one sigmoid, that of z_1 - z_0, as of a network with one output; more are one each, the background
+    among them. Classes that overlap are that already.
+    """
+    if isinstance(view, DenseInputs):
+        if view.overlapping:
+            return view
+        target, is_soft = view.target, view.is_soft
+    else:
+        target, is_soft = one_hot(view), False
+    logits = view.logits
+    if view.classes == 2:
+        logits, target = logits[:, 1:] - logits[:, :1], target[:, 1:]
+    return DenseInputs(
+        logits,
+        logits,
+        None,
+        False,
+        view.sums,
+        view.squares,
+        view.logs,
+        per_pixel=view.per_pixel,
+        class_weights=view.class_weights,
+        target=target,
+        weight=_weight_of(view),
+        overlapping=True,
+        is_soft=is_soft,
+    )
+
+
+def _weight_of(view: LossInputs) -> Tensor | None:
+    if isinstance(view, DenseInputs):
+        return view.weight
+    return None if view.void is None else view.valid.unsqueeze(1)
+
+
+def with_target(view: LossInputs, target: Tensor) -> DenseInputs:
+    """Return the inputs with a soft target [B, C, N] in the place of theirs; squares, which read others, are left."""
+    overlapping = isinstance(view, DenseInputs) and view.overlapping
+    return DenseInputs(
+        view.logits,
+        target,
+        None,
+        False,
+        view.sums,
+        False,
+        view.logs,
+        per_pixel=view.per_pixel,
+        class_weights=view.class_weights,
+        target=target,
+        weight=_weight_of(view),
+        overlapping=overlapping,
+        is_soft=True,
+    )

@@ -141,6 +141,7 @@ PER_IMAGE = frozenset(
         "objects",
         "features",
         "boundary_head",
+        "labelled",
     }
 )
 

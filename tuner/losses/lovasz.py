@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 
 from tuner.losses.autograd import class_mean
 from tuner.losses.batch import LossInputs, segmentation_loss
-from tuner.losses.dense import DenseInputs
+from tuner.losses.dense import DenseInputs, one_against_the_rest
 from tuner.losses.softmax_stats import on_host, put_at
 
 
@@ -36,9 +36,31 @@ def lovasz_softmax(view: LossInputs, *, classes: str, per_image: bool, bins: int
     return class_mean(value, counts, (counts.sum(1) > 0).to(p.dtype), classes=classes, weights=view.class_weights)
 
 
+@segmentation_loss(logs=False)
+def lovasz_hinge(view: LossInputs, *, classes: str, per_image: bool) -> Tensor:
+    """Lovász hinge (Yu, Blaschko 2015; Berman et al. 2018): sum_k max(e_(k), 0) (J_k - J_(k-1)).
+
+    e = 1 - z (2 t - 1), the hinge errors of the logits in descending order; J_k is the Jaccard loss of the first k. One
+    for every class against the rest, also where classes exclude each other; two classes are one, of z_1 - z_0, the
+    published binary form. Not negative, without a bound. Ours equals the authors' binary code. MONAI has none.
+    """
+    each = one_against_the_rest(view)
+    errors = 1 - each.flat * (2 * each.target - 1)
+    return _extension(each, errors, classes=classes, per_image=per_image)
+
+
 def _lovasz_of_overlapping(view: DenseInputs, *, classes: str, per_image: bool) -> Tensor:
-    """Return the loss of every class against the rest, errors |t - sigmoid(z)|, by an exact sort."""
-    errors = (view.target - view.probabilities).abs().transpose(0, 1)
+    """Return the loss of every class against the rest, errors |t - sigmoid(z)|."""
+    errors = (view.target - view.probabilities).abs()
+    return _extension(view, errors, classes=classes, per_image=per_image)
+
+
+def _extension(view: DenseInputs, errors: Tensor, *, classes: str, per_image: bool) -> Tensor:
+    """Return the mean over classes of the extension of the Jaccard loss at errors [B, C, N], by an exact sort.
+
+    Errors that are not positive cost nothing.
+    """
+    errors = errors.transpose(0, 1)
     counted = view.valid.expand_as(view.target).transpose(0, 1) > 0
     hits = (view.target.transpose(0, 1) > 0) & counted
     if not per_image:
@@ -165,18 +187,3 @@ def jaccard_steps(hit: Tensor, total: Tensor) -> Tensor:
     step = missed.addcmul_(hit.to(wide), found.sub_(missed)).to(total.dtype)
     step[:1] = torch.where(total > 0, step[:1], 1)
     return step
-
-
-def lovasz_hinge(logits: Tensor, target: Tensor, *, ignore_index: int, per_image: bool) -> Tensor:
-    """Lovász hinge, the binary form on one channel: e = 1 - z (2t - 1), sum_k relu(e_(k)) (J_k - J_(k-1)).
-
-    logits [B, 1, *S]; target [B, *S] of 0 and 1; void pixels are dropped before sorting.
-    """
-    flat, labels = logits[:, 0].flatten(1), target.flatten(1)
-    units = list(zip(flat, labels, strict=True)) if per_image else [(flat.flatten(), labels.flatten())]
-    losses = []
-    for scores, truth in units:
-        z, t = scores[truth != ignore_index], truth[truth != ignore_index].to(logits.dtype)
-        error, order = torch.sort(1 - z * (2 * t - 1), descending=True)
-        losses.append((torch.relu(error) * jaccard_steps(t[order] > 0, t.sum())).sum())
-    return torch.stack(losses).mean()

@@ -1,4 +1,4 @@
-"""Pixel losses: cross-entropy, focal, top-k, OHEM, poly-1, logit adjustment, NACL."""
+"""Pixel losses: cross-entropy, focal, top-k, OHEM, poly-1, logit adjustment, margins, NACL."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuner.losses.autograd import class_weights, focal_mean, focal_term, pixel_mean, window_mean
+from tuner.losses.autograd import class_weights, focal_mean, pixel_mean, window_mean
 from tuner.losses.batch import END, EpochProgress, LossInputs, segmentation_loss
+from tuner.losses.dense import one_against_the_rest
 from tuner.losses.distance_transform import target_map
 from tuner.losses.softmax_stats import on_host
 
@@ -191,7 +192,7 @@ def focal(
     """Focal loss (Lin et al. 2017), softmax form: mean over V of w_y (1 - p_t)^gamma (-ln p_t).
 
     w_c = f_c^-class_weight_exponent. gamma = 0 is cross-entropy (divided by the count of pixels). The paper's own
-    form is one sigmoid per class (`focal_sigmoid`); many libraries also divide by the number of classes.
+    form is one sigmoid per class (`sigmoid_focal`); many libraries also divide by the number of classes.
     """
     weights = None
     if class_weight_exponent != 0:
@@ -204,18 +205,47 @@ def weighted_focal(view: LossInputs, *, weights: Tensor | None, gamma: float) ->
     return focal_mean(view, gamma, weights=None if weights is None else view.of_class(weights))
 
 
-def focal_sigmoid(logits: Tensor, target: Tensor, *, ignore_index: int, gamma: float, alpha: float | None) -> Tensor:
-    """Focal loss as Lin et al. (2017) wrote it, one sigmoid a channel: a_t (1 - p_t)^gamma (-ln p_t), p = sigmoid(z).
+@segmentation_loss()
+def sigmoid_focal(view: LossInputs, *, alpha: float | None, gamma: float) -> Tensor:
+    """Focal loss as Lin et al. (2017) wrote it, eq. 5: mean of a_t (1 - p_t)^gamma (-ln p_t), p = sigmoid(z).
 
-    logits [B, C, *S]; target [B, *S] of classes; one channel stands for class 1 against 0. a_t is alpha where the
-    channel's class is true and 1 - alpha elsewhere, None for no weights; mean over valid pixels and channels.
+    One sigmoid for every class, also where classes exclude each other; two classes are one sigmoid, of z_1 - z_0. a_t
+    is alpha where the class is true and 1 - alpha elsewhere, None for no weights. The mean is over pixels and classes;
+    the paper divides by the number of anchors with an object. Where classes overlap and alpha is None it is `focal`.
+    MONAI's `FocalLoss(use_softmax=False)` is equal where no index is ignored, but weighs only with alpha.
     """
-    void = (target == ignore_index).unsqueeze(1)
-    channels = logits.shape[1]
-    classes = torch.arange(channels, device=logits.device) + int(channels == 1)
-    own = target.unsqueeze(1) == classes.view(1, -1, *(1,) * (logits.ndim - 2))
-    z = torch.where(void, 0, logits)
-    value = focal_term(F.softplus(torch.where(own, -z, z)), gamma)
+    each = one_against_the_rest(view)
+    weights = None
     if alpha is not None:
-        value = value * torch.where(own, alpha, 1 - alpha)
-    return value.masked_fill(void, 0).sum() / ((~void).sum().clamp_min(1) * channels)
+        weights = alpha + (1 - 2 * alpha) * each.on_background()
+    value = focal_mean(each, gamma, weights=weights)
+    # a value for every pixel, where the target has one label for each
+    return value if value.ndim == 0 or each is view else value.mean(1)
+
+
+@segmentation_loss()
+def ldam(view: LossInputs, *, class_frequencies: Tensor | Sequence[float], max_margin: float, scale: float) -> Tensor:
+    """Label-distribution-aware margin loss (Cao et al. 2019): cross-entropy of scale (z - D_y e_y).
+
+        D_c = max_margin (f_c / min f)^(-1/4)
+
+    f are the class frequencies: the rarest class has the largest margin. The published scale of 30 belongs to logits
+    that are cosines, in [-1, 1]; those of a segmentation network have no bound. The network is read without margins.
+    Ours: MONAI has none.
+    """
+    shares = torch.as_tensor(class_frequencies, dtype=view.logits.dtype, device=view.logits.device)
+    rarest = torch.where(shares > 0, shares, torch.inf).amin()
+    margins = max_margin * (torch.where(shares > 0, shares, rarest) / rarest).pow(-0.25)
+    pulled = view.logits.flatten(2).scatter_add(1, view.flat_labels.unsqueeze(1), -view.of_class(margins).unsqueeze(1))
+    held = replace(view, logits=scale * pulled.view_as(view.logits))
+    return pixel_mean(held.nll, held)
+
+
+@segmentation_loss()
+def balanced_softmax(view: LossInputs, *, class_frequencies: Tensor | Sequence[float]) -> Tensor:
+    """Balanced softmax (Ren et al. 2020): cross-entropy of z + ln f, f the class frequencies.
+
+    `logit_adjusted_ce` at tau = 1 under the name that it has there. Ours: MONAI has none.
+    """
+    value: Tensor = logit_adjusted_ce.formula(view, class_frequencies=class_frequencies, tau=1.0)
+    return value

@@ -13,6 +13,10 @@ from torch.nn import functional as F
 
 from tuner.losses.autograd import class_mean, quotient, safe_power
 from tuner.losses.batch import LossInputs, Overlap, segmentation_loss
+from tuner.losses.dense import DenseInputs, one_hot, with_target
+
+MIN_INDEX = 1e-12
+"""Whatever Dice is below has its logarithm."""
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)
@@ -43,10 +47,27 @@ def log_cosh_dice(
 
 
 @segmentation_loss(sums=True, squares=True, logs=False)
+def log_dice(
+    view: LossInputs, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str
+) -> Tensor:
+    """Logarithmic Dice loss (Wong et al. 2018), eq. 2 with gamma = 1: mean_c -ln ((2 TP_c + s) / (P_c + T_c + s)).
+
+    The Dice half of `exponential_logarithmic` without its exponent. Not negative; a class that is missed altogether
+    costs what `smooth` leaves. Ours: MONAI has none.
+    """
+    of = overlap(view, batch=batch, include_background=include_background)
+    depth = -torch.log(dice_index(of, smooth=smooth, squared=squared).clamp_min(MIN_INDEX))
+    return class_mean(depth, of.t, of.units, classes=classes, weights=view.class_weights)
+
+
+@segmentation_loss(sums=True, squares=True, logs=False)
 def jaccard(
     view: LossInputs, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
-    """Jaccard (IoU) loss (Rahman and Wang 2016): mean_c 1 - (TP_c + s) / (P_c + T_c - TP_c + s). In [0, 1]."""
+    """Jaccard (IoU) loss (Rahman and Wang 2016): mean_c 1 - (TP_c + s) / (P_c + T_c - TP_c + s). In [0, 1].
+
+    With soft labels TP_c is sum min(p, t), which makes it the Jaccard metric loss (Wang, Ning, Blaschko 2023).
+    """
     of = overlap(view, batch=batch, include_background=include_background)
     union = predicted_mass(of, squared=squared) - of.tp + (of.t + smooth)
     index = quotient(of.tp + smooth, union, positive=smooth > 0)
@@ -79,6 +100,65 @@ def tversky(
         classes=classes,
         weights=view.class_weights,
     )
+
+
+@segmentation_loss(sums=True, logs=False)
+def jdt(
+    view: LossInputs,
+    *,
+    label_smoothing: float,
+    window: int,
+    alpha: float,
+    beta: float,
+    smooth: float,
+    batch: bool,
+    include_background: bool,
+    classes: str,
+) -> Tensor:
+    """Jaccard, Dice and Tversky (semi)metric losses with boundary label smoothing (Wang et al. 2023). In [0, 1].
+
+        mean_c 1 - (TP_c + s) / (TP_c + alpha FP_c + beta FN_c + s),   TP_c = sum min(p_c, t_c)
+
+    t is the one-hot label, or (1 - e) t + e / C, e = `label_smoothing`, where the `window` around a pixel holds
+    another class and no void pixel. alpha = beta = 1 is the Jaccard metric loss JML1, 1/2 the Dice semimetric loss
+    DML1. What is new beside `jaccard`, `dice` and `tversky`, whose arithmetic this is, are the smoothed labels: without
+    them they are equal. Soft targets are smoothed likewise, at borders of the likeliest class. Equal to the authors'
+    `JDTLoss` for the dataset-level mean. MONAI has none.
+    """
+    soft = with_target(view, smoothed_at_borders(view, label_smoothing, window))
+    value: Tensor = tversky.formula(
+        soft,
+        alpha=alpha,
+        beta=beta,
+        smooth=smooth,
+        batch=batch,
+        include_background=include_background,
+        classes=classes,
+    )
+    return value
+
+
+def smoothed_at_borders(view: LossInputs, share: float, window: int) -> Tensor:
+    """Return the target [B, C, N] of the logits' type, a share of it spread evenly over the classes at borders.
+
+    A pixel is at a border if the window around it holds two classes and no pixel that does not count.
+    """
+    shape, overlapping = view.logits.shape, isinstance(view, DenseInputs) and view.overlapping
+    target = view.target if isinstance(view, DenseInputs) else one_hot(view)
+    labels = (target > 0.5) if overlapping else target.argmax(1, keepdim=True)
+    maps = labels.to(view.logits.dtype).view(shape[0], -1, *shape[2:])
+    at_border = _largest_around(maps, window) + _largest_around(-maps, window) > 0
+    counted = view.valid.reshape(shape[0], -1, *shape[2:]) > 0
+    at_border = at_border & (_largest_around((~counted).to(maps.dtype), window) == 0)
+    spread = share * at_border.flatten(2).to(target.dtype)
+    kinds = 2 if overlapping else view.classes
+    return torch.lerp(target, torch.full_like(target[:1, :1, :1], 1 / kinds), spread)
+
+
+def _largest_around(maps: Tensor, window: int) -> Tensor:
+    """Return the maximum over the window of odd side around every pixel of maps [B, C, *S]."""
+    pool = F.max_pool2d if maps.ndim == 4 else F.max_pool3d
+    return pool(maps, window, stride=1, padding=window // 2)
 
 
 @segmentation_loss(sums=True, logs=False)
@@ -121,8 +201,13 @@ def predicted_mass(of: Overlap, *, squared: bool) -> Tensor:
 
 def dice_error(of: Overlap, *, smooth: float, squared: bool = False) -> Tensor:
     """Return 1 - Dice of every unit and class, [U, C]."""
+    return 1 - dice_index(of, smooth=smooth, squared=squared)
+
+
+def dice_index(of: Overlap, *, smooth: float, squared: bool = False) -> Tensor:
+    """Return Dice of every unit and class, [U, C]."""
     mass = predicted_mass(of, squared=squared) + (of.t + smooth)
-    return 1 - quotient(2 * of.tp + smooth, mass, positive=smooth > 0)
+    return quotient(2 * of.tp + smooth, mass, positive=smooth > 0)
 
 
 def tversky_error(of: Overlap, *, alpha: float, beta: float | None, smooth: float) -> Tensor:

@@ -32,7 +32,8 @@ class LossSpec:
     of what a loss learns beside the network; it is built with the `state_options`. `presets` are sets of options by
     name, for losses that are published with more than one set of defaults. `multilabel` says how classes that overlap
     are read, if they can be: "joint", all in one formula, or "per_class", the mean over the classes of the loss of
-    each against the rest. `soft_labels` allows targets between 0 and 1 and pixels of different weight.
+    each against the rest. `soft_labels` allows targets between 0 and 1 and pixels of different weight. `same_as` names
+    the loss of which this is only another name: it competes where it is named, and not as one of a family or of all.
     """
 
     name: str
@@ -54,6 +55,7 @@ class LossSpec:
     presets: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict, hash=False)
     multilabel: Literal["", "joint", "per_class"] = ""
     soft_labels: bool = False
+    same_as: str = ""
 
     @property
     def state_needs_classes(self) -> bool:

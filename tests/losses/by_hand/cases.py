@@ -12,7 +12,10 @@ FORMULAS: dict[tuple[str, str], Callable[..., float]] = {
     ("cross_entropy", "sigmoid"): pixel.binary_cross_entropy,
     ("topk", ""): pixel.topk,
     ("focal", ""): pixel.focal,
-    ("focal", "sigmoid"): pixel.focal_sigmoid,
+    ("focal", "sigmoid"): pixel.sigmoid_focal,
+    ("sigmoid_focal", ""): pixel.sigmoid_focal,
+    ("ldam", ""): pixel.ldam,
+    ("balanced_softmax", ""): pixel.balanced_softmax,
     ("distance_map_ce", ""): pixel.distance_map_ce,
     ("poly1_ce", ""): pixel.poly1,
     ("logit_adjusted_ce", ""): pixel.logit_adjusted,
@@ -20,6 +23,12 @@ FORMULAS: dict[tuple[str, str], Callable[..., float]] = {
     ("nacl", ""): pixel.nacl,
     ("dice", ""): region.dice,
     ("log_cosh_dice", ""): region.log_cosh_dice,
+    ("log_dice", ""): region.log_dice,
+    ("jdt", ""): region.jdt,
+    ("ssim", ""): structure.ssim,
+    ("cbdice", ""): structure.cbdice,
+    ("bce_dice", ""): combination.bce_dice,
+    ("marginal_dice_cross_entropy", ""): combination.marginal_dice_cross_entropy,
     ("generalized_wasserstein_dice", ""): region.wasserstein,
     ("jaccard", ""): region.jaccard,
     ("lovasz_softmax", ""): region.lovasz,
@@ -105,6 +114,7 @@ IMAGE: Params = {"smooth": 0.1, "classes": "present", "batch": False}
 NO_BACKGROUND: Params = {"smooth": 0.1, "classes": "all", "include_background": False}
 SQUARED: Params = {"smooth": 0.1, "classes": "all", "squared": True, "batch": False}
 DICE: Params = {"smooth": 0.1, "squared": False, "batch": True, "include_background": True, "classes": "present"}
+RARE: Params = {"class_frequencies": [0.5, 0.3, 0.2]}
 REVERSED: Params = {"phi": "reversed_norm", "lam": 2.0}
 GENERALIZED: Params = {"class_weighting": "square", "smooth": 0.1, "batch": True}
 SCENES = ("plane", "absent", "volume", "binary")
@@ -167,6 +177,20 @@ TABLE: tuple[tuple[str, tuple[Params, ...], tuple[str, ...]], ...] = (
     ("dice_focal", ({"weight": 0.6, "gamma": 2.0, "class_weights": [0.5, 0.75, 1.75]} | DICE,), ("plane", "volume")),
     ("dice_topk", ({"weight": 0.4, "k": 25.0} | DICE,), SCENES),
     ("generalized_dice_focal", (GENERALIZED | {"weight": 0.4, "gamma": 2.0},), SCENES),
+    ("sigmoid_focal", ({"gamma": 2.0, "alpha": 0.25}, {"gamma": 0.5, "alpha": None}), SCENES),
+    ("ldam", ({"max_margin": 0.5, "scale": 1.0} | RARE, {"max_margin": 3.0, "scale": 4.0} | RARE), SCENES[:3]),
+    ("balanced_softmax", (RARE,), SCENES[:3]),
+    ("log_dice", (PRESENT, IMAGE, NO_BACKGROUND, SQUARED), SCENES),
+    ("lovasz_hinge", ({"classes": "all"}, {"classes": "present", "per_image": True}), SCENES),
+    ("jdt", ({"label_smoothing": 0.5, "window": 3, "alpha": 1.0, "beta": 1.0, "smooth": 0.1},), SCENES),
+    ("jdt", ({"label_smoothing": 0.3, "window": 5, "alpha": 0.5, "beta": 0.7} | NO_BACKGROUND | IMAGE,), SCENES),
+    ("ssim", ({"window": 5, "compared": "all"}, {"window": 11, "compared": "structure"}), SCENES),
+    ("ssim", ({"window": 5, "compared": "structure", "include_background": True},), ("plane", "volume")),
+    ("cbdice", ({"iterations": 2, "smooth": 1.0}, {"iterations": 1, "smooth": 0.5, "classes": "present"}), SCENES),
+    ("bce_dice", ({"weight": 0.3} | DICE, {"weight": 0.6} | DICE | SQUARED), (*SCENES, "one_channel")),
+    ("bce_dice", ({"weight": 0.3} | DICE | {"include_background": False},), ("plane", "binary")),
+    ("marginal_dice_cross_entropy", ({"weight": 0.3} | DICE, {"weight": 0.6} | DICE | SQUARED), SCENES),
+    ("marginal_dice_cross_entropy", ({"weight": 0.3, "labelled": [[1, 1, 0], [0, 0, 1]]} | DICE,), ("plane", "absent")),
 )
 
 # (loss, number of the parameter set, scene, parameters)

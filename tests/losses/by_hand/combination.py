@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from tests.losses.by_hand.pixel import cross_entropy, focal, topk
-from tests.losses.by_hand.reading import Array, Labels, class_average, read
+from tests.losses.by_hand.reading import Array, Labels, class_average, one_against_the_rest, read
 from tests.losses.by_hand.region import dice, generalized_dice
 
 
@@ -103,3 +103,48 @@ def generalized_dice_focal(
 ) -> float:
     rough = generalized_dice(z, y, smooth=smooth, w_type=class_weighting, batch=batch)
     return weight * focal(z, y, gamma=gamma) + (1 - weight) * rough
+
+
+def bce_dice(
+    z: Array,
+    y: Labels,
+    *,
+    weight: float,
+    smooth: float,
+    squared: bool,
+    batch: bool,
+    include_background: bool,
+    classes: str,
+) -> float:
+    b = read(z, y)
+    score, _ = one_against_the_rest(b)
+    p = 1 / (1 + np.exp(-score))
+    errors, entropies = [], []
+    for image in [slice(None)] if batch else [slice(n, n + 1) for n in range(len(y)) if b.v[n].any()]:
+        of_class, sizes = [], []
+        for k in range(0 if include_background or b.classes == 2 else 1, p.shape[1]):
+            v = b.v[image]
+            found, truth = p[image, k][v], one_against_the_rest(b)[1][image, k][v]
+            mass = (found**2).sum() if squared else found.sum()
+            of_class.append(1 - (2 * (found * truth).sum() + smooth) / (mass + truth.sum() + smooth))
+            sizes.append(truth.sum())
+        errors.append(class_average(np.array(of_class), np.array(sizes), classes))
+    for k in range(p.shape[1]):
+        found, truth = p[:, k][b.v], one_against_the_rest(b)[1][:, k][b.v]
+        entropies.append(-(truth * np.log(found) + (1 - truth) * np.log(1 - found)).mean())
+    return float(weight * np.mean(entropies) + (1 - weight) * np.mean(errors))
+
+
+def marginal_dice_cross_entropy(
+    z: Array, y: Labels, *, weight: float, labelled: list[list[int]] | None = None, **overlap: Any
+) -> float:
+    b = read(z, y)
+    merged, target = b.z.copy(), y.copy()
+    for n in range(len(y)):
+        known = {int(label) for label in y[n][b.v[n]]} if labelled is None else set(np.nonzero(labelled[n])[0])
+        for c in range(1, b.classes):
+            if c not in known:
+                merged[n, 0] = np.log(np.exp(merged[n, 0]) + np.exp(b.z[n, c]))
+                merged[n, c] = -1e3
+                target[n][target[n] == c] = 0
+    return dice_cross_entropy(merged, target, weight=weight, **overlap)

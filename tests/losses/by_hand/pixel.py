@@ -3,7 +3,7 @@
 import numpy as np
 
 from tests.losses.by_hand.maps import own_distance, shifted, steps
-from tests.losses.by_hand.reading import Array, Batch, Labels, read
+from tests.losses.by_hand.reading import Array, Batch, Labels, one_against_the_rest, read
 
 
 def cross_entropy(
@@ -51,18 +51,32 @@ def focal(z: Array, y: Labels, *, gamma: float, alpha: list[float] | None = None
     return float((weight * (1 - np.exp(-b.nll)) ** gamma * b.nll).mean())
 
 
-def focal_sigmoid(z: Array, y: Labels, *, gamma: float, alpha: float | None) -> float:
-    """One sigmoid a channel; one channel is the foreground."""
-    v = y != 255
-    total, count = 0.0, 0
-    for c in range(z.shape[1]):
-        t = y == (1 if z.shape[1] == 1 else c)
-        p = 1 / (1 + np.exp(-z[:, c]))
-        p_t = np.where(t, p, 1 - p)[v]
-        a_t = 1.0 if alpha is None else np.where(t, alpha, 1 - alpha)[v]
-        total += (a_t * (1 - p_t) ** gamma * -np.log(p_t)).sum()
-        count += p_t.size
-    return float(total / count)
+def sigmoid_focal(z: Array, y: Labels, *, gamma: float, alpha: float | None) -> float:
+    """A sigmoid for every class, the mean over pixels and classes."""
+    b = read(z, y)
+    found = []
+    for score, t in zip(*(np.moveaxis(maps, 1, 0) for maps in one_against_the_rest(b)), strict=True):
+        p = 1 / (1 + np.exp(-score))
+        p_t = np.where(t == 1, p, 1 - p)[b.v]
+        a_t = 1.0 if alpha is None else np.where(t == 1, alpha, 1 - alpha)[b.v]
+        found.append((a_t * (1 - p_t) ** gamma * -np.log(p_t)).mean())
+    return float(np.mean(found))
+
+
+def ldam(z: Array, y: Labels, *, class_frequencies: list[float], max_margin: float, scale: float) -> float:
+    b = read(z, y)
+    f = np.array(class_frequencies)
+    margins = f**-0.25 / (f**-0.25).max() * max_margin
+    held = b.z.copy()
+    for c in range(b.classes):
+        held[:, c] = np.where(y == c, b.z[:, c] - margins[c], b.z[:, c])
+    return float(read(scale * held, y).nll.mean())
+
+
+def balanced_softmax(z: Array, y: Labels, *, class_frequencies: list[float]) -> float:
+    b = read(z, y)
+    odds = np.moveaxis(np.exp(b.z), 1, -1)[b.v] * np.array(class_frequencies)
+    return float(-np.log(odds[np.arange(len(odds)), b.labels] / odds.sum(1)).mean())
 
 
 def distance_map_ce(z: Array, y: Labels, *, phi: str, lam: float = 1.0, sigma: float = 5.0) -> float:

@@ -64,6 +64,13 @@ def read(z: Array, y: Labels) -> Batch:
     return Batch(z, y, p, t, v)
 
 
+def one_against_the_rest(b: Batch) -> tuple[Array, Array]:
+    """Logits and labels [N, K, *S] of the classes that have a sigmoid: class 1 alone of two, else every one."""
+    if b.classes == 2:
+        return b.z[:, 1:] - b.z[:, :1], b.t[:, 1:]
+    return b.z, b.t
+
+
 def class_average(values: Array, sizes: Array, classes: str) -> float:
     """Mean over all classes, or over those with a target pixel; 0 if there is none."""
     kept = values if classes == "all" else values[sizes > 0]

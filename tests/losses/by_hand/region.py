@@ -5,7 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from tests.losses.by_hand.reading import Array, Batch, Labels, class_average, ratio, read
+from tests.losses.by_hand.reading import (
+    VOID,
+    Array,
+    Batch,
+    Labels,
+    class_average,
+    one_against_the_rest,
+    ratio,
+    read,
+)
 
 
 def _counts(b: Batch) -> tuple[Array, Array, Array]:
@@ -113,14 +122,63 @@ def lovasz(z: Array, y: Labels, *, classes: str = "present", per_image: bool = F
     return _average(z, y, value, batch=not per_image, include_background=True, classes=classes)
 
 
-def lovasz_hinge(z: Array, y: Labels, *, per_image: bool = False) -> float:
+def lovasz_hinge(z: Array, y: Labels, *, per_image: bool = False, classes: str = "all") -> float:
     found = []
     for b in read(z, y).units(batch=not per_image):
-        score, t = (b.z[:, 1] - b.z[:, 0])[b.v], b.labels.astype(float)
-        error = 1 - score * (2 * t - 1)
-        order = np.argsort(-error, kind="stable")
-        found.append(np.maximum(error[order], 0) @ _jaccard_steps(t[order]))
+        of_class, sizes = [], []
+        for score, truth in zip(*(np.moveaxis(maps, 1, 0) for maps in one_against_the_rest(b)), strict=True):
+            t = truth[b.v]
+            error = 1 - score[b.v] * (2 * t - 1)
+            order = np.argsort(-error, kind="stable")
+            of_class.append(np.maximum(error[order], 0) @ _jaccard_steps(t[order]))
+            sizes.append(t.sum())
+        found.append(class_average(np.array(of_class), np.array(sizes), classes))
     return float(np.mean(found))
+
+
+def log_dice(z: Array, y: Labels, *, smooth: float, squared: bool = False, **of: Any) -> float:
+    def depth(b: Batch) -> Array:
+        tp, p, t = _counts(b)
+        mass = (b.p**2).sum((0, *b.axes)) if squared else p
+        return -np.log((2 * tp + smooth) / (mass + t + smooth))
+
+    return _average(z, y, depth, **({"batch": True, "include_background": True} | of))
+
+
+def jdt(
+    z: Array,
+    y: Labels,
+    *,
+    label_smoothing: float,
+    window: int,
+    alpha: float,
+    beta: float,
+    smooth: float,
+    batch: bool = True,
+    include_background: bool = True,
+    classes: str = "present",
+) -> float:
+    first = 0 if include_background else 1
+    found = []
+    for b in read(z, y).units(batch=batch):
+        t = _smoothed(b, label_smoothing, window)
+        axes = (0, *b.axes)
+        tp, p, size = np.minimum(b.p, t).sum(axes), b.p.sum(axes), t.sum(axes)
+        error = 1 - (tp + smooth) / (tp + alpha * (p - tp) + beta * (size - tp) + smooth)
+        found.append(class_average(error[first:], size[first:], classes))
+    return float(np.mean(found))
+
+
+def _smoothed(b: Batch, share: float, window: int) -> Array:
+    """Labels of which a share is spread over the classes where a window holds two of them and no void."""
+    t = b.t.copy()
+    for n, *place in zip(*np.nonzero(b.v), strict=True):
+        around = (n, *(slice(max(0, i - window // 2), i + window // 2 + 1) for i in place))
+        seen = set(b.y[around].ravel())
+        if len(seen) > 1 and VOID not in seen:
+            here = (n, slice(None), *place)
+            t[here] = (1 - share) * t[here] + share / b.classes
+    return t
 
 
 def _jaccard_steps(t: Array) -> Array:

@@ -97,3 +97,60 @@ def blob(z: Array, y: Labels, *, smooth: float) -> float:
         if errors:
             per_image.append(np.mean(errors))
     return float(np.mean(per_image)) if per_image else 0.0
+
+
+def ssim(z: Array, y: Labels, *, window: int, compared: str, include_background: bool = False) -> float:
+    b = read(z, y)
+    total, count = 0.0, 0
+    half = window // 2
+    for c in range(0 if include_background else 1, b.classes):
+        for n, *place in zip(*np.nonzero(b.v), strict=True):
+            around = (n, *(slice(max(0, i - half), i + half + 1) for i in place))
+            starts = [max(0, i - half) for i in place]
+            v = b.v[around]
+            away = sum(
+                (np.arange(k).reshape([-1 if a == d else 1 for d in range(v.ndim)]) + s - i) ** 2.0
+                for a, (k, s, i) in enumerate(zip(v.shape, starts, place, strict=True))
+            )
+            w = (np.exp(-away / (2 * 1.5**2)) * v)[v]
+            w /= w.sum()
+            p, t = b.p[around[0], c][around[1:]][v], b.t[around[0], c][around[1:]][v]
+            mp, mt = w @ p, w @ t
+            sp, st, spt = w @ (p - mp) ** 2, w @ (t - mt) ** 2, w @ ((p - mp) * (t - mt))
+            value = (2 * spt + 9e-4) / (sp + st + 9e-4)
+            if compared == "all":
+                value *= (2 * mp * mt + 1e-4) / (mp**2 + mt**2 + 1e-4)
+            total, count = total + value, count + 1
+    return float(1 - total / count)
+
+
+def cbdice(z: Array, y: Labels, *, iterations: int, smooth: float, classes: str = "all") -> float:
+    b = read(z, y)
+    found, sizes = [], []
+    for c in range(1, b.classes):
+        ways, lines = [0.0, 0.0], [0.0, 0.0]
+        for n in range(len(y)):
+            p, t = b.p[n, c], b.t[n, c]
+            guess, truth = _tube(p > 0.5, iterations), _tube(t > 0, iterations)
+            soft = [part * p for part in guess]
+            for k, (one, other) in enumerate(((soft, truth), (truth, soft))):
+                depth, _, weight = other[0], other[1], one[2]
+                radius = np.where((one[1] != 0) & (other[1] == 0), one[1], other[1])
+                ways[k] += (weight * depth).sum()
+                lines[k] += (weight * radius).sum()
+        precision, recall = ((a + smooth) / (b_ + smooth) for a, b_ in zip(ways, lines, strict=True))
+        found.append(1 - 2 * precision * recall / (precision + recall))
+        sizes.append(b.t[:, c].sum())
+    return class_average(np.array(found), np.array(sizes), classes)
+
+
+def _tube(mask: Any, iterations: int) -> list[Array]:
+    """Depth inside, radius on the skeleton, weight of the skeleton, of one mask [*S]."""
+    outside, depth = np.argwhere(~mask), np.zeros(mask.shape)
+    for place in np.argwhere(mask):
+        depth[tuple(place)] = np.sqrt(((outside - place) ** 2).sum(1)).min() if len(outside) else 1.0
+    bones = maps.soft_skeleton(mask[None, None].astype(float), iterations)[0, 0] > 0.5
+    radius = np.where(bones, depth, 0.0)
+    largest = max(radius.max(), 1.0)
+    weight = np.where(bones, (1 + largest - radius) / largest, 0.0) ** (mask.ndim - 1)
+    return [np.minimum(depth, largest) / largest, radius / largest, weight]

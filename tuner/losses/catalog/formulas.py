@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         pixel,
         region,
         robust,
+        structural_similarity,
         topology,
     )
 
@@ -37,6 +38,7 @@ __all__ = [
     "pixel",
     "region",
     "robust",
+    "structural_similarity",
     "topology",
 ]
 
