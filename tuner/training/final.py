@@ -12,7 +12,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.data.source import TestCase
 from tuner.errors import DataError
-from tuner.metrics.catalog import METRICS
+from tuner.metrics.catalog import MASK_METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
 from tuner.training.command import ProgramPlace
@@ -131,7 +131,7 @@ def score_tests(
                 case.label,
                 data.classes,
                 data.ignore_index,
-                tuple(METRICS),
+                MASK_METRICS,
                 spacing=case.spacing,
                 background=data.background,
             )
