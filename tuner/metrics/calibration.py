@@ -41,6 +41,12 @@ class CalibrationCounts:
     log_loss: NDArray[np.float64]
     """[units] sum of -log p(truth), in nats"""
 
+    @classmethod
+    def together(cls, counts: Sequence["CalibrationCounts"]) -> "CalibrationCounts":
+        """Return the counts of all units of several."""
+        names = ("count", "correct", "confidence", "log_loss")
+        return cls(*(np.concatenate([getattr(of, name) for of in counts]) for name in names))
+
     def of(self, units: slice | Sequence[int]) -> "CalibrationCounts":
         """Return the counts of some of the units."""
         return CalibrationCounts(self.count[units], self.correct[units], self.confidence[units], self.log_loss[units])

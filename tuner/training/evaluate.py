@@ -221,14 +221,18 @@ def _ece_by_class(data: PreparedData, counts: CalibrationCounts) -> list[float |
 
 
 def score_regions(
-    codes: NDArray[Any], labels: NDArray[Any], data: PreparedData, spacing: Sequence[float] | None
+    codes: NDArray[Any],
+    labels: NDArray[Any],
+    data: PreparedData,
+    spacing: Sequence[float] | None,
+    metrics: Sequence[str] = MASK_METRICS,
 ) -> CaseScores:
     """Score predicted codes of regions against a label map, both [*S]."""
     regions = data.regions
     assert regions is not None
     ignored, truth = labels == data.ignore_index, regions.codes(labels)
     pairs = ((regions.mask(codes, number), regions.mask(truth, number)) for number in range(len(regions)))
-    return score_masks(pairs, ignored if ignored.any() else None, MASK_METRICS, spacing)
+    return score_masks(pairs, ignored if ignored.any() else None, metrics, spacing)
 
 
 def calibration_counter(data: PreparedData, units: int, device: str) -> CalibrationCounter:

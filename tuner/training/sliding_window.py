@@ -215,9 +215,12 @@ class Geometry:
         return 0 not in self.sample_shape[1:]
 
 
-@torch.no_grad()
 def predict_image(
-    net: PlacedModel, image: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool] = lambda: False
+    net: PlacedModel,
+    image: NDArray[np.float32],
+    geometry: Geometry,
+    stop: Callable[[], bool] = lambda: False,
+    on_plane: Callable[[int, Tensor], None] = lambda number, logits: None,
 ) -> Labels | None:
     """Predict an image: slice by slice (2-D), in slabs of the depth of the samples, or by a sliding window.
 
@@ -228,18 +231,46 @@ def predict_image(
         image: [C, D, H, W] normalised as in training; D is 1 for a picture.
         geometry: Of the run.
         stop: Asked now and then.
+        on_plane: Told the number of each plane and its logits [classes, *P], in the size of the samples.
 
     Returns:
         The class of every pixel, [D, H, W], or the code of its regions; None when `stop` said so.
     """
+    planes: list[Labels] = []
+    for logits in plane_logits(net, image, geometry, stop):
+        if logits is None:
+            return None
+        on_plane(len(planes), logits)
+        planes.append(net.decide(logits, 0).cpu().numpy())
+    return in_size_of(image, planes, net)
+
+
+def in_size_of(image: NDArray[Any], planes: Sequence[Labels], net: PlacedModel) -> Labels:
+    """Return the labels of an image [C, D, H, W] from those of its planes [*P] in the size of the samples."""
+    height, width = image.shape[2:]
+    return np.asarray(resize_labels(np.stack(planes), (height, width)), net.label_type)
+
+
+@torch.no_grad()
+def plane_logits(
+    net: PlacedModel, image: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Tensor | None]:
+    """Yield the logits [classes, *P] of each plane of an image [C, D, H, W], in order, in the size of the samples.
+
+    None once `stop` said so, and then nothing more.
+    """
     net.model.eval()
-    depth, height, width = image.shape[1:]
+    planes = 0
     samples = _samples(image, geometry)
-    found = _by_windows(net, samples, geometry, stop) if geometry.patch else _whole(net, samples, geometry, stop)
-    if found is None:
-        return None
-    planes = np.concatenate(found)[:depth] if geometry.volumes else np.stack(found)
-    return np.asarray(resize_labels(planes, (height, width)), net.label_type)
+    for piece in _by_windows(net, samples, geometry, stop) if geometry.patch else _whole(net, samples, geometry, stop):
+        if piece is None:
+            yield None
+            return
+        for logits in piece.unbind(1):
+            if planes == image.shape[1]:
+                return  # the last slab reaches beyond the image
+            planes += 1
+            yield logits
 
 
 def _samples(image: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
@@ -259,21 +290,22 @@ def _samples(image: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float
 
 def _whole(
     net: PlacedModel, samples: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool]
-) -> list[Labels] | None:
-    found: list[Labels] = []
+) -> Iterator[Tensor | None]:
+    """Yield [classes, planes, *P] of each sample."""
     for batch in torch.split(torch.from_numpy(samples), geometry.batch_size):
         if stop():
-            return None
-        found.extend(net.decide(net.logits(net.to_device(batch)), 1).cpu().numpy())
-    return found
+            yield None
+            return
+        logits = net.logits(net.to_device(batch)).float()
+        yield from logits if geometry.volumes else logits[:, :, None]
 
 
 def _by_windows(
     net: PlacedModel, samples: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool]
-) -> list[Labels] | None:
-    found = []
+) -> Iterator[Tensor | None]:
+    """Yield [classes, planes, *P] of each sample, in several pieces where it is a volume."""
     for sample in samples:
-        labels = sliding_window_inference(
+        found = slide(
             net,
             sample,
             patch=geometry.patch or (),
@@ -281,7 +313,14 @@ def _by_windows(
             batch_size=geometry.batch_size,
             stop=stop,
         )
-        if labels is None:
-            return None
-        found.append(labels)
-    return found
+        rows = []
+        for planes in found:
+            if planes is None:
+                yield None
+                return
+            if geometry.volumes:
+                yield planes.logits
+            else:
+                rows.append(planes.logits)
+        if rows:
+            yield torch.cat(rows, 1)[:, None]
