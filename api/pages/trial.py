@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from markupsafe import Markup
 
 from api.config import Service
 from api.dependencies import MAX_NUMBER, FiguresDep, ServiceDep, StudyName, TrialNumber
@@ -14,10 +15,12 @@ from api.routes.figures import csv_answer
 from api.routes.trials import artifact_url
 from api.study_files import stored_spec
 from api.templating import page
+from tuner.analysis.calibration import CALIBRATION, read_calibration
 from tuner.config.yaml_reader import dump_yaml
-from tuner.errors import NotFoundError
+from tuner.errors import NotFoundError, TunerError
 from tuner.figures.data import axis_of, label
 from tuner.registry import Scalar
+from tuner.report.calibration_figure import CAPTION, draw_reliability, panel_of
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.records import StudyRecord
 
@@ -131,15 +134,56 @@ def trial_context(service: Service, figures: FigureQueries, name: str, number: i
     trial, names = shown["trial"], {file["name"] for file in shown["files"]}
     config = full_configuration(record, trial["params"])
     table, damage = confusion(service, name, number) if "confusion.npy" in names else (None, None)
+    calibration, unread = reliability(service, name, number) if CALIBRATION in names else (None, None)
     return shown | {
         "metric": record.objectives[0]["metric"],
         "parameters": parameter_rows(record, trial["params"]),
         "attempts": figures.attempts_at(record, trial["slot"]),
         "confusion": table,
-        "damages": [*shown["damages"], *([damage] if damage else [])],
+        "calibration": calibration,
+        "damages": [*shown["damages"], *(words for words in (damage, unread) if words)],
         "log": tail(service, name, number) if "log.txt" in names else None,
         "config": dump_yaml(config) if config else None,
     }
+
+
+def reliability(service: Service, name: str, number: int) -> tuple[dict[str, Any] | None, str | None]:
+    """Return the reliability diagram of a trial and its numbers, and why there is none to show."""
+    try:
+        found = read_calibration(service.artifacts, name, number)
+    except TunerError as error:
+        return None, str(error)
+    panel = panel_of(f"Epoch {found.epoch}", found)
+    rows = [("all", found.total), *found.per_class.items()]
+    return (
+        {
+            "svg": Markup(draw_reliability([panel]).to_svg().decode()),  # noqa: S704 - our drawing, its texts escaped
+            "caption": CAPTION,
+            "of_regions": found.of_regions,
+            "rows": [
+                {
+                    "name": title,
+                    "ece": of.ece,
+                    "count": sum(of.count),
+                    "confidence": of.mean_confidence,
+                    "accuracy": of.mean_accuracy,
+                }
+                for title, of in rows
+            ],
+            "bins": [
+                {"low": low, "high": high, "count": count, "confidence": confidence, "accuracy": accuracy}
+                for low, high, count, confidence, accuracy in zip(
+                    found.total.edges,
+                    found.total.edges[1:],
+                    found.total.count,
+                    found.total.confidence,
+                    found.total.accuracy,
+                    strict=False,
+                )
+            ],
+        },
+        None,
+    )
 
 
 def column_context(service: Service, record: StudyRecord, number: int) -> dict[str, Any]:

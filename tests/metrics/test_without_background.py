@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tuner.metrics.catalog import METRICS
+from tuner.metrics.catalog import MASK_METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 
 RNG = np.random.default_rng(3)
@@ -13,15 +13,15 @@ LABEL = RNG.integers(0, 3, (24, 30)).astype(np.uint8)
 
 def test_class_0_counts_like_the_others() -> None:
     """Every metric of class k is what it is when a background is put before the classes."""
-    found = score_case(PREDICTION, LABEL, 3, 255, tuple(METRICS), background=False)
+    found = score_case(PREDICTION, LABEL, 3, 255, MASK_METRICS, background=False)
 
-    assert found == score_case(PREDICTION + 1, LABEL + 1, 4, 255, tuple(METRICS))
+    assert found == score_case(PREDICTION + 1, LABEL + 1, 4, 255, MASK_METRICS)
     assert len(found["dice"]) == 3
     with_background = score_case(PREDICTION, LABEL, 3, 255, ("dice", "hd95"))
     assert {name: found[name][1:] for name in with_background} == with_background
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", MASK_METRICS)
 def test_ignored_pixels_are_of_no_class(metric: str) -> None:
     """Whatever is predicted where nothing is labelled changes no score: such pixels are not class 0."""
     label = LABEL.copy()

@@ -68,6 +68,42 @@ def test_confusion_counts_every_pixel(data: PreparedData) -> None:
     assert np.array_equal(found.confusion, expected)
 
 
+def probabilities(trial: Components, data: PreparedData) -> np.ndarray:
+    """Softmax of every validation sample, [N, C, *S], in float64."""
+    trial.model.eval()
+    with torch.no_grad():
+        logits = trial.logits(torch.from_numpy(np.array(data.validation.images)))
+    return torch.softmax(logits.double(), 1).numpy()
+
+
+@pytest.mark.parametrize("patch", [None, 16], ids=["whole samples", "windows"])
+def test_calibration_is_that_of_the_probabilities(patch: int | None, data: PreparedData) -> None:
+    """Of all pixels that count, and of each case; a window over the whole of a sample is the whole sample."""
+    data.validation.labels[:, :9] = 255
+    config = make_config(seed=3, precision="float32", batch_size=3, **({} if patch is None else {"patch": 32}))
+    trial = build_components(config, data, "cpu")
+    found = validate(trial, Validator(data, "cpu", train=config.train), stop=lambda: False)
+    assert found is not None
+    p = np.moveaxis(probabilities(trial, data), 1, -1)
+
+    for scores, cut in [
+        (found.metrics, slice(None)),
+        *(
+            ({name: v["all"] for name, v in case.metrics.items() if "all" in v}, slice(4 * k, 4 * k + 4))
+            for k, case in enumerate(found.cases)
+        ),
+    ]:
+        truth = data.validation.labels[cut]
+        kept = truth != 255
+        of, right = p[cut][kept], p[cut][kept].argmax(-1) == truth[kept]
+        bins = np.ceil(of.max(-1) * 15)
+        gaps = [abs((right[bins == b] - of.max(-1)[bins == b]).sum()) for b in range(16)]
+        assert scores["ece"] == pytest.approx(sum(gaps) / kept.sum(), abs=1e-5)
+        assert scores["nll"] == pytest.approx(-np.log(of[np.arange(len(of)), truth[kept]]).mean(), rel=1e-4)
+    assert set(found.per_class["ece"]) == set(CLASSES[1:])
+    assert "nll" not in found.per_class
+
+
 def test_ignored_pixels_count_for_nothing(data: PreparedData) -> None:
     """Label 255 means that nobody knows; a prediction there is neither right nor wrong."""
     data.validation.labels[:, :16] = 255

@@ -46,6 +46,26 @@ def test_test_cases_are_scored_at_their_own_size(data: PreparedData, tmp_path: P
     assert document["test"]["metrics"]["dice"] == pytest.approx(mean)
 
 
+def test_calibration_of_test_cases(data: PreparedData, tmp_path: Path) -> None:
+    """Validation cases given as test cases are as well calibrated as in validation; at twice the size, hardly less."""
+    split = data.validation
+    tests = [
+        TestCase(name, np.kron(split.images[cut, 0], grow), np.kron(split.labels[cut], grow.astype(np.uint8)), None)
+        for grow in (np.ones((1, 1, 1), np.float32), np.ones((1, 2, 2), np.float32))
+        for name, cut in (("a", slice(0, 4)), ("b", slice(4, 8)))
+    ]
+    config = make_config(epochs=2, precision="float32")
+    document = train_final(config, data=data, tests=tests[:2], device="cpu", folder=tmp_path / "own")
+    twice = train_final(config, data=data, tests=tests[2:], device="cpu", folder=tmp_path / "twice")
+
+    assert document is not None
+    assert twice is not None
+    for metric in ("ece", "nll"):
+        assert document["test"]["metrics"][metric] == pytest.approx(document["metrics"][metric], rel=1e-5)
+        assert twice["test"]["metrics"][metric] == pytest.approx(document["metrics"][metric], rel=0.1)
+        assert document["test"]["cases"][0]["metrics"][metric].keys() == {"all"}
+
+
 def test_it_starts_from_scratch(data: PreparedData, tmp_path: Path) -> None:
     """A folder that was used before must not decide what comes out."""
     config = make_config()

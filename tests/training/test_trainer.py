@@ -73,7 +73,7 @@ def test_the_folder_holds_what_the_contract_names(config: Configure, data: Prepa
     names = {path.name for path in folder.iterdir()}
     assert names == {
         *("config.yaml", "metrics.jsonl", "cases.jsonl", "confusion.npy", "best.safetensors", "last.ckpt"),
-        *("predictions.npz", "predictions.png", "environment.json", "data.json", "log.txt"),
+        *("predictions.npz", "predictions.png", "calibration.json", "environment.json", "data.json", "log.txt"),
     }
     assert [line["epoch"] for line in lines(folder / "metrics.jsonl")] == [1, 2, 3]
     first = lines(folder / "metrics.jsonl")[0]
@@ -84,6 +84,10 @@ def test_the_folder_holds_what_the_contract_names(config: Configure, data: Prepa
     assert len(lines(folder / "cases.jsonl")) == 3 * len(data.validation.cases)
     assert np.load(folder / "confusion.npy").shape == (3, 3)
     assert np.load(folder / "confusion.npy").sum() == data.validation.labels.size
+    calibration = json.loads((folder / "calibration.json").read_bytes())
+    assert calibration["predictions"] == sum(calibration["count"]) == data.validation.labels.size
+    best = next(report for report in reports if report.epoch == calibration["epoch"])
+    assert (calibration["ece"], calibration["nll"]) == (best.metrics["ece"], best.metrics["nll"])
     with np.load(folder / "predictions.npz") as predictions:
         assert tuple(predictions.files) == data.validation.cases
         assert predictions[data.validation.cases[0]].shape == (4, 32, 32)
@@ -98,7 +102,7 @@ def test_every_metric_is_reported_per_class_and_case(config: Configure, data: Pr
     report = run(config(epochs=1), data, tmp_path)[0]
 
     assert set(report.metrics) == set(METRICS)
-    assert set(report.per_class) == set(METRICS)
+    assert set(report.per_class) == set(METRICS) - {"nll"}
     assert all(tuple(values) == CLASSES[1:] for values in report.per_class.values())
     assert [case.case for case in report.cases] == list(data.validation.cases)
     assert all(set(case.metrics) == set(METRICS) for case in report.cases)

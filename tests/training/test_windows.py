@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tuner.models.build import SegmentationNet
 from tuner.training.components import PlacedModel
 from tuner.training.sliding_window import _RollingSums, crop, gaussian_weights, window_starts
+from tuner.training.sliding_window import slide as slide_planes
 from tuner.training.sliding_window import sliding_window_inference as slide
 
 
@@ -66,6 +67,11 @@ def test_equal_to_monai(space: tuple[int, ...], patch: tuple[int, ...], overlap:
     assert ours is not None
     assert ours.shape == space
     assert (ours != theirs[0].argmax(0).numpy()).mean() < 1e-3
+    means = np.zeros((4, *space), np.float32)
+    for planes in slide_planes(net, image, patch=patch, overlap=overlap, batch_size=3):
+        assert planes is not None
+        means[:, planes.place] = planes.logits.numpy()
+    np.testing.assert_allclose(means, theirs[0].numpy(), atol=1e-4)
 
 
 @pytest.mark.parametrize(("size", "side", "overlap"), [(50, 16, 0.25), (16, 16, 0.5), (17, 16, 0.9), (100, 7, 0.0)])
@@ -87,13 +93,14 @@ def test_weights_are_monais() -> None:
 
 def test_memory_is_that_of_one_windows_depth() -> None:
     """A scan of a thousand slices needs no more room for sums than one of twenty."""
-    sums = _RollingSums((1000, 8, 8), (4, 8, 8), make_net(3))
-    for start in window_starts(1000, 4, 0.5):
-        sums.add((start, 0, 0), torch.full((3, 4, 8, 8), float(start)))
+    sums = _RollingSums((1000, 8, 8), (4, 8, 8), "cpu")
+    found = [sums.add((start, 0, 0), torch.full((3, 4, 8, 8), float(start))) for start in window_starts(1000, 4, 0.5)]
 
     assert sums._sums is not None
-    assert sums._sums.shape == (3, 4, 8, 8)
-    assert sums.finish().shape == (1000, 8, 8)
+    assert sums._sums.shape == (3 + 1, 4, 8, 8)
+    places = [planes.place for planes in (*found, sums.finish()) if planes is not None]
+    assert [place.start for place in places] == [0, *(place.stop for place in places[:-1])]
+    assert places[-1].stop == 1000
 
 
 def test_it_can_be_stopped() -> None:

@@ -12,7 +12,7 @@ from tuner.cli.options import JsonOption, settings_of
 
 if TYPE_CHECKING:
     from tuner.data.inference_inputs import NewCase
-    from tuner.training.predict import Prediction, TrainedRun
+    from tuner.training.predict import Prediction, Predictor
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,11 @@ def register(app: typer.Typer) -> None:
 def predict(
     run: Annotated[
         str,
-        typer.Argument(metavar="RUN", help="Folder that train wrote, or of a trial; or its URL.", show_default=False),
+        typer.Argument(
+            metavar="RUN",
+            help="Folder that train or ensemble wrote, or of a trial; or its URL.",
+            show_default=False,
+        ),
     ],
     inputs: Annotated[
         list[str],
@@ -63,15 +67,17 @@ def predict(
 
     read_devices(device)
     run_folder = _fetch(run)
-    path = run_folder / "config.yaml"
+    path = _configuration(run_folder)
     if path.is_file():  # torch reads the number of threads when it is imported; what is wrong is said below
         trained = load_config(read_yaml(path).content, where=str(path)).train.threads
         limit_threads(threads or trained)
 
     from tuner.training.device import resolve_device
+    from tuner.training.ensemble import open_ensemble
+    from tuner.training.ensemble_folder import is_ensemble
     from tuner.training.predict import open_run, read_run
 
-    _, facts = read_run(run_folder)
+    _, facts = read_run(path.parent)
     if each_region and facts.regions is None:
         raise RequestError(
             "the classes of this run exclude each other: it has no regions.", where="--each-region", hint=_NO_REGIONS
@@ -79,7 +85,8 @@ def predict(
     place = resolve_device(device)
     found = find_cases(inputs, facts.reading)
     _check_target(folder, found.cases, [Path(word) for word in inputs], mask_path)
-    trained_run = open_run(run_folder, place, overlap=overlap, threads=threads, allow_entry=settings_of().allow_entry)
+    opened = open_ensemble if is_ensemble(run_folder) else open_run
+    trained_run = opened(run_folder, place, overlap=overlap, threads=threads, allow_entry=settings_of().allow_entry)
     for file in found.passed_over:
         output.tell(f"passed over, no image: {file}")
     predictions = _predict(trained_run, found.cases, folder, quiet=as_json, each_region=each_region)
@@ -91,6 +98,13 @@ def predict(
         for item in failed:
             output.tell(f"  {item.message}")
         raise typer.Exit(1)
+
+
+def _configuration(folder: Path) -> Path:
+    """Return where the configuration of a run lies; of an ensemble, that of its first member."""
+    from tuner.training.ensemble_folder import is_ensemble, read_ensemble
+
+    return (read_ensemble(folder)[0][0] if is_ensemble(folder) else folder) / "config.yaml"
 
 
 def _fetch(run: str) -> Path:
@@ -115,7 +129,7 @@ _NO_REGIONS = "Leave the flag out: the label map says everything."
 
 
 def _predict(
-    run: "TrainedRun", cases: "Sequence[NewCase]", folder: Path, *, quiet: bool, each_region: bool
+    run: "Predictor", cases: "Sequence[NewCase]", folder: Path, *, quiet: bool, each_region: bool
 ) -> "list[Prediction]":
     from tuner.training.predict import predict_cases
 
@@ -138,7 +152,7 @@ def _predict(
     return found
 
 
-def labels_of(run: "TrainedRun") -> dict[str, str | int]:
+def labels_of(run: "Predictor") -> dict[str, str | int]:
     """Return the value of each class in a mask: a number, or a colour."""
     from tuner.data.images import COLOUR, code_text
 
@@ -174,7 +188,7 @@ def _check_target(folder: Path, cases: "Sequence[NewCase]", inputs: Sequence[Pat
 
 
 def _document(
-    run: "TrainedRun", folder: Path, predictions: "Sequence[Prediction]", passed_over: Sequence[Path]
+    run: "Predictor", folder: Path, predictions: "Sequence[Prediction]", passed_over: Sequence[Path]
 ) -> Mapping[str, Any]:
     names = run.facts.class_names
     return {

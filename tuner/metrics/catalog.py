@@ -21,9 +21,15 @@ class MetricSpec:
     summary: str
     one_empty: str
     options: tuple[Option, ...] = ()
+    of_probabilities: bool = False
+    """Whether it is measured of what the network says of every pixel, and not of the masks that come of it.
+
+    Such a metric has one value a case, and that of a validation is of all its pixels together, not a mean over cases.
+    """
 
 
 _DISTANCE_UNIT = "pixels; mm where the data set states a spacing"
+_ALL_PIXELS = "every pixel counts, whichever mask it is in"
 _DIAGONAL = "the diagonal of the case's volume"
 
 METRICS: Registry[MetricSpec] = Registry(
@@ -52,5 +58,24 @@ METRICS: Registry[MetricSpec] = Registry(
             "The share of both surfaces that lies within one unit (pixel or mm) of the other.",
             "0",
         ),
+        MetricSpec(
+            "ece",
+            "minimize",
+            "1",
+            "Expected calibration error: how far the probability of what is predicted is from how often it is right.",
+            _ALL_PIXELS,
+            of_probabilities=True,
+        ),
+        MetricSpec(
+            "nll",
+            "minimize",
+            "nats",
+            "Negative log-likelihood: the mean of -log p(truth) over all pixels.",
+            _ALL_PIXELS,
+            of_probabilities=True,
+        ),
     ),
 )
+
+MASK_METRICS = tuple(name for name, metric in METRICS.items() if not metric.of_probabilities)
+"""Names of the metrics that a predicted and a true mask suffice for."""

@@ -39,7 +39,7 @@ def score_case(
         label: [*S] integers in 0..C-1, or `ignore_index`: such a pixel belongs to no mask, predicted or true.
         classes: C, the background (0) included.
         ignore_index: The label that takes a pixel out.
-        metrics: Names of `METRICS`.
+        metrics: Names of `MASK_METRICS`.
         spacing: Size of a pixel along each axis; distances are in pixels without it.
         confusion: [C, C] counts (truth along the rows) where the caller has them already.
         background: Whether class 0 is background; otherwise it counts as every other class.
@@ -75,7 +75,7 @@ def score_masks(
     Args:
         pairs: Predicted and true mask of each class, [*S].
         ignored: Pixels that belong to no mask, [*S]; None: all belong.
-        metrics: Names of `METRICS`.
+        metrics: Names of `MASK_METRICS`.
         spacing: Size of a pixel along each axis; distances are in pixels without it.
 
     Returns:

@@ -15,6 +15,7 @@ from tuner.config.yaml_reader import dump_yaml
 from tuner.errors import DataError
 from tuner.registry import Scalar
 from tuner.report.blocks import Block, Code, Heading, Paragraph, Picture, Points, Table
+from tuner.report.calibration_figure import calibration_blocks
 from tuner.report.charts import LearningCurve, Strip, draw_curves, draw_strips
 from tuner.report.collect import Entry, Line, ReportData, StudyData, lines_of, rank, ranked
 from tuner.report.prediction_grid import PredictionGrid, draw_prediction_grid
@@ -62,6 +63,7 @@ def compose(
     blocks += _curves(material, store)
     if any(not chapter.spec.base.train.is_own for chapter in material.chapters):
         blocks += _pictures(material, artifacts, cache)
+        blocks += calibration_blocks(material, best_of_each_loss(material), artifacts)
     blocks += _importance(material)
     blocks += _making(material, verdicts)
     return title, blocks

@@ -8,6 +8,8 @@ from typing import Any
 from tuner.errors import RunError
 
 Values = Mapping[str, float | None]
+WHOLE_CASE = "all"
+"""In the place of a class: a value that a case has as a whole."""
 
 
 class Diverged(RunError):  # noqa: N818 (a verdict on the parameters, not a mistake of the program)

@@ -12,13 +12,16 @@ from torch import Tensor
 from tuner.config.trial import TrainConfig
 from tuner.data.arrays import SampleArray, Split, stack_range, zeros_like
 from tuner.data.preparation import PreparedData
-from tuner.metrics.catalog import METRICS
+from tuner.data.transfer import copy_to_device
+from tuner.losses.targets import region_table
+from tuner.metrics.calibration import CalibrationCounter, CalibrationCounts
+from tuner.metrics.catalog import MASK_METRICS
 from tuner.metrics.overlap import confusion_by_case, confusion_counts
 from tuner.metrics.scoring import CaseScores, mean_scores, score_case, score_masks, without_absent
 from tuner.training.batches import Samples
 from tuner.training.components import PlacedModel
-from tuner.training.epoch_report import CaseScore
-from tuner.training.sliding_window import Labels, sliding_window_inference
+from tuner.training.epoch_report import WHOLE_CASE, CaseScore, Values
+from tuner.training.sliding_window import Labels, slide
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,8 @@ class Validation:
     """[N, *S] predicted class of every validation sample, uint8; the codes of regions where classes overlap"""
     one_class: bool
     """Whether all pixels were given the same class, or the same regions"""
+    calibration: CalibrationCounts
+    """Of every unit, by predicted class, or by region"""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Predicted:
 
     labels: SampleArray
     """Codes where classes overlap"""
+    calibration: CalibrationCounts
     confusion: NDArray[np.int64] | None
     """[units, C, C]; None where classes overlap"""
 
@@ -55,8 +61,7 @@ class Validator:
         self.units = score_units(data.validation, stacked=data.stacked)
         self.samples = None if self.patch else Samples(data.validation, device, share)
         self._unit_of = torch.repeat_interleave(torch.tensor([unit.stop - unit.start for unit in self.units]))
-        if self.samples is not None:
-            self._unit_of = self._unit_of.to(device)
+        self._device = device
 
     def __len__(self) -> int:
         return len(self.data.validation.labels)
@@ -66,13 +71,22 @@ class Validator:
         net.model.eval()
         if self.samples is None:
             return self._by_windows(net, stop)
-        predicted = predict(net, self.samples, batch_size=self._train.batch_size, stop=stop)
+        counter = self._counter()
+        predicted = predict(
+            net,
+            self.samples,
+            batch_size=self._train.batch_size,
+            stop=stop,
+            on_logits=lambda logits, labels, index: counter.add(logits, labels, self._unit_of[index]),
+        )
         if predicted is None:
             return None
         labels: Labels = predicted.cpu().numpy()
-        if self.data.regions is not None:
-            return Predicted(labels, None)
-        return Predicted(labels, self._confusion(predicted, self.samples))
+        confusion = None if self.data.regions is not None else self._confusion(predicted, self.samples)
+        return Predicted(labels, counter.counts(), confusion)
+
+    def _counter(self) -> CalibrationCounter:
+        return calibration_counter(self.data, len(self.units), self._device)
 
     def _confusion(self, predicted: Tensor, samples: Samples) -> NDArray[np.int64]:
         truth = samples.labels
@@ -81,7 +95,7 @@ class Validator:
         counts = confusion_by_case(
             predicted,
             truth,
-            self._unit_of,
+            self._unit_of.to(predicted.device),
             cases=len(self.units),
             classes=self.data.classes,
             ignore_index=self.data.ignore_index,
@@ -90,9 +104,10 @@ class Validator:
         return found
 
     def _by_windows(self, net: PlacedModel, stop: Callable[[], bool]) -> Predicted | None:
-        predicted = zeros_like(self.data.validation.labels, net.label_type)
+        predicted, counter = zeros_like(self.data.validation.labels, net.label_type), self._counter()
         for number, image in enumerate(self.data.validation.images):
-            labels = sliding_window_inference(
+            truth = self.data.validation.labels[number]
+            found = slide(
                 net,
                 image,
                 patch=self.patch or (),
@@ -100,11 +115,14 @@ class Validator:
                 batch_size=self._train.batch_size,
                 stop=stop,
             )
-            if labels is None:
-                return None
-            predicted[number][...] = labels
+            for planes in found:
+                if planes is None:
+                    return None
+                predicted[number][planes.place] = net.decide(planes.sums, 0).cpu().numpy()
+                labels = copy_to_device(torch.from_numpy(np.array(truth[planes.place])), self._device)
+                counter.add(planes.logits[None], labels[None], self._unit_of[number : number + 1])
         if self.data.regions is not None:
-            return Predicted(predicted, None)
+            return Predicted(predicted, counter.counts(), None)
         counts = [
             confusion_counts(
                 unit.of(predicted),
@@ -114,7 +132,7 @@ class Validator:
             )
             for unit in self.units
         ]
-        return Predicted(predicted, np.stack(counts))
+        return Predicted(predicted, counter.counts(), np.stack(counts))
 
 
 def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]) -> Validation | None:
@@ -137,7 +155,7 @@ def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]
                 unit.of(data.validation.labels),
                 data.classes,
                 data.ignore_index,
-                tuple(METRICS),
+                MASK_METRICS,
                 spacing=unit.spacing,
                 confusion=counts,
                 background=data.background,
@@ -180,38 +198,77 @@ def _validation(
     """Put together what was found of all units; `confusion` [C, C] is that of them all."""
     names = validator.data.scored_names
     means, per_class = mean_scores(scores)
-    named = zip(validator.units, scores, strict=True)
+    calibration = predicted.calibration
+    cases = [
+        CaseScore(unit.name, by_class(score, names) | whole_case(calibration.of([number]).scores()))
+        for number, (unit, score) in enumerate(zip(validator.units, scores, strict=True))
+    ]
     return Validation(
-        metrics=means,
-        per_class=by_class(per_class, names),
-        cases=tuple(CaseScore(unit.name, by_class(score, names)) for unit, score in named),
+        metrics=means | calibration.scores(),
+        per_class=by_class(per_class | {"ece": _ece_by_class(validator.data, calibration)}, names),
+        cases=tuple(cases),
+        calibration=calibration,
         confusion=confusion,
         predictions=predicted.labels,
         one_class=one_class,
     )
 
 
+def _ece_by_class(data: PreparedData, counts: CalibrationCounts) -> list[float | None]:
+    """Return the calibration error of what is predicted as each of the scored classes, or of each region."""
+    first = data.outputs - len(data.scored_names)
+    return [counts.ece(number) for number in range(first, data.outputs)]
+
+
 def score_regions(
-    codes: NDArray[Any], labels: NDArray[Any], data: PreparedData, spacing: Sequence[float] | None
+    codes: NDArray[Any],
+    labels: NDArray[Any],
+    data: PreparedData,
+    spacing: Sequence[float] | None,
+    metrics: Sequence[str] = MASK_METRICS,
 ) -> CaseScores:
     """Score predicted codes of regions against a label map, both [*S]."""
     regions = data.regions
     assert regions is not None
     ignored, truth = labels == data.ignore_index, regions.codes(labels)
     pairs = ((regions.mask(codes, number), regions.mask(truth, number)) for number in range(len(regions)))
-    return score_masks(pairs, ignored if ignored.any() else None, tuple(METRICS), spacing)
+    return score_masks(pairs, ignored if ignored.any() else None, metrics, spacing)
+
+
+def calibration_counter(data: PreparedData, units: int, device: str) -> CalibrationCounter:
+    """Return a counter for so many units of a data set, by class or by region."""
+    members = None if data.regions is None else region_table(data.regions.members)
+    return CalibrationCounter(units, data.outputs, device=device, ignore_index=data.ignore_index, members=members)
+
+
+def whole_case(scores: Values) -> dict[str, dict[str, float | None]]:
+    """Return metrics that a case has one value of as `by_class` returns those that it has by class."""
+    return {metric: {WHOLE_CASE: value} for metric, value in scores.items()}
 
 
 @torch.no_grad()
-def predict(net: PlacedModel, samples: Samples, *, batch_size: int, stop: Callable[[], bool]) -> Tensor | None:
-    """Return the predicted class (or code) of every pixel, [N, *S] on the device; None when `stop` said so."""
+def predict(
+    net: PlacedModel,
+    samples: Samples,
+    *,
+    batch_size: int,
+    stop: Callable[[], bool],
+    on_logits: Callable[[Tensor, Tensor, Tensor], None] = lambda logits, labels, index: None,
+) -> Tensor | None:
+    """Return the predicted class (or code) of every pixel, [N, *S] on the device; None when `stop` said so.
+
+    `on_logits` is given the logits [B, C, *S] and labels [B, *S] of each batch on the device, and the numbers [B] of
+    its samples on the CPU.
+    """
     net.model.eval()
     found = []
     for index in torch.split(torch.arange(len(samples)), batch_size):
         if stop():
             return None
-        images, _ = samples.batch(index)
-        found.append(net.decide(net.logits(net.to_device(images)), 1))
+        images, labels = samples.batch(index)
+        logits = net.logits(net.to_device(images))
+        on_logits(logits, labels, index)
+        found.append(net.decide(logits, 1))
     return torch.cat(found)
 
 

@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from tuner.atomic_io import space_needed, write_json
 from tuner.config.trial import TrialConfig
+from tuner.data.images import resize_labels
 from tuner.data.preparation import PreparedData
 from tuner.data.source import TestCase
 from tuner.errors import DataError
-from tuner.metrics.catalog import METRICS
+from tuner.metrics.calibration import CalibrationCounter, CalibrationCounts
+from tuner.metrics.catalog import MASK_METRICS
 from tuner.metrics.scoring import mean_scores, score_case, without_absent
 from tuner.training.checkpoint import LAST
 from tuner.training.command import ProgramPlace
 from tuner.training.components import AllowedSources, PlacedModel, build_network
 from tuner.training.epoch_report import EpochReport
-from tuner.training.evaluate import by_class, score_regions
+from tuner.training.evaluate import by_class, calibration_counter, score_regions, whole_case
 from tuner.training.program import PRINTED
 from tuner.training.program_reports import MAX_EPOCH, REPORTS
 from tuner.training.run_dir import BEST, RunDirectory
@@ -117,9 +121,12 @@ def score_tests(
     net.model.load_state_dict(record.read_best())
     geometry = Geometry.of(config.train, data.sample_shape)
     scores, names = [], []
+    counts: list[CalibrationCounts] = []
     occurring = np.zeros(data.classes, bool)
     for case in tests:
-        predicted = predict_case(net, case, data, geometry)
+        counter = calibration_counter(data, 1, device)
+        predicted = predict_case(net, case, data, geometry, counter)
+        counts.append(counter.counts())
         names.append(case.name)
         if data.regions is not None:
             scores.append(score_regions(predicted, case.label, data, case.spacing))
@@ -131,7 +138,7 @@ def score_tests(
                 case.label,
                 data.classes,
                 data.ignore_index,
-                tuple(METRICS),
+                MASK_METRICS,
                 spacing=case.spacing,
                 background=data.background,
             )
@@ -142,17 +149,26 @@ def score_tests(
         scores = without_absent(scores, occurring.tolist())
     means, per_class = mean_scores(scores)
     return {
-        "metrics": means,
+        "metrics": means | CalibrationCounts.together(counts).scores(),
         "per_class": by_class(per_class, data.scored_names),
         "cases": [
-            {"case": name, "metrics": by_class(score, data.scored_names)}
-            for name, score in zip(names, scores, strict=True)
+            {"case": name, "metrics": by_class(score, data.scored_names) | whole_case(count.scores())}
+            for name, score, count in zip(names, scores, counts, strict=True)
         ],
     }
 
 
-def predict_case(net: PlacedModel, case: TestCase, data: PreparedData, geometry: Geometry) -> Labels:
+def predict_case(
+    net: PlacedModel,
+    case: TestCase,
+    data: PreparedData,
+    geometry: Geometry,
+    counter: CalibrationCounter | None = None,
+) -> Labels:
     """Predict a case in the size that the network was trained with, and take the labels back to its own size.
+
+    `counter` counts the case as its first unit: like its label, a pixel's probabilities are those of the pixel of the
+    sample that its centre lies in.
 
     Returns:
         Labels (or codes of regions) in the shape of `case.label`.
@@ -162,6 +178,15 @@ def predict_case(net: PlacedModel, case: TestCase, data: PreparedData, geometry:
         image = image[None] if image.ndim == 3 else np.moveaxis(image, 1, 0)
     elif data.spatial_dims == 2:
         image = image[:, None]
-    predicted = predict_image(net, image, geometry)
+    truth = case.label.reshape(image.shape[1:])
+    height, width = image.shape[-2], image.shape[-1]
+
+    def count(number: int, logits: Tensor) -> None:
+        if counter is not None:
+            found = torch.from_numpy(resize_labels(logits.cpu().numpy(), (height, width)))
+            labels = torch.from_numpy(truth[number].astype(np.int64))
+            counter.add(found[None].to(net.device), labels[None].to(net.device), torch.zeros(1, dtype=torch.int64))
+
+    predicted = predict_image(net, image, geometry, on_plane=count)
     assert predicted is not None  # nobody asked it to stop
     return predicted.reshape(case.label.shape)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from tuner.training.components import AllowedSources, PlacedModel, build_network
 from tuner.training.device import free_memory, is_out_of_memory, release_frames
 from tuner.training.loop import configure_torch
 from tuner.training.run_dir import BEST, DataCard, read_data_card
-from tuner.training.sliding_window import Geometry, predict_image
+from tuner.training.sliding_window import Geometry, Labels, predict_image
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,29 @@ class TrainedRun:
     facts: DataCard
     net: PlacedModel
     geometry: Geometry
+
+    def predict(self, image: NDArray[np.float32], stop: Callable[[], bool] = lambda: False) -> Labels | None:
+        """Predict an image [C, D, H, W], see `predict_image`."""
+        return predict_image(self.net, image, self.geometry, stop)
+
+
+class Predictor(Protocol):
+    """What makes masks: a run, or an ensemble of several."""
+
+    @property
+    def folder(self) -> Path:
+        """Where it was read from."""
+
+    @property
+    def facts(self) -> DataCard:
+        """What it knows of its data."""
+
+    @property
+    def net(self) -> PlacedModel:
+        """A network: its device is where everything is computed."""
+
+    def predict(self, image: NDArray[np.float32], stop: Callable[[], bool] = lambda: False) -> Labels | None:
+        """Return the class of every pixel of an image [C, D, H, W], or the code of its regions, [D, H, W]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +141,7 @@ def open_run(
 
 
 def predict_cases(
-    run: TrainedRun,
+    run: Predictor,
     cases: Iterable[NewCase],
     out: Path,
     *,
@@ -137,7 +160,7 @@ def predict_cases(
         began = perf_counter()
         try:
             image = read_case(case, run.facts.reading)
-            labels = predict_image(run.net, image, run.geometry, stop)
+            labels = run.predict(image, stop)
             if labels is None:
                 return
             regions = run.facts.regions

@@ -17,14 +17,12 @@ from typing import Any
 
 from tuner.config.trial import REPORT_FACTS, TrialConfig
 from tuner.errors import RunError
-from tuner.training.epoch_report import CaseScore, Diverged, EpochReport, check_finite
+from tuner.training.epoch_report import WHOLE_CASE, CaseScore, Diverged, EpochReport, check_finite
 from tuner.training.program import PRINTED, Lines
 
 logger = logging.getLogger(__name__)
 
 REPORTS = "reports.jsonl"
-WHOLE_CASE = "all"
-"""Name of the class of a case's score that is given as one number."""
 MAX_CASES = 100_000
 MAX_EPOCH = 2**31
 """Programs may number their reports as they like: `train.epochs` is how many of them are read."""

@@ -2,12 +2,11 @@
 
 The weights (a Gaussian about the window's centre with a standard deviation of an eighth of its side) and the places
 of the windows are those of MONAI's `sliding_window_inference`. What it needs of memory does not grow with the depth
-of the sample: sums are kept for one window's depth of planes, and turned into labels as soon as no window reaches
-them.
+of the sample: sums are kept for one window's depth of planes, and handed on as soon as no window reaches them.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -49,7 +48,28 @@ def gaussian_weights(sides: Sequence[int]) -> Tensor:
     return weights.clamp_(min=max(least, MIN_WEIGHT))
 
 
-@torch.no_grad()
+@dataclass(frozen=True, slots=True)
+class Planes:
+    """Finished planes of a sample: what all windows said of them."""
+
+    first: int
+    """Where they begin along the first axis of the sample"""
+    sums: Tensor
+    """[classes, planes, ...] weighted sums of logits"""
+    weights: Tensor
+    """[planes, ...] sums of the weights"""
+
+    @property
+    def logits(self) -> Tensor:
+        """Return the weighted means [classes, planes, ...]."""
+        return self.sums / self.weights
+
+    @property
+    def place(self) -> slice:
+        """Return where they lie along the first axis of the sample."""
+        return slice(self.first, self.first + self.sums.shape[1])
+
+
 def sliding_window_inference(
     net: PlacedModel,
     image: NDArray[np.float32],
@@ -59,7 +79,31 @@ def sliding_window_inference(
     batch_size: int,
     stop: Callable[[], bool] = lambda: False,
 ) -> Labels | None:
-    """Predict a sample of any size by windows; what a window takes from outside of the sample is 0.
+    """Predict a sample of any size by windows, see `slide`.
+
+    Returns:
+        The class of every pixel, [*S], or the code of its regions; None when `stop` said so.
+    """
+    labels: Labels = np.empty(image.shape[1:], net.label_type)
+    for planes in slide(net, image, patch=patch, overlap=overlap, batch_size=batch_size, stop=stop):
+        if planes is None:
+            return None
+        # The sum of the weights is the same for all classes: neither the largest class nor a sign needs a division.
+        labels[planes.place] = net.decide(planes.sums, 0).cpu().numpy()
+    return labels
+
+
+@torch.no_grad()
+def slide(
+    net: PlacedModel,
+    image: NDArray[np.float32],
+    *,
+    patch: Sequence[int],
+    overlap: float,
+    batch_size: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Planes | None]:
+    """Yield a sample of any size plane by plane, in order; what a window takes from outside of the sample is 0.
 
     Args:
         net: A network in evaluation mode.
@@ -67,28 +111,36 @@ def sliding_window_inference(
         patch: Sides of a window, [*P].
         overlap: Share of a window that the next one covers again.
         batch_size: Windows in a forward pass.
-        stop: Asked before each of them.
-
-    Returns:
-        The class of every pixel, [*S], or the code of its regions; None when `stop` said so.
+        stop: Asked before each of them; when it says yes, None is yielded, and nothing more.
     """
     space = image.shape[1:]
     before = [max(side - size, 0) // 2 for size, side in zip(space, patch, strict=True)]
     whole = [max(side, size) for size, side in zip(space, patch, strict=True)]
     places = list(product(*(window_starts(size, side, overlap) for size, side in zip(whole, patch, strict=True))))
-    sums = _RollingSums(whole, patch, net)
+    sums = _RollingSums(whole, patch, net.device)
+    inside = tuple(slice(shift, shift + size) for shift, size in zip(before, space, strict=True))
     for start in range(0, len(places), batch_size):
         if stop():
-            return None
+            yield None
+            return
         chosen = places[start : start + batch_size]
         windows = [
             crop(image, [at - shift for at, shift in zip(place, before, strict=True)], patch) for place in chosen
         ]
         logits = net.logits(net.to_device(torch.from_numpy(np.stack(windows)))).float()
         for place, found in zip(chosen, logits, strict=True):
-            sums.add(place, found)
-    labels = sums.finish()
-    return labels[tuple(slice(shift, shift + size) for shift, size in zip(before, space, strict=True))]
+            yield from _cut(sums.add(place, found), inside)
+    yield from _cut(sums.finish(), inside)
+
+
+def _cut(planes: Planes | None, inside: tuple[slice, ...]) -> Iterator[Planes]:
+    """Yield what of the planes of a padded sample lies in the sample itself."""
+    if planes is None:
+        return
+    low, high = max(planes.place.start, inside[0].start), min(planes.place.stop, inside[0].stop)
+    if low < high:
+        part = (slice(low - planes.first, high - planes.first), *inside[1:])
+        yield Planes(low - inside[0].start, planes.sums[(slice(None), *part)], planes.weights[part])
 
 
 def crop(array: NDArray[Any], start: Sequence[int], sides: Sequence[int], fill: int = 0) -> NDArray[Any]:
@@ -108,36 +160,32 @@ def crop(array: NDArray[Any], start: Sequence[int], sides: Sequence[int], fill: 
 class _RollingSums:
     """Weighted sums of logits for as many planes as a window is deep; windows come in order of their first axis."""
 
-    def __init__(self, whole: Sequence[int], patch: Sequence[int], net: PlacedModel) -> None:
-        self._whole, self._patch, self._net = tuple(whole), tuple(patch), net
-        self._weights = gaussian_weights(patch).to(net.device)
-        self._labels: Labels = np.empty(self._whole, net.label_type)
+    def __init__(self, whole: Sequence[int], patch: Sequence[int], device: str) -> None:
+        self._whole, self._patch = tuple(whole), tuple(patch)
+        self._weights = gaussian_weights(patch).to(device)
         self._sums: Tensor | None = None
+        """[classes + 1, planes, ...], the sums of the weights behind those of the classes"""
         self._first = 0
 
-    def add(self, place: Sequence[int], logits: Tensor) -> None:
-        """Add the logits [classes, *P] of the window at a place."""
+    def add(self, place: Sequence[int], logits: Tensor) -> Planes | None:
+        """Add the logits [classes, *P] of the window at a place; return planes that no further window reaches."""
         if self._sums is None:
-            self._sums = logits.new_zeros((len(logits), self._patch[0], *self._whole[1:]))
-        if place[0] > self._first:
-            self._advance(place[0] - self._first)
+            self._sums = logits.new_zeros((len(logits) + 1, self._patch[0], *self._whole[1:]))
+        done = self._advance(self._sums, place[0] - self._first) if place[0] > self._first else None
         inside = tuple(slice(at, at + side) for at, side in zip(place[1:], self._patch[1:], strict=True))
-        # The sum of the weights is the same for all classes: neither the largest class nor a sign needs a division.
-        self._sums[(slice(None), slice(None), *inside)] += logits * self._weights
+        self._sums[:-1][(slice(None), slice(None), *inside)] += logits * self._weights
+        self._sums[-1][(slice(None), *inside)] += self._weights
+        return done
 
-    def finish(self) -> Labels:
-        """Return the class (or code) of every pixel of the padded sample."""
-        self._advance(self._whole[0] - self._first)
-        return self._labels
+    def finish(self) -> Planes | None:
+        """Return the planes that are left."""
+        return None if self._sums is None else self._advance(self._sums, self._whole[0] - self._first)
 
-    def _advance(self, planes: int) -> None:
-        if self._sums is None:
-            return
-        depth = min(planes, self._patch[0])
-        done = self._net.decide(self._sums[:, :depth], 0)
-        self._labels[self._first : self._first + depth] = done.cpu().numpy()
-        self._sums = torch.cat([self._sums[:, depth:], torch.zeros_like(self._sums[:, :depth])], 1)
+    def _advance(self, sums: Tensor, planes: int) -> Planes:
+        done = Planes(self._first, sums[:-1, :planes], sums[-1, :planes])
+        self._sums = torch.cat([sums[:, planes:], torch.zeros_like(sums[:, :planes])], 1)
         self._first += planes
+        return done
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +215,12 @@ class Geometry:
         return 0 not in self.sample_shape[1:]
 
 
-@torch.no_grad()
 def predict_image(
-    net: PlacedModel, image: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool] = lambda: False
+    net: PlacedModel,
+    image: NDArray[np.float32],
+    geometry: Geometry,
+    stop: Callable[[], bool] = lambda: False,
+    on_plane: Callable[[int, Tensor], None] = lambda number, logits: None,
 ) -> Labels | None:
     """Predict an image: slice by slice (2-D), in slabs of the depth of the samples, or by a sliding window.
 
@@ -180,18 +231,46 @@ def predict_image(
         image: [C, D, H, W] normalised as in training; D is 1 for a picture.
         geometry: Of the run.
         stop: Asked now and then.
+        on_plane: Told the number of each plane and its logits [classes, *P], in the size of the samples.
 
     Returns:
         The class of every pixel, [D, H, W], or the code of its regions; None when `stop` said so.
     """
+    planes: list[Labels] = []
+    for logits in plane_logits(net, image, geometry, stop):
+        if logits is None:
+            return None
+        on_plane(len(planes), logits)
+        planes.append(net.decide(logits, 0).cpu().numpy())
+    return in_size_of(image, planes, net)
+
+
+def in_size_of(image: NDArray[Any], planes: Sequence[Labels], net: PlacedModel) -> Labels:
+    """Return the labels of an image [C, D, H, W] from those of its planes [*P] in the size of the samples."""
+    height, width = image.shape[2:]
+    return np.asarray(resize_labels(np.stack(planes), (height, width)), net.label_type)
+
+
+@torch.no_grad()
+def plane_logits(
+    net: PlacedModel, image: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool] = lambda: False
+) -> Iterator[Tensor | None]:
+    """Yield the logits [classes, *P] of each plane of an image [C, D, H, W], in order, in the size of the samples.
+
+    None once `stop` said so, and then nothing more.
+    """
     net.model.eval()
-    depth, height, width = image.shape[1:]
+    planes = 0
     samples = _samples(image, geometry)
-    found = _by_windows(net, samples, geometry, stop) if geometry.patch else _whole(net, samples, geometry, stop)
-    if found is None:
-        return None
-    planes = np.concatenate(found)[:depth] if geometry.volumes else np.stack(found)
-    return np.asarray(resize_labels(planes, (height, width)), net.label_type)
+    for piece in _by_windows(net, samples, geometry, stop) if geometry.patch else _whole(net, samples, geometry, stop):
+        if piece is None:
+            yield None
+            return
+        for logits in piece.unbind(1):
+            if planes == image.shape[1]:
+                return  # the last slab reaches beyond the image
+            planes += 1
+            yield logits
 
 
 def _samples(image: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float32]:
@@ -211,21 +290,22 @@ def _samples(image: NDArray[np.float32], geometry: Geometry) -> NDArray[np.float
 
 def _whole(
     net: PlacedModel, samples: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool]
-) -> list[Labels] | None:
-    found: list[Labels] = []
+) -> Iterator[Tensor | None]:
+    """Yield [classes, planes, *P] of each sample."""
     for batch in torch.split(torch.from_numpy(samples), geometry.batch_size):
         if stop():
-            return None
-        found.extend(net.decide(net.logits(net.to_device(batch)), 1).cpu().numpy())
-    return found
+            yield None
+            return
+        logits = net.logits(net.to_device(batch)).float()
+        yield from logits if geometry.volumes else logits[:, :, None]
 
 
 def _by_windows(
     net: PlacedModel, samples: NDArray[np.float32], geometry: Geometry, stop: Callable[[], bool]
-) -> list[Labels] | None:
-    found = []
+) -> Iterator[Tensor | None]:
+    """Yield [classes, planes, *P] of each sample, in several pieces where it is a volume."""
     for sample in samples:
-        labels = sliding_window_inference(
+        found = slide(
             net,
             sample,
             patch=geometry.patch or (),
@@ -233,7 +313,14 @@ def _by_windows(
             batch_size=geometry.batch_size,
             stop=stop,
         )
-        if labels is None:
-            return None
-        found.append(labels)
-    return found
+        rows = []
+        for planes in found:
+            if planes is None:
+                yield None
+                return
+            if geometry.volumes:
+                yield planes.logits
+            else:
+                rows.append(planes.logits)
+        if rows:
+            yield torch.cat(rows, 1)[:, None]

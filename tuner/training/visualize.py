@@ -1,4 +1,4 @@
-"""Predictions of the best epoch on fixed validation cases (predictions.npz, .png) and the confusion matrix.
+"""Predictions of the best epoch on fixed validation cases (predictions.npz, .png), confusion matrix and calibration.
 
 They are written once, when the training ends: from memory, or by predicting again with `best.safetensors` when the
 best epoch belongs to an earlier attempt.
@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from tuner.atomic_io import write_file
+from tuner.atomic_io import write_file, write_json
 from tuner.colors import CLASS_COLOURS, CONFUSED, EXTRA, IGNORED, MISSED, Colour
 from tuner.data.arrays import spatial_shape
 from tuner.data.preparation import PreparedData
 from tuner.image_panels import INK, draw_legend, legend_width, to_panel
 from tuner.label_archive import write_label_archive
+from tuner.metrics.calibration import CalibrationCounts
 from tuner.training.evaluate import ScoreUnit, Validation, score_units
 from tuner.training.loop import TrainingState
 from tuner.training.run_dir import RunDirectory
@@ -131,6 +132,8 @@ KEPT_CASES = 16
 """Cases in `predictions.npz`: the first ones of the validation split, the same for all trials of a study."""
 KEPT_BYTES = 256 * 2**20
 """Of their label maps in memory: whole scans at full resolution take a hundred megabytes each."""
+CALIBRATION = "calibration.json"
+"""What a reliability diagram of the best epoch is drawn from."""
 DRAWN_CASES = 6
 """Cases in `predictions.png`."""
 
@@ -150,6 +153,7 @@ class Pictures:
         self._units = kept_units(run.data)
         self._predictions: dict[str, NDArray[np.uint8]] = {}
         self._confusion: NDArray[np.int64] | None = None
+        self._calibration: CalibrationCounts | None = None
         self._epoch: int | None = None
         self._written: int | None = None
 
@@ -162,10 +166,11 @@ class Pictures:
             for name, codes in found.items()
         }
         self._confusion = validation.confusion
+        self._calibration = validation.calibration
         self._epoch = epoch
 
     def write(self) -> None:
-        """Write `predictions.npz`, `predictions.png` and `confusion.npy` of the best epoch, unless they are there."""
+        """Write `predictions.*`, `confusion.npy` and `calibration.json` of the best epoch, unless they are there."""
         best = self._record.best
         if best is None or self._written == best.epoch:
             return
@@ -173,9 +178,16 @@ class Pictures:
             return
         folder = self._record.path
         write_file(folder / "confusion.npy", _npy(self._confusion))
+        if self._calibration is not None:
+            write_json(folder / CALIBRATION, {"epoch": best.epoch, **self._document(self._calibration)})
         write_file(folder / "predictions.npz", write_label_archive(self._predictions))
         write_file(folder / "predictions.png", draw(self._rows(), ("", *self._drawn_names())))
         self._written = best.epoch
+
+    def _document(self, counts: CalibrationCounts) -> dict[str, Any]:
+        data = self._run.data
+        names = data.class_names if data.regions is None else data.regions.names
+        return counts.as_dict(names, regions=data.regions is not None)
 
     def _predict_again(self, epoch: int) -> bool:
         if self._record.best_epoch_on_disk() != epoch:
