@@ -110,7 +110,7 @@ def test_the_winner_of_a_search_is_taken_home(tmp_path: Path, monkeypatch: pytes
     words = ["--storage", url, "--artifacts", str(places.artifacts)]
 
     assert run(["export", "tiny", "-o", "winner.py", "--format", "torch", *words]) == 0
-    assert run(["export", "tiny", "-o", "winner.py", "--format", "mmseg", *words]) == 2
+    assert run(["export", "tiny", "-o", "winner.py", "--format", "keras", *words]) == 2
 
     assert sorted(path.name for path in home.iterdir()) == ["winner.pt", "winner.py"]
     alone(home, "assert winner.network() is not None")

@@ -31,8 +31,7 @@ SHORT = {"train": {"epochs": 2, "iterations": 4, "validation_iterations": 2, "se
 def home(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Environment]:
     """A sample, planned and preprocessed."""
     root = tmp_path_factory.mktemp("home")
-    env = nnunet_environment(root, nnUNet_extTrainer=str(root / "trainers"), OMP_NUM_THREADS="1")
-    (root / "trainers").mkdir()
+    env = nnunet_environment(root)
     write_sample(root / "nnUNet_raw", cases=5)
     plan(env)
     short = root / "short.json"

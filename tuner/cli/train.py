@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _PANEL = "Results"
-HOME_FORMATS = ("torch", "nnunet", "monai")
+HOME_FORMATS = ("torch", "nnunet", "monai", "smp", "mmseg")
 """What a trial becomes for other programs: files that carry a test of themselves."""
 
 
@@ -46,7 +46,9 @@ def export(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", metavar="FORMAT", help="yaml, json, python, torch, nnunet or monai. Default: by the ending."
+            "--format",
+            metavar="FORMAT",
+            help="yaml, json, python, command, torch, nnunet, monai, smp or mmseg. Default: by the ending.",
         ),
     ] = None,
     storage: StorageOption = None,
@@ -85,10 +87,15 @@ def export(
         output.tell(f"  the confirmed leader: {origin['confirmation']['text']}")
     for text in origin["caveats"]:
         output.tell(f"  mind: {text}")
-    steps = {"python": f"python {path}   trains it", "torch": f"python {path}   compares it with the trial's own parts"}
-    steps["monai"] = f"cd {path} && python -m monai.bundle run --config_file configs/evaluate.json   scores it again"
-    steps["nnunet"] = f"python {path}   compares its loss; its head says how nnU-Net finds the trainer"
-    steps["command"] = f"sh {path} final   runs the program again"
+    steps = {
+        "python": f"python {path}   trains it",
+        "torch": f"python {path}   compares it with the trial's own parts",
+        "monai": f"cd {path} && python -m monai.bundle run --config_file configs/evaluate.json   scores it again",
+        "nnunet": f"python {path}   compares its loss; its head says how nnU-Net finds the trainer",
+        "smp": f"python {path}   compares it with the trial's own parts; its head says how a training loop takes it",
+        "mmseg": f"python {path}   compares its loss; its head holds what a configuration says",
+        "command": f"sh {path} final   runs the program again",
+    }
     output.tell(f"  {steps.get(chosen, f'tuner train {path} -o final   trains it')}")
 
 
@@ -104,13 +111,19 @@ def _check_format(form: str) -> None:
 def _write_home(path: Path, form: str, config: "TrialConfig", files: "Artifacts") -> bool:
     """Write a trial as one file for another program, its tensors beside it; return whether it replaced a file."""
     from tuner.analysis.export import write_export
+    from tuner.export.mmseg import mmseg_export
     from tuner.export.nnunet import nnunet_export
+    from tuner.export.smp import smp_export
     from tuner.export.torch_file import torch_export
 
     facts, weights = _kept(config, files)
     beside = path.with_suffix(".pt")
     if form == "nnunet":
         made = nnunet_export(config, facts, beside=beside.name)
+    elif form == "mmseg":
+        made = mmseg_export(config, facts, module=path.stem, beside=beside.name)
+    elif form == "smp":
+        made = smp_export(config, facts, weights, beside=beside.name)
     else:
         made = torch_export(config, facts, weights, beside=beside.name)
     write_export(beside, made.tensors)

@@ -7,8 +7,9 @@ can be used in one process.
 
 import ast
 import hashlib
+import pprint
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,37 @@ def embedded(roots: Iterable[str]) -> tuple[str, str]:
     named = {key: renamed(text, package) for key, text in found.items()}
     entries = "\n".join(f"_SOURCES[{key!r}] = {literal(text)}\n" for key, text in named.items())
     return package, _IMPORTER.replace("@PACKAGE@", package).replace("@ENTRIES@", entries)
+
+
+def assembled(
+    parts: Sequence[str], *, head: str, settings: Mapping[str, Any] | None = None, modules: Iterable[str] = ()
+) -> str:
+    """Return one source made of several modules.
+
+    Args:
+        parts: The modules, each after those that it imports from; what runs as a program is the last.
+        head: What the docstring says.
+        settings: Take the place of the line that begins with `SETTINGS:`; None leaves it.
+        modules: What is embedded beside all that the parts import of this package.
+    """
+    texts = [text_of(module) for module in parts]
+    needed = {name for text in texts for name in imported(text)} - set(parts)
+    package, importer = embedded(sorted({*needed, *modules}))
+    bodies = [renamed(body_of(text, parts), package) for text in texts]
+    given = []
+    if settings is not None:
+        given = [f"SETTINGS = {pprint.pformat(dict(settings), width=110, sort_dicts=False)}\n"]
+        bodies = [re.sub(r"^SETTINGS: .*\n", "", body, flags=re.MULTILINE) for body in bodies]
+    return "\n".join([f'"""{head}\n"""\n', *given, importer, *bodies])
+
+
+def body_of(text: str, parts: Collection[str] = ()) -> str:
+    """Return a source without its docstring, and without what it imports from the modules `parts`."""
+    tree = ast.parse(text)
+    own = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.module in parts]
+    left_out = {number for node in (tree.body[0], *own) for number in range(node.lineno, (node.end_lineno or 0) + 1)}
+    lines = [line for number, line in enumerate(text.splitlines(), 1) if number not in left_out]
+    return "\n".join(lines).lstrip() + "\n"
 
 
 def renamed(text: str, package: str) -> str:
@@ -84,12 +116,6 @@ def imported(text: str) -> list[str]:
     """Return the modules of this package that a template imports from."""
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ImportFrom)]
     return [node.module for node in nodes if node.module and node.module.startswith("tuner.")]
-
-
-def without_docstring(text: str) -> str:
-    """Return a source from behind its docstring on."""
-    first = ast.parse(text).body[0]
-    return "\n".join(text.splitlines()[first.end_lineno :]).lstrip() + "\n"
 
 
 def literal(text: str) -> str:

@@ -6,8 +6,6 @@ trial's; augmentation is MONAI's, and the learning rate falls by MONAI's and tor
 
 import io
 import json
-import pprint
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +16,7 @@ from torch import Tensor
 from tuner import __version__
 from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
-from tuner.export.embedding import embedded, imported, renamed, text_of, without_docstring
+from tuner.export.embedding import assembled
 from tuner.export.torch_file import head_lines, torch_export
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import MODELS
@@ -114,12 +112,8 @@ def _settings(config: TrialConfig, facts: Mapping[str, Any], data: PreparedData,
 
 
 def _parts(config: TrialConfig, settings: Mapping[str, Any]) -> str:
-    text = text_of(PARTS)
-    package, importer = embedded(imported(text))
-    body = re.sub(r"^SETTINGS: .*\n", "", without_docstring(text), flags=re.MULTILINE)
     head = "\n".join([*head_lines(config), "What the bundle's configurations name beside MONAI and ignite."])
-    given = pprint.pformat(dict(settings), width=110, sort_dicts=False)
-    return "\n".join([f'"""{head}"""\n', f"SETTINGS = {given}\n", importer, renamed(body, package)])
+    return assembled((PARTS,), head=head, settings=settings)
 
 
 _COMMON: dict[str, Any] = {

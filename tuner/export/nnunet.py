@@ -2,7 +2,6 @@
 
 import ast
 import io
-import pprint
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,22 +10,13 @@ import torch
 from torch import Tensor
 
 from tuner.config.trial import TrialConfig
-from tuner.errors import LossInputError, RequestError
-from tuner.export.embedding import (
-    embedded,
-    imported,
-    loss_modules,
-    loss_terms,
-    renamed,
-    text_of,
-    without_docstring,
-)
-from tuner.export.torch_file import TorchExport, check_loss, head_lines
+from tuner.errors import LossInputError
+from tuner.export.embedding import assembled, loss_modules, text_of
+from tuner.export.torch_file import TorchExport, check_features, check_loss, head_lines
 from tuner.losses.module import from_section
-from tuner.models.features import FEATURES
 
 TEMPLATE = "tuner.export.nnunet_trainer"
-SELF_TEST = "tuner.export.nnunet_self_test"
+PARTS = ("tuner.export.value_comparison", TEMPLATE, "tuner.export.nnunet_self_test")
 _CLASS = "nnUNetTrainerTuned"
 SCALES = (1, 2, 4)
 SIDE = 16
@@ -47,15 +37,9 @@ def trainer_source(name: str, settings: Mapping[str, Any], *, head: str, modules
         head: What its docstring says.
         modules: Of the losses that it may be asked for; those of the catalogue are loaded by name.
     """
-    trainer, self_test = text_of(TEMPLATE), text_of(SELF_TEST)
-    package, importer = embedded([*imported(trainer), *modules])
-    body = without_docstring(trainer)
-    body = re.sub(r"^SETTINGS: .*\n", "", body, flags=re.MULTILINE)
-    checks = re.sub(r"^from tuner\.export\.nnunet_trainer import .*\n", "", without_docstring(self_test), flags=re.M)
-    given = pprint.pformat(dict(settings), width=110, sort_dicts=False)
-    parts = [f'"""{head}\n\n{ast.get_docstring(ast.parse(trainer))}\n"""\n', f"SETTINGS = {given}\n", importer]
-    parts += [renamed(body, package), renamed(checks, package)]
-    return "\n".join(parts).replace(_CLASS, name)
+    described = ast.get_docstring(ast.parse(text_of(TEMPLATE)))
+    made = assembled(PARTS, head=f"{head}\n\n{described}", settings=settings, modules=modules)
+    return made.replace(_CLASS, name)
 
 
 def nnunet_export(config: TrialConfig, facts: Mapping[str, Any], *, beside: str) -> TorchExport:
@@ -90,14 +74,7 @@ def nnunet_export(config: TrialConfig, facts: Mapping[str, Any], *, beside: str)
     study, trial = config.provenance.get("study", "trial"), config.provenance.get("trial")
     name = trainer_name(str(study), trial)
     spatial_dims = len(facts["sample_shape"]) - 1
-    wanting = [term for term, spec in loss_terms(config.loss).items() if FEATURES & set(spec.needs)]
-    if wanting:
-        raise RequestError(
-            f"the loss {', '.join(wanting)} reads features of the network beside its outputs, which nnU-Net's do not "
-            "give.",
-            hint="--trial N exports another trial.",
-            where="--format",
-        )
+    check_features(config, "nnU-Net's networks")
     cases = recorded_cases(config.loss, frequencies, spatial_dims=spatial_dims)
     text = trainer_source(
         name, settings, head=_head(config, name, _has_regions(cases)), modules=loss_modules(config.loss)

@@ -18,12 +18,13 @@ from torch import Tensor
 from tuner.config.trial import TrialConfig
 from tuner.data.regions import Regions
 from tuner.errors import RequestError
-from tuner.export.embedding import embedded, loss_modules
+from tuner.export.embedding import embedded, loss_modules, loss_terms
+from tuner.export.value_comparison import TOLERANCE
 from tuner.losses.build import SegmentationLoss, build_loss
 from tuner.models.build import SegmentationNet, build_model
 from tuner.models.catalog import MODELS, WEIGHTS
+from tuner.models.features import FEATURES
 
-TOLERANCE = 1e-6
 OURS = ("unet", "resunet", "transunet", "transunet_tiny")
 """Networks that are made of torch alone."""
 
@@ -119,6 +120,18 @@ def check_loss(config: TrialConfig, facts: Mapping[str, Any]) -> None:
         )
 
 
+def check_features(config: TrialConfig, networks: str) -> None:
+    """Raise RequestError where the loss reads more of a network than its outputs, which `networks` do not give."""
+    wanting = [term for term, spec in loss_terms(config.loss).items() if FEATURES & set(spec.needs)]
+    if wanting:
+        raise RequestError(
+            f"the loss {', '.join(wanting)} reads features of the network beside its outputs, which {networks} do not "
+            "give.",
+            hint="--trial N exports another trial.",
+            where="--format",
+        )
+
+
 def _loss(settings: Mapping[str, Any]) -> SegmentationLoss:
     return build_loss(
         settings["loss"],
@@ -129,7 +142,8 @@ def _loss(settings: Mapping[str, Any]) -> SegmentationLoss:
     )
 
 
-def _network(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SegmentationNet:
+def built_network(settings: Mapping[str, Any], weights: Mapping[str, Tensor]) -> SegmentationNet:
+    """Build a network with its weights, ready to predict, from `model`, `channels`, `outputs` and `spatial_dims`."""
     net = build_model(
         settings["model"],
         channels=settings["channels"],
@@ -163,7 +177,7 @@ def _recorded(settings: Mapping[str, Any], weights: Mapping[str, Tensor] | None)
     if weights is not None:
         images = torch.randn(1, settings["channels"], *(2 * s for s in size), generator=draw, dtype=torch.float64)
         with torch.no_grad():
-            outputs = _network(settings, weights).double()(images)
+            outputs = built_network(settings, weights).double()(images)
         found["network"] = {"images": images, "logits": outputs}
         found["weights"] = {key: tensor.contiguous() for key, tensor in weights.items()}
     return found
