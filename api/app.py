@@ -16,7 +16,7 @@ from api.pages import studies as studies_pages
 from api.pages import study as study_pages
 from api.pages import trial as trial_pages
 from api.route_table import RouteTable, check_query
-from api.routes import catalog, figures, health, studies, trials
+from api.routes import activity, catalog, figures, health, studies, trials
 from api.security import SecurityMiddleware
 from api.sessions import Guesses, Sessions
 from tuner.artifacts.remote import artifacts_of
@@ -100,7 +100,7 @@ def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
     errors.register_handlers(app)
     routes = app.state.routes = RouteTable()
     versioned = APIRouter(prefix=VERSION)
-    for module in (studies, trials, figures, catalog):
+    for module in (studies, trials, activity, figures, catalog):
         versioned.include_router(module.router)
         routes.add(module.router, VERSION)
     app.include_router(versioned)

@@ -15,6 +15,7 @@ FigureName = Literal[
 ]  # fmt: skip
 FigureAxis = Literal["trial", "time", "epoch"]
 FigureFormat = Literal["plotly", "table", "csv"]
+Archived = Literal["exclude", "only", "include"]
 ExportFormat = Literal["yaml", "json", "python", "command"]
 
 
@@ -105,6 +106,11 @@ class Study(Document):
     workers: list[Worker]
     loss_time: LossTime | None = Field(description="Null where the budget is a number of trials.")
     confirmation: Confirmation | None
+    archived: bool = Field(description="It is left out of lists, and nothing of it is begun or queued.")
+    notes: str = Field(description="Markdown.", examples=["Baseline of the *March* data."])
+    notes_revision: int = Field(description="How often the notes were changed.", examples=[3])
+    tags: list[str] = Field(examples=[["baseline"]])
+    starred: bool
 
 
 class Trial(Document):
@@ -124,6 +130,10 @@ class Trial(Document):
     worker: str | None = Field(examples=["5f2c9a1be070"])
     started: str | None = Field(examples=["2026-01-31T12:00:00+00:00"])
     finished: str | None = Field(examples=["2026-01-31T12:06:52+00:00"])
+    notes: str = Field(description="Markdown; shortened in lists.", examples=["Baseline of the *March* data."])
+    notes_revision: int = Field(description="How often the notes were changed.", examples=[3])
+    tags: list[str] = Field(examples=[["baseline"]])
+    starred: bool
 
 
 class TrialPage(BaseModel):
@@ -349,6 +359,78 @@ class Retried(BaseModel):
     """What was put back into the queue."""
 
     retried: list[RetriedTrial]
+
+
+Tag = Annotated[str, Field(min_length=1, max_length=50, description="Printable, without commas.")]
+Tags = Annotated[list[Tag], Field(max_length=50)]
+
+
+class TagChange(BaseModel):
+    """Tags and stars; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    add_tags: Tags = Field([], examples=[["baseline"]])
+    remove_tags: Tags = Field([], examples=[["wip"]])
+    starred: bool | None = Field(None, examples=[True])
+
+
+class TrialChange(TagChange):
+    """What is changed beside a trial."""
+
+    notes: str | None = Field(None, max_length=20_000, description="Markdown.", examples=["Baseline."])
+    notes_revision: int | None = Field(
+        None,
+        ge=0,
+        le=2**31 - 1,
+        description="`notes_revision` of the notes that were read; needed with `notes`. 409 when they are others now.",
+        examples=[3],
+    )
+
+
+class StudyChange(TrialChange):
+    """What is changed beside a study."""
+
+    archived: bool | None = Field(None, description="Out of lists and of use, or taken back.", examples=[True])
+
+
+class Annotate(TagChange):
+    """Trials that get tags or a star."""
+
+    trials: list[Annotated[int, Field(ge=0, lt=2**31)]] = Field(
+        min_length=1, max_length=1000, description="Numbers of trials.", examples=[[3, 14]]
+    )
+
+
+class TrialsChanged(BaseModel):
+    """How many trials were named."""
+
+    trials: int = Field(examples=[2])
+
+
+class Rename(BaseModel):
+    """Another name for a study."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: str = Field(max_length=200, examples=["organs-2026"])
+
+
+class ActivityEntry(Document):
+    """Something that was changed."""
+
+    at: str = Field(examples=["2026-01-31T12:00:00.000Z"])
+    actor: str = Field(description="Name of a token, or `cli:USER@HOST`.", examples=["ada"])
+    study: str = Field(description="Its name then.", examples=["organs"])
+    action: str = Field(examples=["enqueue"])
+    detail: str = Field(examples=["trial 18"])
+
+
+class ActivityPage(BaseModel):
+    """Some entries of the log, newest first, and how many there are."""
+
+    items: list[ActivityEntry]
+    total: int
 
 
 class Health(BaseModel):

@@ -1,7 +1,8 @@
 """Filters of trials and the metric that ranks them, as addresses carry them.
 
 `where=train.lr:0.001:0.01` is a closed interval, `where=loss=dice` a choice (several of one parameter: any of them),
-`where=value:0.7:0.8` the value itself. `metric` and `class` rank by a metric that was stored beside the objective.
+`where=value:0.7:0.8` the value itself. `where=tag=keep`, `where=starred=yes` and `where=text=odd` are about what people
+have written beside trials. `metric` and `class` rank by a metric that was stored beside the objective.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from tuner.registry import Scalar
 from tuner.search.space import Dimension
 from tuner.storage.dashboard_queries import FigureQueries
 from tuner.storage.records import StudyRecord
-from tuner.storage.trial_selection import VALUE, Measure, Selection, TrialFilter
+from tuner.storage.trial_selection import STARRED, TAG, TEXT, VALUE, Measure, Selection, TrialFilter
 
 MAX_FILTERS = 40
 
@@ -61,6 +62,9 @@ def read_filters(study: StudyRecord, where: Sequence[str]) -> tuple[TrialFilter,
     found = []
     for text in where:
         name, equals, choice = text.partition("=")
+        if equals and name in (TAG, STARRED, TEXT):
+            chosen.setdefault(name, []).append(_written(name, choice))
+            continue
         if equals:
             chosen.setdefault(name, []).append(_choice(_dimension(study, name), choice))
             continue
@@ -106,7 +110,7 @@ def _interval(text: str) -> tuple[str, float, float]:
 def _dimension(study: StudyRecord, name: str) -> Dimension:
     found = study.space.find(name)
     if found is None:
-        known = [VALUE, *(d.name for d in study.space)]
+        known = [VALUE, TAG, STARRED, TEXT, *(d.name for d in study.space)]
         raise UnknownNameError(kind="parameter", name=name[:200], known=known, where="query.where")
     return found
 
@@ -117,6 +121,15 @@ def _choice(dimension: Dimension, text: str) -> Scalar:
             return choice
     known = ", ".join(map(label, dimension.choices)) or f"an interval, {dimension.name}:LOW:HIGH"
     raise _refusal(f"{dimension.name}={text}", known)
+
+
+def _written(name: str, text: str) -> Scalar:
+    """Return a choice of what people have written beside a trial."""
+    if name == STARRED and text not in ("yes", "no"):
+        raise _refusal(f"{name}={text}", "starred=yes or starred=no")
+    if not text or "\x00" in text:
+        raise _refusal(f"{name}={text}", f"{name}=WORDS")
+    return text == "yes" if name == STARRED else text
 
 
 def _refusal(text: str, right: str) -> SpecError:

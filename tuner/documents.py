@@ -75,6 +75,11 @@ class StudyDocument(TypedDict):
     workers: list[WorkerDocument]
     loss_time: LossTimeDocument | None
     confirmation: ConfirmationDocument | None
+    archived: bool
+    notes: str
+    notes_revision: int
+    tags: list[str]
+    starred: bool
 
 
 class TrialDocument(TypedDict):
@@ -94,6 +99,10 @@ class TrialDocument(TypedDict):
     worker: str | None
     started: str | None
     finished: str | None
+    notes: str
+    notes_revision: int
+    tags: list[str]
+    starred: bool
 
 
 class TrialPage(TypedDict):
@@ -134,6 +143,23 @@ class BestDetail(BestDocument):
 
     config: dict[str, Any]
     metrics: dict[str, float | None]
+
+
+class ActivityEntry(TypedDict):
+    """Something that was changed."""
+
+    at: str
+    actor: str
+    study: str
+    action: str
+    detail: str
+
+
+class ActivityPage(TypedDict):
+    """Some entries of the log, newest first, and how many there are."""
+
+    items: list[ActivityEntry]
+    total: int
 
 
 class FigureDocument(TypedDict):

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from api.activity_log import RecorderDep
 from api.dependencies import FiguresDep, ServiceDep
 from api.study_draft import MAX_CHANGES, changed, copied_draft, fields_of, new_draft, shipped_draft
 from api.study_files import check_size, read_posted, read_posted_text, store_study
@@ -83,10 +84,12 @@ def write_draft(draft: Annotated[Draft, Body()], service: ServiceDep, figures: F
 
 
 @router.post("/new", status_code=201)
-def submit_draft(draft: Annotated[Draft, Body()], service: ServiceDep) -> dict[str, str]:
+def submit_draft(draft: Annotated[Draft, Body()], service: ServiceDep, record_activity: RecorderDep) -> dict[str, str]:
     """Store the study. Raises as `POST /api/v1/studies`."""
     spec = read_posted_text(draft.yaml, service.config.settings.data_root)
-    return {"name": store_study(service, spec).name}
+    record = store_study(service, spec)
+    record_activity(record.name, "create", f"{record.total} trials")
+    return {"name": record.name}
 
 
 def checked(content: Any, service: ServiceDep, figures: FigureQueries) -> dict[str, Any]:

@@ -6,17 +6,33 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
+from api.activity_log import RecorderDep
+from api.annotation_change import annotation_change
 from api.config import Service
 from api.dependencies import MAX_NUMBER, FiguresDep, Limit, Offset, ServiceDep, StudyName, StudyTag
 from api.errors import READ, WRITE, content, errors
 from api.http_cache import ResponseCache, tag_of, tagged, unless_matches
-from api.schemas import BestDetail, Confirm, ExportFormat, NewBudget, Resume, Study, StudyFile, VerdictDetail
+from api.schemas import (
+    Archived,
+    BestDetail,
+    Confirm,
+    ExportFormat,
+    NewBudget,
+    Rename,
+    Resume,
+    Study,
+    StudyChange,
+    StudyFile,
+    VerdictDetail,
+)
 from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
+from api.study_filter import StudyFilter
 from tuner.analysis.confirmation import verdict_document
 from tuner.analysis.export import export_trial, render
 from tuner.config.confirm_section import confirm_section
 from tuner.errors import ConflictError, NotFoundError, Problem, Problems, SpecError
 from tuner.launch.confirmation import advance
+from tuner.launch.rename import rename_study
 
 router = APIRouter(tags=["studies"])
 
@@ -30,22 +46,36 @@ _FORMS = {
 
 @router.get("/studies", summary="List studies", response_model=list[Study], responses=errors(304, 422))
 def list_studies(
-    request: Request, service: ServiceDep, figures: FiguresDep, limit: Limit = 100, offset: Offset = 0
+    request: Request,
+    service: ServiceDep,
+    figures: FiguresDep,
+    limit: Limit = 100,
+    offset: Offset = 0,
+    archived: Annotated[Archived, Query(description="What of the studies that are archived.")] = "exclude",
+    tag: Annotated[str | None, Query(description="Only studies with this tag.", max_length=200)] = None,
+    starred: Annotated[bool | None, Query(description="Only studies with a star, or without one.")] = None,
+    text: Annotated[
+        str | None, Query(description="Only with this text in name, notes or tags.", max_length=200)
+    ] = None,
 ) -> Response:
     """Return the studies of the storage, newest first; `X-Total-Count` says how many there are."""
-    tag = tag_of(f"{figures.overview_revision()}-{figures.live_count()}")
-    unless_matches(request, tag)
-    found = service.store.queries.studies()[::-1]
-    answer = tagged(json.dumps(found[offset : offset + limit]), tag)
+    etag = tag_of(f"{figures.overview_revision()}-{figures.live_count()}")
+    unless_matches(request, etag)
+    chosen = StudyFilter(archived, tag, starred, text or "")
+    found = [study for study in service.store.queries.studies()[::-1] if chosen.holds(study)]
+    answer = tagged(json.dumps(found[offset : offset + limit]), etag)
     answer.headers["X-Total-Count"] = str(len(found))
     return answer
 
 
 @router.post("/studies", summary="Create a study", status_code=201, response_model=Study, responses=WRITE)
-def create_study(body: Annotated[StudyFile, Body()], service: ServiceDep, response: Response) -> dict[str, Any]:
+def create_study(
+    body: Annotated[StudyFile, Body()], service: ServiceDep, response: Response, record_activity: RecorderDep
+) -> dict[str, Any]:
     """Check a study file and store it with its whole budget. Workers take it from the queue."""
     spec = read_posted(body.content(), service.config.settings.data_root)
     record = store_study(service, spec)
+    record_activity(record.name, "create", f"{record.total} trials")
     response.headers["Location"] = f"/api/v1/studies/{record.name}"
     status = service.store.queries.status(record.name)
     served = any(worker["study_id"] is None for worker in service.store.workers.live())
@@ -67,15 +97,51 @@ def read_study(name: StudyName, request: Request, service: ServiceDep, figures: 
     return tagged(json.dumps(service.store.queries.status(name)), tag)
 
 
+@router.patch("/studies/{name}", summary="Change notes, tags, star", response_model=Study, responses=WRITE)
+def change_study(
+    name: StudyName, body: Annotated[StudyChange, Body()], service: ServiceDep, record_activity: RecorderDep
+) -> dict[str, Any]:
+    """Change what people have written beside a study, or archive it; what is left out stays as it is.
+
+    Tags are added and removed one by one, so two who write at once lose nothing. Notes need the `notes_revision` that
+    was read: where they were changed meanwhile the answer is 409.
+    """
+    change, words = annotation_change(body)
+    if body.archived is not None:
+        service.store.studies.archive(name, archived=body.archived)
+        record_activity(name, "archive" if body.archived else "unarchive")
+    if words:
+        service.store.annotations.change_study(name, change)
+        record_activity(name, "annotate", words)
+    return service.store.queries.status(name)
+
+
+@router.post("/studies/{name}/rename", summary="Rename a study", response_model=Study, responses=WRITE)
+def rename(
+    name: StudyName,
+    body: Annotated[Rename, Body()],
+    service: ServiceDep,
+    response: Response,
+    record_activity: RecorderDep,
+) -> dict[str, Any]:
+    """Give a study another name and move its files; refused while a worker is alive for it."""
+    record = rename_study(service.store, service.artifacts, name, body.name)
+    record_activity(record.name, "rename", f"it was {name}")
+    response.headers["Location"] = f"/api/v1/studies/{record.name}"
+    return service.store.queries.status(record.name)
+
+
 @router.delete("/studies/{name}", summary="Delete a study", status_code=204, responses=WRITE)
 def delete_study(
     name: StudyName,
     service: ServiceDep,
+    record_activity: RecorderDep,
     artifacts: Annotated[bool, Query(description="Remove the files of its trials as well.")] = False,
 ) -> None:
     """Delete a study with its trials; refused while a worker is alive for it."""
     identity, are_its_own = service.store.studies.get(name).identity, service.artifacts.is_owned(name)
     service.store.studies.delete(name)
+    record_activity(name, "delete", "with its files" if artifacts and are_its_own else "")
     if artifacts and are_its_own:
         service.artifacts.delete(name)
     elif are_its_own:
@@ -83,32 +149,43 @@ def delete_study(
 
 
 @router.post("/studies/{name}/pause", summary="Pause a study", response_model=Study, responses=WRITE)
-def pause_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
+def pause_study(name: StudyName, service: ServiceDep, record_activity: RecorderDep) -> dict[str, Any]:
     """Let running trials finish; nothing new starts."""
     service.store.studies.pause(name)
+    record_activity(name, "pause")
     return service.store.queries.status(name)
 
 
 @router.post("/studies/{name}/stop", summary="Stop a study", response_model=Study, responses=WRITE)
-def stop_study(name: StudyName, service: ServiceDep) -> dict[str, Any]:
+def stop_study(name: StudyName, service: ServiceDep, record_activity: RecorderDep) -> dict[str, Any]:
     """Have running trials checkpointed and returned to the queue."""
     service.store.studies.stop(name)
+    record_activity(name, "stop")
     return service.store.queries.status(name)
 
 
 @router.post("/studies/{name}/resume", summary="Resume a study", response_model=Study, responses=WRITE)
-def resume_study(name: StudyName, service: ServiceDep, body: Annotated[Resume | None, Body()] = None) -> dict[str, Any]:
+def resume_study(
+    name: StudyName,
+    service: ServiceDep,
+    record_activity: RecorderDep,
+    body: Annotated[Resume | None, Body()] = None,
+) -> dict[str, Any]:
     """Take back a pause or stop; with `trials`, raise the total of the budget."""
     if body is not None and body.trials is not None:
         _raise_budget(service, name, body.trials)
     service.store.studies.resume(name)
+    record_activity(name, "resume", f"{body.trials} trials" if body is not None and body.trials is not None else "")
     return service.store.queries.status(name)
 
 
 @router.post("/studies/{name}/budget", summary="Raise the budget", response_model=Study, responses=WRITE)
-def raise_budget(name: StudyName, service: ServiceDep, body: Annotated[NewBudget, Body()]) -> dict[str, Any]:
+def raise_budget(
+    name: StudyName, service: ServiceDep, record_activity: RecorderDep, body: Annotated[NewBudget, Body()]
+) -> dict[str, Any]:
     """Raise the total of the budget, and leave a study that is paused or stopped as it is."""
     _raise_budget(service, name, body.trials)
+    record_activity(name, "raise budget", f"{body.trials} trials")
     return service.store.queries.status(name)
 
 
@@ -140,6 +217,7 @@ def read_verdict(name: StudyName, request: Request, service: ServiceDep, tag: St
 def confirm_study(
     name: StudyName,
     service: ServiceDep,
+    record_activity: RecorderDep,
     body: Annotated[Confirm | None, Body()] = None,
     renew: Annotated[bool, Query(description="Choose the finalists anew; earlier looks count.")] = False,
 ) -> dict[str, Any]:
@@ -152,7 +230,9 @@ def confirm_study(
     section = confirm_section({} if body is None else body.model_dump(exclude_unset=True), problems)
     if problems or section is None:
         raise SpecError(problems)
-    advance(service.store, service.artifacts, name, section, renew=renew)
+    if advance(service.store, service.artifacts, name, section, renew=renew):
+        asked = section.model_dump(exclude_unset=True) | ({"renew": True} if renew else {})
+        record_activity(name, "confirm", ", ".join(f"{key} {value}" for key, value in asked.items()))
     return service.store.queries.status(name)
 
 

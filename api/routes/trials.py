@@ -9,11 +9,28 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from api.activity_log import RecorderDep, numbered
+from api.annotation_change import annotation_change
 from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber
 from api.errors import READ, WRITE, content, errors
 from api.http_cache import tagged
-from api.schemas import Created, Enqueue, Order, Retried, Retry, Sort, State, Trial, TrialDetail, TrialPage
+from api.schemas import (
+    Annotate,
+    Created,
+    Enqueue,
+    Order,
+    Retried,
+    Retry,
+    Sort,
+    State,
+    Trial,
+    TrialChange,
+    TrialDetail,
+    TrialPage,
+    TrialsChanged,
+)
 from tuner.errors import NotFoundError, Problem, RequestError, SpecError
+from tuner.storage.trial_selection import STARRED, TAG, TEXT, TrialFilter
 
 router = APIRouter(tags=["trials"])
 
@@ -50,6 +67,9 @@ def list_trials(
     limit: Limit = 100,
     offset: Offset = 0,
     all: Annotated[bool, Query(description="Earlier attempts as well.")] = False,
+    with_tag: Annotated[str | None, Query(alias="tag", description="Only trials with it.", max_length=200)] = None,
+    starred: Annotated[bool | None, Query(description="Only trials with a star, or without one.")] = None,
+    text: Annotated[str | None, Query(description="Only trials with it in notes or tags.", max_length=200)] = None,
 ) -> Response:
     """Return a page of trials, one row per trial of the budget (its newest attempt)."""
     page = service.store.queries.page(
@@ -61,6 +81,11 @@ def list_trials(
         order=order,
         limit=limit,
         offset=offset,
+        filters=[
+            TrialFilter(name, choices=(given,))
+            for name, given in ((TAG, _clean(with_tag)), (STARRED, starred), (TEXT, _clean(text)))
+            if given is not None
+        ],
     )
     return tagged(json.dumps(page), tag)
 
@@ -69,30 +94,71 @@ def list_trials(
     "/studies/{name}/trials", summary="Enqueue a trial", status_code=201, response_model=Created, responses=WRITE
 )
 def enqueue_trial(
-    name: StudyName, body: Annotated[Enqueue, Body()], service: ServiceDep, response: Response
+    name: StudyName,
+    body: Annotated[Enqueue, Body()],
+    service: ServiceDep,
+    response: Response,
+    record_activity: RecorderDep,
 ) -> dict[str, int]:
     """Put parameters at the head of the queue: they take one empty waiting trial, else the total grows by one."""
     if not body.params:
         raise SpecError([Problem("params", "empty; name at least one parameter, the sampler chooses the others")])
     number = service.store.studies.enqueue(name, body.params)
+    record_activity(name, "enqueue", numbered([number]))
     response.headers["Location"] = f"/api/v1/studies/{name}/trials/{number}"
     return {"number": number}
 
 
 @router.post("/studies/{name}/retry", summary="Retry failed trials", response_model=Retried, responses=WRITE)
-def retry_trials(name: StudyName, body: Annotated[Retry, Body()], service: ServiceDep) -> dict[str, Any]:
+def retry_trials(
+    name: StudyName, body: Annotated[Retry, Body()], service: ServiceDep, record_activity: RecorderDep
+) -> dict[str, Any]:
     """Put failed trials back into the queue, as `tuner retry` does: after their cause is mended."""
     again = service.store.studies.retry(name, body.trials)
+    record_activity(name, "retry", numbered(list(again)))
     return {"retried": [{"trial": old, "attempt": new} for old, new in again.items()]}
 
 
 @router.post(
     "/studies/{name}/trials/{number}/prune", summary="Prune a running trial", response_model=Trial, responses=WRITE
 )
-def prune_trial(name: StudyName, number: TrialNumber, service: ServiceDep) -> dict[str, Any]:
+def prune_trial(
+    name: StudyName, number: TrialNumber, service: ServiceDep, record_activity: RecorderDep
+) -> dict[str, Any]:
     """End one hopeless running trial at its next report."""
     service.store.queries.trial(name, number)
     service.store.studies.prune_manually(name, number)
+    record_activity(name, "prune", numbered([number]))
+    return service.store.queries.trial(name, number)
+
+
+@router.post("/studies/{name}/annotate", summary="Tag or star trials", response_model=TrialsChanged, responses=WRITE)
+def annotate_trials(
+    name: StudyName, body: Annotated[Annotate, Body()], service: ServiceDep, record_activity: RecorderDep
+) -> dict[str, int]:
+    """Add and remove tags of several trials, and set their stars: of all of them or of none."""
+    change, words = annotation_change(body)
+    if words:
+        service.store.annotations.change_trials(name, body.trials, change)
+        record_activity(name, "annotate", f"{numbered(body.trials)}: {words}")
+    return {"trials": len(set(body.trials))}
+
+
+@router.patch(
+    "/studies/{name}/trials/{number}", summary="Change notes, tags, star", response_model=Trial, responses=WRITE
+)
+def change_trial(
+    name: StudyName,
+    number: TrialNumber,
+    body: Annotated[TrialChange, Body()],
+    service: ServiceDep,
+    record_activity: RecorderDep,
+) -> dict[str, Any]:
+    """Change what people have written beside a trial, as `PATCH /studies/{name}` does; all its attempts share it."""
+    change, words = annotation_change(body)
+    if words:
+        service.store.annotations.change_trials(name, [number], change)
+        record_activity(name, "annotate", f"{numbered([number])}: {words}")
     return service.store.queries.trial(name, number)
 
 
@@ -181,8 +247,8 @@ def _chunks(handle: BinaryIO, left: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _clean(loss: str | None) -> str | None:
+def _clean(text: str | None) -> str | None:
     """Refuse what no database takes as a text."""
-    if loss is not None and "\x00" in loss:
-        raise NotFoundError(f"{loss!r} is not the name of a loss.")
-    return loss
+    if text is not None and "\x00" in text:
+        raise NotFoundError(f"{text!r} is no text that anything can be found by.")
+    return text

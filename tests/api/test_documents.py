@@ -23,6 +23,8 @@ PAIRS = {
     "TrialDetail": schemas.TrialDetail,
     "EpochDocument": schemas.Epoch,
     "ArtifactDocument": schemas.Artifact,
+    "ActivityEntry": schemas.ActivityEntry,
+    "ActivityPage": schemas.ActivityPage,
     "FigureDocument": schemas.Figure,
     "SearchRange": schemas.SearchRange,
     "OptionDocument": schemas.OptionRow,

@@ -145,6 +145,10 @@ class Artifacts:
         identity = self._owner(study)
         return identity is None or self._mark_as(study) in (None, identity)
 
+    def mark_of(self, study: str) -> str | None:
+        """Return the identity that the folder of a study says it belongs to, None where it says nothing."""
+        return self._mark_as(study)
+
     def sign(self, study: str, identity: str) -> None:
         """Mark the folder of a study that is deleted, where an older version has not: no other one takes it then."""
         folder = self.path(study, 0).parent
@@ -153,6 +157,21 @@ class Artifacts:
                 write_mark(folder, identity)
             except OSError as error:
                 raise _explain(error, folder) from error
+
+    def rename(self, study: str, new: str) -> None:
+        """Move the files of a study, and of its confirmations, to its new name; asked again it finishes what it began.
+
+        What an earlier study of the new name has left is put beside it. Raises DiskFullError, RunError.
+        """
+        source, target = self.path(study, 0).parent, self.path(new, 0).parent
+        if source.is_symlink() or not source.is_dir():
+            return
+        try:
+            with _locked(self.root / ".studies.lock"):
+                self._set_aside(target, logs=True)
+                source.replace(target)
+        except OSError as error:
+            raise _explain(error, source) from error
 
     def continues(self, study: str, number: int) -> bool:
         """Tell whether a trial has a checkpoint to continue from."""

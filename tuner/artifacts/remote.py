@@ -416,6 +416,10 @@ class RemoteArtifacts(Artifacts):
             self._own.add((study, identity))
         return mark in (None, identity)
 
+    def mark_of(self, study: str) -> str | None:
+        """Return the identity that what is published of a study belongs to; see `Artifacts.mark_of`."""
+        return self._published_mark(study)
+
     def sign(self, study: str, identity: str) -> None:
         """Mark what is published of a study that is deleted; see `Artifacts.sign`. Raises UnreachableError."""
         super().sign(study, identity)
@@ -423,6 +427,18 @@ class RemoteArtifacts(Artifacts):
             with TemporaryDirectory() as folder:
                 write_mark(Path(folder), identity)
                 self.remote.put(Path(folder) / MARK, f"{study}/{MARK}")
+
+    def rename(self, study: str, new: str) -> None:
+        """Move what is published of a study to its new name; see `Artifacts.rename`. Raises UnreachableError."""
+        super().rename(study, new)
+        self.path(new, 0)
+        if self.remote.tree(study):
+            if self.remote.tree(new):
+                self.remote.move(new, name_aside(new))
+            self.remote.move(study, new)
+        self._own.clear()
+        for name in (study, new):
+            shutil.rmtree(self.copies / name, ignore_errors=True)
 
     def _published_mark(self, study: str) -> str | None:
         self.path(study, 0)

@@ -19,7 +19,7 @@ from tuner.storage.engine import seconds_now
 from tuner.storage.optuna_schema import studies as optuna_studies
 from tuner.storage.records import ConfirmationRun, Look, NewStudy, StudyRecord, read_space
 from tuner.storage.states import DesiredState
-from tuner.storage.studies import insert_study
+from tuner.storage.studies import insert_study, refuse_archived
 from tuner.storage.trials import QueueSlot, StudyQueue, append, next_slot
 
 _studies = schema.studies
@@ -128,7 +128,9 @@ class Confirmations(StorageBase):
 
     def _lock(self, connection: Connection, name: str) -> AnyRow:
         study_id = self._find(connection, name).study_id
-        return connection.execute(select(_studies).where(_studies.c.study_id == study_id).with_for_update()).one()
+        row = connection.execute(select(_studies).where(_studies.c.study_id == study_id).with_for_update()).one()
+        refuse_archived(row)
+        return row
 
 
 def confirmation_of(connection: Connection, identity: str) -> AnyRow | None:

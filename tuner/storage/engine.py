@@ -229,14 +229,17 @@ class Database:
             raise
         return database
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one writing transaction. It may run again from its start, so it must be a compare-and-set."""
+    def write(self, work: Callable[[Connection], T], *, retry_timeout_s: float | None = None) -> T:
+        """Run `work` in one writing transaction. It may run again from its start, so it must be a compare-and-set.
+
+        `retry_timeout_s`: how long it is repeated, where that is shorter than for all that is written.
+        """
 
         def once() -> T:
             with self.writer.begin() as connection:
                 return work(connection)
 
-        return self._repeat(once)
+        return self._repeat(once, retry_timeout_s)
 
     def single(self, work: Callable[[Connection], T]) -> T:
         """Run statements that stand alone, each its own transaction: no BEGIN, no COMMIT."""
@@ -296,15 +299,16 @@ class Database:
             return {}
         return {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
-    def _repeat(self, once: Callable[[], T]) -> T:
+    def _repeat(self, once: Callable[[], T], retry_timeout_s: float | None = None) -> T:
         deadline, pause_s = None, 0.02
+        limit_s = self.retry_timeout_s if retry_timeout_s is None else min(retry_timeout_s, self.retry_timeout_s)
         while True:
             try:
                 return once()
             except IntegrityError:
                 raise
             except (DBAPIError, PoolTimeoutError) as error:
-                deadline = deadline or time.monotonic() + self.retry_timeout_s
+                deadline = deadline or time.monotonic() + limit_s
                 left_s = deadline - time.monotonic()
                 if left_s <= 0 or not is_transient(error):
                     raise to_storage_error(error, self.display_url) from error

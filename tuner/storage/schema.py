@@ -69,6 +69,7 @@ studies = Table(
     Column("revision", _long, nullable=False),
     Column("version", String(32), nullable=False),
     Column("created_at", _seconds, nullable=False),
+    Column("archived", Boolean, nullable=False, server_default=false()),  # out of lists, and out of use
 )
 
 Index("tuner_studies_parent", studies.c.parent)
@@ -199,3 +200,34 @@ Index(
     sqlite_where=text("aside_why IS NOT NULL"),
     postgresql_where=text("aside_why IS NOT NULL"),
 )
+
+annotations = Table(
+    "tuner_annotations",
+    metadata,
+    Column("study_id", Integer, _study(), primary_key=True, autoincrement=False),
+    Column("slot", Integer, primary_key=True, autoincrement=False),  # a place of the budget; -1: the study itself
+    Column("notes", Text, nullable=False),  # Markdown
+    Column("notes_revision", Integer, nullable=False),  # how often they were changed
+    Column("starred", Boolean, nullable=False),
+)
+
+tags = Table(
+    "tuner_tags",
+    metadata,
+    Column("study_id", Integer, _study(), primary_key=True, autoincrement=False),
+    Column("slot", Integer, primary_key=True, autoincrement=False),  # as in tuner_annotations
+    Column("tag", String(50), primary_key=True),
+)
+
+activity = Table(
+    "tuner_activity",
+    metadata,
+    Column("id", _long, primary_key=True, autoincrement=True),
+    Column("at", _seconds, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("study_id", Integer, _study()),  # NULL: it was deleted
+    Column("study", String(100), nullable=False),  # its name then
+    Column("action", String(32), nullable=False),
+    Column("detail", Text, nullable=False),
+)
+Index("tuner_activity_newest", activity.c.study_id, activity.c.id)

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, String, and_, case, cast, func
 
 from tuner.search.pareto import pareto_front
 from tuner.storage import optuna_schema, schema
+from tuner.storage.annotations import NO_ANNOTATION, OF_STUDY, Annotation, annotations_of
 from tuner.storage.base import AnyRow, StorageBase, own, same_name
 from tuner.storage.confirmations import confirmation_of
 from tuner.storage.engine import iso
@@ -125,6 +126,7 @@ class Summary:
     started: bool
     best: dict[str, Any] | None
     """The best complete trial: `{"number", "value", "values", "loss", "params", "epoch", "trial_id"}`."""
+    annotation: Annotation
 
 
 class Summaries(StorageBase):
@@ -140,7 +142,8 @@ class Summaries(StorageBase):
 
 def _summarise(connection: Connection, study: AnyRow) -> Summary:
     found = count_by_state(connection, study.study_id)
-    return Summary(found, counts_of(found), any(tally.claimed for tally in found), _best(connection, study))
+    written = annotations_of(connection, study.study_id, [OF_STUDY]).get(OF_STUDY, NO_ANNOTATION)
+    return Summary(found, counts_of(found), any(tally.claimed for tally in found), _best(connection, study), written)
 
 
 def _best(connection: Connection, study: AnyRow) -> dict[str, Any] | None:
@@ -332,7 +335,8 @@ class StatusQueries(Summaries):
             if confirmation is None
             else self._confirmation(connection, confirmation, len(workers)),
             "foreign": False,
-        }
+            "archived": row.archived,
+        } | summary.annotation.as_dict()
 
     def _confirmation(self, connection: Connection, row: AnyRow, live: int) -> dict[str, Any]:
         """Return how the confirmation of a study stands; `live` workers serve the study."""
@@ -419,4 +423,5 @@ def _foreign(connection: Connection, study_id: int, name: str) -> dict[str, Any]
         "loss_time": None,
         "confirmation": None,
         "foreign": True,
-    }
+        "archived": False,
+    } | NO_ANNOTATION.as_dict()

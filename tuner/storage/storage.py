@@ -5,6 +5,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tuner.storage import migrate
+from tuner.storage.activity import Activity
+from tuner.storage.annotations import Annotations
 from tuner.storage.base import RevisionCache, StorageContext
 from tuner.storage.confirmations import Confirmations
 from tuner.storage.engine import MAX_CONNECTIONS, RETRY_TIMEOUT_S, Database
@@ -37,7 +39,8 @@ class Storage:
     `studies` creates, changes and deletes studies; `trials` moves trials from state to state; `epochs` stores reports
     and gives samplers and pruners what they learn from; `workers` registers them, and gives back what lost ones held;
     `queries` reads; `confirmations` trains the finalists of a study again; `notifications` says who sends which event;
-    `foreign` takes up what others add to our studies.
+    `foreign` takes up what others add to our studies; `annotations` keeps notes, tags and stars; `activity` logs who
+    changed what.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Storage:
         self.confirmations = Confirmations(self.context)
         self.notifications = Notifications(self.context)
         self.foreign = ForeignTrials(self.context)
+        self.annotations = Annotations(self.context)
+        self.activity = Activity(self.context)
 
     @classmethod
     def open(

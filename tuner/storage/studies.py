@@ -82,25 +82,71 @@ class Studies(StorageBase):
             row = self._find(connection, name)
             bump_revision(connection, row.study_id)
             family = [row.study_id, *_confirmations_of(connection, row.identity)]
-            held, workers = schema.attempts.c, schema.workers.c
-            holders = select(held.worker_id).where(
-                held.study_id.in_(family), held.claimed_at.is_not(None), held.finished_at.is_(None)
-            )
-            alive = connection.scalar(
-                select(func.count()).where(
-                    (workers.study_id == row.study_id) | workers.worker_id.in_(holders),
-                    workers.left_at.is_(None),
-                    workers.seen_at > seconds_now() - self._context.heartbeat_timeout_s,
-                )
-            )
-            if alive:
-                raise ConflictError(
-                    f"study {name!r} runs ({alive} live workers).", hint=f"`tuner stop {name}` first, then delete it."
-                )
+            self._refuse_alive(connection, row, family, "delete it")
             for study_id in family:
                 _delete(connection, study_id)
 
         self._database.write(remove)
+
+    def rename(self, name: str, new: str) -> None:
+        """Give a study and its confirmations another name, here and for Optuna; its files are not moved.
+
+        Raises:
+            SpecError: `new` is no name of a study.
+            ConflictError: There is a study of that name, or workers serve this one, or may at any moment.
+        """
+        if not NAME.fullmatch(new):
+            raise SpecError([Problem("name", f"{new!r} does not match {NAME.pattern}", new)])
+        identities: list[str] = []
+
+        def change(connection: Connection) -> None:
+            ours, theirs = schema.studies, optuna_schema.studies
+            if identities:  # that commit may have gone through, only its answer was lost
+                there = connection.scalar(select(ours.c.name).where(ours.c.identity == identities[0]))
+                if there == new:
+                    return
+            row = self._lock(connection, name, archived=True)
+            identities[:] = [row.identity]
+            if connection.scalar(select(theirs.c.study_id).where(theirs.c.study_name == new)) is not None:
+                raise ConflictError(f"there is a study {new!r} already.", hint="Choose another name.")
+            family = [row.study_id, *_confirmations_of(connection, row.identity)]
+            self._refuse_at_work(connection, row, family)
+            for study_id in family:
+                old = connection.execute(select(ours.c.name, ours.c.spec).where(ours.c.study_id == study_id)).one()
+                own_name = new + old.name.removeprefix(name)
+                spec = {**old.spec, "name": own_name} if old.spec.get("name") == old.name else old.spec
+                bump_revision(connection, study_id, name=own_name, spec=spec)
+                connection.execute(update(theirs).where(theirs.c.study_id == study_id).values(study_name=own_name))
+                workers = schema.workers
+                connection.execute(
+                    update(workers).where(workers.c.aside_study_id == study_id).values(aside_study=own_name)
+                )
+
+        self._database.write(change)
+
+    def archive(self, name: str, *, archived: bool = True) -> None:
+        """Take a study out of lists and of use, or take it back.
+
+        One that is archived keeps all it has and is read as before; nothing of it is begun or queued. Raises
+        ConflictError for one that is not done, stopped or paused.
+        """
+
+        def change(connection: Connection) -> None:
+            row = self._lock(connection, name, archived=True)
+            if row.archived == archived:
+                return
+            if archived and row.wanted == DesiredState.RUN.value:
+                family = [row.study_id, *_confirmations_of(connection, row.identity)]
+                open_trials = select(func.count()).where(
+                    schema.attempts.c.study_id.in_(family), schema.attempts.c.finished_at.is_(None)
+                )
+                if connection.scalar(open_trials):
+                    raise ConflictError(
+                        f"study {name!r} has trials left to train.", hint=f"`tuner stop {name}` first, then archive it."
+                    )
+            bump_revision(connection, row.study_id, archived=archived)
+
+        self._database.write(change)
 
     def raise_budget(self, name: str, total: int, queue: Sequence[Mapping[str, Scalar]] = ()) -> int:
         """Raise the number of trials to `total`; `queue` are the parameters of the first new ones, the rest is empty.
@@ -321,6 +367,8 @@ class Studies(StorageBase):
     ) -> None:
         def want(connection: Connection) -> None:
             row = self._find(connection, name)
+            if wanted is DesiredState.RUN:
+                refuse_archived(row)
             wish = {"wanted": wanted.value, "wanted_reason": reason, "message": message}
             bump_revision(connection, row.study_id, **wish, **changes)
             family = [row.study_id, *_confirmations_of(connection, row.identity)[-1:]]  # replaced ones stay stopped
@@ -342,12 +390,60 @@ class Studies(StorageBase):
 
         self._database.write(want)
 
-    def _lock(self, connection: Connection, name: str) -> Any:
-        """Return a study's row, locked until the transaction ends, as it is now that no other writer holds it."""
+    def _lock(self, connection: Connection, name: str, *, archived: bool = False) -> Any:
+        """Return a study's row, locked until the transaction ends, as it is now that no other writer holds it.
+
+        Raises ConflictError for one that is archived, unless that is `archived`: allowed.
+        """
         study_id = self._find(connection, name).study_id
-        return connection.execute(
+        row = connection.execute(
             select(schema.studies).where(schema.studies.c.study_id == study_id).with_for_update()
         ).one()
+        if not archived:
+            refuse_archived(row)
+        return row
+
+    def _refuse_alive(self, connection: Connection, row: Any, family: Sequence[int], what: str) -> None:
+        """Raise ConflictError while a worker is alive for a study or its confirmations."""
+        held, workers = schema.attempts.c, schema.workers.c
+        holders = select(held.worker_id).where(
+            held.study_id.in_(family), held.claimed_at.is_not(None), held.finished_at.is_(None)
+        )
+        alive = connection.scalar(
+            select(func.count()).where(
+                (workers.study_id == row.study_id) | workers.worker_id.in_(holders),
+                workers.left_at.is_(None),
+                workers.seen_at > seconds_now() - self._context.heartbeat_timeout_s,
+            )
+        )
+        if alive:
+            raise ConflictError(
+                f"study {row.name!r} runs ({alive} live workers).", hint=f"`tuner stop {row.name}` first, then {what}."
+            )
+
+    def _refuse_at_work(self, connection: Connection, row: Any, family: Sequence[int]) -> None:
+        """Raise ConflictError while a worker is alive for a study, or one of `--any` may take a trial of it."""
+        self._refuse_alive(connection, row, family, "rename it")
+        held, workers = schema.attempts.c, schema.workers.c
+        waits = select(func.count()).where(held.study_id.in_(family), held.claimed_at.is_(None))
+        free = select(func.count()).where(
+            workers.study_id.is_(None),
+            workers.left_at.is_(None),
+            workers.seen_at > seconds_now() - self._context.heartbeat_timeout_s,
+        )
+        if row.wanted == DesiredState.RUN.value and connection.scalar(waits) and connection.scalar(free):
+            raise ConflictError(
+                f"study {row.name!r} has trials that workers of `--any` may take at any moment.",
+                hint=f"`tuner stop {row.name}` first; `tuner resume` goes on with it under its new name.",
+            )
+
+
+def refuse_archived(row: Any) -> None:
+    """Raise ConflictError for the row of a study that is archived: nothing of it is begun or queued."""
+    if row.archived:
+        raise ConflictError(
+            f"study {row.name!r} is archived.", hint=f"`tuner archive {row.name} --undo` takes it back."
+        )
 
 
 def _enqueue(connection: Connection, ground: StudyQueue, params: Mapping[str, Scalar], token: str) -> int:
@@ -499,7 +595,16 @@ def _take_empty(connection: Connection, ground: StudyQueue, place: QueueSlot) ->
     return int(row.number)
 
 
-_OURS = (schema.looks, schema.notices, schema.epochs, schema.attempts, schema.studies)
+_OURS = (
+    schema.activity,
+    schema.tags,
+    schema.annotations,
+    schema.looks,
+    schema.notices,
+    schema.epochs,
+    schema.attempts,
+    schema.studies,
+)
 
 
 def _confirmations_of(connection: Connection, identity: str) -> list[int]:

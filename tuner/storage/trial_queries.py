@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, func, select
 from tuner.errors import NotFoundError, UnknownNameError, shortened
 from tuner.metrics.catalog import METRICS
 from tuner.storage import optuna_schema, schema
+from tuner.storage.annotations import NO_ANNOTATION, annotations_of
 from tuner.storage.base import AnyRow, StorageBase
 from tuner.storage.engine import iso, seconds_now
 from tuner.storage.states import State
@@ -61,9 +62,9 @@ class TrialQueries(StorageBase):
         """Return `{"items", "total"}`: one row per place of the budget (its newest attempt), or every attempt.
 
         `by` ranks by another metric at each trial's best epoch of the first objective, and adds it to the rows under
-        its name. Rows without what is sorted by come last. Long messages are shortened, unless `numbers` asks for
-        certain trials; `filters` are about parameters. Raises UnknownNameError for an unknown state, sort, order
-        or metric.
+        its name. Rows without what is sorted by come last. Long messages and notes are shortened, unless
+        `numbers` asks for certain trials; `filters` are about parameters, and what people have written beside trials.
+        Raises UnknownNameError for an unknown state, sort, order or metric.
         """
         _check(state, sort, order)
         where: list[ColumnElement[bool]] = (
@@ -92,9 +93,11 @@ class TrialQueries(StorageBase):
                 ranked = query.order_by(*ranked_first(key, "maximize" if direction == "desc" else "minimize"))
                 rows = list(connection.execute(ranked.order_by(_attempts.c.number).limit(limit).offset(offset)))
             curves = _curves(connection, [row.trial_id for row in rows])
-            items = [_item(row, curves, by) for row in rows]
+            written = annotations_of(connection, study_id, [row.slot for row in rows])
+            items = [_item(row, curves, by) | written.get(row.slot, NO_ANNOTATION).as_dict() for row in rows]
             for item in items if numbers is None else ():
                 item["message"] = item["message"] and shortened(item["message"])
+                item["notes"] = shortened(item["notes"])
             return {"items": items, "total": total}
 
         return self._database.read(read)

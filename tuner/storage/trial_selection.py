@@ -8,11 +8,14 @@ from sqlalchemy import ColumnElement, Select, Subquery, Text, and_, cast, or_, s
 
 from tuner.registry import Scalar
 from tuner.storage import schema
+from tuner.storage.annotations import has_tag, is_starred, mentions
 
 _attempts, _epochs = schema.attempts, schema.epochs
 
 VALUE = "value"
 """Name of a filter that is about a trial's value, not about a parameter."""
+TAG, STARRED, TEXT = "tag", "starred", "text"
+"""Names of filters that are about what people have written beside a trial: `text` is one in its notes or tags."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,12 @@ class TrialFilter:
         """Return the condition on rows of `tuner_attempts`; trials without the parameter do not meet it."""
         if self.name == VALUE:
             return _attempts.c.value.between(self.low, self.high)
+        if self.name == TAG:
+            return has_tag([str(choice) for choice in self.choices])
+        if self.name == STARRED:
+            return is_starred() if self.choices[0] else ~is_starred()
+        if self.name == TEXT:
+            return and_(*(mentions(str(choice)) for choice in self.choices))
         if self.name == "loss":
             return _attempts.c.branch.in_([str(choice) for choice in self.choices])
         if not self.choices:
