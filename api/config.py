@@ -5,14 +5,17 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from api.leaderboard_view import LeaderboardView
+from api.proxies import TrustedProxies
 from tuner.artifacts.local import Artifacts
 from tuner.errors import ConfigError
 from tuner.figures.data import LossNumbers
 from tuner.settings import Settings
 from tuner.storage.base import RevisionCache
 from tuner.storage.storage import Storage
+from tuner.tokens import OWNER, NamedToken, TokenFile, hash_token
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -22,7 +25,7 @@ class ServiceSettings:
     """Who may reach the service, and how."""
 
     settings: Settings
-    """Storage, artifacts, data root, cache, and the token."""
+    """Storage, artifacts, data root, cache, and the token of the environment."""
     host: str = "127.0.0.1"
     """Address that the server is bound to."""
     private: bool = False
@@ -33,12 +36,21 @@ class ServiceSettings:
     """Workers that are kept beside the service."""
     cores: int = field(default_factory=lambda: os.cpu_count() or 1)
     """Cores that the workers of a posted study are assumed to share."""
+    tokens: TokenFile | None = None
+    """Named tokens (TUNER_TOKENS)."""
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    """Reverse proxies whose headers are believed."""
 
     @classmethod
     def resolve(
         cls, environment: Mapping[str, str], settings: Settings, *, host: str = "127.0.0.1", workers: int = 0
     ) -> "ServiceSettings":
-        """Combine flags and environment. Raises ConfigError for an open address without a token."""
+        """Combine flags and environment.
+
+        Raises:
+            ConfigError: An open address without a token; a file of tokens that is missing or broken; proxies that are
+                no addresses.
+        """
         named = environment.get("TUNER_ALLOWED_HOSTS", "").replace(",", " ").split()
         service = cls(
             settings=settings,
@@ -46,34 +58,65 @@ class ServiceSettings:
             private=environment.get("TUNER_API_PRIVATE", "") in ("1", "true", "yes"),
             allowed_hosts=frozenset(host_of(name) for name in named),
             workers=workers,
+            tokens=_token_file(environment.get("TUNER_TOKENS", "")),
+            proxies=TrustedProxies.resolve(environment),
         )
         service.check()
         return service
 
     def check(self) -> None:
         """Refuse an address that others can reach when there is no token, and privacy that nothing could grant."""
-        if self.settings.api_token is None and not is_loopback(self.host):
+        if not self.is_guarded and not is_loopback(self.host):
             raise ConfigError(
                 f"{self.host} can be reached from other machines, and TUNER_API_TOKEN is not set.",
-                hint="Set TUNER_API_TOKEN to a long random text, or serve on 127.0.0.1.",
+                hint="Set TUNER_API_TOKEN to a long random text, or TUNER_TOKENS to a file of named tokens, or serve "
+                "on 127.0.0.1.",
                 where="--host",
             )
-        if self.private and self.settings.api_token is None:
+        if self.private and not self.is_guarded:
             raise ConfigError(
-                "TUNER_API_PRIVATE is set, but TUNER_API_TOKEN is not: nobody could sign in.",
-                hint="Set TUNER_API_TOKEN to a long random text.",
+                "TUNER_API_PRIVATE is set, but neither TUNER_API_TOKEN nor TUNER_TOKENS is: nobody could sign in.",
+                hint="Set TUNER_API_TOKEN to a long random text, or TUNER_TOKENS to a file of named tokens.",
                 where="TUNER_API_PRIVATE",
             )
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether writes need somebody who is known."""
+        return self.has_tokens or self.proxies.user_header is not None
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether there is a token with which one could sign in."""
+        return self.settings.api_token is not None or self.tokens is not None
 
     def answers_to(self, host: str) -> bool:
         """Tell whether a `Host` header names this server: no other site's name may lead a browser here."""
         name = host_of(host)
         return name == host_of(self.host) or name in self.allowed_hosts or is_loopback(name)
 
-    def is_token(self, candidate: str) -> bool:
-        """Compare a token in constant time."""
-        token = self.settings.api_token
-        return token is not None and hmac.compare_digest(candidate.encode(), token.encode())
+    def holder_of(self, token: str) -> NamedToken | None:
+        """Return whose token this is; None when it opens nothing."""
+        own = self.settings.api_token
+        if own is not None and hmac.compare_digest(token.encode(), own.encode()):
+            return _owner(own)
+        return self.tokens.find(token) if self.tokens is not None and token else None
+
+    def holder_by_hash(self, token_hash: str) -> NamedToken | None:
+        """Return whose token has this hash; None when it opens nothing any more."""
+        own = self.settings.api_token
+        if own is not None and hmac.compare_digest(token_hash, hash_token(own)):
+            return _owner(own)
+        return self.tokens.find_hash(token_hash) if self.tokens is not None else None
+
+
+def _owner(token: str) -> NamedToken:
+    """Return the token of the environment as an entry: it may do everything, and has no end."""
+    return NamedToken(OWNER, "admin", hash_token(token), created="")
+
+
+def _token_file(path: str) -> TokenFile | None:
+    return TokenFile(Path(path).expanduser().absolute()) if path else None
 
 
 @dataclass(frozen=True, slots=True)

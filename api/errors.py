@@ -18,14 +18,14 @@ from tuner.errors import TunerError
 _WORDS = {
     304: "Nothing has changed since the ETag that was sent.",
     400: "A wrong `Host`, or a body that is not JSON.",
-    401: "The token is missing or wrong.",
-    403: "A write from another origin.",
+    401: "The token is missing, wrong, revoked or has expired.",
+    403: "The token has not the role that this needs; or a write from another origin.",
     404: "There is no such study, trial or file.",
     409: "The state of the study forbids this.",
     413: "The body has more than 1 MB.",
     416: "The range begins behind the end of the file.",
     422: "A value is not legal; the message says which and what would be.",
-    429: "Too many wrong tokens came from this address.",
+    429: "Too many wrong tokens of this address, or writes of this token: `Retry-After` tells the seconds.",
     503: "The storage does not answer.",
 }
 
@@ -33,13 +33,13 @@ _WORDS = {
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Describe these statuses, and those that every route may answer."""
     found: dict[int | str, dict[str, Any]] = {}
-    for status in (*statuses, 400, 401, 429, 503):
+    for status in (*statuses, 400, 401, 403, 429, 503):
         found[status] = {"description": _WORDS[status]} | ({} if status == 304 else {"model": ErrorBody})
     return found
 
 
 READ = errors(304, 404, 409, 422)
-WRITE = errors(403, 404, 409, 413, 422)
+WRITE = errors(404, 409, 413, 422)
 
 
 def content(*types: str) -> dict[int | str, dict[str, Any]]:

@@ -73,17 +73,17 @@ class TtlCache:
     LONGEST = 1000
 
     def __init__(self) -> None:
-        self._kept: TTLCache[tuple[str, str], tuple[str, bytes]] = TTLCache(self.MOST, self.FOR_S)
+        self._kept: TTLCache[tuple[str, ...], tuple[str, bytes]] = TTLCache(self.MOST, self.FOR_S)
         self._lock = threading.Lock()
 
-    def get(self, key: tuple[str, str]) -> tuple[str, bytes] | None:
-        """Return ETag and content of a page that was made a moment ago."""
+    def get(self, key: tuple[str, ...]) -> tuple[str, bytes] | None:
+        """Return revision and content of a page that was made a moment ago."""
         with self._lock:
             return self._kept.get(key)
 
-    def put(self, key: tuple[str, str], tag: str, content: bytes) -> None:
+    def put(self, key: tuple[str, ...], revision: str, content: bytes) -> None:
         """Keep a page for a moment; not one of an address that no open page has."""
         if sum(map(len, key)) > self.LONGEST:
             return
         with self._lock:
-            self._kept[key] = tag, content
+            self._kept[key] = revision, content

@@ -18,7 +18,7 @@ class RouteTable:
     """All routes of the service."""
 
     def __init__(self) -> None:
-        self._methods: list[tuple[re.Pattern[str], frozenset[str]]] = []
+        self._methods: list[tuple[re.Pattern[str], frozenset[str], str]] = []
         self._words: dict[Any, dict[str, bool]] = {}
 
     def add(self, router: APIRouter, prefix: str = "") -> None:
@@ -26,13 +26,24 @@ class RouteTable:
         for route in router.routes:
             if isinstance(route, APIRoute):
                 pattern, _, _ = compile_path(prefix + route.path)
-                self._methods.append((pattern, frozenset(route.methods or ())))
+                self._methods.append((pattern, frozenset(route.methods or ()), route.name))
                 self._words[route.endpoint] = dict(_query_words(route.dependant))
 
     def methods(self, path: str) -> list[str]:
         """Return the methods that a path answers to, in alphabetical order; HEAD goes wherever GET does."""
-        found = {method for pattern, methods in self._methods if pattern.match(path) for method in methods}
+        found = {method for pattern, methods, _ in self._methods if pattern.match(path) for method in methods}
         return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+    def name(self, method: str, path: str) -> str | None:
+        """Return the name of the route that answers; None when there is none."""
+        return next(
+            (name for pattern, methods, name in self._methods if method in methods and pattern.match(path)), None
+        )
+
+    def names(self, methods: Iterable[str]) -> set[str]:
+        """Return the names of the routes that answer to one of these methods."""
+        asked = set(methods)
+        return {name for _, known, name in self._methods if known & asked}
 
     def check_query(self, endpoint: object, words: Iterable[tuple[str, str]]) -> None:
         """Raise RequestError (422) for a word that the route does not take, or takes once and is given twice."""

@@ -514,3 +514,16 @@ class ModelRow(Document):
     summary: str
     paper: str
     options: list[OptionRow]
+
+
+class SessionRow(Document):
+    """Somebody who is signed in with a browser."""
+
+    id: str = Field(description="Ends it by DELETE; it opens nothing.", examples=["0123456789abcdef"])
+    name: str = Field(description="Name of the token that it was begun with.", examples=["anna"])
+    role: Literal["read", "run", "admin"]
+    began: str = Field(description="Time of the sign-in, UTC.")
+    used: str = Field(description="Time of the last request, UTC.")
+    address: str = Field(description="Address that signed in.")
+    agent: str = Field(description="What the browser calls itself.")
+    current: bool = Field(description="Whether this is the session that asks.")

@@ -3,16 +3,18 @@
 import asyncio
 import math
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
 from fastapi import Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.config import ServiceSettings
 from api.errors import error_response, wants_page
-from api.sessions import Guesses, Sessions, logger
+from api.identity import Authenticator, Identity
+from api.proxies import ProxyHeaderError
+from api.roles import role_for_write
+from api.route_table import RouteTable
+from api.sessions import MAX_WRITES, WINDOW_S, RateLimit, logger
 
 MAX_BODY = 1_000_000
 """Bytes of a request's body."""
@@ -20,7 +22,6 @@ MAX_DRAINED_BYTES = 16 * MAX_BODY
 """So much of a body that is too large is still read, so that the client comes to hear the refusal."""
 BODY_S = 20.0
 """Within this a body must have come."""
-COOKIE = "tuner_session"
 MAX_NEXT = 500
 """Characters of the address that a sign-in leads back to."""
 
@@ -46,11 +47,13 @@ _HEADERS = {
 class SecurityMiddleware:
     """ASGI middleware; the outermost one."""
 
-    def __init__(self, app: ASGIApp, *, config: ServiceSettings, sessions: Sessions, guesses: Guesses) -> None:
+    def __init__(self, app: ASGIApp, *, callers: Authenticator, routes: RouteTable, guesses: RateLimit) -> None:
         self.app = app
-        self.config = config
-        self.sessions = sessions
+        self.callers = callers
+        self.config = callers.config
+        self.routes = routes
         self.guesses = guesses
+        self.writes = RateLimit(MAX_WRITES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse what must not reach a route."""
@@ -97,19 +100,27 @@ class SecurityMiddleware:
         announced = headers.get("content-length", "0")
         if announced.isdecimal() and int(announced[:20]) > MAX_BODY:
             return _too_large()
-        return self._unauthorized(scope, headers) or self._foreign(scope, headers)
+        try:
+            identity = self.callers.identify(scope, headers)
+        except ProxyHeaderError as error:
+            return error_response(error.status, error.message, code=error.code, hint=error.hint, where=error.where)
+        if identity is not None:
+            scope.setdefault("state", {}).update(identity=identity, actor=identity.name)
+        return (
+            self._unauthorized(scope, headers, identity)
+            or self._foreign(scope, headers, identity)
+            or self._busy(scope, identity)
+        )
 
-    def _unauthorized(self, scope: Scope, headers: Headers) -> Response | None:
+    def _unauthorized(self, scope: Scope, headers: Headers, identity: Identity | None) -> Response | None:
         path, writes = scope["path"], scope["method"] not in _SAFE
-        if self.config.settings.api_token is None or path in _OPEN_PATHS or path.startswith("/static/"):
+        if not self.config.is_guarded or path in _OPEN_PATHS or path.startswith("/static/"):
             return None
         if not (writes or self.config.private):
             return None
-        kind, _, token = headers.get("authorization", "").partition(" ")
-        if kind.lower() == "bearer" and self.config.is_token(token.strip()):
-            return None
-        if self.sessions.is_live(session_cookie(headers)):
-            return None
+        if identity is not None:
+            return _lacks_role(identity, self._needed(scope))
+        token = headers.get("authorization", "").partition(" ")[2]
         if token:
             refusal = self._too_many(scope)
             if refusal is not None:
@@ -118,25 +129,54 @@ class SecurityMiddleware:
             return Response(status_code=303, headers={"Location": f"/login?next={quote(_address(scope), safe='')}"})
         return error_response(
             401,
-            "this needs the service's token." if not token else "that is not the service's token.",
-            hint="Send `Authorization: Bearer <TUNER_API_TOKEN>`; pages sign in at /login.",
+            "this needs a token of the service." if not token else "that is no token of the service, or not any more.",
+            hint="Send `Authorization: Bearer <token>`; pages sign in at /login.",
             where="Authorization",
             headers={"WWW-Authenticate": "Bearer"},
         )
 
+    def _needed(self, scope: Scope) -> str:
+        """Return the role that a request needs; where there is no route, that is said to everybody."""
+        if scope["method"] in _SAFE:
+            return "read"
+        route = self.routes.name(scope["method"], scope["path"])
+        return "read" if route is None else role_for_write(route)
+
     def _too_many(self, scope: Scope) -> Response | None:
         """Note a wrong token; refuse an address that has sent too many of them."""
-        address = client_of(scope)
+        address = self.callers.address_of(scope)
         wait = self.guesses.wait_s(address)
         if wait:
             return too_many(wait)
-        self.guesses.failed(address)
+        self.guesses.note(address)
         logger.warning("a wrong token from %s for %s %r", address, scope["method"], scope["path"])
         return None
 
-    def _foreign(self, scope: Scope, headers: Headers) -> Response | None:
-        """Refuse writes that another site makes a browser send; a bearer token is sent by no browser by itself."""
-        if scope["method"] in _SAFE or headers.get("authorization"):
+    def _busy(self, scope: Scope, identity: Identity | None) -> Response | None:
+        """Note a write; refuse who has written too often."""
+        if identity is None or scope["method"] in _SAFE or scope["path"] in _OPEN_PATHS:
+            return None
+        wait = self.writes.wait_s(identity.name)
+        if not wait:
+            self.writes.note(identity.name)
+            return None
+        return error_response(
+            429,
+            f"{identity.name!r} has written {MAX_WRITES} times within {WINDOW_S:.0f} s.",
+            code="too_many_requests",
+            hint=f"Try again in {math.ceil(wait)} s.",
+            where="Authorization",
+            headers={"Retry-After": str(math.ceil(wait))},
+        )
+
+    def _foreign(self, scope: Scope, headers: Headers, identity: Identity | None) -> Response | None:
+        """Refuse writes that another site makes a browser send; a bearer token is sent by no browser by itself.
+
+        A header that a proxy adds is: whoever is known by that, or by a cookie, writes from this server's pages only.
+        """
+        if scope["method"] in _SAFE:
+            return None
+        if headers.get("authorization") and (identity is None or identity.via == "token"):
             return None
         origin = headers.get("origin")
         if origin is None and not headers.get("cookie") and headers.get("sec-fetch-site") in (None, "none"):
@@ -152,10 +192,16 @@ class SecurityMiddleware:
         )
 
 
-def client_of(scope: Scope) -> str:
-    """Return the address that a request comes from."""
-    client = scope.get("client")
-    return str(client[0]) if client else "an unknown address"
+def _lacks_role(identity: Identity, needed: str) -> Response | None:
+    if identity.may(needed):
+        return None
+    who = f"the user {identity.name!r}" if identity.via == "proxy" else f"the token {identity.name!r}"
+    return error_response(
+        403,
+        f"this needs the role {needed}, and {who} has the role {identity.role}.",
+        hint=f"An administrator gives a token with that role: tuner token add NAME --role {needed}.",
+        where="Authorization",
+    )
 
 
 def too_many(wait_s: float) -> Response:
@@ -185,16 +231,6 @@ def urlsplit_netloc(origin: str) -> str | None:
     except ValueError:
         return None
     return parts.netloc.lower() if parts.scheme in ("http", "https") else None
-
-
-def session_cookie(headers: Headers) -> str:
-    """Return the session's cookie; empty when there is none."""
-    try:
-        cookies = SimpleCookie(headers.get("cookie", ""))
-    except CookieError:
-        return ""
-    found = cookies.get(COOKIE)
-    return found.value if found else ""
 
 
 def _too_large() -> Response:

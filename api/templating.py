@@ -1,5 +1,6 @@
 """Jinja environment, formats of numbers and times, small inline SVG. What is no template is text, never markup."""
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -14,6 +15,7 @@ from markupsafe import Markup, escape
 import tuner
 from api import static_files
 from api.http_cache import tag_of, unless_matches
+from api.identity import identity_of, rights_of
 from tuner.analysis.leaderboard import family_of
 from tuner.figures.data import label
 from tuner.figures.plots import THEME_COLOURS
@@ -175,10 +177,31 @@ def environment() -> Environment:
     return found
 
 
+ACCOUNT = "<!--account-->"
+"""Stands in pages where the header says who is signed in: a page is made once for all who have the same role."""
+
+
 def render(template: str, request: Request, **context: Any) -> str:
-    """Render a page."""
-    signed = request.app.state.service.config.settings.api_token is not None
-    return environment().get_template(template).render(path=request.url.path, with_login=signed, **context)
+    """Render a page for whoever asks."""
+    return _render(template, request, **context).replace(ACCOUNT, _account(request), 1)
+
+
+def _render(template: str, request: Request, **context: Any) -> str:
+    """Render a page for everybody with the same role."""
+    rights = " ".join(rights_of(request))
+    return environment().get_template(template).render(path=request.url.path, rights=rights, account=ACCOUNT, **context)
+
+
+def _account(request: Request) -> str:
+    """Render who is signed in, or the way to sign in; nothing where there is nobody to be."""
+    config = request.app.state.service.config
+    identity = identity_of(request)
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return (
+        environment()
+        .get_template("account.html")
+        .render(identity=identity, with_login=config.has_tokens, here=here, path=request.url.path)
+    )
 
 
 def page(
@@ -189,23 +212,27 @@ def page(
     A poll (`X-Poll`) is content with the page as it was a moment ago; everything else gets it as it is now.
     """
     state = request.app.state
-    place = (request.url.path, request.url.query)
+    place = (request.url.path, request.url.query, rights_of(request)[-1])
     found = state.recent.get(place) if POLL in request.headers else None
     if found is None:
 
         def make() -> tuple[str, bytes]:
-            tag = tag_of(revision())
+            known = revision()
             content = state.remembered.get(
-                (tag, template, *place), lambda: render(template, request, **context()).encode("utf-8", "replace")
+                (known, template, *place), lambda: _render(template, request, **context()).encode("utf-8", "replace")
             )
-            return tag, content
+            return known, content
 
         found = state.service.store.read_snapshot(make)
         state.recent.put(place, *found)
-    tag, content = found
+    known, content = found
+    account = _account(request).encode()
+    tag = tag_of(f"{known}-{hashlib.sha256(account + place[-1].encode()).hexdigest()[:12]}")
     unless_matches(request, tag)
-    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Cookie"}
-    return Response(content, headers=headers, media_type="text/html; charset=utf-8")
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Cookie, Authorization"}
+    return Response(
+        content.replace(ACCOUNT.encode(), account, 1), headers=headers, media_type="text/html; charset=utf-8"
+    )
 
 
 def query(words: Mapping[str, Any]) -> str:

@@ -61,20 +61,23 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, content: bytes | memoryview) -> None:
-    """Write a file that is either whole or not there; `write_file` says what the system's errors mean."""
-    part = _write_part(path, content)
+def write_atomically(path: Path, content: bytes | memoryview, *, mode: int = 0o666) -> None:
+    """Write a file that is either whole or not there; `write_file` says what the system's errors mean.
+
+    `mode`: permissions that the file is created with, less the umask.
+    """
+    part = _write_part(path, content, mode)
     try:
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _write_part(path: Path, content: bytes | memoryview) -> Path:
+def _write_part(path: Path, content: bytes | memoryview, mode: int = 0o666) -> Path:
     """Write the content beside `path` under a temporary name, down to the disk; nothing stays of what failed."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as handle:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
             handle.write(content)
             handle.flush()
             os.fsync(handle.fileno())

@@ -59,7 +59,7 @@ class Client:
 
     Args:
         url: Address of the service, without `/api/v1`.
-        token: TUNER_API_TOKEN of the service; needed for writes where it is set.
+        token: A token of the service (`tuner token add`, or its TUNER_API_TOKEN); needed for writes where it has any.
         timeout_s: How long one request may take.
     """
 

@@ -1,81 +1,14 @@
-"""Pages: the list of studies, and signing in (the token becomes a cookie that scripts cannot read)."""
+"""Page: the list of studies."""
 
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, quote, urlsplit
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import FiguresDep, Offset, ServiceDep
 from api.pages.study import time_left
-from api.security import COOKIE, MAX_NEXT, client_of, session_cookie, too_many
-from api.sessions import LASTS_S, Guesses, Sessions, logger
-from api.templating import page, render
+from api.templating import page
 
 router = APIRouter()
-
-
-@router.get("/login")
-def show_login(request: Request, next: Annotated[str, Query(max_length=MAX_NEXT)] = "/") -> Response:
-    """Ask for the token."""
-    return _form(request, 200, next, None)
-
-
-@router.post("/login")
-async def sign_in(request: Request, service: ServiceDep) -> Response:
-    """Begin a session when the token is right. The body is small: the guard has bounded it."""
-    guesses: Guesses = request.app.state.guesses
-    sessions: Sessions = request.app.state.sessions
-    address = client_of(request.scope)
-    form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
-    target = form.get("next", ["/"])[0]
-    wait = guesses.wait_s(address)
-    if wait:
-        logger.warning("sign-in from %s was refused: too many wrong tokens", address)
-        answer = _form(request, 429, target, f"Too many wrong tokens came from here. Try again in {wait:.0f} s.")
-        answer.headers["Retry-After"] = too_many(wait).headers["Retry-After"]
-        return answer
-    if not service.config.is_token(form.get("token", [""])[0].strip()):
-        guesses.failed(address)
-        logger.warning("sign-in from %s was refused: a wrong token", address)
-        return _form(request, 401, target, "That is not the token that this server was started with.")
-    sessions.end(session_cookie(request.headers))
-    logger.info("sign-in from %s", address)
-    answer = Response(status_code=303, headers={"Location": local_address(target)})
-    secure = request.url.scheme == "https"
-    answer.set_cookie(
-        COOKIE, sessions.begin(), max_age=int(LASTS_S), httponly=True, samesite="strict", secure=secure, path="/"
-    )
-    return answer
-
-
-@router.post("/logout")
-def sign_out(request: Request) -> Response:
-    """End the session, here and for every copy of its cookie."""
-    sessions: Sessions = request.app.state.sessions
-    sessions.end(session_cookie(request.headers))
-    logger.info("sign-out from %s", client_of(request.scope))
-    answer = Response(status_code=303, headers={"Location": "/login"})
-    answer.delete_cookie(COOKIE, path="/")
-    return answer
-
-
-def _form(request: Request, status: int, target: str, problem: str | None) -> Response:
-    body = render("login.html", request, target=local_address(target), problem=problem)
-    return Response(body, status, media_type="text/html; charset=utf-8")
-
-
-def local_address(target: str) -> str:
-    """Return path and query of an address of this server, `/` for any other: a sign-in leads nobody elsewhere.
-
-    What is checked is what is sent: nothing is taken out of it afterwards.
-    """
-    sent = quote(target.strip(), safe="/?&=%+:;,@!$'()*~-._")
-    try:
-        parts = urlsplit(sent)
-    except ValueError:
-        return "/"
-    fine = sent.startswith("/") and not sent.startswith("//") and not parts.scheme and not parts.netloc
-    return sent if fine and target.strip().isprintable() and "\\" not in target else "/"
 
 
 SORTS = ("newest", "name", "progress", "best")

@@ -26,7 +26,10 @@ const press = async (button) => {
   const url = button.dataset.url ?? button.closest("[data-api]").dataset.api + button.dataset.post;
   button.disabled = true;
   try {
-    if (await send(url)) { toast(`${button.textContent.trim()}: done`); await refresh(); }
+    if (await send(url, button.dataset.method)) {
+      if (button.dataset.then) location.assign(button.dataset.then);
+      else { toast(`${button.textContent.trim()}: done`); await refresh(); }
+    }
   } catch (error) {
     toast(error.message, true);
   } finally {

@@ -36,7 +36,14 @@ def served(config: ServiceSettings) -> Iterator[str]:
     """Serve in a thread on a free port; yields the address."""
     with Storage.open(config.settings.storage, create=True, retry_timeout_s=2) as store:
         server = uvicorn.Server(
-            uvicorn.Config(create_app(store, config), host="127.0.0.1", port=0, log_level="critical", lifespan="off")
+            uvicorn.Config(
+                create_app(store, config),
+                host="127.0.0.1",
+                port=0,
+                log_level="critical",
+                lifespan="off",
+                proxy_headers=False,
+            )
         )
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()

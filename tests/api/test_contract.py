@@ -249,7 +249,7 @@ def test_openapi_describes_every_route(reader: httpx.Client) -> None:
             if path.startswith(V1):
                 assert "401" in route["responses"], (path, method)
             assert {"token": []} in route["security"]
-    assert set(document["components"]["securitySchemes"]) == {"token"}
+    assert set(document["components"]["securitySchemes"]) == {"token", "session"}
     assert len(set(names)) == len(names)
 
 

@@ -15,9 +15,9 @@ import uvicorn
 import api.connections
 import api.sessions
 from api.config import ServiceSettings
-from api.pages.studies import local_address
+from api.pages.sign_in import local_address
 from api.server import _options
-from api.sessions import IDLE_S, LASTS_S, MAX_FAILURES, WINDOW_S, Guesses, Sessions
+from api.sessions import IDLE_S, LASTS_S, MAX_FAILURES, WINDOW_S, RateLimit, Sessions
 from tests.api.conftest import settings_in
 from tests.api.test_contract import STUDY, error_of
 from tests.api.test_security import BEARER, TOKEN
@@ -73,24 +73,24 @@ def test_sessions_end_by_themselves() -> None:
     """After a day without a request, and after a week in any case; their secrets are not kept."""
     now = [0.0]
     sessions = Sessions(lambda: now[0])
-    used, left = sessions.begin(), sessions.begin()
+    used, left = sessions.begin("anna", "0"), sessions.begin("anna", "0")
     for _ in range(int(LASTS_S / IDLE_S * 2) - 1):
         now[0] += IDLE_S / 2
-        assert sessions.is_live(used)
-    assert not sessions.is_live(left)
+        assert sessions.find(used)
+    assert not sessions.find(left)
     now[0] = LASTS_S
-    assert not sessions.is_live(used)
+    assert not sessions.find(used)
     assert used not in repr(vars(sessions))
-    assert not sessions.is_live("")
+    assert not sessions.find("")
 
 
 def test_guesses_are_limited_for_each_address() -> None:
     """The window slides: after a minute the oldest is forgotten."""
     now = [0.0]
-    guesses = Guesses(lambda: now[0])
+    guesses = RateLimit(MAX_FAILURES, lambda: now[0])
     for _ in range(MAX_FAILURES):
         assert guesses.wait_s("one") == 0
-        guesses.failed("one")
+        guesses.note("one")
         now[0] += 1
     assert guesses.wait_s("one") == pytest.approx(WINDOW_S - MAX_FAILURES)
     assert guesses.wait_s("other") == 0

@@ -75,6 +75,10 @@ UNKNOWN = [
     "bench record nope -o x.csv",
     "bench replay nope.csv",
     "serve --devices nope",
+    "token add me --role nope --tokens tokens.json",
+    "token add nope/ --role run --tokens tokens.json",
+    "token list --tokens nope.json",
+    "token revoke nope --tokens tokens.json",
 ]  # fmt: skip
 NAMELESS = {"studies", "doctor", "db upgrade", "db check", "db serve"}
 """Commands that are given no name of anything but a storage."""

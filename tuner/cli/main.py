@@ -23,6 +23,7 @@ from tuner.cli import (
     report,
     serve,
     show,
+    token,
     train,
     worker,
 )
@@ -61,6 +62,7 @@ for module in (
     db,
     maintenance,
     serve,
+    token,
 ):
     module.register(app)
 
