@@ -93,6 +93,14 @@ def store_study(service: Service, spec: StudySpec) -> StudyRecord:
     return create_study(service.store, spec, resources={"data_root": str(root)} if root else {})
 
 
+def repeats_of(spec: StudySpec) -> str | None:
+    """Say how many trials can only repeat points that were tried; None when none has to, as at a launch."""
+    from tuner.launch.repeats_note import repeats_note  # imports Optuna, which reading does without
+
+    note = repeats_note(spec, spec.total)
+    return None if note is None else note.removeprefix("note: ")
+
+
 def _version(record: StudyRecord) -> tuple[str, ...]:
     """Return what tells one specification from another.
 

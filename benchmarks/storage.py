@@ -4,8 +4,9 @@ One trial = ask + 20 reports with pruning decisions + tell, on the product's own
 options), after 0, 1 000 and 10 000 earlier trials, on SQLite and on a PostgreSQL of its own (durable, as installed).
 
     python benchmarks/storage.py [--earlier 0,1000,10000] [--trials 10] [--storages sqlite,postgresql]
+        [--sampler auto] [--pruner auto] [--ours]
 
-Ours: reap, claim, history, TPE, store the point, report (with the counts that the median pruner asks for), finish.
+Ours: reap, claim, history, sampler, store the point, report (with the counts that the pruner asks for), finish.
 Plain Optuna: `ask`, `suggest_*`, `report` + `should_prune`, `tell`, with TPESampler(multivariate, group, constant_liar)
 and MedianPruner on `RDBStorage(url)`. Both run every trial to its last epoch. Prints Markdown: SQL statements
 (BEGIN counted where it is sent as one), milliseconds, and where ours goes. The first trial of a process also reads the
@@ -32,6 +33,7 @@ from storage_history import Earlier, earlier_trials, fill_optuna, fill_ours, sim
 
 from tests.postgres import Server, running_server
 from tuner.config.study import find_study_file, load_spec
+from tuner.search.catalog import PRUNERS, SAMPLERS
 from tuner.search.pruners import make_pruner
 from tuner.search.sampler import SeededSampler
 from tuner.search.space import SearchSpace
@@ -105,13 +107,13 @@ def make_plain(url: str, space: SearchSpace, earlier: list[Earlier]) -> None:
 class Ours:
     """The product's store, sampler and pruner."""
 
-    def __init__(self, url: str, space: SearchSpace) -> None:
+    def __init__(self, url: str, space: SearchSpace, sampler: str, pruner: str) -> None:
         self.space = space
         self.store = Storage.open(url)
         self.study_id = self.store.studies.get("bench").study_id
         self.worker = self.store.workers.register(pid=1, device="cpu", study="bench", version="", host="bench")
-        self.searcher = SeededSampler(space, ("maximize",), sampler="tpe", options={}, seed=0)
-        self.pruner = make_pruner("median", {"min_epochs": 1}, epochs=EPOCHS + 1)
+        self.searcher = SeededSampler(space, ("maximize",), sampler=sampler, options={}, seed=0)
+        self.pruner = make_pruner(pruner, {"min_epochs": 1}, epochs=EPOCHS + 1)
         self.meter = Meter(self.store.context.database.writer, self.store.context.database.reader)
         self.cursor = 0
 
@@ -125,9 +127,11 @@ class Ours:
         with part("history"):
             history = store.epochs.history(self.study_id, self.cursor)
             self.cursor = history.cursor
+        began = time.process_time()
         with part("sampler"):
             self.searcher.observe(history.finished)
             params = self.searcher.suggest(claim.slot, fixed=claim.params, running=history.running)
+        self.meter.parts["sampler, CPU"].append(time.process_time() - began)
         with part("point"):
             store.trials.set_params(claim, params, self.space)
         with part("reports"):
@@ -170,20 +174,27 @@ class Plain:
         self.storage.engine.dispose()
 
 
-def compare(urls: tuple[str, str], space: SearchSpace, earlier: list[Earlier], trials: int) -> tuple[Meter, Meter]:
-    """Run the same curves on both sides, one trial of each in turn, so that other load meets both alike."""
+def compare(
+    urls: tuple[str, str | None], space: SearchSpace, earlier: list[Earlier], trials: int, *, sampler: str, pruner: str
+) -> tuple[Meter, Meter | None]:
+    """Run the same curves on both sides, one trial of each in turn, so that other load meets both alike.
+
+    Without a second address ours alone.
+    """
     make_ours(urls[0], space, earlier, trials)
-    make_plain(urls[1], space, earlier)
-    ours, plain = Ours(urls[0], space), Plain(urls[1], space)
+    sides: list[Ours | Plain] = [Ours(urls[0], space, sampler, pruner)]
+    if urls[1] is not None:
+        make_plain(urls[1], space, earlier)
+        sides.append(Plain(urls[1], space))
     chance = random.Random(2)
     for _ in range(trials):
         curve = simulated_curve(chance, EPOCHS)
-        for side in (ours, plain):
+        for side in sides:
             with side.meter.trial():
                 side.one_trial(curve)
-    ours.close()
-    plain.close()
-    return ours.meter, plain.meter
+    for side in sides:
+        side.close()
+    return sides[0].meter, sides[1].meter if len(sides) > 1 else None
 
 
 def plain_study(storage: optuna.storages.RDBStorage, seed: int = 0) -> optuna.Study:
@@ -214,16 +225,20 @@ def milliseconds(seconds: list[float]) -> float:
     return 1000 * statistics.median(seconds[1:] or seconds)
 
 
-def report(results: list[tuple[str, int, Meter, Meter]]) -> None:
+def report(results: list[tuple[str, int, Meter, Meter | None]]) -> None:
     """Print the tables."""
     heads = ("storage", "earlier trials", "statements: ours", "Optuna", "ms a trial: ours", "Optuna", "ours / Optuna")
     heads += ("client CPU ms: ours", "Optuna", "first trial, ms: ours", "Optuna")
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for storage, earlier, ours, plain in results:
-        mine, theirs = milliseconds(ours.seconds), milliseconds(plain.seconds)
-        cells = [storage, earlier, max(ours.statements), max(plain.statements[1:]), f"{mine:.0f}", f"{theirs:.0f}"]
-        cells += [f"{mine / theirs:.2f}", f"{milliseconds(ours.cpu):.0f}", f"{milliseconds(plain.cpu):.0f}"]
-        cells += [f"{1000 * ours.seconds[0]:.0f}", f"{1000 * plain.seconds[0]:.0f}"]
+        mine = milliseconds(ours.seconds)
+        theirs = ["", "", "", "", ""]
+        if plain is not None:
+            others = milliseconds(plain.seconds)
+            theirs = [str(max(plain.statements[1:])), f"{others:.0f}", f"{mine / others:.2f}"]
+            theirs += [f"{milliseconds(plain.cpu):.0f}", f"{1000 * plain.seconds[0]:.0f}"]
+        cells = [storage, earlier, max(ours.statements), theirs[0], f"{mine:.0f}", theirs[1], theirs[2]]
+        cells += [f"{milliseconds(ours.cpu):.0f}", theirs[3], f"{1000 * ours.seconds[0]:.0f}", theirs[4]]
         print(f"| {' | '.join(map(str, cells))} |")
     parts = list(results[0][2].parts)
     print(f"\nWhere ours goes, ms a trial:\n\n| storage | earlier trials | {' | '.join(parts)} |")
@@ -243,6 +258,9 @@ def main() -> None:
     parser.add_argument("--earlier", default="0,1000,10000")
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--storages", default="sqlite,postgresql")
+    parser.add_argument("--sampler", default="auto", choices=list(SAMPLERS))
+    parser.add_argument("--pruner", default="auto", choices=list(PRUNERS))
+    parser.add_argument("--ours", action="store_true", help="ours alone, without plain Optuna beside it")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -258,8 +276,10 @@ def main() -> None:
                 server = stack.enter_context(running_server(durable=True))
             for number in map(int, options.earlier.split(",")):
                 earlier = earlier_trials(spec.space, number, EPOCHS)
-                urls = (_empty(server, folder / f"ours{number}.db"), _empty(server, folder / f"plain{number}.db"))
-                results.append((storage, number, *compare(urls, spec.space, earlier, options.trials)))
+                plain = None if options.ours else _empty(server, folder / f"plain{number}.db")
+                urls = (_empty(server, folder / f"ours{number}.db"), plain)
+                rules = {"sampler": options.sampler, "pruner": options.pruner}
+                results.append((storage, number, *compare(urls, spec.space, earlier, options.trials, **rules)))
                 gc.collect()
                 print(f"{storage}, {number} earlier trials: done", file=sys.stderr)
     report(results)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.activity_log import RecorderDep
 from api.dependencies import FiguresDep, ServiceDep
 from api.study_draft import MAX_CHANGES, changed, copied_draft, fields_of, new_draft, shipped_draft
-from api.study_files import check_size, read_posted, read_posted_text, store_study
+from api.study_files import check_size, read_posted, read_posted_text, repeats_of, store_study
 from api.templating import duration, page
 from tuner.config.study import StudySpec, shipped_studies
 from tuner.config.trial import TrainConfig
@@ -104,8 +104,12 @@ def checked(content: Any, service: ServiceDep, figures: FigureQueries) -> dict[s
     return {
         "problems": problems,
         "says": f"{_says(spec)} {cost(spec, figures)}".strip(),
-        "note": missing_data(spec, service),
+        "note": " ".join(filter(None, (missing_data(spec, service), _sentence(repeats_of(spec))))) or None,
     }
+
+
+def _sentence(text: str | None) -> str | None:
+    return None if text is None else text[0].upper() + text[1:]
 
 
 def refused(error: TunerError) -> dict[str, Any]:

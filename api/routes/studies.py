@@ -25,7 +25,7 @@ from api.schemas import (
     StudyFile,
     VerdictDetail,
 )
-from api.study_files import MAX_TRIALS, configuration, read_posted, store_study
+from api.study_files import MAX_TRIALS, configuration, read_posted, repeats_of, store_study
 from api.study_filter import StudyFilter
 from tuner.analysis.confirmation import verdict_document
 from tuner.analysis.export import export_trial, render
@@ -72,14 +72,19 @@ def list_studies(
 def create_study(
     body: Annotated[StudyFile, Body()], service: ServiceDep, response: Response, record_activity: RecorderDep
 ) -> dict[str, Any]:
-    """Check a study file and store it with its whole budget. Workers take it from the queue."""
+    """Check a study file and store it with its whole budget. Workers take it from the queue.
+
+    `note` says when the space has fewer points than the budget, else it is null; `next` names the command that serves
+    the study where no worker for any study is there.
+    """
     spec = read_posted(body.content(), service.config.settings.data_root)
     record = store_study(service, spec)
     record_activity(record.name, "create", f"{record.total} trials")
     response.headers["Location"] = f"/api/v1/studies/{record.name}"
     status = service.store.queries.status(record.name)
     served = any(worker["study_id"] is None for worker in service.store.workers.live())
-    return status | {"next": None if served else f"tuner worker --study {record.name}"}
+    served_by = None if served else f"tuner worker --study {record.name}"
+    return status | {"next": served_by, "note": repeats_of(spec)}
 
 
 @router.get("/studies/{name}", summary="Read a study", response_model=Study, responses=READ)

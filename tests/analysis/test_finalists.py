@@ -41,6 +41,16 @@ def plan(spec: StudySpec | None = None, rows: list[dict[str, Any]] | None = None
     return plan_confirmation(record(), spec or tiny(), ROWS if rows is None else rows, ConfirmSection(**section))
 
 
+def test_expected_means_choose_where_there_are_any() -> None:
+    """The best of many values is the luckiest; what no mean is expected of comes after, by value."""
+    expected = {0: 0.62, 1: 0.61, 3: 0.63}
+
+    found = plan_confirmation(record(), tiny(), ROWS, ConfirmSection(top=3, baseline=None), expected=expected)
+
+    assert [f.trial for f in found.finalists] == [3, 0, 2]
+    assert [f.seen_in_search for f in found.finalists] == [0.5, 0.6, 0.65]
+
+
 def test_one_finalist_a_loss_and_the_published_options() -> None:
     """The answer is about losses; the baseline differs from what was tuned in the loss's options only."""
     found = plan(top=2)

@@ -1,5 +1,6 @@
 """The routes of the contract: shapes, limits, ETags."""
 
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -169,6 +170,19 @@ def test_what_the_state_forbids_is_409(writer: httpx.Client) -> None:
     assert writer.delete(STUDY).status_code == 409
     assert writer.post(f"{STUDY}/trials/0/prune").status_code == 409
     assert writer.post(f"{STUDY}/trials/99999/prune").status_code == 404
+
+
+def test_a_budget_larger_than_the_space_is_said(writer: httpx.Client) -> None:
+    """As at a launch: whoever posts a study has no other place where it could be said."""
+    small = {"dataset": "phantom", "search": {"train.batch_size": [2, 4]}, "loss": "dice", "budget": {"trials": 5}}
+
+    made = writer.post(f"{V1}/studies", json={"name": "small", **small}).json()
+    draft = writer.post("/new/draft", json={"yaml": json.dumps(small)}).json()
+
+    assert "only 2 points for this budget: 3 of 5 trials repeat" in made["note"]
+    assert "only 2 points for this budget" in draft["note"]
+    large = small | {"name": "large", "search": {"train.lr": {"low": 1.0e-4, "high": 1.0e-2}}}
+    assert writer.post(f"{V1}/studies", json=large).json()["note"] is None
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_the_queue_begins_with_published_defaults_for_at_most_a_third() -> None:
 
     assert len(queue) == 9
     assert len([point for point in queue if point]) == 3
-    assert all(spec.space.problems(point) == [] for point in queue if point)
+    assert all("loss" in point for point in queue if point)
     left, needed = spec.left_out()
     assert len(left) == 2
     assert needed == 15
@@ -344,11 +344,21 @@ def test_a_grid_is_enumerated_once_and_sets_the_budget() -> None:
 
 
 def test_the_defaults_of_the_queue_take_the_files_own_values() -> None:
-    """The published default of a loss is tried at the learning rate that the file states."""
-    (point, *_) = spec_of(ORGANS).queue()
+    """The published default of a loss is tried at the file's own learning rate, where no sampler knows more."""
+    for sampler in ("sampler.name=tpe", "sampler={name: auto, prior: false}"):
+        (point, *_) = spec_of(ORGANS, sampler).queue()
+        assert point["train.lr"] == 3e-4
+        assert point["train.batch_size"] == 16
 
-    assert point["train.lr"] == 3e-4
+
+def test_the_default_sampler_chooses_the_learning_rate_of_the_defaults() -> None:
+    """It knows of other data what the learning rate does; options of losses and all else stay as they are."""
+    (point, *_) = spec_of(ORGANS, "sampler.name=auto").queue()
+
+    assert "train.lr" not in point
     assert point["train.batch_size"] == 16
+    assert point["loss"] in {c.name for c in spec_of(ORGANS).candidates}
+    assert spec_of("dataset: phantom\nloss: dice\nsearch: {train.lr: {low: 1e-4, high: 1e-2}}").queue()[0] != {}
 
 
 def test_reading_a_study_file_imports_neither_optuna_nor_torch() -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from tests.worker.studies import create, tiny
 from tuner.errors import ConflictError
-from tuner.launch.study_setup import check_same, differences, new_total, repeats_note
+from tuner.launch.repeats_note import repeats_note
+from tuner.launch.study_setup import check_same, differences, new_total
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 

@@ -40,6 +40,7 @@ def plan_confirmation(
     *,
     earlier: ConfirmationPlan | None = None,
     spent: Sequence[float] = (),
+    expected: Mapping[int, float] | None = None,
 ) -> ConfirmationPlan:
     """Choose the finalists of a search and the seeds of their runs.
 
@@ -54,6 +55,8 @@ def plan_confirmation(
         section: What is asked for.
         earlier: The confirmation that this one replaces: none of its seeds is used again.
         spent: Levels of the looks at all earlier confirmations.
+        expected: Means over seeds that the sampler expects of complete trials, by number. Where there are any they
+            rank the trials, since the best of many values is chosen for its luck as well; else the values do.
 
     Raises:
         ConflictError: No trial is complete, or one that is named is not.
@@ -61,7 +64,7 @@ def plan_confirmation(
         RequestError: There is one finalist only, with `until: sure`; or own trainings are to be judged on test cases.
     """
     objective = record.objectives[0]
-    ranked = _rank(rows, objective["direction"])
+    ranked = _rank(rows, objective["direction"], expected or {})
     if not ranked:
         raise ConflictError(
             f"no trial of {record.name!r} is complete; there is nothing to confirm.",
@@ -122,10 +125,19 @@ def first_fresh_seed(spec: StudySpec, rows: Iterable[Row], earlier: Confirmation
     return next(s for s in count() if used.isdisjoint(range(s, s + MAX_RUNS)))
 
 
-def _rank(rows: Sequence[Row], direction: str) -> list[Row]:
+def _rank(rows: Sequence[Row], direction: str, expected: Mapping[int, float]) -> list[Row]:
+    """Return the complete trials, the best first; after those of which a mean is expected the others, by value.
+
+    A sampler models the best and the newest of many trials; the others are neither.
+    """
     complete = [row for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
     sign = -1.0 if direction == "maximize" else 1.0
-    return sorted(complete, key=lambda row: (sign * row["value"], row["number"]))
+
+    def rank(row: Row) -> tuple[bool, float, int]:
+        mean = expected.get(row["number"])
+        return mean is None, sign * (row["value"] if mean is None else mean), row["number"]
+
+    return sorted(complete, key=rank)
 
 
 def _best(ranked: Sequence[Row], top: int) -> list[Row]:

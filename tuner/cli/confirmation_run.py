@@ -205,6 +205,8 @@ def introduction(wish: Wish, forecast: Estimate) -> list[str]:
         f"Confirmation of {wish.name}: {', '.join(plan.names)}",
         f"  {seeds} from {plan.first_seed} on, the same for all; judged on {where}, {plan.metric}",
     ]
+    if wish.expected and section.trials is None:
+        lines.append(f"  chosen by the mean over seeds that the search expects: {_expected(wish)}")
     if plan.spent:
         lines.append(
             f"  looks at earlier confirmations have spent {sum(plan.spent):.2g} of the error rate of {plan.alpha:g}; "
@@ -222,12 +224,22 @@ def introduction(wish: Wish, forecast: Estimate) -> list[str]:
     return [*lines, ""]
 
 
+def _expected(wish: Wish) -> str:
+    """Write for each finalist of the search the mean that is expected, and the one value that was seen."""
+    return ", ".join(
+        f"{f.name} {output.format_value(wish.expected[f.trial])} (seen {output.format_value(f.seen_in_search)})"
+        for f in wish.plan.finalists
+        if f.trial is not None and f.trial in wish.expected
+    )
+
+
 def dry_run_document(wish: Wish, forecast: Estimate) -> dict[str, Any]:
     """Return what `confirm --dry-run --json` prints."""
     return {
         "name": wish.name,
         "finalists": [
             {key: value for key, value in finalist.as_dict().items() if key != "config"}
+            | {"expected": None if finalist.trial is None else wish.expected.get(finalist.trial)}
             for finalist in wish.plan.finalists
         ],
         "on": wish.section.on,

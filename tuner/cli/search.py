@@ -24,6 +24,7 @@ from tuner.config.study import StudySpec
 from tuner.errors import NoSuccessError, RunError, TunerError
 from tuner.launch.launcher import LAUNCHERS, WorkerSpec, worker_specs
 from tuner.launch.placement import Placement, placement_for
+from tuner.launch.repeats_note import repeats_note
 from tuner.launch.study_setup import (
     Request,
     Resources,
@@ -34,7 +35,6 @@ from tuner.launch.study_setup import (
     find_study,
     first_estimate,
     new_total,
-    repeats_note,
     steps_per_epoch,
 )
 from tuner.launch.supervisor import Supervisor

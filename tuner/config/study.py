@@ -36,7 +36,7 @@ from tuner.models.catalog import MODELS
 from tuner.registry import Scalar, complete_options
 from tuner.search.catalog import DEFAULT_PRUNER, DEFAULT_SAMPLER, PRUNERS, SAMPLERS
 from tuner.search.grid import grid_queue, grid_size
-from tuner.search.initial_points import CandidateLoss, left_out, queue, round_robin
+from tuner.search.initial_points import LEARNED, CandidateLoss, left_out, queue, round_robin
 from tuner.search.space import SearchSpace
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?:in)?)?(?:(\d+(?:\.\d+)?)s?)?")
@@ -240,6 +240,17 @@ class StudySpec:
         """Return the seed that divides the cases of a trial into those that train and those that validate."""
         return self.seed
 
+    @property
+    def chosen_for_defaults(self) -> tuple[str, ...]:
+        """Searched parameters outside the losses that the sampler chooses where a published default is tried.
+
+        The learning rate that suits one loss ruins another, and other data sets tell more of it than the file does.
+        """
+        taught = self.sampler["name"] == "auto" and self.sampler.get("prior", True) and len(self.objectives) == 1
+        if not taught or self.space.find("loss") is None:
+            return ()
+        return tuple(name for name in LEARNED if self.space.find(name) is not None)
+
     def queue(self, trials: int | None = None) -> list[dict[str, Scalar]]:
         """Return the points that fill the budget: published defaults, families in turn, then empty ones.
 
@@ -249,7 +260,7 @@ class StudySpec:
         if self.sampler["name"] == "grid":
             return grid_queue(self.space, self.candidates, base, trials)
         per_loss = self.budget.trials_per_loss if self.budget.hours_per_loss is None else 1
-        return queue(self.space, self.candidates, base, trials, per_loss)
+        return queue(self.space, self.candidates, base, trials, per_loss, self.chosen_for_defaults)
 
     def left_out(self) -> tuple[tuple[str, ...], int]:
         """Losses whose published defaults the budget does not hold, and how many trials would hold all."""

@@ -5,8 +5,8 @@ look that is due plans the next one, and changes nothing while runs are still to
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tuner.analysis.confirmation import Confirmation, RunFiles, judge_looks, read_confirmation
 from tuner.analysis.finalists import Estimate, Row, estimate, plan_confirmation
@@ -20,6 +20,7 @@ from tuner.errors import ConflictError, SpecError, TunerError
 from tuner.launch.new_study import new_confirmation
 from tuner.storage.records import ConfirmationRun, Look, StudyRecord
 from tuner.storage.storage import Storage
+from tuner.worker.searcher import expected_means
 
 _MAY_CHANGE = ("seeds", "until")
 _SPENT = 1e-12
@@ -39,6 +40,8 @@ class Wish:
     found: Confirmation | None
     replaces: str | None = None
     """Identity of the confirmation that a new one takes the place of."""
+    expected: Mapping[int, float] = field(default_factory=dict)
+    """Means over seeds by which the finalists were chosen now, by trial; empty where values chose them."""
 
     @property
     def name(self) -> str:
@@ -85,21 +88,28 @@ def read_wish(storage: Storage, name: str, given: ConfirmSection, *, renew: bool
             f"the search of {name!r} is not over ({phase}); its finalists are not known yet.",
             hint=f"Wait for it, or end it by `tuner stop {name}`.",
         )
+    expected = expected_means(storage, record, spec)
     if found is not None:
-        renewed = _renewed(record, spec, rows, section, found)
+        renewed = _renewed(record, spec, rows, section, found, expected)
         if renewed is None:
             return Wish(record, spec, rows, section, found.plan, found)
-        return Wish(record, spec, rows, section, renewed, None, found.record.identity)
-    return Wish(record, spec, rows, section, plan_confirmation(record, spec, rows, section), None)
+        return Wish(record, spec, rows, section, renewed, None, found.record.identity, expected)
+    plan = plan_confirmation(record, spec, rows, section, expected=expected)
+    return Wish(record, spec, rows, section, plan, None, expected=expected)
 
 
 def _renewed(
-    record: StudyRecord, spec: StudySpec, rows: Sequence[Row], section: ConfirmSection, found: Confirmation
+    record: StudyRecord,
+    spec: StudySpec,
+    rows: Sequence[Row],
+    section: ConfirmSection,
+    found: Confirmation,
+    expected: Mapping[int, float],
 ) -> ConfirmationPlan | None:
     """Return the plan of a confirmation that replaces an earlier one; None where it would be the same."""
     before = found.plan
     spent = (*before.spent, *(look.level for look in found.looks_due))
-    plan = plan_confirmation(record, spec, rows, section, earlier=before, spent=spent)
+    plan = plan_confirmation(record, spec, rows, section, earlier=before, spent=spent, expected=expected)
     chosen = section.model_dump(exclude=set(_MAY_CHANGE))
     is_same = chosen == before.section.model_dump(exclude=set(_MAY_CHANGE))
     return None if is_same and _same_finalists(plan, before) else plan
@@ -123,7 +133,8 @@ def others_today(storage: Storage, name: str) -> tuple[str, ...]:
     record = storage.studies.get(name)
     spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
     try:
-        plan = plan_confirmation(record, spec, storage.queries.trials(name), found.plan.section)
+        expected = expected_means(storage, record, spec)
+        plan = plan_confirmation(record, spec, storage.queries.trials(name), found.plan.section, expected=expected)
     except TunerError:  # what was judged then could not be chosen today, which is no fault of the verdict
         return ()
     if _same_finalists(plan, found.plan):

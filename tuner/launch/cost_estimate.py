@@ -14,13 +14,13 @@ from tuner.errors import RequestError
 from tuner.launch.launcher import MessageCallback, cores
 from tuner.launch.loss_profile import LossProfile, measure_losses, published_configs, workers_that_fit
 from tuner.launch.new_study import AUTO, resolve_precision
+from tuner.launch.repeats_note import repeats_note
 from tuner.launch.study_setup import (
     DataFacts,
     Request,
     check_data,
     prepare_data,
     probe_request,
-    repeats_note,
     steps_per_epoch,
     unfit_losses,
     with_declared_regions,

@@ -1,7 +1,7 @@
 """Data of a report: trials of one study, or of several on the same data; the survey's table in numbers."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
@@ -95,7 +95,7 @@ class StudyData:
             loss=loss,
             family=family_of(loss),
             model=model,
-            default=_published(fixed, points.get(loss, {}), model),
+            default=_published(fixed, points.get(loss, {}), model, self.spec.chosen_for_defaults),
             repeat=json.dumps(fixed, sort_keys=True),
             params=params,
             drawn=(self._seed(params), params.get(FOLD)),
@@ -219,10 +219,14 @@ def _environment(artifacts: Artifacts, name: str, rows: Sequence[Row]) -> dict[s
     return {}
 
 
-def _published(params: Mapping[str, Scalar], point: Mapping[str, Scalar], model: str) -> bool:
-    """Whether a trial is its loss's published default; options of another model than the study's say nothing."""
+def _published(params: Mapping[str, Scalar], point: Mapping[str, Scalar], model: str, chosen: Collection[str]) -> bool:
+    """Whether a trial is its loss's published default; options of another model than the study's say nothing.
+
+    Nor does what the sampler chooses for the defaults.
+    """
     foreign = f"model.{model}."
-    return all(point.get(key) == value for key, value in params.items() if key != MODEL and not key.startswith(foreign))
+    compared = {k: v for k, v in params.items() if k not in (MODEL, *chosen) and not k.startswith(foreign)}
+    return all(point.get(key) == value for key, value in compared.items())
 
 
 def _cost(rows: Sequence[Row], seconds: float) -> Cost:

@@ -1,6 +1,6 @@
 """Initial points of a study: published defaults, families in turn; then empty places for the sampler."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 
@@ -8,6 +8,9 @@ from tuner.registry import Scalar
 from tuner.search.space import SearchSpace
 
 FAMILY_ORDER = ("pixel", "region", "boundary", "combination")
+
+LEARNED = ("train.lr", "train.weight_decay")
+"""Parameters outside the losses of which the sampler `auto` knows from other tasks what they do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,9 @@ def queue(
     base: Mapping[str, Scalar],
     trials: int,
     trials_per_loss: int | None = None,
+    chosen: Collection[str] = (),
 ) -> list[dict[str, Scalar]]:
-    """Return one point for each trial of the budget: complete, with only `loss` fixed, or empty.
+    """Return one point for each trial of the budget: a published default, with only `loss` fixed, or empty.
 
     Args:
         space: what is searched.
@@ -37,16 +41,21 @@ def queue(
         base: values of parameters outside the losses as the study file has them (`train.lr`).
         trials: the budget.
         trials_per_loss: trials of every competing loss, in turn, the first one its published default.
+        chosen: parameters outside the losses that the sampler chooses for these defaults.
     """
     turn = round_robin(competing)
+
+    def start(loss: CandidateLoss) -> dict[str, Scalar]:
+        return {name: value for name, value in default_point(space, loss, base).items() if name not in chosen}
+
     points: list[dict[str, Scalar]]
     if trials_per_loss:
-        points = [default_point(space, loss, base) for loss in turn]
+        points = [start(loss) for loss in turn]
         fixes_loss = space.find("loss") is not None
         for _ in range(trials_per_loss - 1):
             points += [{"loss": loss.name} if fixes_loss else {} for loss in turn]
     else:
-        points = [default_point(space, loss, base) for loss in turn[: trials // 3]]
+        points = [start(loss) for loss in turn[: trials // 3]]
     return points[:trials] + [{} for _ in range(trials - len(points))]
 
 

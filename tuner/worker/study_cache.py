@@ -23,6 +23,7 @@ from tuner.settings import Settings
 from tuner.storage.records import PriorResult, StudyRecord
 from tuner.storage.storage import Storage
 from tuner.storage.studies import AUTO
+from tuner.worker.searcher import PRIOR_OTHER, as_trials, make_searcher
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +36,6 @@ REFRESH_INTERVAL_S = 15.0
 
 SCALED_AFTER = 10
 """Complete trials of a study before results of other data are put on its scale."""
-PRIOR_OTHER, PRIOR_SAME = -2_000_000, -1_000_000
-"""Numbers of the first results of other data and of the same: before all trials of the study."""
 
 
 @dataclass(slots=True)
@@ -69,7 +68,7 @@ class ServedStudy:
             ratio = _spread(self.values) / (_spread(theirs) or 1.0)
             middle, own = statistics.median(theirs), statistics.median(self.values)
             scaled = [own + (value - middle) * ratio for value in theirs]
-            self.searcher.observe(_as_trials(self.prior, scaled, first=PRIOR_OTHER))
+            self.searcher.observe(as_trials(self.prior, scaled, first=PRIOR_OTHER))
             self.prior = []
 
 
@@ -77,14 +76,6 @@ def _spread(values: Sequence[float]) -> float:
     """Return the median distance from the median."""
     middle = statistics.median(values)
     return statistics.median([abs(value - middle) for value in values])
-
-
-def _as_trials(results: Sequence[PriorResult], values: Sequence[float], *, first: int) -> list[FinishedTrial]:
-    """Return results as trials older than all of the study."""
-    return [
-        FinishedTrial(first + i, "COMPLETE", result.params, (value,))
-        for i, (result, value) in enumerate(zip(results, values, strict=True))
-    ]
 
 
 class StudyCache:
@@ -169,17 +160,8 @@ class StudyCache:
     def _read(self, name: str) -> ServedStudy:
         record = self._record(name)
         spec = served_spec(record.spec, name)
-        sampler = dict(spec.sampler)
-        searcher = SeededSampler(
-            spec.space, spec.directions, sampler=sampler.pop("name"), options=sampler, seed=spec.seed
-        )
         with self._db_lock:
-            prior = self._store.foreign.prior(record.study_id)
-        same = [result for result in prior if result.same_data]
-        searcher.observe(_as_trials(same, [result.value for result in same], first=PRIOR_SAME))
-        other = [result for result in prior if not result.same_data]
-        if other and searcher.observe_other(_as_trials(other, [result.value for result in other], first=PRIOR_OTHER)):
-            other = []
+            searcher, other = make_searcher(self._store, record, spec)
         return ServedStudy(record, spec, searcher, prior=other)
 
     def _resolve(self, study: ServedStudy) -> ServedStudy:
