@@ -41,7 +41,7 @@ def mmseg_export(config: TrialConfig, facts: Mapping[str, Any], *, module: str, 
     if not module.isidentifier():
         raise RequestError(
             f"{module!r} is no name that a configuration can import.",
-            hint="Name a file such as winner.py with -o.",
+            hint="Name a file such as best.py with -o.",
             where="-o",
         )
     frequencies = [float(share) for share in facts["class_frequencies"]]

@@ -1,6 +1,6 @@
 """A loss as training loops of segmentation_models_pytorch call theirs, and a network of that package with its weights.
 
-    from winner import loss, network          # under the name that you gave this file
+    from best import loss, network          # under the name that you gave this file
     criterion = loss()                        # criterion(y_pred, y_true); criterion.on_epoch(epoch, epochs)
     model = network()                         # where the trial's network is one of that package; else any of yours
 
