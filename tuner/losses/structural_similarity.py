@@ -30,15 +30,17 @@ def ssim(view: LossInputs, *, window: int, compared: str, include_background: bo
     valid = view.valid.reshape(shape[0], 1, *shape[2:])
     kernel = _gaussian(window, p)
     mass = _blur(valid, kernel).clamp_min(torch.finfo(p.dtype).tiny)
-    # t^2 = t
-    m_p, m_t, pp, pt = (_blur(torch.stack([p, t, p * p, p * t]).flatten(0, 1), kernel).view(4, *p.shape) / mass).unbind(
-        0
-    )
-    spread = (pp - m_p * m_p) + (m_t - m_t * m_t)
-    value = (2 * (pt - m_p * m_t) + C2) / (spread + C2)
+    # By errors e = p - t: 1 less the first factor is m_e^2 / (m_p^2 + m_t^2 + C1), and 1 less the second
+    # s_e^2 / (s_p^2 + s_t^2 + C2), which keep their digits where all is nearly right. t^2 is t.
+    e = p - t
+    blurred = _blur(torch.stack([t, e, e * e, p * p]).flatten(0, 1), kernel).view(4, *p.shape) / mass
+    m_t, m_e, ee, pp = blurred.unbind(0)
+    m_p = m_t + m_e
+    unlike = (ee - m_e * m_e) / ((pp - m_p * m_p) + (m_t - m_t * m_t) + C2)
     if compared == "all":
-        value = value * (2 * m_p * m_t + C1) / (m_p * m_p + m_t * m_t + C1)
-    return 1 - (value * valid).sum() / (view.n_valid * value.shape[1])
+        apart = m_e * m_e / (m_p * m_p + m_t * m_t + C1)
+        unlike = unlike + apart - unlike * apart
+    return (unlike * valid).sum() / (view.n_valid * unlike.shape[1])
 
 
 def _gaussian(side: int, like: Tensor) -> Tensor:

@@ -261,6 +261,5 @@ COMPOUND: tuple[LossSpec, ...] = (
         good_for="data put together from sets that label different classes",
         bad_for="images that label everything: what is absent there may be found unpunished",
         needs=("labelled",),
-        violated_properties=shared.BACKGROUND_APART,
     ),
 )
