@@ -12,7 +12,7 @@ compared on the other, then the other way round, over several divisions. The int
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,18 @@ class Gain:
     cases: int
     repeats: int
     by_case: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON."""
+        return {
+            "estimate": self.estimate,
+            "interval": None if self.interval is None else list(self.interval),
+            "level": LEVEL,
+            "cases": self.cases,
+            "divisions": self.repeats,
+            "by_case": self.by_case,
+            "generalises_to": "nothing" if self.interval is None else "new cases",
+        }
 
 
 def select_greedily(

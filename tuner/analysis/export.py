@@ -175,15 +175,9 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
     Raises RequestError where it may not be written, DiskFullError.
     """
-    if path.exists() and not path.is_dir():
-        raise RequestError("it is a file; name a folder.", where=str(path))
-    if path.is_dir() and any(path.iterdir()):
-        raise RequestError("the folder is not empty.", hint="Name a new one with -o DIR.", where=str(path))
-    parent = path.absolute().parent
-    if not parent.is_dir():
-        raise RequestError(f"the folder {parent} does not exist.", hint="Create it first.", where="-o")
+    check_new_folder(path)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent) as scratch:
             made = Path(scratch) / "made"
             for name, content in files.items():
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +187,17 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         if error.errno == errno.ENOSPC:
             raise DiskFullError("no space left for the export.", where=str(path)) from error
         raise RequestError(f"cannot be written: {error.strerror}.", where=str(path)) from error
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise RequestError unless a new folder may be written there: one that is there must be empty."""
+    if path.exists() and not path.is_dir():
+        raise RequestError("it is a file; name a folder.", where=str(path))
+    if path.is_dir() and any(path.iterdir()):
+        raise RequestError("the folder is not empty.", hint="Name a new one with -o DIR.", where=str(path))
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        raise RequestError(f"the folder {parent} does not exist.", hint="Create it first.", where="-o")
 
 
 def _yaml(config: TrialConfig) -> str:
