@@ -88,8 +88,16 @@ def read_posted_text(text: str, data_root: Path | None) -> StudySpec:
 
 
 def store_study(service: Service, spec: StudySpec) -> StudyRecord:
-    """Store a study with its whole budget. Raises ConflictError when the name is taken."""
-    root = service.config.settings.data_root
+    """Store a study with its whole budget, with the regions that files below the data root declare, as `launch` does.
+
+    Raises ConflictError when the name is taken, SpecError where a loss has no meaning for regions.
+    """
+    # what prepares data is loaded by those that post, not by every start of the service
+    from tuner.launch.study_setup import with_declared_regions
+
+    settings = service.config.settings
+    root = settings.data_root
+    spec = with_declared_regions(spec, settings)
     return create_study(service.store, spec, resources={"data_root": str(root)} if root else {})
 
 

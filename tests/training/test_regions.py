@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from tuner.analysis.predictions import Truth
 from tuner.config.study import load_spec
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import YamlDocument
@@ -281,6 +282,27 @@ def study(**search: Any) -> YamlDocument:
         "search": {"loss": ["boundary", "dice"]} | search,
     }
     return YamlDocument(content, {}, None)
+
+
+def test_pictures_show_the_truth_as_regions_can_be_written(tmp_path: Path) -> None:
+    """Classes that no region tells apart are one there, as in what is predicted."""
+    labels = {"background": 0, "whole": [1, 2, 3], "enhancing": 3}
+    make_nested(tmp_path, labels=labels, regions_class_order=[1, 3])
+    dataset = {"name": "nnunet", "path": "Dataset020_Nested", "size": 16, "validation": ["c0"]}
+    data = prepared(config_of(dataset=dataset), tmp_path)
+    spec = {"dataset": dataset | {"regions": {"whole": [1, 2, 3], "enhancing": [3]}, "regions_class_order": [1, 3]}}
+
+    raw, seen = (
+        Truth.find(tmp_path / "cache", each, {"fingerprint": data.fingerprint}) for each in ({"dataset": dataset}, spec)
+    )
+
+    assert raw is not None
+    assert seen is not None
+    before, after = raw.of("c0"), seen.of("c0")
+    assert before is not None
+    assert after is not None
+    assert set(np.unique(before[1])) == {0, 1, 2, 3}
+    assert np.array_equal(after[1], np.where(before[1] == 2, 1, before[1]))
 
 
 def test_losses_without_a_sigmoid_form_do_not_compete(tmp_path: Path) -> None:

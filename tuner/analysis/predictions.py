@@ -3,7 +3,7 @@
 Label maps are uint8, [H, W] or [D, H, W]; 255 is ignored.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,8 @@ from tuner.colors import CLASS_COLOURS, CONFUSED, EXTRA, MISSED
 from tuner.data.arrays import SampleArray, open_validation
 from tuner.data.cache import read_manifest
 from tuner.data.catalog import DATASETS
+from tuner.data.regions import KEY, ORDER, resolve_regions
+from tuner.errors import SpecError
 from tuner.label_archive import LabelArchive, Labels
 
 PREDICTIONS = "predictions.npz"
@@ -37,6 +39,8 @@ class Truth:
     classes: tuple[str, ...]
     background: bool = True
     """Whether class 0 is background, which pictures show as nothing."""
+    written: Labels | None = None
+    """[256] Of a study with regions, what each label is predicted as at best: classes that its regions merge are one"""
 
     @classmethod
     def find(cls, cache: Path, spec: Mapping[str, Any], resources: Mapping[str, Any]) -> "Truth | None":
@@ -55,7 +59,8 @@ class Truth:
         images, labels = open_validation(folder, manifest)
         names = manifest.get("class_names") or DATASETS[name].class_names
         background = bool(options.get("background", DATASETS[name].background))
-        return cls(images, labels, _places(manifest["samples"], len(labels)), tuple(names), background)
+        places = _places(manifest["samples"], len(labels))
+        return cls(images, labels, places, tuple(names), background, _written(options, names, background=background))
 
     def of(self, case: str) -> tuple[NDArray[Any], Labels] | None:
         """Return image and labels of a case, both [D, H, W]; None for a case that is not there.
@@ -66,6 +71,8 @@ class Truth:
         if place is None:
             return None
         images, labels = self.images[place], self.labels[place]
+        if self.written is not None:
+            labels = self.written[labels]
         if labels.ndim == 4:
             return images[0, 0], labels[0]
         return images[:, 0], labels
@@ -76,6 +83,18 @@ class Truth:
         if place is None or not number.isdecimal() or int(number) >= place.stop - place.start:
             return None
         return slice(place.start + int(number), place.start + int(number) + 1)
+
+
+def _written(options: Mapping[str, Any], names: Sequence[str], *, background: bool) -> Labels | None:
+    """Return the label that a perfect prediction of each has, [256]; None without regions that fit the classes."""
+    declared = options.get(KEY)
+    if not isinstance(declared, Mapping):
+        return None
+    try:
+        regions = resolve_regions(declared, options.get(ORDER), names, background=background)
+    except SpecError:
+        return None
+    return regions.written(np.arange(256, dtype=np.uint8), ignore_index=IGNORED)
 
 
 @contextmanager
