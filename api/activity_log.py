@@ -30,10 +30,3 @@ async def get_recorder(request: Request, service: ServiceDep) -> Recorder:
 
 
 RecorderDep = Annotated[Recorder, Depends(get_recorder)]
-
-
-def numbered(numbers: list[int]) -> str:
-    """Name trials in one line."""
-    shown = ", ".join(map(str, numbers[:20]))
-    more = f" and {len(numbers) - 20} more" if len(numbers) > 20 else ""
-    return f"trial{'s' * (len(numbers) != 1)} {shown}{more}"

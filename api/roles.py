@@ -13,6 +13,9 @@ RUN = frozenset(
         "enqueue_trial",
         "retry_trials",
         "prune_trial",
+        "change_study",
+        "change_trial",
+        "annotate_trials",
         "write_draft",
         "submit_draft",
     }

@@ -16,6 +16,7 @@ import tuner
 from api import static_files
 from api.http_cache import tag_of, unless_matches
 from api.identity import identity_of, rights_of
+from api.notes_html import render_notes
 from tuner.analysis.leaderboard import family_of
 from tuner.figures.data import label
 from tuner.figures.plots import THEME_COLOURS
@@ -163,6 +164,7 @@ def environment() -> Environment:
         "path": lambda text: quote(str(text), safe=""),
         "family": lambda loss: family_of(loss) if loss else "sum",
         "breakable": breakable,
+        "notes": render_notes,
         "percent": lambda share: f"{100 * share:.0f} %",
         "log4": lambda positive: math.log10(positive) / 4,
     }

@@ -10,8 +10,8 @@ What methods return are dictionaries whose keys `tuner.documents` declares.
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import Request, urlopen
@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 from cachetools import LRUCache
 
 from tuner.documents import (
+    ActivityPage,
     BestDetail,
     DatasetDocument,
     FigureDocument,
@@ -71,9 +72,9 @@ class Client:
         self._timeout_s = timeout_s
         self._known: LRUCache[str, tuple[str, Any]] = LRUCache(_REMEMBERED)
 
-    def studies(self) -> list[StudyDocument]:
-        """Return all studies, newest first (at most 1000)."""
-        found: list[StudyDocument] = self._get("/studies", {"limit": PAGE})
+    def studies(self, *, archived: Literal["exclude", "only", "include"] = "exclude") -> list[StudyDocument]:
+        """Return all studies, newest first (at most 1000); those that are archived only when asked for."""
+        found: list[StudyDocument] = self._get("/studies", {"limit": PAGE, "archived": archived})
         return found
 
     def study(self, name: str) -> StudyDocument:
@@ -89,6 +90,68 @@ class Client:
     def delete(self, name: str, *, artifacts: bool = False) -> None:
         """Delete a study, and with `artifacts` the files of its trials."""
         self._send("DELETE", f"/studies/{quote(name)}?{urlencode({'artifacts': str(artifacts).lower()})}")
+
+    def annotate(
+        self,
+        name: str,
+        *,
+        notes: str | None = None,
+        notes_revision: int | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+        starred: bool | None = None,
+        archived: bool | None = None,
+    ) -> StudyDocument:
+        """Change notes, tags, star of a study, or archive it; what is left out stays.
+
+        `notes_revision` is that of the notes that were read. Raises ServiceError (409) when they are others now.
+        """
+        body = _change(notes=notes, notes_revision=notes_revision, starred=starred, archived=archived)
+        body |= {"add_tags": list(add_tags), "remove_tags": list(remove_tags)}
+        found: StudyDocument = self._send("PATCH", f"/studies/{quote(name)}", body)
+        return found
+
+    def annotate_trial(
+        self,
+        name: str,
+        number: int,
+        *,
+        notes: str | None = None,
+        notes_revision: int | None = None,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+        starred: bool | None = None,
+    ) -> TrialDocument:
+        """Change notes, tags, star of a trial, as `annotate` does; all its attempts share them."""
+        body = _change(notes=notes, notes_revision=notes_revision, starred=starred)
+        body |= {"add_tags": list(add_tags), "remove_tags": list(remove_tags)}
+        found: TrialDocument = self._send("PATCH", f"/studies/{quote(name)}/trials/{number}", body)
+        return found
+
+    def annotate_trials(
+        self,
+        name: str,
+        numbers: Sequence[int],
+        *,
+        add_tags: Sequence[str] = (),
+        remove_tags: Sequence[str] = (),
+        starred: bool | None = None,
+    ) -> None:
+        """Tag or star several trials, all of them or none (at most 1000)."""
+        body = _change(starred=starred) | {"trials": list(numbers)}
+        body |= {"add_tags": list(add_tags), "remove_tags": list(remove_tags)}
+        self._send("POST", f"/studies/{quote(name)}/annotate", body)
+
+    def rename(self, name: str, new: str) -> StudyDocument:
+        """Give a study another name; refused (409) while workers serve it."""
+        found: StudyDocument = self._send("POST", f"/studies/{quote(name)}/rename", {"name": new})
+        return found
+
+    def activity(self, name: str | None = None, *, limit: int = 100, offset: int = 0) -> ActivityPage:
+        """Return who changed what, newest first: of one study, or of all and of those that were deleted."""
+        path = "/activity" if name is None else f"/studies/{quote(name)}/activity"
+        found: ActivityPage = self._get(path, {"limit": limit, "offset": offset})
+        return found
 
     def pause(self, name: str) -> StudyDocument:
         """Let running trials finish; nothing new starts."""
@@ -237,6 +300,11 @@ class Client:
                 raise ServiceError(error.code, _error_of(error.read())) from None
         except URLError as error:
             raise RunError(f"the service cannot be reached: {error.reason}.", where=self._base) from error
+
+
+def _change(**values: Any) -> Json:
+    """Return the body of a change: what is None stays as it is."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _error_of(content: bytes) -> Mapping[str, Any]:

@@ -6,6 +6,8 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import FiguresDep, Offset, ServiceDep
 from api.pages.study import time_left
+from api.schemas import Archived
+from api.study_filter import StudyFilter
 from api.templating import page
 
 router = APIRouter()
@@ -13,6 +15,7 @@ router = APIRouter()
 
 SORTS = ("newest", "name", "progress", "best")
 ON_A_PAGE = 50
+ARCHIVED: dict[str, Archived] = {"archived": "only", "all": "include"}
 
 
 @router.get("/")
@@ -22,13 +25,17 @@ def show_studies(
     figures: FiguresDep,
     search: Annotated[str, Query(max_length=200)] = "",
     sort: Annotated[Literal["newest", "name", "progress", "best"], Query()] = "newest",
+    show: Annotated[Literal["active", "starred", "archived", "all"], Query()] = "active",
+    tag: Annotated[str, Query(max_length=200)] = "",
     offset: Offset = 0,
 ) -> Response:
-    """List studies: newest first unless asked otherwise."""
+    """List studies: newest first unless asked otherwise, those that are archived only when they are asked for."""
+    archived = ARCHIVED.get(show, "exclude")
+    chosen = StudyFilter(archived, tag or None, True if show == "starred" else None, search)
 
     def context() -> dict[str, Any]:
         everything = service.store.queries.studies()[::-1]
-        found = [s for s in everything if search.lower() in f"{s['name']} {s['dataset']} {s['phase']}".lower()]
+        found = [s for s in everything if chosen.holds(s)]
         by_name = {s["name"]: s for s in found}
         if sort == "name":
             found.sort(key=lambda s: s["name"].lower())
@@ -46,6 +53,10 @@ def show_studies(
             "search": search,
             "sort": sort,
             "sorts": SORTS,
+            "words": {"search": search, "sort": sort, "show": show if show != "active" else "", "tag": tag},
+            "show": show,
+            "tag": tag,
+            "archived": sum(s["archived"] for s in everything),
             "offset": offset,
             "step": ON_A_PAGE,
             "live": figures.live_count(),

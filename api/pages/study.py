@@ -27,6 +27,8 @@ router = APIRouter()
 SPARK = 60
 RECENT = 8
 LEADERS = 5
+ENTRIES = 20
+"""Of the log of activity on a page."""
 
 
 @router.get("/studies/{name}")
@@ -79,9 +81,17 @@ def show_workers(name: StudyName, request: Request, service: ServiceDep, figures
 
 
 @router.get("/studies/{name}/settings")
-def show_settings(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
-    """Show the specification of a study, and what can be done with it."""
-    return study_page(request, service, figures, name, "settings", lambda view: {"spec": view.standing.spec})
+def show_settings(
+    name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep, activity: Offset = 0
+) -> Response:
+    """Show the specification of a study, what can be done with it, and what was done; `activity`: from which entry."""
+    log = service.store.activity
+
+    def parts(view: StudyView) -> dict[str, Any]:
+        entries = log.page(name, limit=ENTRIES, offset=activity) | {"offset": activity, "step": ENTRIES}
+        return {"spec": view.standing.spec, "activity": entries}
+
+    return study_page(request, service, figures, name, "settings", parts, lambda: str(log.newest(name)))
 
 
 def overview(view: StudyView) -> dict[str, Any]:

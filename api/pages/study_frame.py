@@ -122,6 +122,7 @@ def figure_controls(view: StudyView) -> dict[str, Any]:
     """Return what can be chosen above figures: metrics, classes, and parameters to filter by."""
     metrics, classes = view.figures.measures(view.study)
     return {
+        "trial_tags": view.service.store.annotations.tags(view.study.study_id),
         "shared": [d.name for d in view.study.space.shared],
         "metrics": metrics,
         "classes": classes,
@@ -136,15 +137,19 @@ def study_page(
     name: str,
     tab: str,
     parts: Callable[[StudyView], Mapping[str, Any]],
+    more: Callable[[], str] = str,
 ) -> Response:
-    """Answer with one page of a study; a study of another Optuna program is shown as far as it can be."""
+    """Answer with one page of a study; a study of another Optuna program is shown as far as it can be.
+
+    `more`: what changes with that which the page shows beside, and no write to the study tells.
+    """
 
     def context() -> dict[str, Any]:
         view = StudyView(service, figures, name)
         return view.frame(tab) | dict(parts(view))
 
     try:
-        return page(request, f"study_{tab or 'overview'}.html", lambda: figures.pulse(name), context)
+        return page(request, f"study_{tab or 'overview'}.html", lambda: figures.pulse(name) + more(), context)
     except ConflictError:
         if tab:
             raise

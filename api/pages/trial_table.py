@@ -24,6 +24,8 @@ MAX_FILE_ROWS = 100_000
 MAX_COLUMNS = 40
 PLAIN = ("number", "state", "value", "loss", "reason", "epochs", "duration_s", "worker", "started", "finished")
 """Columns of a file before those of metrics and parameters."""
+TAGS, NOTES = "tags", "notes"
+"""Columns with what people have written beside trials."""
 OPTIONS = "options"
 """Column with the parameters that only some trials have."""
 
@@ -98,13 +100,15 @@ def table_context(view: StudyView, words: TableWords) -> dict[str, Any]:
     )
     metrics, _ = view.figures.measures(view.study)
     known = columns_of(view.study, metrics)
-    default = [*(d.name for d in view.study.space.shared if d.name != "loss"), OPTIONS]
+    tags = view.service.store.annotations.tags(view.study.study_id)
+    default = [*([TAGS] if tags else []), *(d.name for d in view.study.space.shared if d.name != "loss"), OPTIONS]
     shown = [name for name in words.columns.split(",") if name in known] if words.columns else default
     measured = [name for name in shown if name in metrics]
     numbers = [row["number"] for row in found["items"]] if measured else []
     return {
         "study_name": view.study.name,
         "page": found,
+        "trial_tags": tags,
         "columns": {"known": known, "shown": shown, "metrics": metrics},
         "measured": view.figures.metrics_of(view.study, numbers),
         "shared": [d.name for d in view.study.space.shared],
@@ -126,7 +130,8 @@ def columns_of(study: StudyRecord, metrics: Sequence[str]) -> list[str]:
     objective = study.objectives[0]["metric"]
     names = [d.name for d in study.space.shared if d.name != "loss"]
     own = [d.name for d in study.space if d.name not in names and d.name != "loss"]
-    return [*(name for name in metrics if name != objective), *names, OPTIONS, *own][: MAX_COLUMNS + len(own)]
+    measured = [name for name in metrics if name != objective]
+    return [TAGS, NOTES, *measured, *names, OPTIONS, *own][: MAX_COLUMNS + len(own)]
 
 
 @router.get("/studies/{name}/trials.csv")
@@ -181,10 +186,15 @@ def trial_file(
             *(row[key] for key in PLAIN),
             *((measured.get(row["number"]) or {}).get(metric) for metric in metrics),
             *(row["params"].get(key) for key in names),
+            *_written(row),
         ]
         for row in rows
     )
-    return [*PLAIN, *metrics, *names], lines
+    return [*PLAIN, *metrics, *names, "tags", "starred", "notes"], lines
+
+
+def _written(row: dict[str, Any]) -> list[Any]:
+    return [", ".join(row["tags"]), row["starred"], row["notes"]]
 
 
 def _one_type(values: list[Any]) -> list[Any]:

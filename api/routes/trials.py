@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.activity_log import RecorderDep, numbered
+from api.activity_log import RecorderDep
 from api.annotation_change import annotation_change
 from api.dependencies import Limit, Offset, ServiceDep, StudyName, StudyTag, TrialNumber
 from api.errors import READ, WRITE, content, errors
@@ -30,6 +30,7 @@ from api.schemas import (
     TrialsChanged,
 )
 from tuner.errors import NotFoundError, Problem, RequestError, SpecError
+from tuner.storage.activity import numbered
 from tuner.storage.trial_selection import STARRED, TAG, TEXT, TrialFilter
 
 router = APIRouter(tags=["trials"])

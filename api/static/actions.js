@@ -17,7 +17,7 @@ export const send = async (url, method = "POST", body = undefined) => {
   const content = answer.status === 204 ? {} : await answer.json().catch(() => ({}));
   if (answer.ok) return content;
   const error = content.error ?? { message: `the server answers ${answer.status}` };
-  throw new Error([error.message, error.hint].filter(Boolean).join("\n"));
+  throw Object.assign(new Error([error.message, error.hint].filter(Boolean).join("\n")), { status: answer.status });
 };
 
 const press = async (button) => {
@@ -26,9 +26,10 @@ const press = async (button) => {
   const url = button.dataset.url ?? button.closest("[data-api]").dataset.api + button.dataset.post;
   button.disabled = true;
   try {
-    if (await send(url, button.dataset.method)) {
+    const body = button.dataset.body ? JSON.parse(button.dataset.body) : undefined;
+    if (await send(url, button.dataset.method, body)) {
       if (button.dataset.then) location.assign(button.dataset.then);
-      else { toast(`${button.textContent.trim()}: done`); await refresh(); }
+      else { toast(button.dataset.said ?? `${button.textContent.trim()}: done`); await refresh(); }
     }
   } catch (error) {
     toast(error.message, true);
@@ -39,6 +40,8 @@ const press = async (button) => {
 
 const filled = (form) => {
   if (form.dataset.number) return { [form.dataset.number]: Number(form.elements[form.dataset.number].value) };
+  if (form.dataset.list) return { [form.dataset.list]: form.elements[form.dataset.list].value.split(",").map((part) => part.trim()).filter(Boolean) };
+  if (form.dataset.text) return { [form.dataset.text]: form.elements[form.dataset.text].value.trim() };
   if (form.dataset.params === undefined) return undefined;
   const params = {};
   for (const field of form.querySelectorAll("[name]")) {
@@ -62,7 +65,8 @@ const submit = async (form) => {
     if (!answer) return;
     form.closest("dialog").close();
     toast("number" in answer && form.dataset.params !== undefined ? `Trial ${answer.number} is next.` : "Done.");
-    if (form.dataset.then) location.assign(form.dataset.then);
+    if (form.dataset.toStudy !== undefined) location.assign(`/studies/${encodeURIComponent(answer.name)}${form.dataset.toStudy}`);
+    else if (form.dataset.then) location.assign(form.dataset.then);
     else await refresh();
   } catch (error) {
     problem.textContent = error.message;

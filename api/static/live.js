@@ -10,7 +10,7 @@ let timer = 0;
 
 const regions = () => [...document.querySelectorAll("[data-live][id]")];
 
-const isBusy = (region) => region.closest("dialog[open]") || region.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, summary")
+const isBusy = (region) => region.closest("dialog[open]") || region.matches("[data-editing]") || region.contains(document.activeElement) && document.activeElement.matches("input, select, textarea, summary")
   || region.querySelector("details.menu[open]");
 
 // `swapping`: another view was asked for; else what keeps itself up to date (a table with its place in it) is left alone.

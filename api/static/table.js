@@ -1,6 +1,7 @@
 // The table of trials: filters, order and columns stand in the address; rows are fetched as they come into sight, at their
 // places among all of them, so that the bar beside it says how many there are. Selected trials can be acted on.
 import { send, toast } from "./actions.js";
+import { askTags } from "./tag_trials.js";
 import { forgetTag, refresh, replaceRegions } from "./live.js";
 import { showTimes } from "./times.js";
 import { change } from "./words.js";
@@ -8,7 +9,7 @@ import { change } from "./words.js";
 const swap = async (url) => {
   history.replaceState(null, "", url);
   forgetTag();
-  document.activeElement?.blur?.();
+  if (document.activeElement?.closest("[data-live]")) document.activeElement.blur();
   const answer = await fetch(url, { headers: { Accept: "text/html" } });
   if (answer.ok) replaceRegions(await answer.text(), true);
 };
@@ -112,7 +113,7 @@ const showPicked = () => {
   if (!bar) return;
   bar.querySelector("[data-count]").textContent = picked.size ? `${picked.size} selected` : "select trials to act on them";
   for (const button of bar.querySelectorAll("[data-act]")) {
-    const fits = [...picked.values()].filter((state) => !button.dataset.of || state === button.dataset.of).length;
+    const fits = [...picked.values()].filter(({ state }) => !button.dataset.of || state === button.dataset.of).length;
     button.disabled = fits < Number(button.dataset.least ?? 1);
   }
 };
@@ -130,14 +131,33 @@ const enqueueAgain = async (url) => {
   toast(`${done} ${done === 1 ? "trial is" : "trials are"} queued again.`);
 };
 
+const annotate = async (url, change) => {
+  const trials = numbers();
+  for (let start = 0; start < trials.length; start += 1000) {
+    if (await send(`/api/v1${url}/annotate`, "POST", { trials: trials.slice(start, start + 1000), ...change }) === null) return;
+  }
+  toast(`${trials.length} ${trials.length === 1 ? "trial" : "trials"} changed.`);
+};
+
+const pick = (box) => {
+  const { state, starred } = box.closest("tr").dataset;
+  box.checked ? picked.set(box.dataset.pick, { state, starred: starred !== undefined }) : picked.delete(box.dataset.pick);
+};
+
 const ACTS = {
   compare: (url) => location.assign(`${url}/compare?trials=${numbers().join(",")}`),
   export: (url) => location.assign(`${url}/trials.csv?trials=${numbers().join(",")}`),
   enqueue: enqueueAgain,
   retry: async (url) => {
-    const failed = numbers().filter((number) => picked.get(String(number)) === "FAIL");
+    const failed = numbers().filter((number) => picked.get(String(number)).state === "FAIL");
     const answer = await send(`/api/v1${url}/retry`, "POST", { trials: failed });
     if (answer) toast(`${answer.retried.length} queued for another attempt.`);
+  },
+  tag: (url) => askTags(numbers().length, (change) => annotate(url, change)),
+  star: async (url) => {
+    const starred = ![...picked.values()].every((trial) => trial.starred);
+    await annotate(url, { starred });
+    for (const trial of picked.values()) trial.starred = starred;
   },
 };
 
@@ -146,7 +166,8 @@ const act = async (button) => {
   button.disabled = true;
   try {
     await ACTS[button.dataset.act](url);
-    if (["enqueue", "retry"].includes(button.dataset.act)) { picked.clear(); await refresh(); }
+    if (["enqueue", "retry"].includes(button.dataset.act)) picked.clear();
+    if (!["compare", "export"].includes(button.dataset.act)) await refresh();
   } catch (error) {
     toast(error.message, true);
   } finally {
@@ -175,13 +196,13 @@ export const startTable = () => {
     const button = event.target.closest("[data-act]");
     if (button) act(button);
   });
+  document.addEventListener("submit", (event) => { if (event.target.matches("form[data-swap]")) { event.preventDefault(); swap(addressOf(event.target)); } });
   document.addEventListener("change", (event) => {
     const field = event.target;
     if (field.matches("[data-submit]")) field.form.matches("[data-swap]") ? swap(addressOf(field.form)) : field.form.submit();
-    if (field.matches("[data-pick]")) {
-      field.checked ? picked.set(field.dataset.pick, field.closest("tr").dataset.state) : picked.delete(field.dataset.pick);
-      showPicked();
-    }
+    if (field.matches("[data-pick-all]")) for (const box of document.querySelectorAll("[data-pick]")) { box.checked = field.checked; pick(box); }
+    if (field.matches("[data-pick]")) pick(field);
+    if (field.matches("[data-pick], [data-pick-all]")) showPicked();
     if (field.closest("[data-columns]")) {
       const chosen = [...document.querySelectorAll("[data-columns] input:checked")].map((box) => box.value);
       change((words) => words.set("columns", chosen.join(",") || ","));

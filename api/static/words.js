@@ -66,13 +66,19 @@ const chip = (name, wish) => {
 const showFilters = () => {
   const box = document.querySelector("[data-filters]");
   if (box) box.replaceChildren(...[...filters()].map(([name, wish]) => chip(name, wish)));
+  const search = document.querySelector("[data-filter-text]");
+  if (search && search !== document.activeElement) search.value = filters().get("text")?.choices?.[0] ?? "";
+  const starred = document.querySelector("[data-starred-only]");
+  starred?.setAttribute("aria-pressed", String(filters().get("starred")?.choices?.[0] === "yes"));
 };
 
 // Fields of the form that adds a filter: an interval, or choices.
 const showKind = (form) => {
   const option = form.elements.name.selectedOptions[0];
   const choices = JSON.parse(option.dataset.choices ?? "[]");
-  form.querySelector("[data-interval]").hidden = choices.length > 0;
+  const isText = "text" in option.dataset;
+  form.querySelector("[data-interval]").hidden = choices.length > 0 || isText;
+  form.elements.text.closest("label").hidden = !isText;
   const select = form.elements.choice;
   select.closest("label").hidden = choices.length === 0;
   select.replaceChildren(...choices.map((text) => new Option(text, text)));
@@ -83,6 +89,7 @@ const showKind = (form) => {
 const addFilter = (form) => {
   const option = form.elements.name.selectedOptions[0];
   if (option.dataset.choices) { setFilter(option.value, { choices: [...form.elements.choice.selectedOptions].map((chosen) => chosen.value) }); return; }
+  if ("text" in option.dataset) { setFilter("text", form.elements.text.value.trim() ? { choices: [form.elements.text.value.trim()] } : null); return; }
   const bound = (field, fallback) => (field.value.trim() === "" ? Number(fallback) : Number(field.value));
   const low = bound(form.elements.low, option.dataset.low ?? -1e300);
   const high = bound(form.elements.high, option.dataset.high ?? 1e300);
@@ -98,6 +105,14 @@ export const startWords = () => {
     const field = event.target.closest?.("[data-word]");
     if (field) change((found) => { field.value && field.value !== field.dataset.usual ? found.set(field.dataset.word, field.value) : found.delete(field.dataset.word); });
     if (event.target.matches("[data-filter] [name=name]")) showKind(event.target.form);
+  });
+  let pause = 0;
+  document.querySelector("[data-filter-text]")?.addEventListener("input", ({ target }) => {
+    clearTimeout(pause);
+    pause = setTimeout(() => setFilter("text", target.value.trim() ? { choices: [target.value.trim()] } : null), 250);
+  });
+  document.querySelector("[data-starred-only]")?.addEventListener("click", (event) => {
+    setFilter("starred", event.currentTarget.getAttribute("aria-pressed") === "true" ? null : { choices: ["yes"] });
   });
   const form = document.querySelector("form[data-filter]");
   if (form) {

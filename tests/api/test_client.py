@@ -23,8 +23,21 @@ def test_everything_that_the_client_can_do(writer: httpx.Client) -> None:
     assert client.pause("remote")["phase"] == "paused"
     assert client.stop("remote")["phase"] == "stopped"
     assert client.wait("remote", timeout_s=1)["phase"] == "stopped"
+    assert client.annotate("remote", archived=True)["archived"]
+    assert "remote" not in [study["name"] for study in client.studies()]
+    assert "remote" in [study["name"] for study in client.studies(archived="only")]
+    noted = client.annotate("remote", notes="Why.", notes_revision=0, add_tags=["a"], archived=False)
+    assert (noted["notes"], noted["tags"], noted["archived"]) == ("Why.", ["a"], False)
+    with pytest.raises(ServiceError, match="revision 1"):
+        client.annotate("remote", notes="Another.", notes_revision=0)
+    client.annotate_trials("remote", [0, 1], add_tags=["b"], starred=True)
+    assert client.annotate_trial("remote", 1, remove_tags=["b"])["tags"] == []
     assert client.resume("remote", trials=5)["trials"]["total"] == 5
-    client.delete("remote")
+    client.stop("remote")
+    assert client.rename("remote", "nearer")["name"] == "nearer"
+    assert [e["action"] for e in client.activity("nearer")["items"]][:2] == ["rename", "stop"]
+    client.delete("nearer")
+    assert client.activity(limit=1)["items"][0]["action"] == "delete"
     assert "remote" not in [study["name"] for study in client.studies()]
 
 

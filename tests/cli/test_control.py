@@ -97,3 +97,23 @@ def test_database_commands(queued: Shell, here: Path) -> None:
 
     assert queued("db", "upgrade", "--storage", new, "--json").json()["from"] is None
     assert queued("db", "check", "--storage", new).code == 0
+
+
+def test_a_study_is_renamed_archived_and_taken_back(queued: Shell, study_file: Path) -> None:
+    """What is archived is neither listed nor begun; who did what is in the log."""
+    assert queued("archive", "tiny").code == 2, "it has trials left"
+    queued("stop", "tiny")
+    assert queued("rename", "tiny", "small", "--json").json()["name"] == "small"
+    assert queued("archive", "small").code == 0
+
+    listed = queued("studies")
+    assert ("small" in listed.out, "--all" in listed.err) == (False, True)
+    assert [s["name"] for s in queued("studies", "--all", "--json").json()] == ["small"]
+    refused = queued("resume", "small", "--launcher", "none", "--devices", "cpu")
+    assert (refused.code, "--undo" in refused.err) == (2, True)
+    assert queued("archive", "small", "--undo").code == 0
+    assert queued("resume", "small", "--launcher", "none", "--devices", "cpu", "--json").json()["phase"] == "queued"
+    entries = queued("activity", "small", "--json").json()["items"]
+    assert [e["action"] for e in entries] == ["resume", "unarchive", "archive", "rename", "stop", "create"]
+    assert all(e["actor"].startswith("cli:") and "@" in e["actor"] for e in entries)
+    assert "it was tiny" in queued("activity").out

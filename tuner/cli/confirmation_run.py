@@ -16,6 +16,7 @@ from tuner.cli.compare import put_verdict
 from tuner.cli.failures import INTERRUPTED
 from tuner.cli.options import storage_flag
 from tuner.cli.progress import Observer, make_view, watch
+from tuner.cli.stored import record_activity
 from tuner.config.confirm_section import ConfirmSection
 from tuner.errors import RunError
 from tuner.launch.confirmation import (
@@ -119,6 +120,8 @@ def _bring_to_end(
             for line in introduction(wish, forecast(wish, files)):
                 output.tell(line)
         enqueue(store, wish, step)
+        if is_first:
+            record_activity(store, name, "confirm", "renewed" if request.renew else "")
         is_first = False
         confirmation = store.confirmations.find(name)
         assert confirmation is not None

@@ -27,10 +27,11 @@ def register(app: typer.Typer) -> None:
 
 def pause(name: NameArgument, storage: StorageOption = None, as_json: JsonOption = False) -> None:
     """Let running trials finish and start nothing new."""
-    from tuner.cli.stored import open_store
+    from tuner.cli.stored import open_store, record_activity
 
     with open_store(settings_of(storage).storage, write=True) as store:
         store.studies.pause(name)
+        record_activity(store, name, "pause")
         document = store.queries.status(name)
     if as_json:
         output.put_json(document)
@@ -47,10 +48,11 @@ def stop(
     as_json: JsonOption = False,
 ) -> None:
     """Return running trials to the queue, with their checkpoints, and end the workers."""
-    from tuner.cli.stored import open_store
+    from tuner.cli.stored import open_store, record_activity
 
     with open_store(settings_of(storage).storage, write=True) as store:
         store.studies.stop(name, now=now)
+        record_activity(store, name, "stop", "now" if now else "")
         document = store.queries.status(name)
     if as_json:
         output.put_json(document)
@@ -69,10 +71,12 @@ def prune(
     as_json: JsonOption = False,
 ) -> None:
     """End one hopeless running trial by hand."""
-    from tuner.cli.stored import open_store
+    from tuner.cli.stored import open_store, record_activity
+    from tuner.storage.activity import numbered
 
     with open_store(settings_of(storage).storage, write=True) as store:
         store.studies.prune_manually(name, number, now=now)
+        record_activity(store, name, "prune", numbered([number]))
         row = store.queries.trial(name, number)
     if as_json:
         output.put_json(row)
@@ -98,9 +102,10 @@ def enqueue(
     as_json: JsonOption = False,
 ) -> None:
     """Try these points next, in empty places of the budget, else it grows. The sampler chooses what is left out."""
-    from tuner.cli.stored import open_store
+    from tuner.cli.stored import open_store, record_activity
     from tuner.config.point_file import as_value, read_points
     from tuner.errors import RequestError
+    from tuner.storage.activity import numbered
 
     if (params is None) == (file is None):
         found = "neither was given" if params is None else "both were given"
@@ -115,7 +120,9 @@ def enqueue(
             points = [{key: as_value(space.find(key), value) for key, value in _point_of(params or "").items()}]
         numbers = store.studies.enqueue_all(name, points, skip_existing=skip_existing)
         document = store.queries.status(name)
-    put = [number for number in numbers if number is not None]
+        put = [number for number in numbers if number is not None]
+        if put:
+            record_activity(store, name, "enqueue", numbered(put))
     skipped = len(numbers) - len(put)
     if as_json:
         output.put_json({"name": name, "numbers": numbers, "enqueued": len(put), "skipped": skipped})
@@ -155,8 +162,9 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Put failed trials back into the queue, once the cause is mended."""
-    from tuner.cli.stored import open_store
+    from tuner.cli.stored import open_store, record_activity
     from tuner.errors import RequestError
+    from tuner.storage.activity import numbered
 
     if bool(numbers) == failed:
         found = "both were given" if failed else "neither was given"
@@ -166,16 +174,18 @@ def retry(
         )
     with open_store(settings_of(storage).storage, write=True) as store:
         again = store.studies.retry(name, numbers or None)
+        if again:
+            record_activity(store, name, "retry", numbered(list(again)))
         document = store.queries.status(name)
     if as_json:
         output.put_json({"name": name, "retried": [{"number": n, "again": a} for n, a in again.items()]})
     elif not again:
         output.tell(f"No trial of {name} has failed.")
     else:
-        numbered = ", ".join(f"{n} as {a}" for n, a in again.items())
+        listed = ", ".join(f"{n} as {a}" for n, a in again.items())
         served = document["phase"] in ("running", "queued") and document["workers"]
         output.tell(
-            f"{len(again)} trial{'s' * (len(again) > 1)} of {name} wait again: {numbered}."
+            f"{len(again)} trial{'s' * (len(again) > 1)} of {name} wait again: {listed}."
             + ("" if served else f" It goes on with: tuner resume {name}")
         )
 
@@ -192,7 +202,7 @@ def delete(
 ) -> None:
     """Delete a study that does not run. Asks first."""
     from tuner.artifacts.remote import artifacts_of
-    from tuner.cli.stored import open_store
+    from tuner.cli.stored import open_store, record_activity
 
     settings = settings_of(storage, artifacts_dir)
     with open_store(settings.storage, write=True) as store:
@@ -206,6 +216,7 @@ def delete(
         if not yes:
             _ask(what, name)
         store.studies.delete(name)
+        record_activity(store, name, "delete", "with its files" if with_artifacts and are_its_own else "")
     if with_artifacts and are_its_own:
         files.delete(name)
     if are_its_own:

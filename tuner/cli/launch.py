@@ -200,6 +200,7 @@ def _start(
     from tuner.cli.search import search
     from tuner.config.study import load_spec
     from tuner.launch.study_setup import Request
+    from tuner.storage.activity import local_actor
 
     request = Request(
         spec=load_spec(document, options.overrides or [], values),
@@ -208,6 +209,7 @@ def _start(
         trials_given="budget.trials" in values,
         timeout_given="budget.timeout" in values,
         warm_start=warm_start,
+        actor=local_actor("cli"),
     )
     code = search(request, as_json=options.as_json, serve=options.serve)
     if code:

@@ -109,14 +109,24 @@ def register(app: typer.Typer) -> None:
         app.command(name, rich_help_panel=_PANEL, cls=PanelCommand)(command)
 
 
-def studies(storage: StorageOption = None, as_json: JsonOption = False) -> None:
+def studies(
+    every: Annotated[bool, typer.Option("--all", help="Those that are archived as well.")] = False,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """List the studies of a storage."""
     from tuner.cli.stored import open_store
 
     with open_store(settings_of(storage).storage) as store:
-        documents = store.queries.studies()
+        found = store.queries.studies()
+    documents = [document for document in found if every or not document["archived"]]
     if as_json:
         output.put_json(documents)
+        return
+    hidden = len(found) - len(documents)
+    if hidden:
+        output.tell(f"{hidden} archived {'study is' if hidden == 1 else 'studies are'} not shown: tuner studies --all")
+    if not documents and hidden:
         return
     if not documents:
         output.tell("There is no study yet. tuner launch --dataset phantom makes the first one.")

@@ -5,6 +5,7 @@ from typing import Any
 from tuner.config.study import StudySpec, load_spec
 from tuner.config.yaml_reader import YamlDocument
 from tuner.settings import Settings
+from tuner.storage.activity import local_actor
 from tuner.storage.records import StudyRecord
 from tuner.storage.storage import Storage
 
@@ -12,6 +13,11 @@ from tuner.storage.storage import Storage
 def open_store(url: str, *, write: bool = False) -> Storage:
     """Open an existing storage."""
     return Storage.open(url, read_only=not write)
+
+
+def record_activity(store: Storage, name: str, action: str, detail: str = "") -> None:
+    """Enter in the log what this command has changed."""
+    store.activity.record(name, action, actor=local_actor("cli"), detail=detail)
 
 
 def stored_spec(record: StudyRecord) -> StudySpec:

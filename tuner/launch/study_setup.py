@@ -26,8 +26,10 @@ from tuner.models.catalog import ENTRY, MODELS, WEIGHTS
 from tuner.models.rules import dims_problems
 from tuner.models.weights_path import find_weights
 from tuner.settings import Settings
+from tuner.storage.activity import local_actor
 from tuner.storage.records import PriorResult, StudyRecord
 from tuner.storage.storage import Storage
+from tuner.storage.studies import refuse_archived
 
 FREE_KEYS = ("train.threads", "train.precision")
 """Resolved when a study is created; null and `auto` then mean what is stored."""
@@ -306,6 +308,8 @@ class Request:
     """Studies and files whose results a new study starts from."""
     ask: Callable[[ProbeRequest], ProbeResult] = probe_devices
     """Who knows the devices on which the workers will be."""
+    actor: str = ""
+    """Who asks, for the log of activity; a program of this user's where it is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,6 +411,8 @@ def create_or_resume_study(
                 on_message(line)
         if not is_new:
             record = _continue(store, record, replace(request, settings=settings), resources, data)
+        actor, action = request.actor or local_actor("python"), "create" if is_new else "resume"
+        store.activity.record(record.name, action, actor=actor, detail=f"{record.total} trials")
     return StudyHandle(record, stored_spec(record), resources, machine, data, is_new)
 
 
@@ -543,6 +549,7 @@ def _is_own_code(spec: StudySpec) -> bool:
 
 
 def _check_continuation(request: Request, record: StudyRecord) -> None:
+    refuse_archived(record)
     check_same(record, request.spec, trials_given=request.trials_given)
     used_up = record.timeout_s is not None and record.spent_s >= record.timeout_s
     if used_up and not request.timeout_given and new_timeout(record, request) is None:

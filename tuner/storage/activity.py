@@ -3,7 +3,11 @@
 It stands beside what it tells of and never in its way: an entry that cannot be written is left out, with a warning.
 """
 
+import getpass
 import logging
+import os
+import socket
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select
@@ -91,6 +95,22 @@ class Activity(StorageBase):
             return connection.scalar(query) or 0
 
         return self._database.read(read)
+
+
+def numbered(numbers: Sequence[int]) -> str:
+    """Name trials in one line, as details of an entry."""
+    shown = ", ".join(map(str, numbers[:20]))
+    more = f" and {len(numbers) - 20} more" if len(numbers) > 20 else ""
+    return f"trial{'s' * (len(numbers) != 1)} {shown}{more}"
+
+
+def local_actor(kind: str) -> str:
+    """Return who writes on this machine, by which kind of program: `cli:ada@node1`."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a user without a name
+        user = str(os.getuid())
+    return f"{kind}:{user}@{socket.gethostname()}"
 
 
 def _line(text: str) -> str:

@@ -137,22 +137,21 @@ class Annotations(StorageBase):
 
 
 def annotations_of(connection: Connection, study_id: int, slots: Collection[int]) -> dict[int, Annotation]:
-    """Return the annotations of some places of a study, without those that have none; a statement for 500 places."""
-    found: dict[int, Annotation] = {}
+    """Return the annotations of some places of a study, without those that have none; one statement."""
     wanted = sorted(set(slots))
     same = and_(_tags.c.study_id == _annotations.c.study_id, _tags.c.slot == _annotations.c.slot)
-    for start in range(0, len(wanted), CHUNK):
-        query = (
-            select(_annotations, _tags.c.tag)
-            .select_from(_annotations.outerjoin(_tags, same))
-            .where(_annotations.c.study_id == study_id, _annotations.c.slot.in_(wanted[start : start + CHUNK]))
-            .order_by(_annotations.c.slot, _tags.c.tag)
-        )
-        rows: dict[int, list[AnyRow]] = {}
-        for row in connection.execute(query):
-            rows.setdefault(row.slot, []).append(row)
-        found |= {slot: _read(own) for slot, own in rows.items()}
-    return found
+    query = (
+        select(_annotations, _tags.c.tag)
+        .select_from(_annotations.outerjoin(_tags, same))
+        .where(_annotations.c.study_id == study_id)
+        .order_by(_annotations.c.slot, _tags.c.tag)
+    )
+    if len(wanted) <= CHUNK:  # else all that there are: they are fewer than trials
+        query = query.where(_annotations.c.slot.in_(wanted))
+    found: dict[int, list[AnyRow]] = {}
+    for row in connection.execute(query) if wanted else ():
+        found.setdefault(row.slot, []).append(row)
+    return {slot: _read(own) for slot, own in found.items()}
 
 
 def _read(rows: Sequence[AnyRow]) -> Annotation:

@@ -125,6 +125,7 @@ def to_record(row: AnyRow) -> StudyRecord:
         message=row.message,
         version=row.version,
         revision=row.revision,
+        archived=row.archived,
     )
 
 

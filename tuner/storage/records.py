@@ -60,6 +60,8 @@ class StudyRecord:
     message: str | None
     version: str
     revision: int
+    archived: bool = False
+    """Nothing of it is begun or queued."""
 
     @property
     def directions(self) -> tuple[str, ...]:

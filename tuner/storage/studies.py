@@ -439,7 +439,7 @@ class Studies(StorageBase):
 
 
 def refuse_archived(row: Any) -> None:
-    """Raise ConflictError for the row of a study that is archived: nothing of it is begun or queued."""
+    """Raise ConflictError for a study that is archived: nothing of it is begun or queued. `row`: or its record."""
     if row.archived:
         raise ConflictError(
             f"study {row.name!r} is archived.", hint=f"`tuner archive {row.name} --undo` takes it back."
