@@ -21,7 +21,7 @@ RUN = frozenset(
     }
 )
 """Writes that use machines, or that add something."""
-ADMIN = frozenset({"delete_study"})
+ADMIN = frozenset({"delete_study", "rename"})
 """Writes that take something away from others, or that move it out of their sight."""
 
 

@@ -106,7 +106,7 @@ class Study(Document):
     workers: list[Worker]
     loss_time: LossTime | None = Field(description="Null where the budget is a number of trials.")
     confirmation: Confirmation | None
-    archived: bool = Field(description="It is left out of lists, and nothing of it is begun or queued.")
+    archived: bool = Field(description="It is left out of lists, and nothing of it is started or queued.")
     notes: str = Field(description="Markdown.", examples=["Baseline of the *March* data."])
     notes_revision: int = Field(description="How often the notes were changed.", examples=[3])
     tags: list[str] = Field(examples=[["baseline"]])
@@ -520,7 +520,7 @@ class SessionRow(Document):
     """Somebody who is signed in with a browser."""
 
     id: str = Field(description="Ends it by DELETE; it opens nothing.", examples=["0123456789abcdef"])
-    name: str = Field(description="Name of the token that it was begun with.", examples=["anna"])
+    name: str = Field(description="Name of the token that it was started with.", examples=["anna"])
     role: Literal["read", "run", "admin"]
     began: str = Field(description="Time of the sign-in, UTC.")
     used: str = Field(description="Time of the last request, UTC.")

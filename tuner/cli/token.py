@@ -40,7 +40,7 @@ def add_command(
         typer.Option(
             "--role",
             metavar="read|run|admin",
-            help="read: look. run: also create studies, steer and enqueue. admin: also delete, rename, archive.",
+            help="read: look. run: also create, steer, enqueue, annotate, archive. admin: also delete and rename.",
             show_default=False,
         ),
     ],
