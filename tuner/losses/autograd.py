@@ -167,7 +167,7 @@ def pixel_mean(value: Tensor, view: LossInputs) -> Tensor:
 
 def mean_of(total: Tensor, view: LossInputs) -> Tensor:
     """Divide a sum over the valid pixels of the batch by their number."""
-    return total / (view.n_valid if view.void is not None or view.label_weights is not None else view.labels.numel())
+    return total / (view.labels.numel() if view.all_count_alike else view.n_valid)
 
 
 def weighed(view: LossInputs, weights: Tensor | None) -> Tensor | None:

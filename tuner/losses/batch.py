@@ -114,6 +114,11 @@ class LossInputs:
         return 1
 
     @property
+    def all_count_alike(self) -> bool:
+        """Whether it is known that every one of the values [B, M] of a pixel loss counts 1."""
+        return self.void is None
+
+    @property
     def label_weights(self) -> Tensor | None:
         """How much each of the values [B, M] of a pixel loss counts; None where all count 1, or 0 on void pixels."""
         return None
@@ -218,6 +223,11 @@ class LossInputs:
             return nll
         p_true = self.p_true if self.flat_void is None else self.p_true.masked_fill(self.flat_void, 1)
         return -torch.log(p_true)
+
+    @property
+    def total_nll(self) -> Tensor:
+        """Sum of `nll` over all pixels, a scalar."""
+        return self.nll.sum()
 
     @CachedOnce
     def exact_nll(self) -> Tensor:

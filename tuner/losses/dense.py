@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tuner.losses.batch import CachedOnce, LossInputs, Overlap
-from tuner.losses.sigmoid_stats import LabelNll, SigmoidSums
+from tuner.losses.sigmoid_stats import LabelNll, SigmoidSums, TotalLabelNll
+from tuner.losses.soft_stats import SoftEntropy, SoftOverlap
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,30 @@ class DenseInputs(LossInputs):
         """Softmax over the classes or sigmoid of each, [B, C, N], also on pixels that do not count."""
         if self.has_sums:
             return self._sigmoid_sums[0]
+        if self.has_soft_sums:
+            return self._soft_sums[0]
         return torch.sigmoid(self.flat) if self.overlapping else torch.softmax(self.flat, 1)
 
     @property
     def has_sums(self) -> bool:
         """Whether sums of sigmoids are read, of hard labels that all count alike."""
         return self.overlapping and self.sums and not self.is_soft and self.weight is None
+
+    @property
+    def has_soft_sums(self) -> bool:
+        """Whether sums of a softmax are read, of soft labels or weighed pixels."""
+        return self.sums and not self.overlapping
+
+    @property
+    def by_squares(self) -> bool:
+        """Whether overlaps of soft labels are products, which squares in the denominator ask for."""
+        return self.is_soft and self.squares
+
+    @CachedOnce
+    def _soft_sums(self) -> tuple[Tensor, Tensor, Tensor]:
+        return SoftOverlap.apply(  # type: ignore[no-untyped-call,no-any-return]
+            self.flat, self.target, self.weight, self.squares, self.by_squares
+        )
 
     @CachedOnce
     def _sigmoid_sums(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,6 +86,11 @@ class DenseInputs(LossInputs):
     def valid(self) -> Tensor:
         """How much every pixel counts, [B, 1 or C, N]."""
         return self.target.new_ones(len(self.target), 1, self.target.shape[2]) if self.weight is None else self.weight
+
+    @property
+    def all_count_alike(self) -> bool:
+        """Whether every value counts 1: those of hard labels of classes that overlap, where no pixel has a weight."""
+        return self.overlapping and not self.is_soft and self.weight is None
 
     @CachedOnce
     def label_weights(self) -> Tensor | None:
@@ -89,7 +113,11 @@ class DenseInputs(LossInputs):
     @CachedOnce
     def counts(self) -> Tensor:
         """Weight of each class in each image, [B, C]."""
-        return self._sigmoid_sums[2] if self.has_sums else self._sum(self.target)
+        if self.has_sums:
+            return self._sigmoid_sums[2]
+        if self.has_soft_sums and not self.by_squares:
+            return self._soft_sums[2]
+        return self._sum(self.target)
 
     @CachedOnce
     def nll(self) -> Tensor:
@@ -100,6 +128,19 @@ class DenseInputs(LossInputs):
             return self._flatten(torch.stack([F.softplus(-self.flat), F.softplus(self.flat)]))
         nll: Tensor = LabelNll.apply(self.flat, self.target)  # type: ignore[no-untyped-call]
         return self._flatten(nll)
+
+    @CachedOnce
+    def total_nll(self) -> Tensor:
+        """Sum of -ln of the probabilities of all labels, each by how much it counts; a scalar."""
+        total: Tensor
+        if not self.overlapping:
+            total = SoftEntropy.apply(self.flat, self.target, self.weight)  # type: ignore[no-untyped-call]
+            return total
+        if not self.is_soft and self.weight is None:
+            total = TotalLabelNll.apply(self.flat, self.target)  # type: ignore[no-untyped-call]
+            return total
+        weights = self.label_weights
+        return self.nll.sum() if weights is None else (self.nll * weights).sum()
 
     @CachedOnce
     def exact_nll(self) -> Tensor:
@@ -172,12 +213,14 @@ class DenseInputs(LossInputs):
         if self.has_sums:
             return self._hard_overlap(per_image=per_image)
         p, t = self.probabilities, self.target
-        by_squares = self.is_soft and self.squares
-        common = p * t if by_squares or not self.is_soft else torch.minimum(p, t)
-        square = self._sum(p * p) if self.squares else None
-        parts = [self._sum(common), self._sum(p), self._sum(t * t) if by_squares else self.counts]
-        ones = t[:, :1] if self.weight is None and not self.overlapping else t
-        pixels = self._sum(torch.ones_like(ones))
+        if self.has_soft_sums:
+            (common, mass, *squares), size = self._soft_sums[1], self._soft_sums[2]
+            square, parts = (squares[0] if squares else None), [common, mass, size]
+        else:
+            common = p * t if self.by_squares or not self.is_soft else torch.minimum(p, t)
+            square = self._sum(p * p) if self.squares else None
+            parts = [self._sum(common), self._sum(p), self._sum(t * t) if self.by_squares else self.counts]
+        pixels = self._pixels()
         if not per_image and len(t) > 1:
             parts = [part.sum(0, keepdim=True) for part in parts]
             square = None if square is None else square.sum(0, keepdim=True)
@@ -185,6 +228,12 @@ class DenseInputs(LossInputs):
         units = (pixels.sum(1) > 0).to(p.dtype)
         of = pixels if self.overlapping else pixels[:, :1]
         return Overlap(parts[0], parts[1], parts[2], square, units, of)
+
+    def _pixels(self) -> Tensor:
+        """Return the weight of the pixels for every class, or once for all, [B, C or 1]."""
+        if self.weight is None:
+            return self.target.new_full((len(self.target), 1), float(self.target.shape[2]))
+        return self.weight.sum(-1)
 
     def _hard_overlap(self, *, per_image: bool) -> Overlap:
         _, sums, t = self._sigmoid_sums

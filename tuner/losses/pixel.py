@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tuner.losses.autograd import class_weights, focal_mean, pixel_mean, window_mean
+from tuner.losses.autograd import class_weights, focal_mean, mean_of, pixel_mean, window_mean
 from tuner.losses.batch import END, EpochProgress, LossInputs, segmentation_loss
 from tuner.losses.dense import one_against_the_rest
 from tuner.losses.distance_transform import target_map
@@ -83,6 +83,8 @@ def weighted_cross_entropy(
     view: LossInputs, *, weights: Tensor | None, label_smoothing: float = 0.0, normalise: str = "weights"
 ) -> Tensor:
     """Cross-entropy with given class weights [C]; see `cross_entropy`."""
+    if weights is None and label_smoothing == 0 and not view.per_pixel:
+        return mean_of(view.total_nll, view)
     value = view.nll
     if label_smoothing != 0:
         # sum_c (-ln p_c) / C = -ln p_y + z_y - mean_c z_c

@@ -124,3 +124,38 @@ class LabelNll(torch.autograd.Function):
             wrong = torch.rsub(p, 1).mul_(g[0] if g.ndim == 1 and g.stride(0) == 0 else g)
             torch.addcmul(wrong, wrong, t, value=-2, out=into)
         return pulls, None
+
+
+class TotalLabelNll(torch.autograd.Function):
+    """The sum of `LabelNll` over all pixels and classes, which need not be written: a pass less there and back."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor) -> Tensor:
+        """Return a scalar."""
+        p_true = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        ctx.save_for_backward(p_true, target)
+        if not _by_row(logits):
+            away = torch.addcmul(logits, logits, target, value=-2)
+            torch.sigmoid(-away, out=p_true)
+            return torch.nn.functional.softplus(away).sum()
+        buffer = torch.empty_like(p_true[0, 0])
+        totals, least = [], []
+        for z, t, p in zip(*_rows(logits, target, p_true), strict=True):
+            torch.sigmoid(torch.addcmul(z, z, t, value=-2, out=buffer).neg_(), out=p)
+            totals.append(torch.log(p, out=buffer).sum())
+            least.append(p.amin())
+        if not torch.stack(least).amin().item() > torch.finfo(p_true.dtype).tiny * 1e8:
+            return torch.nn.functional.softplus(torch.addcmul(logits, logits, target, value=-2)).sum()
+        return torch.stack(totals).sum().neg()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """Return the probability of the other label, drawn towards the right one."""
+        p_true, target = ctx.saved_tensors
+        pulls = p_true.detach() if spendable() else torch.empty_like(p_true)
+        for p, t, into in zip(*_rows(p_true, target, pulls), strict=True):
+            # 1 - p by a reversed subtraction, which is one pass
+            wrong = torch.rsub(p, 1).mul_(grad)
+            torch.addcmul(wrong, wrong, t, value=-2, out=into)
+        return pulls, None

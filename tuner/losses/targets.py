@@ -183,7 +183,7 @@ def _probabilities(logits: Tensor, target: Tensor, ignore_index: int | None, mas
     marks, weight = weight, _as_weight(weight, logits)
     ids = target
     target = target.to(logits.dtype)
-    if looks:
+    if looks and not (weight is None and _adds_up(target)):
         _check_range(target, weight, logits)
         off = (target.sum(1, keepdim=True) - 1).abs()
         if weight is not None:
@@ -215,6 +215,14 @@ def _overlapping(logits: Tensor, target: Tensor, ignore_index: int | None, mask:
         is_soft = is_soft and not is_hard
     target = target.to(logits.dtype)
     return Batch(logits, dense=target, weight=weight, overlapping=True, is_soft=is_soft, is_looked_at=looks)
+
+
+def _adds_up(target: Tensor) -> bool:
+    """Say whether no probability is negative and those of every pixel add up to 1, so that none is above it."""
+    for image in target:
+        if not image.amin().item() >= 0 or not image.sum(0).sub_(1).abs_().amax().item() <= SUM_TOLERANCE:
+            return False
+    return True
 
 
 def _is_zero_or_one(target: Tensor) -> bool:

@@ -1,0 +1,162 @@
+"""Softmax statistics of soft labels and weighed pixels: overlap sums and cross-entropy, with closed-form backward.
+
+On the host row by row, so that what one pass wrote is in the cache for the next. On a device nothing makes the host
+wait.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from tuner.losses.sigmoid_stats import LONG
+from tuner.losses.softmax_stats import on_host, spendable
+
+
+def _by_row(maps: Tensor) -> bool:
+    return on_host(maps) and maps.shape[2] >= LONG
+
+
+class SoftOverlap(torch.autograd.Function):
+    """Softmax over dim 1 and the sums of it and of a target that overlap losses are made of.
+
+    Inputs: logits, target [B, C, N] of one type; weight [B, 1, N] of that type, how much pixels count, None where all
+    count 1; whether squares are summed; whether the intersection is the product p t, else it is min(p, t).
+    Outputs: p [B, C, N]; sums [K, B, C], each by weight: of the intersection, of p, and of p squared if asked for;
+    counts [B, C]: of t, or of t squared where products are taken.
+
+    The gradient takes the place of p in memory unless the graph is to be kept. It has no second derivative.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, squares: bool, products: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the outputs."""
+        p = torch.softmax(logits, 1)
+        ctx.save_for_backward(p, target, weight)
+        ctx.products = products
+        ctx.set_materialize_grads(False)
+        if _by_row(p):
+            buffer = torch.empty_like(p[0, 0])
+            found = [
+                torch.stack(_sums(p[n, c], target[n, c], _row(weight, n), buffer, squares=squares, products=products))
+                for n in range(len(p))
+                for c in range(p.shape[1])
+            ]
+            whole = torch.stack(found).T.reshape(-1, *p.shape[:2])
+        else:
+            whole = torch.stack(_sums(p, target, weight, torch.empty_like(p), squares=squares, products=products))
+        counts = whole[-1]
+        ctx.mark_non_differentiable(counts)
+        return p, whole[:-1], counts
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, g_p: Tensor | None, g_sums: Tensor | None, g_counts: None
+    ) -> tuple[Tensor | None, None, None, None, None]:
+        """Return p (s - sum_c p s), s the gradient with respect to p."""
+        p, target, weight = ctx.saved_tensors
+        if g_sums is None:
+            grad = None if g_p is None else torch.ops.aten._softmax_backward_data(g_p, p, 1, p.dtype)
+            return grad, None, None, None, None
+        parts = [part.unsqueeze(-1) for part in g_sums]
+        if not _by_row(p):
+            slope = torch.empty_like(p)
+            _fill_slope(slope, p, target, weight, parts, products=ctx.products)
+            slope = (slope if g_p is None else slope + g_p).mul_(p)
+            return torch.addcmul(slope, p, slope.sum(1, keepdim=True), value=-1), None, None, None, None
+        # detached: p itself would hand its graph to whoever keeps the gradient
+        grad = p.detach() if spendable() else torch.empty_like(p)
+        slope = torch.empty_like(p[0])
+        for n, image in enumerate(p):
+            for c, row in enumerate(slope):
+                own = [part[n, c] for part in parts]
+                _fill_slope(row, image[c], target[n, c], _row(weight, n), own, products=ctx.products)
+                if g_p is not None:
+                    row.add_(g_p[n, c])
+                row.mul_(image[c])
+            torch.addcmul(slope, image, slope.sum(0), value=-1, out=grad[n])
+        return grad, None, None, None, None
+
+
+def _row(weight: Tensor | None, image: int) -> Tensor | None:
+    return None if weight is None else weight[image, 0]
+
+
+def _sums(
+    p: Tensor, t: Tensor, weight: Tensor | None, buffer: Tensor, *, squares: bool, products: bool
+) -> list[Tensor]:
+    """Return the sums over the last dim of p and t, [N] or [B, C, N], that `SoftOverlap` is made of; buffer is one."""
+    dot = torch.dot if p.ndim == 1 else torch.linalg.vecdot
+    common = torch.mul(p, t, out=buffer) if products else torch.minimum(p, t, out=buffer)
+    if weight is None:
+        found = [common.sum(-1), p.sum(-1), *([dot(p, p)] if squares else [])]
+        return [*found, dot(t, t) if products else t.sum(-1)]
+    found = [dot(common, weight), dot(p, weight)]
+    if squares:
+        found.append(dot(torch.mul(p, p, out=buffer), weight))
+    return [*found, dot(torch.mul(t, t, out=buffer) if products else t, weight)]
+
+
+def _fill_slope(
+    out: Tensor, p: Tensor, t: Tensor, weight: Tensor | None, parts: list[Tensor], *, products: bool
+) -> None:
+    """Write the gradient of the sums with respect to p; at p = t that of min(p, t) is a half."""
+    own, every, *twice = parts
+    if products:
+        torch.mul(t, own, out=out).add_(every)
+    else:
+        half = own / 2
+        torch.sub(t, p, out=out).sign_().mul_(half).add_(half + every)
+    for bend in twice:
+        out.addcmul_(p, bend, value=2)
+    if weight is not None:
+        out.mul_(weight)
+
+
+class SoftEntropy(torch.autograd.Function):
+    """Sum over all pixels of w sum_c t_c (-ln p_c), p the softmax over dim 1.
+
+    logits, target, weight as for `SoftOverlap`. The gradient takes the place of ln p in memory unless the graph is to
+    be kept. It has no second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the sum, a scalar."""
+        log_p = torch.log_softmax(logits, 1)
+        ctx.save_for_backward(log_p, target, weight)
+        if not _by_row(log_p):
+            of_class = torch.linalg.vecdot(target, log_p) if weight is None else (target * log_p * weight).sum(-1)
+            return of_class.sum().neg()
+        pixels = log_p.shape[2]
+        if weight is None:
+            rows = zip(target.reshape(-1, pixels), log_p.view(-1, pixels), strict=True)
+            return torch.stack([torch.dot(t, row) for t, row in rows]).sum().neg()
+        totals = []
+        for t, image, w in zip(target, log_p, weight[:, 0], strict=True):
+            buffer = torch.mul(t[0], image[0])
+            for c in range(1, len(image)):
+                buffer.addcmul_(t[c], image[c])
+            totals.append(torch.dot(buffer, w))
+        return torch.stack(totals).sum().neg()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return w (p sum_c t_c - t)."""
+        log_p, target, weight = ctx.saved_tensors
+        by_pixel = grad if weight is None else grad * weight
+        into = log_p.detach() if spendable() else torch.empty_like(log_p)
+        if not _by_row(log_p):
+            torch.exp(log_p, out=into).mul_(target.sum(1, keepdim=True) * by_pixel).addcmul_(target, by_pixel, value=-1)
+            return into, None, None
+        for n, image in enumerate(into):
+            pull = by_pixel if weight is None else by_pixel[n, 0]
+            mass = target[n].sum(0).mul_(pull)
+            for c, row in enumerate(image):
+                torch.exp(log_p[n, c], out=row).mul_(mass).addcmul_(target[n, c], pull, value=-1)
+        return into, None, None
