@@ -189,11 +189,11 @@ def find_ensemble(
     record = store.studies.get(name)
     spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
     wanted = METRICS.find(metric or spec.objectives[0].metric, where="--metric").name
+    rows, left_out = _finished(store, name, wanted, trials)
     if spec.base.train.is_own:
         raise RequestError(
             f"study {name!r} trains by code of your own: there are no weights of ours whose outputs could be averaged."
         )
-    rows, left_out = _finished(store, name, wanted, trials)
     candidates, without = _with_weights(artifacts, name, rows, wanted, store)
     left_out += without
     if len(candidates) < 2:

@@ -88,7 +88,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the ensemble is ahead of the single trial; positive: in the metric's better direction."""
+    """What the ensemble gains over the single trial; positive: in the metric's better direction."""
 
     estimate: float | None
     interval: tuple[float, float] | None
@@ -181,7 +181,7 @@ def cross_fitted_gain(
 
 
 def _differences(pool: Pool, size: int, choosing: set[str], judging: set[str]) -> dict[str, float]:
-    """Choose on the one half, and return by case of the other how far the ensemble is ahead of the single trial.
+    """Choose on the one half, and return by case of the other what the ensemble gains over the single trial.
 
     The classes of a unit that both have a value of count; units of a case are averaged.
     """
