@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.training.samples import make_config, make_data, make_split
+from tests.training.test_regions import config_of, make_nested, prepared
 from tuner.analysis.ensemble_pool import ProbabilityPool
 from tuner.analysis.ensemble_selection import bootstrap_interval, cross_fitted_gain, select_greedily
 from tuner.data.preparation import PreparedData
@@ -112,6 +113,24 @@ def test_a_member_scores_what_its_validation_did(metric: str, patch: int | None,
     assert validation is not None
     found = pool.begin(range(len(pool.units))).value_with(0)
     assert found == pytest.approx(validation.metrics[metric], rel=1e-4)
+
+
+@pytest.mark.parametrize("metric", ["dice", "ece", "nll"])
+def test_regions_are_averaged_as_regions(metric: str, tmp_path: Path) -> None:
+    """Sigmoids, a decision each: a softmax over them would be another network."""
+    make_nested(tmp_path)
+    config = config_of()
+    nested = prepared(config, tmp_path)
+    trial = build_components(config, nested, "cpu")
+    validation = validate(trial, Validator(nested, "cpu", train=config.train), stop=lambda: False)
+    pool = ProbabilityPool(nested, metric, 2, tmp_path, str)
+    for probability in pool.probabilities:
+        predict_split(trial, nested, config.train, probability, lambda: False)
+
+    assert validation is not None
+    running = pool.begin(range(len(pool.units)))
+    running.add(0)
+    assert running.value_with(1) == pytest.approx(validation.metrics[metric], rel=1e-4)
 
 
 def test_the_interval_covers() -> None:
