@@ -196,6 +196,8 @@ def _table(
     numbers = range(1, runs + 1)
     read = [[_run(found, artifacts, c, run, name, label) for run in numbers] for c in configurations]
     cases, values = _values(read, direction, skip_chosen=plan.section.folds is not None)
+    # what a search shows of a metric of probabilities is that of all pixels together, and no mean over cases
+    is_comparable = name == plan.metric and label is None and not (name in METRICS and METRICS[name].of_probabilities)
     candidates = []
     for c, row in zip(configurations, read, strict=True):
         finalist = plan.finalist(c)
@@ -207,7 +209,7 @@ def _table(
                 c,
                 loss=finalist.loss,
                 trial=finalist.trial,
-                seen_in_search=finalist.seen_in_search if name == plan.metric and label is None else None,
+                seen_in_search=finalist.seen_in_search if is_comparable else None,
                 seconds=sum(timed) / len(timed) if timed else None,
                 memory_bytes=max(size for _, size in held) if len(kinds) == 1 else None,
                 memory_of=kinds.pop() if len(kinds) == 1 else None,

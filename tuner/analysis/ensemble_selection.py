@@ -1,9 +1,9 @@
 """Greedy selection of an ensemble, and what it gains on cases that took no part in the selection.
 
-Forward selection with replacement, begun with the best models (Caruana et al., Ensemble
-selection from libraries of models, ICML 2004, sections 2.1 to 2.3): of `size` steps each adds the model with which the
-mean of the probabilities scores best; what is kept is the best of the ensembles that were passed. The score is the
-study's metric, as a validation computes it, on the cases that may be used.
+Forward selection with replacement, begun with the best models (Caruana et al., Ensemble selection from libraries of
+models, ICML 2004, sections 2.1 to 2.3): of `size` steps each adds the model with which the mean of the probabilities
+scores best; what is kept is the best of the ensembles that were passed. The score is the study's metric, as a
+validation computes it, on the cases that may be used.
 
 The gain is cross-fitted: the cases are divided into halves; ensemble and single trial are both chosen on one half and
 compared on the other, then the other way round, over several divisions. The interval is a bootstrap over cases.
@@ -88,7 +88,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What the ensemble is ahead of the single trial; positive: in the metric's better direction."""
+    """What the ensemble gains over the single trial; positive: in the metric's better direction."""
 
     estimate: float | None
     interval: tuple[float, float] | None
@@ -181,7 +181,7 @@ def cross_fitted_gain(
 
 
 def _differences(pool: Pool, size: int, choosing: set[str], judging: set[str]) -> dict[str, float]:
-    """Choose on the one half, and return by case of the other how far the ensemble is ahead of the single trial.
+    """Choose on the one half, and return by case of the other what the ensemble gains over the single trial.
 
     The classes of a unit that both have a value of count; units of a case are averaged.
     """

@@ -18,7 +18,7 @@ from tuner.config.trial import TrialConfig
 from tuner.data.preparation import PreparedData
 from tuner.export.embedding import assembled
 from tuner.export.torch_file import head_lines, torch_export
-from tuner.metrics.catalog import METRICS
+from tuner.metrics.catalog import MASK_METRICS, METRICS
 from tuner.models.catalog import MODELS
 
 PARTS = "tuner.export.bundle_parts"
@@ -59,6 +59,9 @@ def monai_bundle(
     made = torch_export(config, facts, weights, beside="exported.pt", networks=tuple(MODELS))
     settings = _settings(config, facts, data, units)
     left_out = list(made.left_out)
+    of_probabilities = [of.metric for of in config.objectives if of.metric not in MASK_METRICS]
+    if of_probabilities and not made.left_out:
+        left_out.append(f"{', '.join(of_probabilities)}: the bundle is judged by its masks, by {settings['metric']}")
     files = {
         "scripts/__init__.py": b"",
         "scripts/exported.py": made.text.encode(),
@@ -81,12 +84,19 @@ def monai_bundle(
     return files, tuple(left_out)
 
 
+def _metric_of_masks(config: TrialConfig) -> str:
+    """Return the first objective that the bundle can measure: its evaluation sees masks, and no probabilities."""
+    names = [objective.metric for objective in config.objectives]
+    return next((name for name in names if name in MASK_METRICS), "dice")
+
+
 def _settings(config: TrialConfig, facts: Mapping[str, Any], data: PreparedData, units: list[Unit]) -> dict[str, Any]:
     patch = config.train.patch_shape(data.spatial_dims)
-    value = config.provenance.get("value")
+    metric, first = _metric_of_masks(config), config.objectives[0].metric
+    told = config.provenance
     return {
-        "metric": config.objectives[0].metric,
-        "value": value,
+        "metric": metric,
+        "value": told.get("value") if metric == first else told.get("metrics", {}).get(metric),
         "class_names": list(data.class_names),
         "classes": data.classes,
         "channels": data.channels,

@@ -153,7 +153,9 @@ class CalibrationCounter:
         place = (probability * bins).ceil_().clamp_(1, bins).long().sub_(1)
         place += (unit_of.to(logits.device).view(-1, *[1] * (place.ndim - 1)) * groups + group) * bins
         place.masked_fill_(~counted, units * groups * bins)
-        self._count += torch.bincount((place * 2 + right).flatten(), minlength=len(self._count))
+        # whole numbers are added up by index, which no device waits for, as it does for the size of a bincount
+        kinds = (place * 2 + right).flatten()
+        self._count.index_add_(0, kinds, torch.ones_like(kinds))
         self._confidence.index_add_(0, place.flatten(), (probability * _UNIT).long().flatten())
         self._loss.append((unit_of, loss.masked_fill_(~counted, 0).flatten(1).sum(1)))
 
