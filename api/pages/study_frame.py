@@ -149,7 +149,7 @@ def study_page(
         return view.frame(tab) | dict(parts(view))
 
     try:
-        return page(request, f"study_{tab or 'overview'}.html", lambda: figures.pulse(name) + more(), context)
+        return page(request, f"study_{tab or 'overview'}.html", lambda: f"{figures.pulse(name)}-{more()}", context)
     except ConflictError:
         if tab:
             raise

@@ -112,12 +112,12 @@ def change_study(
     was read: where they were changed meanwhile the answer is 409.
     """
     change, words = annotation_change(body)
-    if body.archived is not None:
-        service.store.studies.archive(name, archived=body.archived)
-        record_activity(name, "archive" if body.archived else "unarchive")
+    if words or body.archived is not None:
+        service.store.annotations.change_study(name, change, archived=body.archived)
     if words:
-        service.store.annotations.change_study(name, change)
         record_activity(name, "annotate", words)
+    if body.archived is not None:
+        record_activity(name, "archive" if body.archived else "unarchive")
     return service.store.queries.status(name)
 
 

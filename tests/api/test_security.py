@@ -190,7 +190,7 @@ def test_the_content_policy_is_strict(reader: httpx.Client) -> None:
         ("GET", "/api/v1/nothing", 404),
         ("GET", "/nothing", 404),
         ("PUT", f"{V1}/studies", 405),
-        ("PATCH", STUDY, 405),
+        ("PUT", STUDY, 405),
         ("GET", f"{V1}/studies/nope", 404),
         ("GET", f"{V1}/studies/%00", 422),
         ("GET", f"{V1}/studies/{'x' * 5000}", 422),

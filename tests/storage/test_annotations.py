@@ -103,8 +103,10 @@ def test_an_archived_study_is_read_and_not_begun(store: Storage) -> None:
     study = store.studies.create(new_study())
     with pytest.raises(ConflictError, match="tuner stop organs"):
         store.studies.archive("organs")
+    confirm(store)
     store.studies.stop("organs")
-    store.studies.archive("organs")
+    tagged = AnnotationChange(add_tags=("old",))
+    store.annotations.change_study("organs", tagged, archived=True)
     store.studies.archive("organs")
 
     assert store.queries.status("organs")["archived"] is True
@@ -115,6 +117,8 @@ def test_an_archived_study_is_read_and_not_begun(store: Storage) -> None:
         lambda: store.studies.enqueue("organs", {"loss": "dice"}),
         lambda: store.studies.raise_budget("organs", 50),
         lambda: store.studies.retry("organs"),
+        lambda: store.studies.retry("organs/confirmation"),
+        lambda: store.confirmations.add("organs", [], None),
     ):
         with pytest.raises(ConflictError, match="archived") as caught:
             write()

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, upd
 from tuner.errors import ConflictError, NotFoundError, Problems
 from tuner.storage import schema
 from tuner.storage.base import AnyRow, StorageBase, bump_revision, insert_or_ignore
+from tuner.storage.studies import set_archived
 
 OF_STUDY = -1
 """The slot that stands for the study itself."""
@@ -101,18 +102,22 @@ class Annotations(StorageBase):
 
         return self._database.read(read)
 
-    def change_study(self, name: str, change: AnnotationChange) -> None:
-        """Change those of a study.
+    def change_study(self, name: str, change: AnnotationChange, *, archived: bool | None = None) -> None:
+        """Change those of a study, and archive it or take it back: all of it or nothing.
 
         Raises:
             SpecError: A note is too long, a tag is none, or the revision of the notes is missing.
-            ConflictError: The notes were changed since that revision, or the tags would be too many.
+            ConflictError: The notes were changed since that revision, the tags would be too many, or the study cannot
+                be archived now (`Studies.archive`).
         """
         change.check()
 
         def write(connection: Connection) -> None:
             study_id = self._find(connection, name).study_id
             bump_revision(connection, study_id)  # first, for it locks the row: of two who write one is the first
+            if archived is not None:
+                row = connection.execute(select(schema.studies).where(schema.studies.c.study_id == study_id)).one()
+                set_archived(connection, row, archived=archived)
             _apply(connection, study_id, [OF_STUDY], change, what=f"study {name!r}")
 
         self._database.write(write)

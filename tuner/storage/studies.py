@@ -132,19 +132,7 @@ class Studies(StorageBase):
         """
 
         def change(connection: Connection) -> None:
-            row = self._lock(connection, name, archived=True)
-            if row.archived == archived:
-                return
-            if archived and row.wanted == DesiredState.RUN.value:
-                family = [row.study_id, *_confirmations_of(connection, row.identity)]
-                open_trials = select(func.count()).where(
-                    schema.attempts.c.study_id.in_(family), schema.attempts.c.finished_at.is_(None)
-                )
-                if connection.scalar(open_trials):
-                    raise ConflictError(
-                        f"study {name!r} has trials left to train.", hint=f"`tuner stop {name}` first, then archive it."
-                    )
-            bump_revision(connection, row.study_id, archived=archived)
+            set_archived(connection, self._lock(connection, name, archived=True), archived=archived)
 
         self._database.write(change)
 
@@ -436,6 +424,22 @@ class Studies(StorageBase):
                 f"study {row.name!r} has trials that workers of `--any` may take at any moment.",
                 hint=f"`tuner stop {row.name}` first; `tuner resume` goes on with it under its new name.",
             )
+
+
+def set_archived(connection: Connection, row: Any, *, archived: bool) -> None:
+    """Archive a study with its confirmations, or take them back. Its row must be locked. Raises as `archive`."""
+    if row.archived == archived:
+        return
+    family = [row.study_id, *_confirmations_of(connection, row.identity)]
+    if archived and row.wanted == DesiredState.RUN.value:
+        attempts = schema.attempts.c
+        left = select(func.count()).where(attempts.study_id.in_(family), attempts.finished_at.is_(None))
+        if connection.scalar(left):
+            raise ConflictError(
+                f"study {row.name!r} has trials left to train.", hint=f"`tuner stop {row.name}` first, then archive it."
+            )
+    for study_id in family:
+        bump_revision(connection, study_id, archived=archived)
 
 
 def refuse_archived(row: Any) -> None:
