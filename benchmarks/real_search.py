@@ -170,22 +170,21 @@ def judge(found: Mapping[tuple[str, int], Mapping[str, Any]], options: argparse.
         if result["params"] not in points:
             points.append(result["params"])
     places = settings(options.folder, JUDGED)
-    base = argparse.Namespace(**{**vars(options), "trials": len(points)})
-    spec = study("random", 0, base)
-    spec = load_spec(find_study_file("phantom"), values=_values(spec))
+    one = argparse.Namespace(**{**vars(options), "trials": 1})  # so that nothing but these points is in its queue
+    spec = load_spec(find_study_file("phantom"), values=_values(study("random", 0, one)))
     with Storage.open(places.storage, create=True) as store:
         if JUDGED not in {known["name"] for known in store.queries.studies()}:
             create_study(store, spec)
-            store.studies.enqueue_all(JUDGED, points)
+        store.studies.enqueue_all(JUDGED, points, skip_existing=True)
+        rows = store.queries.trials(JUDGED)
+    numbers = [next(row["number"] for row in rows if row["params"] == point) for point in points]
     flags = ["--storage", places.storage, "--artifacts", str(places.artifacts), "--cache", str(places.cache)]
-    work = ["worker", "--study", JUDGED, "--device", "cpu", *flags]
-    numbers = ",".join(map(str, range(len(points))))
-    confirm = ["confirm", JUDGED, "--trials", numbers, "--seeds", str(options.fresh), "--baseline", "none"]
-    confirm += ["--workers", str(options.processes), "--devices", "cpu", "--json", *flags]
-    _tuner(work)
+    confirm = ["confirm", JUDGED, "--trials", ",".join(map(str, numbers)), "--seeds", str(options.fresh)]
+    confirm += ["--baseline", "none", "--workers", str(options.processes), "--devices", "cpu", "--json", *flags]
+    _tuner(["worker", "--study", JUDGED, "--device", "cpu", *flags])
     verdict = json.loads(_tuner(confirm))
-    by_trial = {row["trial"]: row for row in verdict["configurations"]}
-    return {"verdict": verdict, "points": [dict(p) for p in points], "means": [by_trial[i]["mean"] for i in by_trial]}
+    means = {row["trial"]: row["mean"] for row in verdict["configurations"]}
+    return {"verdict": verdict, "points": [dict(p) for p in points], "means": [means[number] for number in numbers]}
 
 
 def _values(spec: StudySpec) -> dict[str, Any]:
