@@ -107,7 +107,7 @@ def make_plain(url: str, space: SearchSpace, earlier: list[Earlier]) -> None:
 class Ours:
     """The product's store, sampler and pruner."""
 
-    def __init__(self, url: str, space: SearchSpace, sampler: str, pruner: str) -> None:
+    def __init__(self, url: str, space: SearchSpace, sampler: str = "tpe", pruner: str = "median") -> None:
         self.space = space
         self.store = Storage.open(url)
         self.study_id = self.store.studies.get("bench").study_id

@@ -3,10 +3,12 @@
     OMP_NUM_THREADS=1 nice python -m benchmarks.lossbench.compare [-o results.md] [--repeats 50] [--processes 2]
 
 Rules of ours that learn from other tasks see those of the table without the one that is judged: left out in turn.
+Searches of other programs (`peers.py`) are among them where these are installed.
 """
 
 import argparse
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing import Pool
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.lossbench import peers
 from benchmarks.lossbench.record import HERE, TABLE, study_of
 from tuner.atomic_io import write_atomically
 from tuner.registry import Scalar
@@ -53,9 +56,10 @@ BASELINE, RANDOM = Entry("optuna_tpe", "optuna_median"), Entry("random", "none")
 MIN_JUDGED = 23
 """Configurations of a task below which it teaches others only."""
 FREE = Entry("auto", "auto")
-MAIN = (RANDOM, BASELINE, OURS, FREE)
+MAIN = (RANDOM, BASELINE, OURS)
 """Judged with 1, 4 and 16 workers."""
 OTHERS = (
+    FREE,
     Entry("random", "optuna_median"),
     Entry("random", "auto"),
     Entry("optuna_tpe", "none"),
@@ -73,6 +77,11 @@ OTHERS = (
 """Judged with 4 workers, and with fewer repeats."""
 SLOW = (Entry("optuna_gp", "none"), Entry("gp", "median"))
 """Seconds a search; with --slow."""
+PROGRAMS = {
+    "smac3": Entry("smac3", "none", "races over seeds"),
+    "syne_tune_promotion": Entry("syne_tune", "promotion ASHA"),
+}
+"""Of other people, by the name in `peers.PEERS`; the first takes some ten seconds a search."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,10 @@ def play(cell: Cell) -> tuple[Cell, list[Run]]:
     """Replay one cell."""
     task, entry = tasks[cell.task], cell.entry
     budget = len(task.configurations)
+    program = next((name for name, known in PROGRAMS.items() if known == entry), None)
+    if program is not None:
+        seeds = range(cell.repeats)
+        return cell, [peers.play(program, task, parallel=cell.parallel, seed=s, budget=budget) for s in seeds]
     rule = Rule(
         entry.sampler,
         entry.pruner,
@@ -148,7 +161,8 @@ def _whole(task: Task) -> float:
 def _line(cell: Cell, runs: list[Run], found: Mapping[Any, list[Run]]) -> str:
     task = tasks[cell.task]
     best = float(task.means[task.best])
-    reach = [seconds_to(task, runs, limit) for limit in (0.01 * best, task.noise)]
+    limits = (0.01 * best, task.noise)
+    reach = [seconds_to(task, runs, limit) for limit in limits]
     costs = [share * _whole(task) for share in SHARES]
     regrets = np.array([regrets_at(task, run, costs) for run in runs])
     bands = [
@@ -159,7 +173,8 @@ def _line(cell: Cell, runs: list[Run], found: Mapping[Any, list[Run]]) -> str:
     ]
     cost = float(np.mean([run.cost for run in runs]))
     final = float(np.mean([regrets_at(task, run, [np.inf])[0] for run in runs]))
-    ratios = [_ratio(found.get((cell.task, entry, cell.parallel)), task, reach[1]) for entry in (BASELINE, RANDOM)]
+    others = [found.get((cell.task, entry, cell.parallel)) for entry in (BASELINE, RANDOM)]
+    ratios = [_ratio(o, task, mine, limit) for mine, limit in zip(reach, limits, strict=True) for o in others]
     cells = [cell.task, str(cell.parallel), cell.entry.name, str(len(runs)), *map(_seconds, reach), *ratios, *bands]
     return "| " + " | ".join([*cells, f"{final:.3f}", f"{cost:.0f}"]) + " |"
 
@@ -168,11 +183,11 @@ def _seconds(value: float | None) -> str:
     return "not" if value is None else f"{value:.0f}"
 
 
-def _ratio(runs: list[Run] | None, task: Task, mine: float | None) -> str:
-    """Write how much less this took to the noise than another rule; `>` where the other does not come there."""
+def _ratio(runs: list[Run] | None, task: Task, mine: float | None, limit: float) -> str:
+    """Write how much less this took to a limit than another rule; `>` where the other does not come there."""
     if runs is None or mine is None:
         return ""
-    theirs = seconds_to(task, runs, task.noise)
+    theirs = seconds_to(task, runs, limit)
     if theirs is None:
         return f"> {np.mean([run.cost for run in runs]) / mine:.1f}"
     return f"{theirs / mine:.1f}"
@@ -184,7 +199,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS)
     parser.add_argument("--task", help="only this one is judged")
     parser.add_argument("--repeats", type=int, default=50)
-    parser.add_argument("--others", type=int, default=50, help="repeats of the rules beside the main ones; 0: none")
+    parser.add_argument("--others", type=int, default=10, help="repeats of the rules beside the main ones; 0: none")
     parser.add_argument("--parallel", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--slow", action="store_true", help="with Gaussian processes that take seconds a search")
@@ -193,18 +208,23 @@ def main() -> None:
     _take(*read)
     judged = [name for name in tasks if arguments.task in (None, name)]
     cells = [Cell(name, e, w, arguments.repeats) for w in arguments.parallel for name in judged for e in MAIN]
+    left_out: list[str] = []
     if arguments.others:
-        beside = [*OTHERS, *(SLOW if arguments.slow else ())]
+        why = {name: peers.PEERS[name].missing() for name in PROGRAMS}
+        left_out = [f"{name} is left out: {reason}" for name, reason in why.items() if reason]
+        print("\n".join(left_out), file=sys.stderr)
+        programs = [entry for name, entry in PROGRAMS.items() if why[name] is None]
+        beside = [*OTHERS, *programs, *(SLOW if arguments.slow else ())]
         cells += [Cell(name, entry, 4, arguments.others) for entry in beside for name in judged]
     found: dict[Any, list[Run]] = {}
     with Pool(arguments.processes, initializer=_take, initargs=read) as pool:
         for cell, runs in pool.imap(play, cells):
             found[cell.task, cell.entry, cell.parallel] = runs
             print(_line(cell, runs, found), flush=True)
-            write_atomically(arguments.output, _document(cells, found).encode())
+            write_atomically(arguments.output, _document(cells, found, left_out).encode())
 
 
-def _document(cells: list[Cell], found: Mapping[Any, list[Run]]) -> str:
+def _document(cells: list[Cell], found: Mapping[Any, list[Run]], left_out: Sequence[str]) -> str:
     known = [
         f"- {name}: {len(task.configurations)} configurations, {sum(len(c.curves) for c in task.configurations)} "
         f"trainings; best mean {task.means[task.best]:.3f}, standard deviation between seeds {task.noise:.3f}; "
@@ -218,8 +238,10 @@ def _document(cells: list[Cell], found: Mapping[Any, list[Run]]) -> str:
         "repeats",
         "s to 1 %",
         "s to noise",
-        "× less than Optuna",
-        "× less than random",
+        "to 1 %: × less than Optuna",
+        "than random",
+        "to noise: × less than Optuna",
+        "than random",
     ]
     columns += [f"regret at {100 * share:.0f} %" for share in SHARES]
     columns += ["in the end", "s in all"]
@@ -231,7 +253,7 @@ def _document(cells: list[Cell], found: Mapping[Any, list[Run]]) -> str:
 Written by `python -m benchmarks.lossbench.compare`; what the columns mean is in README.md.
 
 """
-    return text + "\n".join([*known, "", *head, *lines]) + "\n"
+    return text + "\n".join([*known, *(f"- {line}" for line in left_out), "", *head, *lines]) + "\n"
 
 
 if __name__ == "__main__":

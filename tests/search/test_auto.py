@@ -10,6 +10,7 @@ from tests.search.planted_optimum import complete, planted, play
 from tuner.search.auto import MAX_TRIALS, Auto
 from tuner.search.finished_trial import FinishedTrial
 from tuner.search.sampler import SeededSampler
+from tuner.search.space import Dimension, SearchSpace
 from tuner.search.task_prior import PriorRow, PriorTask, TaskPrior, read_prior, shipped_prior
 from tuner.testing.sampler import conditional_space
 
@@ -75,6 +76,25 @@ def test_a_lucky_value_is_shrunk() -> None:
         found = searcher.estimates()
         assert max(found, key=lambda number: sign * found[number]) == 5
         assert 0.5 < sign * found[5] < 0.65
+
+
+def test_another_seed_is_the_same_point_measured_again() -> None:
+    """Where repeats are asked for, the mean over them is what is expected, and the luckiest seed gains nothing."""
+    space = SearchSpace(
+        (
+            Dimension("train.lr", "float", 1e-4, 1e-1, log=True),
+            Dimension("train.seed", "categorical", choices=(0, 1, 2)),
+        )
+    )
+    searcher = SeededSampler(space, ("maximize",), sampler="auto", options={"prior": False}, seed=0)
+    values = {1e-3: (0.5, 0.9, 0.4), 1e-2: (0.7, 0.71, 0.69)}
+    rows = [({"train.lr": lr, "train.seed": s}, v) for lr, seen in values.items() for s, v in enumerate(seen)]
+    searcher.observe([complete(number, params, value) for number, (params, value) in enumerate(rows)])
+
+    found = searcher.estimates()
+
+    assert found[0] == found[1] == found[2]
+    assert found[3] == found[4] > found[1]
 
 
 def test_the_cost_of_a_suggestion_does_not_grow() -> None:

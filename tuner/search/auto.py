@@ -94,7 +94,7 @@ class Auto:
             gain = np.where(self._least_tried(pool, running), gain + 1e-300, 0.0)
         order = np.argsort(-np.round(gain / max(gain.max(), 1e-300), 9), kind="stable")
         centres = [pool[i] for i in order[:CENTRES]]
-        near = [self._around(centre, fixed, rng) for centre in centres for _ in range(NEAR)]
+        near = [point for centre in centres for point in self._around(centre, fixed, rng)]
         mean, spread = found.predict(self._judge(near))
         gain = _expected_improvement(mean, spread, best)
         return near[int(np.argmax(np.round(gain / max(gain.max(), 1e-300), 9)))]
@@ -229,16 +229,14 @@ class Auto:
 
     def _around(
         self, centre: Mapping[str, Scalar], fixed: Mapping[str, Scalar], rng: np.random.RandomState
-    ) -> dict[str, Scalar]:
-        """Return a point near another one, with the same switches."""
-        point = {}
-        for dimension in self.space.active(centre):
-            value = centre[dimension.name]
-            if dimension.name in fixed or dimension.name in self._switches or single(dimension):
-                point[dimension.name] = value
-            else:
-                point[dimension.name] = _moved(dimension, value, rng)
-        return point
+    ) -> list[dict[str, Scalar]]:
+        """Return points near another one, with the same switches."""
+        active = self.space.active(centre)
+        kept = {d.name for d in active if d.name in fixed or d.name in self._switches or single(d)}
+        return [
+            {d.name: centre[d.name] if d.name in kept else _moved(d, centre[d.name], rng) for d in active}
+            for _ in range(NEAR)
+        ]
 
     def _order(self, params: Mapping[str, Scalar]) -> dict[str, Scalar]:
         return {d.name: params[d.name] for d in self.space.active(params)}

@@ -22,7 +22,7 @@ from tuner.search.distributions import single
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.trial_table import Floats, Ints
 
-LOSS = "loss"
+LOSS, SEED = "loss", "train.seed"
 _MISSING = 0.5
 """Distance, in lengths, between a value and none."""
 
@@ -100,7 +100,8 @@ class Encoder:
     """Turns parameters into coordinates.
 
     Args:
-        space: What is searched. What is not is left out of the distance.
+        space: What is searched. What is not is left out of the distance, and the training seed: where it is searched,
+            trials that differ in it alone are one point, measured again.
         settings: Lengths.
         intervals: Of the parameters that are known from elsewhere; for others that of the space.
     """
@@ -108,7 +109,7 @@ class Encoder:
     def __init__(self, space: SearchSpace, settings: KernelSettings, intervals: Mapping[str, Interval]) -> None:
         self.space = space
         self._losses: dict[Scalar, int] = {}
-        searched = [d for d in space if d.name != LOSS and not single(d)]
+        searched = [d for d in space if d.name not in (LOSS, SEED) and not single(d)]
         unknown = sum(d.name not in settings.lengths for d in searched if d.when is None)
         width = settings.length * math.sqrt(max(1, unknown))
         columns = [
