@@ -57,6 +57,8 @@ MONAI: dict[str, Callable[[], torch.nn.Module]] = {
     "dice_focal": lambda: monai.DiceFocalLoss(softmax=True, to_onehot_y=True, batch=True),
     "generalized_dice": lambda: monai.GeneralizedDiceLoss(softmax=True, to_onehot_y=True),
     "generalized_dice_focal": lambda: monai.GeneralizedDiceFocalLoss(softmax=True, to_onehot_y=True),
+    "sigmoid_focal": lambda: monai.FocalLoss(to_onehot_y=True, alpha=0.25),
+    "bce_dice": lambda: monai.DiceCELoss(sigmoid=True, to_onehot_y=True, batch=True),
     "hausdorff": lambda: monai.HausdorffDTLoss(softmax=True, to_onehot_y=True),
     "log_hausdorff": lambda: monai.LogHausdorffDTLoss(softmax=True, to_onehot_y=True),
 }
@@ -68,6 +70,8 @@ SMP: dict[str, tuple[str, dict[str, object]]] = {
     "focal_tversky": ("TverskyLoss", {"alpha": 0.3, "beta": 0.7, "gamma": 0.75}),
     "focal": ("FocalLoss", {}),
     "lovasz_softmax": ("LovaszLoss", {}),
+    "sigmoid_focal": ("FocalLoss", {"alpha": 0.25}),
+    "log_dice": ("DiceLoss", {"log_loss": True}),
 }
 
 
@@ -227,6 +231,8 @@ PUBLIC_SIGMOID: dict[str, Callable[[], torch.nn.Module]] = {
     "dice_cross_entropy": lambda: monai.DiceCELoss(sigmoid=True, batch=True),
     "dice_focal": lambda: monai.DiceFocalLoss(sigmoid=True, batch=True),
     "generalized_dice": lambda: monai.GeneralizedDiceLoss(sigmoid=True),
+    "sigmoid_focal": lambda: monai.FocalLoss(alpha=0.25),
+    "bce_dice": lambda: monai.DiceCELoss(sigmoid=True, batch=True),
 }
 PUBLIC_SOFT: dict[str, Callable[[], torch.nn.Module]] = {
     "cross_entropy": torch.nn.CrossEntropyLoss,
@@ -234,7 +240,7 @@ PUBLIC_SOFT: dict[str, Callable[[], torch.nn.Module]] = {
     "jaccard": lambda: monai.DiceLoss(softmax=True, batch=True, jaccard=True, soft_label=True),
     "tversky": lambda: monai.TverskyLoss(softmax=True, batch=True, alpha=0.3, beta=0.7, soft_label=True),
 }
-SMP_SIGMOID = ("dice", "jaccard", "tversky", "focal_tversky", "focal", "lovasz_softmax")
+SMP_SIGMOID = ("dice", "jaccard", "tversky", "focal_tversky", "focal", "lovasz_softmax", "sigmoid_focal", "log_dice")
 
 
 def forms(name: str, logits: Tensor, target: Tensor, smp: types.ModuleType | None) -> dict[str, Callable[[], Tensor]]:

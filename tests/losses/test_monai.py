@@ -119,3 +119,23 @@ def test_unified_focal_of_two_classes(shape: Shape) -> None:
 
     close(alone("unified_focal", logits, target, weight=0.0, **options), whole(p, labels))
     close(alone("unified_focal", logits, target, weight=1.0, **options), 2 * pixels(p, labels))
+
+
+@pytest.mark.parametrize("alpha", [None, 0.25], ids=str)
+def test_sigmoid_focal(alpha: float | None, shape: Shape) -> None:
+    """One sigmoid for each of three classes that exclude each other, the background among them."""
+    target = blobs(shape)
+    logits = scores(target)
+    hot = F.one_hot(target, 3).movedim(-1, 1).double()
+    theirs = monai.FocalLoss(gamma=2.0, alpha=alpha)(logits, hot)
+
+    close(alone("sigmoid_focal", logits, target, alpha=alpha), theirs)
+
+
+def test_bce_dice_of_one_channel(shape: Shape) -> None:
+    """A network with one output."""
+    target = blobs(shape).clamp_max(1)
+    logits = scores(target, classes=1)
+    theirs = monai.DiceCELoss(sigmoid=True, batch=True, lambda_dice=0.5, lambda_ce=0.5, **SMOOTH)
+
+    close(alone("bce_dice", logits, target, smooth=1e-5), theirs(logits, target.unsqueeze(1).double()))

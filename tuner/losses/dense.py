@@ -25,12 +25,14 @@ class DenseInputs(LossInputs):
     `target` is of the logits' type, and of zeros and ones where `is_soft` is False. `weight` [B, 1, N] or, with
     `overlapping`, [B, C, N] is how much a pixel counts; None where all count 1. `overlapping` takes a sigmoid of
     every class instead of the softmax over them: no class is background, and values lie at every pixel and class.
+    `target_sum` [B, N] is the sum of the target over the classes, where it is known.
     """
 
     target: Tensor = field(default_factory=lambda: torch.empty(0))
     weight: Tensor | None = None
     overlapping: bool = False
     is_soft: bool = False
+    target_sum: Tensor | None = None
 
     @property
     def first_foreground(self) -> int:
@@ -134,7 +136,7 @@ class DenseInputs(LossInputs):
         """Sum of -ln of the probabilities of all labels, each by how much it counts; a scalar."""
         total: Tensor
         if not self.overlapping:
-            total = SoftEntropy.apply(self.flat, self.target, self.weight)  # type: ignore[no-untyped-call]
+            total = SoftEntropy.apply(self.flat, self.target, self.weight, self.target_sum)  # type: ignore[no-untyped-call]
             return total
         if not self.is_soft and self.weight is None:
             total = TotalLabelNll.apply(self.flat, self.target)  # type: ignore[no-untyped-call]

@@ -42,7 +42,7 @@ def lovasz_hinge(view: LossInputs, *, classes: str, per_image: bool) -> Tensor:
 
     e = 1 - z (2 t - 1), the hinge errors of the logits in descending order; J_k is the Jaccard loss of the first k. One
     for every class against the rest, also where classes exclude each other; two classes are one, of z_1 - z_0, the
-    published binary form. Not negative, without a bound. Ours equals the authors' binary code. MONAI has none.
+    published binary form. Not negative, without a bound. MONAI has none.
     """
     each = one_against_the_rest(view)
     errors = 1 - each.flat * (2 * each.target - 1)

@@ -122,8 +122,8 @@ def jdt(
     t is the one-hot label, or (1 - e) t + e / C, e = `label_smoothing`, where the `window` around a pixel holds
     another class and no void pixel. alpha = beta = 1 is the Jaccard metric loss JML1, 1/2 the Dice semimetric loss
     DML1. What is new beside `jaccard`, `dice` and `tversky`, whose arithmetic this is, are the smoothed labels: without
-    them they are equal. Soft targets are smoothed likewise, at borders of the likeliest class. Equal to the authors'
-    `JDTLoss` for the dataset-level mean. MONAI has none.
+    them they are equal. Soft targets are smoothed likewise, at borders of the likeliest class. Formula of the authors'
+    `JDTLoss` for the dataset-level mean (mIoU-D). MONAI has none.
     """
     soft = with_target(view, smoothed_at_borders(view, label_smoothing, window))
     value: Tensor = tversky.formula(

@@ -34,17 +34,17 @@ class SoftOverlap(torch.autograd.Function):
         ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, squares: bool, products: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the outputs."""
-        p = torch.softmax(logits, 1)
+        p = torch.softmax(logits, 1).contiguous()
         ctx.save_for_backward(p, target, weight)
         ctx.products = products
         ctx.set_materialize_grads(False)
         if _by_row(p):
-            buffer = torch.empty_like(p[0, 0])
-            found = [
-                torch.stack(_sums(p[n, c], target[n, c], _row(weight, n), buffer, squares=squares, products=products))
-                for n in range(len(p))
-                for c in range(p.shape[1])
-            ]
+            buffer, found = torch.empty_like(p[0, 0]), []
+            for n, (t, image) in enumerate(zip(target, p, strict=True)):
+                found += [
+                    torch.stack(_sums(row, own, _row(weight, n), buffer, squares=squares, products=products))
+                    for row, own in zip(image, t, strict=True)
+                ]
             whole = torch.stack(found).T.reshape(-1, *p.shape[:2])
         else:
             whole = torch.stack(_sums(p, target, weight, torch.empty_like(p), squares=squares, products=products))
@@ -120,43 +120,41 @@ def _fill_slope(
 class SoftEntropy(torch.autograd.Function):
     """Sum over all pixels of w sum_c t_c (-ln p_c), p the softmax over dim 1.
 
-    logits, target, weight as for `SoftOverlap`. The gradient takes the place of ln p in memory unless the graph is to
-    be kept. It has no second derivative.
+    logits, target, weight as for `SoftOverlap`; mass [B, N] is sum_c t_c where it is known, else None. The gradient
+    takes the place of ln p in memory unless the graph is to be kept. It has no second derivative.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, mass: Tensor | None) -> Tensor:
         """Return the sum, a scalar."""
-        log_p = torch.log_softmax(logits, 1)
-        ctx.save_for_backward(log_p, target, weight)
+        log_p = torch.log_softmax(logits, 1).contiguous()
+        ctx.save_for_backward(log_p, target, weight, mass)
         if not _by_row(log_p):
             of_class = torch.linalg.vecdot(target, log_p) if weight is None else (target * log_p * weight).sum(-1)
             return of_class.sum().neg()
-        pixels = log_p.shape[2]
-        if weight is None:
-            rows = zip(target.reshape(-1, pixels), log_p.view(-1, pixels), strict=True)
-            return torch.stack([torch.dot(t, row) for t, row in rows]).sum().neg()
         totals = []
-        for t, image, w in zip(target, log_p, weight[:, 0], strict=True):
+        for n, (t, image) in enumerate(zip(target, log_p, strict=True)):
+            if weight is None:
+                totals.append(torch.dot(t.reshape(-1), image.view(-1)))
+                continue
             buffer = torch.mul(t[0], image[0])
-            for c in range(1, len(image)):
-                buffer.addcmul_(t[c], image[c])
-            totals.append(torch.dot(buffer, w))
+            for own, row in zip(t[1:], image[1:], strict=True):
+                buffer.addcmul_(own, row)
+            totals.append(torch.dot(buffer, weight[n, 0]))
         return torch.stack(totals).sum().neg()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         """Return w (p sum_c t_c - t)."""
-        log_p, target, weight = ctx.saved_tensors
+        log_p, target, weight, mass = ctx.saved_tensors
         by_pixel = grad if weight is None else grad * weight
         into = log_p.detach() if spendable() else torch.empty_like(log_p)
         if not _by_row(log_p):
             torch.exp(log_p, out=into).mul_(target.sum(1, keepdim=True) * by_pixel).addcmul_(target, by_pixel, value=-1)
-            return into, None, None
+            return into, None, None, None
         for n, image in enumerate(into):
             pull = by_pixel if weight is None else by_pixel[n, 0]
-            mass = target[n].sum(0).mul_(pull)
-            for c, row in enumerate(image):
-                torch.exp(log_p[n, c], out=row).mul_(mass).addcmul_(target[n, c], pull, value=-1)
-        return into, None, None
+            whole = (target[n].sum(0) if mass is None else mass[n]) * pull
+            torch.exp(log_p[n], out=image).mul_(whole).addcmul_(target[n], pull, value=-1)
+        return into, None, None, None

@@ -24,7 +24,8 @@ class Batch:
 
     Either `labels` [B, *S] with `mask` [B, *S] bool (None where all pixels count), or `dense` [B, C, *S] of the logits'
     type with `weight` [B, 1 or C, *S] of that type. `ignore_index` is for `labels` alone. `is_soft`: values between 0
-    and 1 may be there, and where the target `is_looked_at` they are.
+    and 1 may be there, and where the target `is_looked_at` they are. `target_sum` [B, N] is the sum of `dense`
+    over the classes, where it is known.
     """
 
     logits: Tensor
@@ -37,6 +38,7 @@ class Batch:
     is_soft: bool = False
     is_looked_at: bool = False
     class_weights: Tensor | None = None
+    target_sum: Tensor | None = None
 
     @property
     def classes(self) -> int:
@@ -55,6 +57,7 @@ class Batch:
                 mask=None if self.mask is None else self.mask[one],
                 dense=None if self.dense is None else self.dense[one],
                 weight=None if self.weight is None else self.weight[one],
+                target_sum=None if self.target_sum is None else self.target_sum[one],
             )
 
     def of_class(self, number: int) -> "Batch":
@@ -94,6 +97,7 @@ class Batch:
             weight=None if self.weight is None else self.weight.flatten(2),
             overlapping=self.overlapping,
             is_soft=self.is_soft,
+            target_sum=self.target_sum,
         )
 
     def read_for(self, function: LossFunction, options: dict[str, object], *, per_pixel: bool = False) -> LossInputs:
@@ -183,7 +187,8 @@ def _probabilities(logits: Tensor, target: Tensor, ignore_index: int | None, mas
     marks, weight = weight, _as_weight(weight, logits)
     ids = target
     target = target.to(logits.dtype)
-    if looks and not (weight is None and _adds_up(target)):
+    sums = _sums_near_one(target) if looks and weight is None else None
+    if looks and sums is None:
         _check_range(target, weight, logits)
         off = (target.sum(1, keepdim=True) - 1).abs()
         if weight is not None:
@@ -196,7 +201,7 @@ def _probabilities(logits: Tensor, target: Tensor, ignore_index: int | None, mas
     if not is_soft and not is_weighted:
         # one-hot: class ids are faster, and every loss takes them
         return Batch(logits, labels=ids.long().argmax(1), mask=None if marks is None else marks.squeeze(1) != 0)
-    return Batch(logits, dense=target, weight=weight, is_soft=is_soft, is_looked_at=looks)
+    return Batch(logits, dense=target, weight=weight, is_soft=is_soft, is_looked_at=looks, target_sum=sums)
 
 
 def _overlapping(logits: Tensor, target: Tensor, ignore_index: int | None, mask: Tensor | None, looks: bool) -> Batch:
@@ -217,12 +222,13 @@ def _overlapping(logits: Tensor, target: Tensor, ignore_index: int | None, mask:
     return Batch(logits, dense=target, weight=weight, overlapping=True, is_soft=is_soft, is_looked_at=looks)
 
 
-def _adds_up(target: Tensor) -> bool:
-    """Say whether no probability is negative and those of every pixel add up to 1, so that none is above it."""
-    for image in target:
-        if not image.amin().item() >= 0 or not image.sum(0).sub_(1).abs_().amax().item() <= SUM_TOLERANCE:
-            return False
-    return True
+def _sums_near_one(target: Tensor) -> Tensor | None:
+    """Return the sums over the classes, [B, N], where none is negative and all add up to 1; so none is above it."""
+    if not target.amin().item() >= 0:
+        return None
+    sums = target.flatten(2).sum(1)
+    low, high = torch.aminmax(sums)
+    return sums if low.item() >= 1 - SUM_TOLERANCE and high.item() <= 1 + SUM_TOLERANCE else None
 
 
 def _is_zero_or_one(target: Tensor) -> bool:
