@@ -20,6 +20,9 @@ COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib tuner 
 HOME_ENV := build/home-env
 HOME_INSTALLED := $(HOME_ENV)/.installed
 HOME_PIP := $(HOME_ENV)/bin/python -m pip --disable-pip-version-check
+# mmsegmentation with the torch of that environment; mmcv without compiled operators, of which no wheel is for this torch
+MMSEG_ENV := build/mmseg-env
+MMSEG_INSTALLED := $(MMSEG_ENV)/.installed
 
 .PHONY: help install demo test test-slow test-home bench dist docs lint format clean
 
@@ -27,7 +30,7 @@ help:
 	@echo "make install    .venv/bin/tuner, with the PostgreSQL driver"
 	@echo "make demo       a search on a procedural abdomen and its verdict, on the CPU, in minutes"
 	@echo "make test       the tests       make test-slow  those that take long as well"
-	@echo "make test-home  exported trials in nnU-Net, MONAI and alone; SMP's networks: an environment of 9 GB in build/"
+	@echo "make test-home  exported trials in nnU-Net, MONAI, SMP, mmsegmentation and alone: environments of 9 GB in build/"
 	@echo "make bench      the benchmarks  make lint       format, lint, types, import layers"
 	@echo "make docs       the documentation site in build/site"
 	@echo "make dist       sdist and wheel in dist/; the wheel, in an empty environment, runs the first trials of the demo"
@@ -63,14 +66,21 @@ test: $(DEVELOPED)
 test-slow: $(DEVELOPED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q $(PARALLEL)
 
-test-home: $(HOME_INSTALLED)
-	OMP_NUM_THREADS=1 $(HOME_ENV)/bin/python -m pytest -q --timeout=3600 tests/home tests/models/test_smp.py \
-	  tests/export/test_monai_bundle.py
+test-home: $(HOME_INSTALLED) $(MMSEG_INSTALLED)
+	OMP_NUM_THREADS=1 TUNER_MMSEG_PYTHON=$(MMSEG_ENV)/bin/python $(HOME_ENV)/bin/python -m pytest -q --timeout=3600 \
+	  tests/home tests/models/test_smp.py tests/export/test_monai_bundle.py
 
 $(HOME_INSTALLED): pyproject.toml
 	@test -x $(HOME_ENV)/bin/python || $(PYTHON) -m venv $(HOME_ENV)
 	$(HOME_PIP) install --quiet torch==2.14.1 torchvision==0.29.1
 	$(HOME_PIP) install --quiet 'nnunetv2==2.8.*' -e '.[smp,bundle,testing]' pytest-timeout httpx
+	@touch $@
+
+$(MMSEG_INSTALLED): $(HOME_INSTALLED)
+	@test -x $(MMSEG_ENV)/bin/python || $(PYTHON) -m venv $(MMSEG_ENV)
+	@echo $(CURDIR)/$(HOME_ENV)/lib/python*/site-packages > $$(echo $(MMSEG_ENV)/lib/python*/site-packages)/home.pth
+	$(MMSEG_ENV)/bin/python -m pip --disable-pip-version-check install --quiet \
+	  'mmsegmentation==1.2.*' 'mmengine==0.10.*' 'mmcv-lite==2.1.*' ftfy regex
 	@touch $@
 
 bench: $(DEVELOPED)

@@ -11,6 +11,8 @@ import torch
 from tests.worker.studies import create, settings, tiny, work
 from tuner.config.trial import load_config
 from tuner.errors import RequestError
+from tuner.export.mmseg import mmseg_export
+from tuner.export.smp import smp_export
 from tuner.export.torch_file import torch_export
 from tuner.losses.catalog.registry import LOSSES
 from tuner.models.build import build_model
@@ -111,8 +113,13 @@ def test_the_winner_of_a_search_is_taken_home(tmp_path: Path, monkeypatch: pytes
 
     assert run(["export", "tiny", "-o", "winner.py", "--format", "torch", *words]) == 0
     assert run(["export", "tiny", "-o", "winner.py", "--format", "keras", *words]) == 2
+    assert run(["export", "tiny", "-o", "other.py", "--format", "smp", *words]) == 0
+    assert run(["export", "tiny", "-o", "registered.py", "--format", "mmseg", *words]) == 0
+    assert run(["export", "tiny", "-o", "not-a-name.py", "--format", "mmseg", *words]) == 2
 
-    assert sorted(path.name for path in home.iterdir()) == ["winner.pt", "winner.py"]
+    written_here = [f"{name}.{ending}" for name in ("other", "registered", "winner") for ending in ("pt", "py")]
+    assert sorted(path.name for path in home.iterdir()) == written_here
+    assert "imports=['registered']" in (home / "registered.py").read_text()
     alone(home, "assert winner.network() is not None")
 
 
@@ -120,8 +127,13 @@ def test_what_cannot_be_taken_home_is_refused() -> None:
     """Before a file is written."""
     own = load_config({"dataset": "phantom", "loss": {"entry": "tests.training.own_losses:soft_focal"}})
     plain = load_config({"dataset": "phantom", "loss": "dice"})
+    program = load_config({"train": {"command": ["python", "train.py"], "epochs": 1}})
 
     with pytest.raises(RequestError, match="your own code"):
         torch_export(own, FACTS, None, beside="x.pt")
     with pytest.raises(RequestError, match="earlier version"):
         torch_export(plain, FACTS | {"class_frequencies": None}, None, beside="x.pt")
+    with pytest.raises(RequestError, match="its training is your own"):
+        smp_export(program, FACTS, None, beside="x.pt")
+    with pytest.raises(RequestError, match="its training is your own"):
+        mmseg_export(program, FACTS, module="x", beside="x.pt")
