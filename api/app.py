@@ -114,7 +114,7 @@ def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
     app.state.service = Service(store, artifacts_of(config.settings, owner=store.studies.folder_mark), config)
     app.state.callers, app.state.sessions, app.state.guesses = callers, sessions, guesses
     app.state.remembered = ResponseCache()
-    app.state.recent = TtlCache()
+    app.state.recent, app.state.recent_tags = TtlCache(), TtlCache(TtlCache.FIGURES_S)
     errors.register_handlers(app)
     app.state.routes = routes
     versioned = APIRouter(prefix=VERSION)

@@ -130,6 +130,10 @@ class Service:
     """Of the newest revision of each study: epochs and heartbeats change none, so most polls find theirs here."""
     standings: RevisionCache[LeaderboardView] = field(default_factory=RevisionCache)
     """What pages of studies say beside, remembered likewise."""
+    selected_leaderboards: RevisionCache[list[LossNumbers]] = field(default_factory=lambda: RevisionCache(128))
+    """By another stored metric, or of filtered trials: the newest revision of each selection that was asked for."""
+    selected_standings: RevisionCache[LeaderboardView] = field(default_factory=lambda: RevisionCache(128))
+    """What pages say of those."""
 
 
 def host_of(header: str) -> str:

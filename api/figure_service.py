@@ -83,7 +83,13 @@ class FigureService:
             rows = self.reading.values_by_loss(study, most=most, selection=selection)
             return losses(rows, states, selection.direction(study.directions[0]))
 
-        return count() if selection != ALL else self.service.leaderboards.get(study.identity, study.revision, count)
+        if selection == ALL:
+            return self.service.leaderboards.get(study.identity, study.revision, count)
+        return self.service.selected_leaderboards.get(self.key_of(selection), study.revision, count)
+
+    def key_of(self, selection: Selection) -> str:
+        """Return under which key what is computed of a selection is remembered."""
+        return f"{self.study.identity} {selection!r}"
 
     def history(self, wish: FigureRequest) -> Figure:
         """Values by trial."""

@@ -12,6 +12,9 @@ from fastapi import Request, Response
 
 import tuner
 
+POLL = "x-poll"
+"""Header of the polls of open pages: they are content with what was true a moment ago."""
+
 
 class NotModifiedError(Exception):
     """What the client has is still true."""
@@ -68,12 +71,14 @@ class ResponseCache:
 class TtlCache:
     """Pages as they were a moment ago, for polls of open pages only: fifty of them cost one look at the storage."""
 
-    FOR_S = 1.5
+    PAGES_S = 1.5
+    FIGURES_S = 4.0
+    """Less than a page waits before it asks for a figure again, so that none stays behind the study."""
     MOST = 256
     LONGEST = 1000
 
-    def __init__(self) -> None:
-        self._kept: TTLCache[tuple[str, ...], tuple[str, bytes]] = TTLCache(self.MOST, self.FOR_S)
+    def __init__(self, for_s: float = PAGES_S) -> None:
+        self._kept: TTLCache[tuple[str, ...], tuple[str, bytes]] = TTLCache(self.MOST, for_s)
         self._lock = threading.Lock()
 
     def get(self, key: tuple[str, ...]) -> tuple[str, bytes] | None:

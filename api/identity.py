@@ -9,7 +9,15 @@ from starlette.datastructures import Headers
 
 from api.config import ServiceSettings
 from api.sessions import Sessions, logger, session_cookie
+from tuner.errors import RequestError
 from tuner.tokens import ROLES, allows
+
+
+class RoleError(RequestError):
+    """Somebody's role does not suffice."""
+
+    code = "forbidden"
+    status = 403
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +32,16 @@ class Identity:
     def may(self, needed: str) -> bool:
         """Tell whether the role suffices."""
         return allows(self.role, needed)
+
+    def require(self, needed: str) -> None:
+        """Raise RoleError when the role does not suffice."""
+        if not self.may(needed):
+            who = f"the user {self.name!r}" if self.via == "proxy" else f"the token {self.name!r}"
+            raise RoleError(
+                f"this needs the role {needed}, and {who} has the role {self.role}.",
+                hint=f"An administrator gives a token with that role: tuner token add NAME --role {needed}.",
+                where="Authorization",
+            )
 
 
 class Authenticator:
@@ -82,6 +100,13 @@ def identity_of(request: Request) -> Identity | None:
     """Return who sends a request, as the middleware has found."""
     found = request.scope.get("state", {}).get("identity")
     return found if isinstance(found, Identity) else None
+
+
+def require_role(request: Request, needed: str) -> None:
+    """Raise RoleError in a route of which a part needs more than the route does (`api/roles.py`)."""
+    identity = identity_of(request)
+    if identity is not None:
+        identity.require(needed)
 
 
 def rights_of(request: Request) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import error_response, wants_page
-from api.identity import Authenticator, Identity
+from api.identity import Authenticator, Identity, RoleError
 from api.proxies import ProxyHeaderError
 from api.roles import role_for_write
 from api.route_table import RouteTable
@@ -102,15 +102,15 @@ class SecurityMiddleware:
             return _too_large()
         try:
             identity = self.callers.identify(scope, headers)
-        except ProxyHeaderError as error:
+            if identity is not None:
+                scope.setdefault("state", {}).update(identity=identity, actor=identity.name)
+            return (
+                self._unauthorized(scope, headers, identity)
+                or self._foreign(scope, headers, identity)
+                or self._busy(scope, identity)
+            )
+        except (ProxyHeaderError, RoleError) as error:
             return error_response(error.status, error.message, code=error.code, hint=error.hint, where=error.where)
-        if identity is not None:
-            scope.setdefault("state", {}).update(identity=identity, actor=identity.name)
-        return (
-            self._unauthorized(scope, headers, identity)
-            or self._foreign(scope, headers, identity)
-            or self._busy(scope, identity)
-        )
 
     def _unauthorized(self, scope: Scope, headers: Headers, identity: Identity | None) -> Response | None:
         path, writes = scope["path"], scope["method"] not in _SAFE
@@ -119,7 +119,8 @@ class SecurityMiddleware:
         if not (writes or self.config.private):
             return None
         if identity is not None:
-            return _lacks_role(identity, self._needed(scope))
+            identity.require(self._needed(scope))
+            return None
         token = headers.get("authorization", "").partition(" ")[2]
         if token:
             refusal = self._too_many(scope)
@@ -190,18 +191,6 @@ class SecurityMiddleware:
             hint="Pages may write to the server that they come from; programs send `Authorization: Bearer …`.",
             where="Origin",
         )
-
-
-def _lacks_role(identity: Identity, needed: str) -> Response | None:
-    if identity.may(needed):
-        return None
-    who = f"the user {identity.name!r}" if identity.via == "proxy" else f"the token {identity.name!r}"
-    return error_response(
-        403,
-        f"this needs the role {needed}, and {who} has the role {identity.role}.",
-        hint=f"An administrator gives a token with that role: tuner token add NAME --role {needed}.",
-        where="Authorization",
-    )
 
 
 def too_many(wait_s: float) -> Response:

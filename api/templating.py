@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 import tuner
 from api import static_files
-from api.http_cache import tag_of, unless_matches
+from api.http_cache import POLL, tag_of, unless_matches
 from api.identity import identity_of, rights_of
 from api.notes_html import render_notes
 from tuner.analysis.leaderboard import family_of
@@ -136,9 +136,6 @@ CHARTS: Mapping[str, Callable[..., Any]] = {
     "range_mark": range_mark,
 }
 
-
-POLL = "x-poll"
-"""Header of the polls of open pages."""
 
 FOLDER = Path(__file__).resolve().parent / "templates"
 

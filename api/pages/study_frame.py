@@ -75,8 +75,13 @@ class StudyView:
 
     def standing_by(self, selection: Selection) -> LeaderboardView:
         """Return the leaderboard of some trials, or by another stored metric; nothing is said of a confirmation."""
-        losses = self.drawing.losses(selection)
-        return LeaderboardView(losses, self._best_options(losses), Standing(""), [], "")
+
+        def make() -> LeaderboardView:
+            losses = self.drawing.losses(selection)
+            return LeaderboardView(losses, self._best_options(losses), Standing(""), [], "")
+
+        key = self.drawing.key_of(selection)
+        return self.service.selected_standings.get(key, self.study.revision, make)
 
     def _standing(self) -> LeaderboardView:
         losses = self.drawing.losses()

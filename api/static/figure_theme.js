@@ -23,7 +23,8 @@ const themed = (layout) => {
   };
 };
 
-export const isNarrow = () => innerWidth <= 640;
+export const NARROW = "(max-width: 640px)";
+export const isNarrow = () => matchMedia(NARROW).matches;
 
 // Axes below each other: on a telephone, lines between upright axes cannot be told apart.
 const laidDown = ({ data, layout }) => {
@@ -68,7 +69,8 @@ const fitted = (figure) => {
     copy.grid = { ...copy.grid, rows: panels, columns: 1, ygap: 0.6 };
     copy.height = 210 * panels + 60;
   }
-  return { ...figure, layout: copy };
+  const data = figure.data.map((trace) => (trace.mode === "markers+text" ? { ...trace, mode: "markers" } : trace)); // there is no room for words
+  return { ...figure, data, layout: copy };
 };
 
 // Exponential moving average, begun anew for each curve, without the pull of its start (as TensorBoard does).

@@ -2,7 +2,7 @@
 // by ETag, in the page's colours. Each can be shown as a table and saved as CSV or PNG; a click on
 // a trial offers its page and its predictions.
 import { brushed, enableBrush, linkHover, startLinks, withShapes } from "./figure_links.js";
-import { dressed } from "./figure_theme.js";
+import { NARROW, dressed } from "./figure_theme.js";
 import { words } from "./words.js";
 
 let loading = null;
@@ -129,6 +129,13 @@ const showTable = async (figure) => {
 
 const states = new WeakMap();
 
+// A change within WAIT of the last drawing is drawn after it: else the last change of a study would never be.
+const refreshSoon = (figure) => {
+  const state = states.get(figure);
+  refresh(figure);
+  state.timer ||= setTimeout(() => { state.timer = 0; if (figure.isConnected) refresh(figure); }, WAIT + 1000);
+};
+
 const refresh = async (figure, force = false) => {
   const state = states.get(figure);
   const url = addressOf(figure, "");
@@ -138,6 +145,7 @@ const refresh = async (figure, force = false) => {
   state.at = Date.now();
   try {
     const headers = state.tag && state.url === url ? { "If-None-Match": state.tag } : {};
+    if (!force && state.drawn) headers["X-Poll"] = "1";
     const answer = await fetch(url, { headers, cache: "no-store" });
     if (answer.status === 304) return;
     const drawn = await answer.json();
@@ -215,8 +223,9 @@ export const startFigures = () => {
   const drawSeries = () => document.querySelectorAll("[data-series]").forEach((figure) => { if (!states.has(figure)) redrawSeries(figure); });
   drawSeries();
   addEventListener("regionschange", drawSeries);
-  addEventListener("studychange", () => all().forEach((figure) => refresh(figure)));
+  addEventListener("studychange", () => all().forEach(refreshSoon));
   addEventListener("themechange", drawAgain);
+  matchMedia(NARROW).addEventListener("change", drawAgain); // a telephone that is turned gets the other layout
   addEventListener("wordschange", () => { drawAgain(); all().forEach((figure) => refresh(figure, true)); });
   document.addEventListener("change", (event) => {
     if (event.target.matches("[data-param]")) refresh(event.target.closest("[data-figure]"), true);

@@ -62,9 +62,9 @@ def draw_importance(found: Sequence[Importance], total: int, used: int) -> Figur
         "showlegend": False,
     }
     layout = layout_of(
-        xaxis=axis_title("share of the variance of the ranks") | {"tickformat": ".0%", "rangemode": "tozero"},
+        xaxis=axis_title("share of the ranks' variance") | {"tickformat": ".0%", "rangemode": "tozero"},
         yaxis=axis_title(""),
-        height=max(200, 26 * len(shown) + 90),
+        height=max(200, 24 * len(shown) + 90),
     )
     rows = [(item.name, item.share, item.trials) for item in found]
     return Figure([trace], layout, ("parameter", "share", "trials"), rows, note=thin_points(used, total, "trials"))
@@ -91,7 +91,7 @@ def draw_interactions(found: Sequence[Interaction], total: int, used: int) -> Fi
     layout = layout_of(
         xaxis=axis_title("share beyond the single ones") | {"tickformat": ".0%", "rangemode": "tozero"},
         yaxis=axis_title(""),
-        height=max(200, 26 * len(shown) + 90),
+        height=max(200, 24 * len(shown) + 90),
     )
     rows = [(item.first, item.second, item.share, item.trials) for item in found]
     columns = ("parameter", "with", "share", "trials")
@@ -118,6 +118,7 @@ def draw_ablation(path: AblationPath, metric: str) -> Figure:
     ]
     measured = [("defaults", path.measured_start), ("best trial", path.measured_end)]
     known = [(name, value) for name, value in measured if value is not None]
+    middle = (min(values) + max(values)) / 2
     traces.append(
         {
             "type": "scatter",
@@ -126,7 +127,7 @@ def draw_ablation(path: AblationPath, metric: str) -> Figure:
             "x": [value for _, value in known],
             "y": ["measured"] * len(known),
             "text": [name for name, _ in known],
-            "textposition": "top center",
+            "textposition": ["top right" if value < middle else "top left" for _, value in known],
             "marker": {"size": 9, "color": INK, "symbol": "diamond"},
             "hovertemplate": f"%{{text}}<br>{metric} %{{x:.4f}}<extra></extra>",
         }
@@ -167,7 +168,7 @@ def draw_rank(x: Axis, y: Axis, points: Sequence[Point], direction: str, metric:
                 "showlegend": False,
             }
         )
-    layout = layout_of(xaxis=parameter_axis(x), yaxis=parameter_axis(y), height=300)
+    layout = layout_of(xaxis=parameter_axis(x), yaxis=parameter_axis(y), height=256)
     rows = [(p.number, p.loss, label(p.params[x.name]), label(p.params[y.name]), p.value) for _, _, p in placed]
     columns = ("trial", "loss", x.name, y.name, metric)
     said = "pale: the worst eighth, strong: the best"
@@ -192,7 +193,7 @@ def draw_slice(panels: Sequence[Panel], total: int, metric: str) -> Figure:
         return empty_figure("No complete trial has these parameters yet.")
     rows_needed = math.ceil(len(panels) / _COLUMNS)
     traces: list[Trace] = []
-    layout = layout_of(height=200 * rows_needed + 60)
+    layout = layout_of(height=155 * rows_needed + 60)
     layout["grid"] = {
         "rows": rows_needed,
         "columns": min(_COLUMNS, len(panels)),
@@ -247,7 +248,7 @@ def draw_contour(contour: Contour | None, metric: str, total: int) -> Figure:
         },
     ]
     layout = layout_of(
-        xaxis=parameter_axis(contour.x) | {"domain": [0, 0.88]}, yaxis=parameter_axis(contour.y), height=300
+        xaxis=parameter_axis(contour.x) | {"domain": [0, 0.88]}, yaxis=parameter_axis(contour.y), height=256
     )
     layout["xaxis2"] = {"domain": [0.91, 0.94], "visible": False, "fixedrange": True, "anchor": "y2"}
     layout["yaxis2"] = axis_title(metric) | {"anchor": "x2", "side": "right", "fixedrange": True, "showgrid": False}
@@ -338,7 +339,7 @@ def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str,
             }
         )
     names = [axis.name for axis in axes] + [metric]
-    layout = layout_of(height=320)
+    layout = layout_of(height=290)
     layout["margin"] |= {"l": 150 if axes[0].choices else 56}
     layout["xaxis"] = {
         "tickvals": list(range(len(names))),

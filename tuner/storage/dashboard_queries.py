@@ -186,9 +186,9 @@ class PageQueries(Summaries):
         """Return, for each data set, the studies that use it, newest first."""
         found: dict[str, list[str]] = {}
         for row in self._rows(
-            select(schema.studies.c.name, schema.studies.c.spec["dataset"].label("dataset")).order_by(
-                schema.studies.c.study_id.desc()
-            )
+            select(schema.studies.c.name, schema.studies.c.spec["dataset"].label("dataset"))
+            .where(schema.studies.c.parent.is_(None))
+            .order_by(schema.studies.c.study_id.desc())
         ):
             dataset = row.dataset.get("name") if isinstance(row.dataset, dict) else row.dataset
             found.setdefault(str(dataset), []).append(row.name)
