@@ -106,7 +106,7 @@ class Study(Document):
     workers: list[Worker]
     loss_time: LossTime | None = Field(description="Null where the budget is a number of trials.")
     confirmation: Confirmation | None
-    archived: bool = Field(description="It is left out of lists, and nothing of it is begun or queued.")
+    archived: bool = Field(description="It is left out of lists, and nothing of it is started or queued.")
     notes: str = Field(description="Markdown.", examples=["Baseline of the *March* data."])
     notes_revision: int = Field(description="How often the notes were changed.", examples=[3])
     tags: list[str] = Field(examples=[["baseline"]])
