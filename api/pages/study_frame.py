@@ -57,6 +57,11 @@ class StudyView:
         """The leaderboard, remembered for each revision."""
         return self.service.standings.get(self.study.identity, self.study.revision, self._standing)
 
+    @cached_property
+    def trial_tags(self) -> list[str]:
+        """Tags of its trials."""
+        return self.service.store.annotations.tags(self.study.study_id)
+
     def frame(self, tab: str) -> dict[str, Any]:
         """Return what head, navigation and dialogs of every page need."""
         return {
@@ -127,7 +132,7 @@ def figure_controls(view: StudyView) -> dict[str, Any]:
     """Return what can be chosen above figures: metrics, classes, and parameters to filter by."""
     metrics, classes = view.figures.measures(view.study)
     return {
-        "trial_tags": view.service.store.annotations.tags(view.study.study_id),
+        "trial_tags": view.trial_tags,
         "shared": [d.name for d in view.study.space.shared],
         "metrics": metrics,
         "classes": classes,

@@ -100,15 +100,17 @@ def table_context(view: StudyView, words: TableWords) -> dict[str, Any]:
     )
     metrics, _ = view.figures.measures(view.study)
     known = columns_of(view.study, metrics)
-    tags = view.service.store.annotations.tags(view.study.study_id)
-    default = [*([TAGS] if tags else []), *(d.name for d in view.study.space.shared if d.name != "loss"), OPTIONS]
+    default = [
+        *([TAGS] if view.trial_tags else []),
+        *(d.name for d in view.study.space.shared if d.name != "loss"),
+        OPTIONS,
+    ]
     shown = [name for name in words.columns.split(",") if name in known] if words.columns else default
     measured = [name for name in shown if name in metrics]
     numbers = [row["number"] for row in found["items"]] if measured else []
     return {
         "study_name": view.study.name,
         "page": found,
-        "trial_tags": tags,
         "columns": {"known": known, "shown": shown, "metrics": metrics},
         "measured": view.figures.metrics_of(view.study, numbers),
         "shared": [d.name for d in view.study.space.shared],

@@ -29,11 +29,11 @@ const leave = (section) => {
 const isChanged = (section) => { const text = section.querySelector("textarea"); return text.value !== text.defaultValue; };
 
 // What stands there now is shown beside what was typed; saving once more is meant then.
-const showTheirs = async (section, message) => {
+const showTheirs = async (section) => {
   const now = await send(section.dataset.notes, "GET");
   const text = section.querySelector("textarea");
   text.dataset.revision = now.notes_revision;
-  section.querySelector(".problem").textContent = `${message}\nPut both together here, then save again.`;
+  section.querySelector(".problem").textContent = "Somebody has changed the notes meanwhile. Put both together here, then save again.";
   const theirs = section.querySelector("[data-theirs]");
   theirs.hidden = false;
   theirs.querySelector("pre").textContent = now.notes;
@@ -52,7 +52,7 @@ const save = async (section) => {
     document.querySelector("[data-notes] [data-edit]")?.focus();
     toast("Notes saved.");
   } catch (error) {
-    if (error.status === 409) await showTheirs(section, error.message);
+    if (error.status === 409) await showTheirs(section);
     else problem.textContent = error.message;
   }
 };

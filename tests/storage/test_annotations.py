@@ -40,7 +40,7 @@ def test_two_who_write_at_once_lose_nothing(store: Storage) -> None:
     document = store.queries.status("organs")
     assert document["tags"] == [f"tag {i}" for i in range(8)]
     assert (document["starred"], document["notes_revision"], len(refused)) == (True, 1, 7)
-    assert "revision 1 now, 0 was changed" in refused[0]
+    assert "revision 1 now; yours follow 0" in refused[0]
 
 
 def test_an_attempt_that_is_tried_again_keeps_them(store: Storage) -> None:

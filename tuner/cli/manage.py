@@ -79,7 +79,7 @@ def activity(
         output.put_json(page)
         return
     if not page["items"]:
-        output.tell("Nothing was changed since the log was begun.")
+        output.tell("No changes are logged yet.")
         return
     rows = [(output.when(e["at"]), e["actor"], e["study"], e["action"], e["detail"]) for e in page["items"]]
     output.put_table(("when", "who", "study", "what", "details"), rows)

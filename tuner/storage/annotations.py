@@ -246,6 +246,6 @@ def _check_revision(before: Mapping[int, Annotation], change: AnnotationChange, 
     for found in before.values():
         if found.notes_revision != change.notes_revision and found.notes != change.notes:
             raise ConflictError(
-                f"the notes of {what} have revision {found.notes_revision} now, {change.notes_revision} was changed.",
+                f"the notes of {what} have revision {found.notes_revision} now; yours follow {change.notes_revision}.",
                 hint="Read them again, and put both together.",
             )
