@@ -97,6 +97,21 @@ def test_another_seed_is_the_same_point_measured_again() -> None:
     assert found[3] == found[4] > found[1]
 
 
+def test_leaders_are_repeated_where_seeds_are_searched() -> None:
+    """One trial in four is of a leader with another seed, and no point is tried twice."""
+    dimensions = (*conditional_space().dimensions, Dimension("train.seed", "categorical", choices=(0, 1, 2)))
+    searcher = SeededSampler(SearchSpace(dimensions), ("maximize",), sampler="auto", options={"prior": False}, seed=0)
+
+    points = [t.params for t in play(searcher, 32)]
+
+    without = [tuple(sorted((k, v) for k, v in p.items() if k != "train.seed")) for p in points]
+    repeated = {point for point in without if without.count(point) > 1}
+    assert len(repeated) >= 2
+    assert len({tuple(sorted(p.items())) for p in points}) == 32
+    median = np.median([planted(p) for p in points])
+    assert all(planted(dict(point)) > median for point in repeated)
+
+
 def test_the_cost_of_a_suggestion_does_not_grow() -> None:
     """Thousands of trials are not modelled, and a worker that joins late knows the same."""
     rng = np.random.default_rng(0)

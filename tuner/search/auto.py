@@ -3,7 +3,8 @@
 The next point is the one with the largest expected improvement over the best mean among the trials; running trials
 count as if they had ended as expected. What is compared: for each combination of the switches, as for each loss,
 points spread evenly over the space, and then points around the best of those. One suggestion in five is of the loss
-that was tried least, whatever is expected of it: that may be wrong.
+that was tried least, whatever is expected of it: that may be wrong. Where training seeds are searched, one in four is
+of a leader with a seed that it was not trained with: what is recommended has to be good on average.
 """
 
 import math
@@ -20,7 +21,7 @@ from tuner.registry import Scalar
 from tuner.search.distributions import from_unit, single, to_unit
 from tuner.search.finished_trial import FinishedTrial
 from tuner.search.grid import combinations, switches
-from tuner.search.kernel import Encoder
+from tuner.search.kernel import SEED, Encoder
 from tuner.search.sampler import suggestion_rng
 from tuner.search.space import Dimension, SearchSpace
 from tuner.search.task_prior import TaskPrior, shipped_prior
@@ -39,6 +40,8 @@ MAX_TRIALS, MAX_OTHER = 300, 600
 """Trials of the study that are modelled (the best half and the newest of the others), and results of other data."""
 HEARING_EVERY = 5
 """One suggestion in so many is of the loss that was tried least."""
+REPEAT_EVERY, REPEAT_AFTER, LEADERS = 4, 8, 2
+"""With seeds that are searched: one suggestion in so many, after so many complete trials, repeats one of so many."""
 PRUNED_NOISE = 4.0
 """Variance of the final value of a trial that was ended early, as a multiple of that between seeds."""
 
@@ -80,6 +83,9 @@ class Auto:
 
     def suggest(self, slot: int, fixed: Mapping[str, Scalar], running: Sequence[FinishedTrial]) -> dict[str, Scalar]:
         """Return a complete point."""
+        repeat = self._repeat(slot, running) if not fixed else None
+        if repeat is not None:
+            return repeat
         rng = suggestion_rng(self._seed, slot)
         found, told = self._fit()
         if running:
@@ -98,6 +104,28 @@ class Auto:
         mean, spread = found.predict(self._judge(near))
         gain = _expected_improvement(mean, spread, best)
         return near[int(np.argmax(np.round(gain / max(gain.max(), 1e-300), 9)))]
+
+    def _repeat(self, slot: int, running: Sequence[FinishedTrial]) -> dict[str, Scalar] | None:
+        """Return a leader with another seed, where this suggestion is to repeat one and there is a seed left."""
+        seeds = self.space.find(SEED)
+        due = slot % REPEAT_EVERY == REPEAT_EVERY - 2 and len(self._ranked) >= REPEAT_AFTER
+        if seeds is None or not seeds.choices or not due:
+            return None
+        means = self.estimates()
+        leaders: list[dict[str, Scalar]] = []
+        for number in sorted(means, key=lambda n: (-self._sign * means[n], n)):
+            point = {**self._trials[number].params, SEED: None}
+            if point not in leaders:
+                leaders.append(point)
+            if len(leaders) == LEADERS:
+                break
+        known = [t.params for t in (*self._trials.values(), *running)]
+        for point in leaders:
+            tried = {params[SEED] for params in known if {**params, SEED: None} == point}
+            left = [seed for seed in seeds.choices if seed not in tried]
+            if left:
+                return self._order({**point, SEED: left[0]})
+        return None
 
     def _least_tried(self, pool: Sequence[Mapping[str, Scalar]], running: Sequence[FinishedTrial]) -> NDArray[np.bool_]:
         """Return which points are of those losses that have the fewest trials."""
