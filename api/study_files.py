@@ -112,10 +112,17 @@ def repeats_of(spec: StudySpec) -> str | None:
 def _version(record: StudyRecord) -> tuple[str, ...]:
     """Return what tells one specification from another.
 
-    `Studies.resolve_train` changes two keys of it, once; `Studies.change_loss_time` the budget.
+    `Studies.resolve_train` changes two keys of it, once, `Studies.change_loss_time` the budget,
+    `Studies.rename` the name.
     """
     train = record.spec.get("train") or {}
-    return record.identity, str(train.get("threads")), str(train.get("precision")), str(record.spec.get("budget"))
+    return (
+        record.identity,
+        record.name,
+        str(train.get("threads")),
+        str(train.get("precision")),
+        str(record.spec.get("budget")),
+    )
 
 
 @cached(LRUCache(64), key=_version, lock=Lock())
