@@ -293,7 +293,7 @@ def test_a_missing_data_root_is_said(reader: httpx.Client) -> None:
 
 def test_whole_families_are_named(reader: httpx.Client) -> None:
     """A study file that lists forty losses says less than `all`."""
-    losses = reader.get(f"{V1}/losses").json()
+    losses = [x for x in reader.get(f"{V1}/losses").json() if not LOSSES[x["name"]].same_as]
     pixel = [x["name"] for x in losses if x["family"] == "pixel"]
     for names, written in (([x["name"] for x in losses], "loss: [all]"), (pixel, "loss: [pixel]")):
         draft = reader.post("/new/draft", json={"yaml": "dataset: phantom", "changes": {"search.loss": names}}).json()

@@ -198,7 +198,9 @@ def test_a_forged_header_from_elsewhere_is_ignored(folder: Path, caplog: pytest.
             assert forger.get(STUDY, headers=headers).status_code == 401
             assert forger.post(f"{STUDY}/pause", headers=headers).status_code == 401
         logger.propagate = before
-        assert caplog.text.count("TUNER_TRUSTED_PROXIES") == 1
+        # a handler may have seen one record twice: on the logger and, since it propagates here, on the root
+        warned = {id(record) for record in caplog.records if "TUNER_TRUSTED_PROXIES" in record.getMessage()}
+        assert len(warned) == 1
 
 
 def test_wrong_tokens_behind_a_proxy_are_counted_for_each_client(folder: Path) -> None:

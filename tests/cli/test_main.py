@@ -144,7 +144,7 @@ def test_every_reporting_command_takes_json() -> None:
     without = [
         name
         for name, command in group.commands.items()  # type: ignore[attr-defined]
-        if name not in ("worker", "logs", "serve", "plan", "predict", "report", "data", "db", "bench")
+        if name not in ("worker", "logs", "serve", "plan", "predict", "report", "data", "db", "bench", "token")
         and not any("--json" in parameter.opts for parameter in command.params)
     ]
 

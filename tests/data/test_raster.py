@@ -1,6 +1,7 @@
 """Picture files of every depth, band count, layout and orientation against the arrays that they were written from."""
 
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Callable
@@ -198,6 +199,19 @@ def test_refused_by_name_with_the_remedy(content: bytes, words: str, tmp_path: P
     with pytest.raises(DataError, match=rf"(?s){words}") as caught:
         read_image(tmp_path / "a.tif", None)
     assert str(tmp_path / "a.tif") in str(caught.value)
+
+
+def test_damage_is_seen_where_logging_is_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`logging.config` disables loggers that exist, and a program may raise their level."""
+    (tmp_path / "a.tif").write_bytes(pillow(Image.fromarray(RGB8), "TIFF", compression="tiff_lzw")[:-8])
+    log = logging.getLogger("tifffile")
+    for disabled, level in ((True, logging.NOTSET), (False, logging.CRITICAL)):
+        monkeypatch.setattr(log, "disabled", disabled)
+        log.setLevel(level)
+        with pytest.raises(DataError, match="damaged or truncated"):
+            read_image(tmp_path / "a.tif", None)
+        assert (log.disabled, log.level) == (disabled, level)
+    log.setLevel(logging.NOTSET)
 
 
 def test_bands_are_never_dropped(tmp_path: Path) -> None:

@@ -361,11 +361,17 @@ def _refused_damage() -> Iterator[None]:
         return False
 
     log = logging.getLogger("tifffile")
+    disabled, level = log.disabled, log.level
+    log.disabled = False  # a program that configures logging may have disabled all loggers that were there
+    if not log.isEnabledFor(logging.ERROR):
+        log.setLevel(logging.ERROR)
     log.addFilter(collect)
     try:
         yield
     finally:
         log.removeFilter(collect)
+        log.disabled = disabled
+        log.setLevel(level)
     if records:
         raise DataError(f"is damaged or truncated: {records[0].getMessage()}.")
 

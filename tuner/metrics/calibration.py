@@ -133,7 +133,7 @@ class CalibrationCounter:
         Args:
             logits: [B, C, *S], or [B, R, *S] of regions.
             labels: [B, *S] integers, label maps in both cases.
-            unit_of: [B] the unit that a sample belongs to, on the CPU.
+            unit_of: [B] the unit that a sample belongs to; on the device of the logits it needs no copy.
         """
         units, groups, bins = self._shape
         counted = labels != self._ignore
@@ -164,6 +164,6 @@ class CalibrationCounter:
         count = self._count[:-2].view(*self._shape, 2).cpu().numpy()
         log_loss = np.zeros(self._shape[0])
         for unit_of, loss in self._loss:
-            np.add.at(log_loss, unit_of.numpy(), loss.double().cpu().numpy())
+            np.add.at(log_loss, unit_of.cpu().numpy(), loss.double().cpu().numpy())
         confidence = self._confidence[:-1].view(self._shape).cpu().numpy() / _UNIT
         return CalibrationCounts(count.sum(-1), count[..., 1].copy(), confidence, log_loss)

@@ -60,7 +60,8 @@ class Validator:
         self.patch = train.patch_shape(data.spatial_dims)
         self.units = score_units(data.validation, stacked=data.stacked)
         self.samples = None if self.patch else Samples(data.validation, device, share)
-        self._unit_of = torch.repeat_interleave(torch.tensor([unit.stop - unit.start for unit in self.units]))
+        unit_of = torch.repeat_interleave(torch.tensor([unit.stop - unit.start for unit in self.units]))
+        self._unit_of = unit_of.to(device)
         self._device = device
 
     def __len__(self) -> int:
@@ -95,7 +96,7 @@ class Validator:
         counts = confusion_by_case(
             predicted,
             truth,
-            self._unit_of.to(predicted.device),
+            self._unit_of,
             cases=len(self.units),
             classes=self.data.classes,
             ignore_index=self.data.ignore_index,
