@@ -6,9 +6,10 @@ from fastapi import Depends, Request
 
 from api.config import Service
 from api.dependencies import ServiceDep
+from api.identity import identity_of
 
-SERVICE_TOKEN, ANONYMOUS = "service token", "anonymous"
-"""Actors that no named token stands for: whoever has the service's own, or anybody where it needs none."""
+ANONYMOUS = "anonymous"
+"""Actor where the service needs no token."""
 
 
 class Recorder:
@@ -25,8 +26,8 @@ class Recorder:
 
 async def get_recorder(request: Request, service: ServiceDep) -> Recorder:
     """Return the log with the actor that the guard has found; it waits for nothing and needs no thread."""
-    unnamed = ANONYMOUS if service.config.settings.api_token is None else SERVICE_TOKEN
-    return Recorder(service, str(request.scope.get("state", {}).get("actor") or unnamed))
+    identity = identity_of(request)
+    return Recorder(service, ANONYMOUS if identity is None else identity.name)
 
 
 RecorderDep = Annotated[Recorder, Depends(get_recorder)]

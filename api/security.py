@@ -103,7 +103,7 @@ class SecurityMiddleware:
         try:
             identity = self.callers.identify(scope, headers)
             if identity is not None:
-                scope.setdefault("state", {}).update(identity=identity, actor=identity.name)
+                scope.setdefault("state", {})["identity"] = identity
             return (
                 self._unauthorized(scope, headers, identity)
                 or self._foreign(scope, headers, identity)
@@ -177,7 +177,8 @@ class SecurityMiddleware:
         """
         if scope["method"] in _SAFE:
             return None
-        if headers.get("authorization") and (identity is None or identity.via == "token"):
+        is_bearer = headers.get("authorization", "").lower().startswith("bearer ")  # browsers add Basic by themselves
+        if is_bearer and (identity is None or identity.via == "token"):
             return None
         origin = headers.get("origin")
         if origin is None and not headers.get("cookie") and headers.get("sec-fetch-site") in (None, "none"):

@@ -45,6 +45,17 @@ def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.part"))
 
 
+def test_the_hint_fits_what_is_wrong(tmp_path: Path) -> None:
+    """What is no file is not made by adding a token."""
+    with pytest.raises(ConfigError) as missing:
+        read_tokens(tmp_path / "tokens.json")
+    with pytest.raises(ConfigError) as folder:
+        read_tokens(tmp_path)
+
+    assert "tuner token add" in (missing.value.hint or "")
+    assert "tuner token add" not in (folder.value.hint or "")
+
+
 def test_a_token_ends_by_revocation_and_by_its_time(tmp_path: Path) -> None:
     """A service that holds the file open in its memory sees both with the next request."""
     path, now = tmp_path / "tokens.json", [datetime.now(UTC)]

@@ -63,7 +63,7 @@ class UnknownNameError(RequestError):
     code = "unknown_name"
 
     def __init__(self, *, kind: str, name: str, known: Iterable[str], where: str | None = None) -> None:
-        names = sorted(known)
+        names = sorted({*known})
         self.kind, self.name, self.known = kind, name, names
         near = closest(name, names)
         guess = f"Did you mean {near!r}? " if near else ""
@@ -111,7 +111,7 @@ class Problems(list[Problem]):
 
 def unknown_name(kind: str, name: str, known: Iterable[str], where: str) -> Problem:
     """Tell of an unknown name that stands at the key `where`, with the closest known one."""
-    names = sorted(known)
+    names = sorted({*known})  # `boundary` is a loss and a family
     near = closest(name, names)
     guess = f"Did you mean {near!r}? " if near else ""
     return Problem(where, f"unknown {kind} {name!r}.", name, hint=f"{guess}Known: {', '.join(names) or 'none'}.")

@@ -90,7 +90,9 @@ def read_tokens(path: Path) -> list[NamedToken]:
     except OSError as error:
         raise ConfigError(
             f"the file of tokens cannot be read: {error.strerror}.",
-            hint="`tuner token add NAME --role run` makes it.",
+            hint="`tuner token add NAME --role run` makes it."
+            if isinstance(error, FileNotFoundError)
+            else "Name a file that the user of the service may read.",
             where=str(path),
         ) from error
     if stat.S_IMODE(kept.st_mode) & 0o022:

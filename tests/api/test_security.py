@@ -91,6 +91,8 @@ def test_without_a_token_other_sites_still_cannot_write(writer: httpx.Client) ->
     """A service on a laptop's loopback is reached by every page that its owner opens."""
     assert writer.post(f"{STUDY}/pause", headers={"Origin": "https://evil.example"}).status_code == 403
     assert writer.post(f"{STUDY}/pause", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    remembered = {"Origin": "https://evil.example", "Authorization": "Basic YW5uYTp4"}  # of a proxy that asks for it
+    assert writer.post(f"{STUDY}/pause", headers=remembered).status_code == 403
     assert writer.post(f"{STUDY}/pause").status_code == 200
 
 

@@ -93,7 +93,7 @@ def test_trials_without_their_files_are_named(both: Shell, here: Path) -> None:
     (here / "artifacts/both/2/data.json").unlink()
     refused = both("ensemble", "both", "--device", "cpu", "-o", "none")
     assert refused.code == 2
-    assert "1 finished trials have what an ensemble needs" in refused.err
+    assert "two finished trials with their files, and there is 1" in refused.err
     assert "data.json not in" in refused.err
     assert not (here / "none").exists()
 

@@ -309,6 +309,7 @@ def test_a_problem_is_a_record_with_the_line_of_its_key() -> None:
     epochs, loss, low, sampler = sorted(refused.value.problems, key=lambda problem: problem.line or 99)
     assert (epochs.path, epochs.value, epochs.line) == ("train.epochs", 0, 3)
     assert loss.message == "unknown loss 'dise'."
+    assert (loss.hint or "").count(" boundary,") == 1, "a loss and a family of one name are one word to write"
     assert (loss.path, loss.value, loss.line) == ("search.loss", "dise", 5)
     assert str(loss.hint).startswith("Did you mean 'dice'? Known: ")
     assert (low.path, low.value, low.line) == ("search.train.lr.low", 99, 7)

@@ -56,10 +56,8 @@ def test_options_and_values_are_those_of_the_trial() -> None:
 
 
 def test_what_mmsegmentation_cannot_take_is_refused() -> None:
-    """Features of the network, classes that overlap, a file that cannot be imported."""
+    """Features of the network, classes that overlap."""
     with pytest.raises(RequestError, match="mmsegmentation's decode heads do not give"):
         exported("conditional_boundary")
     with pytest.raises(RequestError, match="one label for each pixel"):
         exported("dice_focal", facts=FACTS | {"regions": REGIONS})
-    with pytest.raises(RequestError, match="'my-winner' is no name that a configuration can import"):
-        exported("dice_focal", module="my-winner")

@@ -115,7 +115,8 @@ def test_the_winner_of_a_search_is_taken_home(tmp_path: Path, monkeypatch: pytes
     assert run(["export", "tiny", "-o", "winner.py", "--format", "keras", *words]) == 2
     assert run(["export", "tiny", "-o", "other.py", "--format", "smp", *words]) == 0
     assert run(["export", "tiny", "-o", "registered.py", "--format", "mmseg", *words]) == 0
-    assert run(["export", "tiny", "-o", "not-a-name.py", "--format", "mmseg", *words]) == 2
+    for file, form in (("a-b.py", "mmseg"), ("class.py", "smp"), ("a", "mmseg"), ("a", "nnunet"), ("a.pt", "torch")):
+        assert run(["export", "tiny", "-o", file, "--format", form, *words]) == 2, (file, form)
 
     written_here = [f"{name}.{ending}" for name in ("other", "registered", "winner") for ending in ("pt", "py")]
     assert sorted(path.name for path in home.iterdir()) == written_here

@@ -198,7 +198,10 @@ def find_ensemble(
     left_out += without
     if len(candidates) < 2:
         missing = "".join(f"\n  trial {item.trial}: {item.why}" for item in left_out[:10])
-        raise RequestError(f"{len(candidates)} finished trials have what an ensemble needs; it takes two.{missing}")
+        raise RequestError(
+            f"an ensemble takes two finished trials with their files, and there {'is' if candidates else 'are'} "
+            f"{len(candidates) or 'none'}.{missing}"
+        )
     check_same_data({f"trial {candidate.number}": candidate.card for candidate in candidates})
     data = _data_of(candidates[0], spec, settings)
     _, _, source = open_source(candidates[0].config.dataset, settings.data_root)

@@ -116,6 +116,7 @@ def _write_home(path: Path, form: str, config: "TrialConfig", files: "Artifacts"
     from tuner.export.smp import smp_export
     from tuner.export.torch_file import torch_export
 
+    _check_module(path, form)
     facts, weights = _kept(config, files)
     beside = path.with_suffix(".pt")
     if form == "nnunet":
@@ -131,6 +132,19 @@ def _write_home(path: Path, form: str, config: "TrialConfig", files: "Artifacts"
     for what in made.left_out:
         output.tell(f"  not in it: {what}")
     return replaced
+
+
+def _check_module(path: Path, form: str) -> None:
+    """Refuse a file that Python would not import: what is written is used by its name, its tensors lie beside it."""
+    import keyword
+
+    from tuner.errors import RequestError
+
+    named = form in ("smp", "mmseg")  # where a program, or a configuration, writes `import NAME`
+    if path.suffix != ".py" or (named and (not path.stem.isidentifier() or keyword.iskeyword(path.stem))):
+        raise RequestError(
+            f"{path.name!r} is no file that Python can import.", hint="Name one such as best.py with -o.", where="-o"
+        )
 
 
 def _write_bundle(path: Path, config: "TrialConfig", files: "Artifacts", settings: "Settings") -> None:

@@ -92,6 +92,11 @@ def sources(roots: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def with_tensors_in(text: str, beside: str) -> str:
+    """Name the file of tensors in a module, so that it is found when the module is called otherwise."""
+    return text.replace('Path(__file__).with_suffix(".pt")', f"Path(__file__).with_name({beside!r})")
+
+
 def loss_modules(section: Mapping[str, Any]) -> list[str]:
     """Return the modules of the terms of a loss, and of what they learn."""
     rows = loss_terms(section).values()

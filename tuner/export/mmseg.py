@@ -9,7 +9,7 @@ import torch
 
 from tuner.config.trial import TrialConfig
 from tuner.errors import RequestError
-from tuner.export.embedding import assembled, loss_modules
+from tuner.export.embedding import assembled, loss_modules, with_tensors_in
 from tuner.export.stored_values import IGNORED, recorded_cases
 from tuner.export.torch_file import TorchExport, check_features, check_loss, head_lines
 
@@ -38,12 +38,6 @@ def mmseg_export(config: TrialConfig, facts: Mapping[str, Any], *, module: str, 
             hint="--format torch, nnunet and smp take regions.",
             where="--format",
         )
-    if not module.isidentifier():
-        raise RequestError(
-            f"{module!r} is no name that a configuration can import.",
-            hint="Name a file such as best.py with -o.",
-            where="-o",
-        )
     frequencies = [float(share) for share in facts["class_frequencies"]]
     settings = {
         "loss": config.loss,
@@ -53,7 +47,7 @@ def mmseg_export(config: TrialConfig, facts: Mapping[str, Any], *, module: str, 
     }
     name = loss_class_name(str(config.provenance.get("study", "trial")), config.provenance.get("trial"))
     text = assembled(PARTS, head=_head(config, _CLASS, module), settings=settings, modules=loss_modules(config.loss))
-    text = text.replace('Path(__file__).with_suffix(".pt")', f"Path(__file__).with_name({beside!r})")
+    text = with_tensors_in(text, beside)
     buffer = io.BytesIO()
     torch.save(recorded_cases(config.loss, frequencies, activation="softmax"), buffer)
     return TorchExport(text.replace(_CLASS, name), buffer.getvalue(), ())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tuner.config.trial import TrialConfig
 from tuner.errors import LossInputError
-from tuner.export.embedding import assembled, loss_modules, text_of
+from tuner.export.embedding import assembled, loss_modules, text_of, with_tensors_in
 from tuner.export.torch_file import TorchExport, check_features, check_loss, head_lines
 from tuner.losses.module import from_section
 
@@ -76,9 +76,9 @@ def nnunet_export(config: TrialConfig, facts: Mapping[str, Any], *, beside: str)
     spatial_dims = len(facts["sample_shape"]) - 1
     check_features(config, "nnU-Net's networks")
     cases = recorded_cases(config.loss, frequencies, spatial_dims=spatial_dims)
-    text = trainer_source(
-        name, settings, head=_head(config, name, _has_regions(cases)), modules=loss_modules(config.loss)
-    ).replace('Path(__file__).with_suffix(".pt")', f"Path(__file__).with_name({beside!r})")
+    head = _head(config, name, _has_regions(cases))
+    text = trainer_source(name, settings, head=head, modules=loss_modules(config.loss))
+    text = with_tensors_in(text, beside)
     buffer = io.BytesIO()
     torch.save(cases, buffer)
     return TorchExport(text, buffer.getvalue(), ())

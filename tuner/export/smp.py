@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tuner.config.trial import TrialConfig
 from tuner.data.regions import Regions
 from tuner.errors import LossInputError, RequestError
-from tuner.export.embedding import assembled, loss_modules
+from tuner.export.embedding import assembled, loss_modules, with_tensors_in
 from tuner.export.stored_values import IGNORED, recorded_cases
 from tuner.export.torch_file import TorchExport, built_network, check_features, check_loss, head_lines
 from tuner.models.catalog import WEIGHTS
@@ -59,7 +59,7 @@ def smp_export(
         settings["model"] = model_arguments(config, settings)
         tensors |= _network(config, settings, held)
     text = assembled(PARTS, head=_head(config, left_out), settings=settings, modules=loss_modules(config.loss))
-    text = text.replace('Path(__file__).with_suffix(".pt")', f"Path(__file__).with_name({beside!r})")
+    text = with_tensors_in(text, beside)
     buffer = io.BytesIO()
     torch.save(tensors, buffer)
     return TorchExport(text, buffer.getvalue(), tuple(left_out))

@@ -99,9 +99,10 @@ class Activity(StorageBase):
 
 def numbered(numbers: Sequence[int]) -> str:
     """Name trials in one line, as details of an entry."""
-    shown = ", ".join(map(str, numbers[:20]))
-    more = f" and {len(numbers) - 20} more" if len(numbers) > 20 else ""
-    return f"trial{'s' * (len(numbers) != 1)} {shown}{more}"
+    once = list(dict.fromkeys(numbers))
+    shown = ", ".join(map(str, once[:20]))
+    more = f" and {len(once) - 20} more" if len(once) > 20 else ""
+    return f"trial{'s' * (len(once) != 1)} {shown}{more}"
 
 
 def local_actor(kind: str) -> str:

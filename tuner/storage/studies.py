@@ -406,7 +406,8 @@ class Studies(StorageBase):
         )
         if alive:
             raise ConflictError(
-                f"study {row.name!r} runs ({alive} live workers).", hint=f"`tuner stop {row.name}` first, then {what}."
+                f"study {row.name!r} runs ({alive} live worker{'s' * (alive != 1)}).",
+                hint=f"`tuner stop {row.name}` first, then {what}.",
             )
 
     def _refuse_at_work(self, connection: Connection, row: Any, family: Sequence[int]) -> None:
