@@ -51,4 +51,6 @@ SLOW = {
         12,
         "worker/test_commands.py",
     ),
+    "api/test_users.py::test_pages_offer_what_the_role_allows": (15, "roles over REST in api/test_users.py"),
+    "export/test_monai_bundle.py::test_monai_runs_the_bundle": (15, "make test-home, and the bundle's self-test"),
 }

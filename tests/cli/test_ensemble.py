@@ -103,7 +103,7 @@ def test_trials_without_their_files_are_named(both: Shell, here: Path) -> None:
     [
         ("--trials 0,x", "'0,x' are no numbers of trials"),
         ("--trials 0,99", "99"),
-        ("--trials 0", "it takes two"),
+        ("--trials 0", "takes two"),
         ("--metric dise", "Did you mean 'dice'"),
         ("--size 0", "--size"),
         ("-o no/folder", "does not exist"),

@@ -142,7 +142,7 @@ def test_a_renamed_study_is_the_same_study(store: Storage, tmp_path: Path) -> No
     store.annotations.change_trials("organs", [claim.number], AnnotationChange(add_tags=("keep",)))
     worker = store.workers.register(pid=1, device="cpu", study="organs", version="test")
 
-    with pytest.raises(ConflictError, match="live workers"):
+    with pytest.raises(ConflictError, match="live worker"):
         rename_study(store, files, "organs", "renamed")
     store.workers.unregister(worker)
     for wrong, kind in (("taken", ConflictError), ("no/name", SpecError), ("organs", ConflictError)):
@@ -157,7 +157,10 @@ def test_a_renamed_study_is_the_same_study(store: Storage, tmp_path: Path) -> No
     assert not (files.root / "organs").exists()
     assert len(list(files.root.glob("renamed.deleted-*/left.txt"))) == 1
     assert store.queries.trial("renamed", claim.number)["tags"] == ["keep"]
-    names = optuna.get_all_study_names(store.context.database.url.render_as_string(hide_password=False))
+    theirs = optuna.storages.RDBStorage(store.context.database.url.render_as_string(hide_password=False))
+    names = optuna.get_all_study_names(theirs)
+    theirs.remove_session()
+    theirs.engine.dispose()
     assert sorted(names) == ["renamed", "renamed/confirmation", "taken"]
     with pytest.raises(NotFoundError):
         store.studies.get("organs")
