@@ -147,7 +147,7 @@ def bridge_of(launcher: int) -> int:
     """Return the process of a launcher that talks to Ray; one that was lost may take a moment to be started anew."""
     limit = time.monotonic() + 60
     while time.monotonic() < limit:
-        for pid in family({launcher}):
+        for pid in sorted(family({launcher}), reverse=True):  # the one that asked about nodes before is older
             with suppress(OSError):
                 if b"ray_cluster.bridge" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return pid
