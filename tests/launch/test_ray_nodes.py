@@ -155,11 +155,11 @@ def bridge_of(launcher: int) -> int:
     raise AssertionError("it has no bridge")
 
 
-def check(store: Storage, site: Site) -> bookkeeping.Figures:
+def check(store: Storage, site: Site, study: str = STUDY) -> bookkeeping.Figures:
     """Check the books, and that nobody stays in the cluster."""
     until(lambda: site.cluster.actors() == 0, site, 60)
     assert [row["message"] for row in store.queries.trials("tiny", state="FAIL")] == []
-    return bookkeeping.check(store, site.places, load_spec(parse_yaml(STUDY)), again=site.folder / "again", most=1)
+    return bookkeeping.check(store, site.places, load_spec(parse_yaml(study)), again=site.folder / "again", most=1)
 
 
 def test_a_node_that_dies_costs_no_finished_epoch(site: Site, store: Storage) -> None:
@@ -186,7 +186,8 @@ def test_a_node_that_dies_costs_no_finished_epoch(site: Site, store: Storage) ->
 def test_the_workers_outlive_their_launcher_and_are_found_again(site: Site, store: Storage) -> None:
     """A laptop is closed, a session ends: the study goes on, and who comes back watches the same workers."""
     site.cluster.add(cpus=2, gpus=1)
-    launcher = site.launch("--workers-per-device", "2")
+    longer = STUDY.replace("epochs: 12", "epochs: 40")  # than what is done to it
+    launcher = site.launch("--workers-per-device", "2", study=longer)
     until(lambda: len(running(store)) == 2, site)
     before = pids(store)
     os.kill(bridge_of(launcher.pid), signal.SIGKILL)  # so does Ray, when the head of the cluster has been away
@@ -206,7 +207,7 @@ def test_the_workers_outlive_their_launcher_and_are_found_again(site: Site, stor
     assert site.cluster.actors() == 3
     assert site.said().count("was found at work") == 4
     assert again.wait(400) == 0, site.said()
-    assert check(store, site).continued == 0
+    assert check(store, site, longer).continued == 0
     assert "0.5 GPU and 1 CPU" in site.said()
 
 
