@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import pprint
 import stat
 import tempfile
@@ -16,6 +15,7 @@ from tuner.analysis.command_export import command_script
 from tuner.analysis.confirmation import Leader, confirmed_leader, judge_looks, read_confirmation
 from tuner.analysis.leaderboard import caveats
 from tuner.artifacts.local import Artifacts
+from tuner.atomic_io import write_atomically
 from tuner.config.study import load_spec
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import YamlDocument, dump_yaml
@@ -145,21 +145,9 @@ def write_export(path: Path, content: str | bytes) -> bool:
         raise RequestError(f"it is {kind}; name a file.", where=str(path))
     if not path.absolute().parent.is_dir():
         raise RequestError(f"the folder {path.absolute().parent} does not exist.", hint="Create it first.", where="-o")
-    part: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
-        part = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        part.chmod(0o666 & ~mask)
-        part.replace(path)
+        write_atomically(path, content.encode() if isinstance(content, str) else content)
     except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
         if error.errno == 28:
             raise DiskFullError("no space left for the export.", where=str(path)) from error
         raise RequestError(f"cannot be written: {error.strerror}.", where=str(path)) from error
