@@ -1,6 +1,6 @@
 """Our engine beside the script that a practitioner writes (`naive_search.py`): equal work, wall time, equal quality.
 
-    python -m benchmarks.engine --data-root DIR [--epochs 12] [--configs FILE] [--workers 2]
+    python -m benchmarks.engine --data-root DIR [--epochs 12] [--seeds 1] [--configs FILE] [--workers 2]
 
 Both train the same list of configurations in this run, one after the other, on the same cores: the script in one
 process with as many threads as there are workers, ours in processes of one thread each. Equal: network, losses and
@@ -20,7 +20,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 CONFIGS = [
     {"loss": "dice_ce", "weight": 0.5, "lr": 0.003},
@@ -55,6 +56,8 @@ def main() -> None:
     parser.add_argument("--data-root", required=True, type=Path, help="folder that holds `synapse/`")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, default=1, help="everything once with each of the seeds 0, 1, ...")
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--configs", type=Path, help="JSON list as `--fixed` of the naive script takes it")
     parser.add_argument("--role", choices=["table", "naive", "ours", "score"], default="table", help=argparse.SUPPRESS)
@@ -65,32 +68,64 @@ def main() -> None:
     elif args.role == "ours":
         run_ours(args)
     else:
+        configs = json.loads(args.configs.read_text()) if args.configs else CONFIGS
         with tempfile.TemporaryDirectory() as scratch:
-            args.folder = args.folder or Path(scratch)
-            args.folder.mkdir(parents=True, exist_ok=True)
-            configs = json.loads(args.configs.read_text()) if args.configs else CONFIGS
-            (args.folder / "configs.json").write_text(json.dumps(configs))
-            if args.role == "table":
-                print_table(args, configs)
-            else:
+            kept = args.folder or Path(scratch)
+            if args.role == "score":
                 print(json.dumps(scores(args, configs)))
+                return
+            measured = []
+            for seed in range(args.seeds):
+                args.seed, args.folder = seed, kept / f"seed-{seed}"
+                args.folder.mkdir(parents=True, exist_ok=True)
+                (args.folder / "configs.json").write_text(json.dumps(configs))
+                measured.append(measure(args, configs))
+            print_table(args, configs, measured)
 
 
-def print_table(args: argparse.Namespace, configs: list[dict[str, Any]]) -> None:
+class Measured(NamedTuple):
+    """Both sides with one seed: seconds, and the Dice of every configuration."""
+
+    wall: dict[str, float]
+    cpu: dict[str, float]
+    dice: list[dict[str, float]]
+
+
+def measure(args: argparse.Namespace, configs: list[dict[str, Any]]) -> Measured:
     naive, naive_cpu = timed(args, "naive", count=1, threads=args.workers)
     ours, ours_cpu = timed(args, "ours", count=args.workers, threads=1)
-    found = scores(args, configs)
-    print(f"\n{len(configs)} configurations, {args.epochs} epochs, {args.size} x {args.size}, {args.workers} cores\n")
+    found = Measured({"naive": naive, "ours": ours}, {"naive": naive_cpu, "ours": ours_cpu}, scores(args, configs))
+    print(args.seed, json.dumps(found._asdict()), file=sys.stderr, flush=True)
+    return found
+
+
+def print_table(args: argparse.Namespace, configs: list[dict[str, Any]], measured: list[Measured]) -> None:
+    print(f"\n{len(configs)} configurations, {args.epochs} epochs, {args.size} x {args.size}, {args.workers} cores, "
+          f"{args.seeds} seeds (mean, lowest to highest)\n")  # fmt: skip
     print("| | naive script | tuner | |")
     print("|---|---|---|---|")
-    print(f"| wall time, end to end | {naive:.1f} s | {ours:.1f} s | {naive / ours:.2f} times less |")
-    print(f"| CPU time | {naive_cpu:.1f} s | {ours_cpu:.1f} s | {naive_cpu / ours_cpu:.2f} times less |")
-    for config, row in zip(configs, found, strict=True):
+    for label, seconds in (
+        ("wall time, end to end", [one.wall for one in measured]),
+        ("CPU time", [one.cpu for one in measured]),
+    ):
+        ratios = spread([one["naive"] / one["ours"] for one in seconds], "{:.2f}")
+        sides = [spread([one[side] for one in seconds], "{:.1f}") for side in ("naive", "ours")]
+        print(f"| {label}, s | {sides[0]} | {sides[1]} | {ratios} times less |")
+    for number, config in enumerate(configs):
         options = ", ".join(f"{key} {value}" for key, value in config.items() if key != "loss")
-        print(f"| Dice, {config['loss']} ({options}) | {row['naive']:.4f} | {row['ours']:.4f} "
-              f"| {row['ours'] - row['naive']:+.4f} |")  # fmt: skip
-    means = [sum(row[side] for row in found) / len(found) for side in ("naive", "ours")]
-    print(f"| Dice, mean | {means[0]:.4f} | {means[1]:.4f} | {means[1] - means[0]:+.4f} |")
+        print(f"| Dice, {config['loss']} ({options}) {dice_cells([[one.dice[number]] for one in measured])}")
+    print(f"| Dice, mean {dice_cells([one.dice for one in measured])}")
+
+
+def dice_cells(seeds: list[list[dict[str, float]]]) -> str:
+    means = [{side: fmean(row[side] for row in rows) for side in ("naive", "ours")} for rows in seeds]
+    sides = [spread([mean[side] for mean in means], "{:.4f}") for side in ("naive", "ours")]
+    return f"| {sides[0]} | {sides[1]} | {spread([mean['ours'] - mean['naive'] for mean in means], '{:+.4f}')} |"
+
+
+def spread(values: list[float], form: str) -> str:
+    mean, low, high = (form.format(value) for value in (fmean(values), min(values), max(values)))
+    return mean if len(values) == 1 else f"{mean} ({low} to {high})"
 
 
 def timed(args: argparse.Namespace, role: str, *, count: int, threads: int) -> tuple[float, float]:
@@ -103,6 +138,7 @@ def timed(args: argparse.Namespace, role: str, *, count: int, threads: int) -> t
     command = [
         *(sys.executable, "-m", "benchmarks.engine", "--role", role, "--data-root", str(args.data_root)),
         *("--size", str(args.size), "--epochs", str(args.epochs), "--folder", str(args.folder)),
+        *("--seed", str(args.seed)),
     ]
     began, used = time.perf_counter(), children_cpu_s()
     processes = [subprocess.Popen(command, env=environment, stdout=sys.stderr) for _ in range(count)]
@@ -128,6 +164,7 @@ def run_naive(args: argparse.Namespace) -> None:
     naive_search.UNet = lambda *a, **k: networks.append(build(*a, **k)) or networks[-1]
     given = ["--data", str(args.data_root / "synapse"), "--layout", "synapse", "--size", str(args.size)]
     given += ["--epochs", str(args.epochs), "--batch", str(BATCH), "--fixed", str(args.folder / "configs.json")]
+    given += ["--seed", str(args.seed)]
     sys.argv = ["naive_search.py", *given]
     naive_search.main()
     torch.save([network.state_dict() for network in networks], args.folder / "naive.pt")
@@ -179,7 +216,7 @@ def translated(config: dict[str, Any], args: argparse.Namespace) -> Any:
         },
     }[name]()  # fmt: skip
     train = {"epochs": args.epochs, "batch_size": BATCH, "lr": lr, "weight_decay": 1e-5, "warmup": 0.0}
-    train |= {"clip_norm": None, "threads": 1, "seed": 0}
+    train |= {"clip_norm": None, "threads": 1, "seed": args.seed}
     return load_config(
         {
             "dataset": {"name": "synapse", "size": args.size, "validation": "test"},
