@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -59,6 +61,48 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("ab") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+_LOCK, _MADE = "lock", "made"
+"""What a scratch folder holds."""
+
+
+@contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """Give a new hidden folder beside `target`, in which it can be made and then renamed; it is gone afterwards.
+
+    What killed processes have left of earlier ones for the same target is removed: their lock is nobody's any more.
+    """
+    home, prefix = target.absolute().parent, f".{target.name}."
+    _remove_scratch(home, prefix)
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=home))
+        try:
+            with (scratch / _LOCK).open("xb") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:  # another process took it for left behind, just before the lock, and removes it
+                    continue
+                (scratch / _MADE).mkdir()
+                yield scratch / _MADE
+                return
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _remove_scratch(home: Path, prefix: str) -> None:
+    """Remove scratch folders of a target whose writers are gone; whatever is not surely one stays."""
+    named = re.compile(re.escape(prefix) + r"[a-z0-9_]{8}")
+    beside: list[Path] = []
+    with suppress(PermissionError):  # a folder may be written and not be listed
+        beside = [*home.iterdir()]
+    for folder in beside:
+        if not named.fullmatch(folder.name) or folder.is_symlink():
+            continue
+        with suppress(OSError), (folder / _LOCK).open("r+b") as handle:
+            if {item.name for item in folder.iterdir()} <= {_LOCK, _MADE}:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: bytes | memoryview, *, mode: int = 0o666) -> None:

@@ -99,6 +99,14 @@ def test_database_commands(queued: Shell, here: Path) -> None:
     assert queued("db", "check", "--storage", new).code == 0
 
 
+def test_a_new_name_must_be_one(queued: Shell) -> None:
+    """Said of the argument that it was, and in words."""
+    refused = queued("rename", "tiny", "a b")
+
+    assert refused.code == 2
+    assert "NEW: 'a b' is no name of a study: 1 to 80 letters" in refused.err
+
+
 def test_a_study_is_renamed_archived_and_taken_back(queued: Shell, study_file: Path) -> None:
     """What is archived is neither listed nor begun; who did what is in the log."""
     assert queued("archive", "tiny").code == 2, "it has trials left"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.cli.shell import Shell
 from tests.training.runs import make_run, tiny
@@ -98,6 +99,29 @@ def test_trials_without_their_files_are_named(both: Shell, here: Path) -> None:
     assert not (here / "none").exists()
 
 
+def test_trials_whose_weights_are_damaged_are_left_out(both: Shell, here: Path) -> None:
+    """One of twenty trials must not cost the other nineteen; too few that are left are an error that names all."""
+    cut = here / "artifacts/both/1/best.safetensors"
+    cut.write_bytes(cut.read_bytes()[:200])
+    found = both("ensemble", "both", "--device", "cpu", "-o", "chosen")
+    assert found.code == 0
+    assert "left out: trial 1: " in found.err
+    assert "the weights are damaged" in found.err
+    assert {run.folder.name for run in open_ensemble(here / "chosen", "cpu").members} <= {"trial-0", "trial-2"}
+
+    path = here / "artifacts/both/2/best.safetensors"
+    weights = load_file(path)
+    save_file(
+        {name: value * torch.nan if value.is_floating_point() else value for name, value in weights.items()}, path
+    )
+    refused = both("ensemble", "both", "--device", "cpu")
+    assert refused.code == 2
+    assert "two finished trials with their files, and there is 1" in refused.err
+    assert "trial 1: " in refused.err
+    assert "trial 2: " in refused.err
+    assert "not a number" in refused.err
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -184,6 +208,11 @@ def test_predict_takes_the_folder(tuner: Shell, test_data: Path, here: Path, tmp
 
     assert (found["run"], found["dataset"], found["failed"]) == (str(folder), "folder", [])
     assert read_codes(here / "masks" / image.name).shape == (256, 256)
+    weights = folder / "trial-5/best.safetensors"
+    weights.rename(tmp_path / "kept")
+    refused = tuner("predict", str(folder), str(image), "-o", "others", "--device", "cpu")
+    assert (refused.code, "not whole: trial-5/best.safetensors is missing" in refused.err) == (2, True)
+    (tmp_path / "kept").rename(weights)
     (folder / ENSEMBLE).write_text("{}")
     refused = tuner("predict", str(folder), str(image), "-o", "others", "--device", "cpu")
     assert (refused.code, "ensemble.json: is damaged" in refused.err) == (2, True)

@@ -30,7 +30,7 @@ from tuner.training.device import free_memory
 from tuner.training.ensemble import check_same_data, predict_split
 from tuner.training.ensemble_folder import ENSEMBLE, MEMBER_FILES, describe_ensemble, member_folder
 from tuner.training.predict import open_run, read_run
-from tuner.training.run_dir import DataCard
+from tuner.training.run_dir import BEST, DataCard
 
 SIZE = 10
 MAX_POOL = 20
@@ -181,8 +181,8 @@ def find_ensemble(
         NotFoundError: There is no such study or trial, or no trial is finished.
         UnknownNameError: There is no such metric.
         ConflictError: A named trial is not finished.
-        RequestError: The study's training is the user's own, fewer than two trials have their weights, or their data
-            differ.
+        RequestError: The study's training is the user's own, fewer than two trials have weights that can be read, or
+            their data differ.
         DataError: The data set is not what the trials were trained on.
         DiskFullError: There is no space for the probabilities.
     """
@@ -196,25 +196,15 @@ def find_ensemble(
         )
     candidates, without = _with_weights(artifacts, name, rows, wanted, store)
     left_out += without
-    if len(candidates) < 2:
-        missing = "".join(f"\n  trial {item.trial}: {item.why}" for item in left_out[:10])
-        raise RequestError(
-            f"an ensemble takes two finished trials with their files, and there {'is' if candidates else 'are'} "
-            f"{len(candidates) or 'none'}.{missing}"
-        )
+    _require_two(candidates, left_out)
     check_same_data({f"trial {candidate.number}": candidate.card for candidate in candidates})
     data = _data_of(candidates[0], spec, settings)
     _, _, source = open_source(candidates[0].config.dataset, settings.data_root)
     group = source.group if isinstance(source, Grouped) else str
     pool = ProbabilityPool(data, wanted, len(candidates), settings.cache, group)
-    for number, candidate in enumerate(candidates):
-        on_progress(
-            f"predicting {len(pool.units)} cases by trial {candidate.number}, {number + 1} of {len(candidates)}"
-        )
-        run = open_run(candidate.folder, device, allow_entry=settings.allow_entry)
-        predict_split(run.net, data, candidate.config.train, pool.probabilities[number], lambda: False)
-        del run
-        free_memory(device)
+    candidates, damaged = _predict(candidates, pool, data, settings, device, on_progress)
+    left_out += damaged
+    _require_two(candidates, left_out)
     on_progress(f"choosing among {len(candidates)} trials, and in {REPEATS} divisions of the cases")
     selection = select_greedily(pool, size, range(len(pool.units)))
     gain = cross_fitted_gain(pool, size)
@@ -271,6 +261,47 @@ def _with_weights(
         value = at_best["metrics"].get(metric) if at_best else None
         found.append(Candidate(number, row["loss"] or config.loss.get("name"), value, folder, config, card))
     return found, left_out
+
+
+def _require_two(candidates: Sequence[Candidate], left_out: Sequence[LeftOut]) -> None:
+    if len(candidates) < 2:
+        missing = "".join(f"\n  trial {item.trial}: {item.why}" for item in left_out[:10])
+        raise RequestError(
+            f"an ensemble takes two finished trials with their files, and there {'is' if candidates else 'are'} "
+            f"{len(candidates) or 'none'}.{missing}"
+        )
+
+
+def _predict(
+    candidates: Sequence[Candidate],
+    pool: ProbabilityPool,
+    data: PreparedData,
+    settings: Settings,
+    device: str,
+    on_progress: Callable[[str], None],
+) -> tuple[list[Candidate], list[LeftOut]]:
+    """Fill the pool by the candidates' networks, and return those that it keeps and those whose weights are damaged."""
+    kept: list[int] = []
+    left_out: list[LeftOut] = []
+    for number, candidate in enumerate(candidates):
+        on_progress(
+            f"predicting {len(pool.units)} cases by trial {candidate.number}, {number + 1} of {len(candidates)}"
+        )
+        try:
+            run = open_run(candidate.folder, device, allow_entry=settings.allow_entry)
+        except RequestError as error:
+            left_out.append(LeftOut(candidate.number, str(error)))
+            continue
+        predict_split(run.net, data, candidate.config.train, pool.probabilities[number], lambda: False)
+        del run
+        free_memory(device)
+        if pool.is_finite(number):
+            kept.append(number)
+        else:
+            why = "its weights are damaged: what they predict is not a number"
+            left_out.append(LeftOut(candidate.number, f"{candidate.folder / BEST}: {why}"))
+    pool.keep(kept)
+    return [candidates[number] for number in kept], left_out
 
 
 def _data_of(candidate: Candidate, spec: StudySpec, settings: Settings) -> PreparedData:

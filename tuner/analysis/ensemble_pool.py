@@ -79,6 +79,16 @@ class ProbabilityPool:
         seen = sum(np.bincount(np.asarray(labels[n]).ravel(), minlength=256) for n in range(len(labels)))
         return [bool(count) for count in np.asarray(seen)[: self.data.classes]]
 
+    def is_finite(self, member: int) -> bool:
+        """Say whether all that a network predicted are numbers."""
+        found = self.probabilities[member]
+        return all(bool(np.isfinite(np.asarray(found[number])).all()) for number in range(len(self._shapes)))
+
+    def keep(self, members: Sequence[int]) -> None:
+        """Forget all networks but these, which are numbered anew."""
+        self.probabilities = [self.probabilities[member] for member in members]
+        self.members = len(members)
+
     def begin(self, units: Sequence[int]) -> "RunningMean":
         """Return an empty ensemble on some of the units."""
         return RunningMean(self, units)

@@ -4,7 +4,6 @@ import errno
 import json
 import pprint
 import stat
-import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from tuner.analysis.command_export import command_script
 from tuner.analysis.confirmation import Leader, confirmed_leader, judge_looks, read_confirmation
 from tuner.analysis.leaderboard import caveats
 from tuner.artifacts.local import Artifacts
-from tuner.atomic_io import write_atomically
+from tuner.atomic_io import scratch_folder, write_atomically
 from tuner.config.study import load_spec
 from tuner.config.trial import TrialConfig, load_config
 from tuner.config.yaml_reader import YamlDocument, dump_yaml
@@ -165,8 +164,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """
     check_new_folder(path)
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent) as scratch:
-            made = Path(scratch) / "made"
+        with scratch_folder(path) as made:
             for name, content in files.items():
                 (made / name).parent.mkdir(parents=True, exist_ok=True)
                 (made / name).write_bytes(content)

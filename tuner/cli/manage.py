@@ -27,11 +27,15 @@ def rename(
     """Give a study another name, with its confirmation and its files; refused while workers serve it."""
     from tuner.artifacts.remote import artifacts_of
     from tuner.cli.stored import open_store, record_activity
+    from tuner.errors import SpecError
     from tuner.launch.rename import rename_study
 
     settings = settings_of(storage, artifacts)
     with open_store(settings.storage, write=True) as store:
-        rename_study(store, artifacts_of(settings, owner=store.studies.folder_mark), name, new)
+        try:
+            rename_study(store, artifacts_of(settings, owner=store.studies.folder_mark), name, new)
+        except SpecError as error:
+            raise SpecError([problem.message for problem in error.problems], where="NEW") from error
         record_activity(store, new, "rename", f"it was {name}")
         document = store.queries.status(new)
     if as_json:

@@ -66,8 +66,12 @@ def report(
         output.put_json({"path": str(path), "format": form, "replaced": replaced, "bytes": len(text.encode())})
         return
     output.tell(
-        f"{'Replaced' if replaced else 'Wrote'} {path}: {len(material.entries)} trials, {len(text) / 1e6:.1f} MB"
+        f"{'Replaced' if replaced else 'Wrote'} {path}: {len(material.entries)} trials, {_size(len(text.encode()))}"
     )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{max(1, round(count / 1e3))} kB"
 
 
 def _form_of(path: Path) -> str:

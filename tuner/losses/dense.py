@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from tuner.losses.batch import CachedOnce, LossInputs, Overlap
 from tuner.losses.sigmoid_stats import LabelNll, SigmoidSums, TotalLabelNll
-from tuner.losses.soft_stats import SoftEntropy, SoftOverlap
+from tuner.losses.soft_stats import SigmoidEntropy, SoftEntropy, SoftOverlap
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class DenseInputs(LossInputs):
 
     @property
     def has_soft_sums(self) -> bool:
-        """Whether sums of a softmax are read, of soft labels or weighed pixels."""
-        return self.sums and not self.overlapping
+        """Whether sums are read of soft labels or weighed pixels, or of a softmax."""
+        return self.sums and not self.has_sums
 
     @property
     def by_squares(self) -> bool:
@@ -77,7 +77,7 @@ class DenseInputs(LossInputs):
     @CachedOnce
     def _soft_sums(self) -> tuple[Tensor, Tensor, Tensor]:
         return SoftOverlap.apply(  # type: ignore[no-untyped-call,no-any-return]
-            self.flat, self.target, self.weight, self.squares, self.by_squares
+            self.flat, self.target, self.weight, self.squares, self.by_squares, self.overlapping
         )
 
     @CachedOnce
@@ -141,8 +141,8 @@ class DenseInputs(LossInputs):
         if not self.is_soft and self.weight is None:
             total = TotalLabelNll.apply(self.flat, self.target)  # type: ignore[no-untyped-call]
             return total
-        weights = self.label_weights
-        return self.nll.sum() if weights is None else (self.nll * weights).sum()
+        total = SigmoidEntropy.apply(self.flat, self.target, self.weight)  # type: ignore[no-untyped-call]
+        return total
 
     @CachedOnce
     def exact_nll(self) -> Tensor:

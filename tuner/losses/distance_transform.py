@@ -237,13 +237,16 @@ def target_map(view: LossInputs, name: str, given: Tensor | None) -> Tensor:
         _check(view, name, given)
         return given.to(view.logits.dtype)
     if name not in view.maps:
-        if name in DEVICE_MAPS and (view.labels.device.type != "cpu" or not _has_host_transforms()):
-            marked = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
-            view.maps[name] = DEVICE_MAPS[name](marked, classes=view.classes).to(view.logits.dtype)
-            return view.maps[name]
         marked = view.labels if view.void is None else view.labels.masked_fill(view.void, VOID)
-        view.maps[name] = _made_on_host(marked, name, view.classes).to(view.logits.device, view.logits.dtype)
+        view.maps[name] = map_of_labels(marked, name, classes=view.classes).to(view.logits.dtype)
     return view.maps[name]
+
+
+def map_of_labels(marked: Tensor, name: str, *, classes: int) -> Tensor:
+    """Return the map `name` of `tuner.label_maps` for labels [B, *S], VOID on void pixels, where the labels are."""
+    if name in DEVICE_MAPS and (marked.device.type != "cpu" or not _has_host_transforms()):
+        return DEVICE_MAPS[name](marked, classes=classes)
+    return _made_on_host(marked, name, classes).to(marked.device)
 
 
 @outside_of_graphs

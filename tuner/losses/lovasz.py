@@ -56,24 +56,79 @@ def _lovasz_of_overlapping(view: DenseInputs, *, classes: str, per_image: bool) 
 
 
 def _extension(view: DenseInputs, errors: Tensor, *, classes: str, per_image: bool) -> Tensor:
-    """Return the mean over classes of the extension of the Jaccard loss at errors [B, C, N], by an exact sort.
+    """Return the mean over classes of the extension of the Jaccard loss at errors [B, C, N], by a sort.
 
     Errors that are not positive cost nothing.
     """
-    errors = errors.transpose(0, 1)
-    counted = view.valid.expand_as(view.target).transpose(0, 1) > 0
-    hits = (view.target.transpose(0, 1) > 0) & counted
+    void = None if view.weight is None else view.weight <= 0
+    hits = view.target > 0 if void is None else (view.target > 0) & ~void
+    value: Tensor = SortedErrors.apply(errors, hits, void, per_image)  # type: ignore[no-untyped-call]
+    total = hits.sum(-1)
+    counted = errors.new_ones(len(total)) if void is None else (~void).any(-1).any(1).to(errors.dtype)
     if not per_image:
-        errors, counted, hits = (maps.flatten(1).unsqueeze(1) for maps in (errors, counted, hits))
-    # what does not count comes last and costs nothing
-    ranked, order = errors.masked_fill(~counted, -1).sort(dim=-1, descending=True)
-    hit, total = hits.gather(-1, order), hits.sum(-1).to(errors.dtype)
-    rows = zip(hit.flatten(0, 1), total.flatten(), strict=True)
-    steps = torch.stack([jaccard_steps(row, number) for row, number in rows]).view_as(ranked)
-    value = torch.linalg.vecdot(ranked.clamp_min(0), steps).T
-    return class_mean(
-        value, total.T, counted.any(-1).any(0).to(value.dtype), classes=classes, weights=view.class_weights
-    )
+        total, counted = total.sum(0, keepdim=True), counted.amax(0, keepdim=True)
+    return class_mean(value, total.to(value.dtype), counted, classes=classes, weights=view.class_weights)
+
+
+class SortedErrors(torch.autograd.Function):
+    """The extension of the Jaccard loss at errors [B, C, N], per image and class or per class: [U, C].
+
+    hits [B, C, N] are the true pixels, void [B, 1 or C, N] those that do not count, None where all do. The steps of J
+    are constants, so that they are the gradient. On the host row by row.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, errors: Tensor, hits: Tensor, void: Tensor | None, per_image: bool) -> Tensor:
+        """Return the values."""
+        errors = errors.clamp_min(0) if void is None else errors.masked_fill(void, 0).clamp_min_(0)
+        if on_host(errors):
+            values, steps = _ranked_by_row(errors, hits, len(errors) if per_image else 1)
+        elif per_image:
+            values, steps = _ranked(errors, hits)
+        else:
+            rows = [maps.transpose(0, 1).flatten(1) for maps in (errors, hits)]
+            values, steps = _ranked(*rows)
+            values = values.unsqueeze(0)
+            steps = steps.view(errors.shape[1], len(errors), -1).transpose(0, 1)
+        ctx.save_for_backward(steps)
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        """Return the gradient of the errors."""
+        (steps,) = ctx.saved_tensors
+        return steps * grad.unsqueeze(-1), None, None, None
+
+
+def _ranked_by_row(errors: Tensor, hits: Tensor, units: int) -> tuple[Tensor, Tensor]:
+    """Return what `_ranked` does of maps [B, C, N], values [units, C]; what one pass wrote is in the cache."""
+    steps = torch.empty_like(errors)
+    values = errors.new_empty(units, errors.shape[1])
+    for unit in range(units):
+        part = slice(unit, unit + 1) if units == len(errors) else slice(None)
+        for c in range(errors.shape[1]):
+            values[unit, c], of_row = _ranked(errors[part, c].flatten(), hits[part, c].flatten())
+            steps[part, c] = of_row.view(-1, errors.shape[2])
+    return values, steps
+
+
+def _ranked(errors: Tensor, hits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the extension [...] at errors [..., N] that are not negative, and its slopes [..., N]."""
+    order = _falling(errors).sort(-1).indices
+    # several times faster than gathering, where it serves
+    hit = hits.index_select(0, order) if hits.ndim == 1 else hits.gather(-1, order)
+    steps = torch.empty_like(errors).scatter_(-1, order, jaccard_steps(hit, hits.sum(-1).to(errors.dtype)))
+    steps.mul_(errors > 0)
+    return torch.linalg.vecdot(errors, steps), steps
+
+
+def _falling(errors: Tensor) -> Tensor:
+    """Return numbers that rise as errors [..., N] fall; as `_ranks` in 24 bits, of the largest error of the row."""
+    if errors.dtype != torch.float32:
+        return errors.neg()
+    top = errors.amax(-1, keepdim=True).clamp_min(1e-30)
+    return ((top - errors) * ((2**24 - 1) / top)).to(torch.int32)
 
 
 class RankedErrors(torch.autograd.Function):
@@ -171,19 +226,19 @@ def _shares(hit: Tensor, missed: Tensor, total: Tensor) -> Tensor:
 
 
 def jaccard_steps(hit: Tensor, total: Tensor) -> Tensor:
-    """Return J_k - J_(k-1) for hit [N], true in the order of the errors; total is the number of true pixels.
+    """Return J_k - J_(k-1) for hit [..., N], true in the order of the errors; total [...] is the number of true pixels.
 
     In closed form: with h hits and b misses among the first k, a hit adds 1 / (G + b) and a miss
     (G - h) / ((G + b - 1) (G + b)); where nothing is true, the first miss alone adds 1.
     """
-    wide = torch.float64 if len(hit) >= 2**24 or total.dtype == torch.float64 else total.dtype
-    hits = hit.cumsum(0, dtype=torch.int32).to(wide)
-    left = total.to(wide) - hits
+    wide = torch.float64 if hit.shape[-1] >= 2**24 or total.dtype == torch.float64 else total.dtype
+    hits = hit.cumsum(-1, dtype=torch.int32).to(wide)
+    left = total.to(wide).unsqueeze(-1) - hits
     # G + b, b misses being the places so far without the hits
-    union = torch.arange(1, len(hit) + 1, device=hit.device, dtype=wide).add_(left)
+    union = torch.arange(1, hit.shape[-1] + 1, device=hit.device, dtype=wide) + left
     missed = left.div_((union * (union - 1)).clamp_min_(1))
     found = union.clamp_min_(1).reciprocal_()
     # arithmetic instead of a choice, which is several times slower
     step = missed.addcmul_(hit.to(wide), found.sub_(missed)).to(total.dtype)
-    step[:1] = torch.where(total > 0, step[:1], 1)
+    step[..., :1] = torch.where(total.unsqueeze(-1) > 0, step[..., :1], 1)
     return step

@@ -209,7 +209,7 @@ def weighted_focal(view: LossInputs, *, weights: Tensor | None, gamma: float) ->
 
 @segmentation_loss()
 def sigmoid_focal(view: LossInputs, *, alpha: float | None, gamma: float) -> Tensor:
-    """Focal loss as Lin et al. (2017) wrote it, eq. 5: mean of a_t (1 - p_t)^gamma (-ln p_t), p = sigmoid(z).
+    """Focal loss as Lin et al. (2017, section 3.2) wrote it: mean of a_t (1 - p_t)^gamma (-ln p_t), p = sigmoid(z).
 
     One sigmoid for every class, also where classes exclude each other; two classes are one sigmoid, of z_1 - z_0. a_t
     is alpha where the class is true and 1 - alpha elsewhere, None for no weights. The mean is over pixels and classes;

@@ -13,7 +13,9 @@ from torch.nn import functional as F
 
 from tuner.losses.autograd import class_mean, quotient, safe_power
 from tuner.losses.batch import LossInputs, Overlap, segmentation_loss
-from tuner.losses.dense import DenseInputs, one_hot, with_target
+from tuner.losses.dense import DenseInputs, with_target
+from tuner.losses.neighbours import differs_around
+from tuner.losses.softmax_stats import put_at
 
 MIN_INDEX = 1e-12
 """Whatever Dice is below has its logarithm."""
@@ -50,7 +52,7 @@ def log_cosh_dice(
 def log_dice(
     view: LossInputs, *, smooth: float, squared: bool, batch: bool, include_background: bool, classes: str
 ) -> Tensor:
-    """Logarithmic Dice loss (Wong et al. 2018), eq. 2 with gamma = 1: mean_c -ln ((2 TP_c + s) / (P_c + T_c + s)).
+    """Logarithmic Dice loss (Wong et al. 2018, its Dice term, gamma = 1): mean_c -ln ((2 TP_c + s) / (P_c + T_c + s)).
 
     The Dice half of `exponential_logarithmic` without its exponent. Not negative; a class that is missed altogether
     costs what `smooth` leaves. Ours: MONAI has none.
@@ -143,22 +145,30 @@ def smoothed_at_borders(view: LossInputs, share: float, window: int) -> Tensor:
 
     A pixel is at a border if the window around it holds two classes and no pixel that does not count.
     """
-    shape, overlapping = view.logits.shape, isinstance(view, DenseInputs) and view.overlapping
-    target = view.target if isinstance(view, DenseInputs) else one_hot(view)
-    labels = (target > 0.5) if overlapping else target.argmax(1, keepdim=True)
-    maps = labels.to(view.logits.dtype).view(shape[0], -1, *shape[2:])
-    at_border = _largest_around(maps, window) + _largest_around(-maps, window) > 0
-    counted = view.valid.reshape(shape[0], -1, *shape[2:]) > 0
-    at_border = at_border & (_largest_around((~counted).to(maps.dtype), window) == 0)
-    spread = share * at_border.flatten(2).to(target.dtype)
-    kinds = 2 if overlapping else view.classes
-    return torch.lerp(target, torch.full_like(target[:1, :1, :1], 1 / kinds), spread)
+    spread = share * _at_borders(view, window).to(view.logits.dtype)
+    if isinstance(view, DenseInputs):
+        kinds = 2 if view.overlapping else view.classes
+        return torch.lerp(view.target, torch.full_like(view.target[:1, :1, :1], 1 / kinds), spread)
+    target = (spread / view.classes).repeat(1, view.classes, 1)
+    put_at(target, view.places, view.valid - spread[:, 0] * (1 - 1 / view.classes))
+    return target
 
 
-def _largest_around(maps: Tensor, window: int) -> Tensor:
-    """Return the maximum over the window of odd side around every pixel of maps [B, C, *S]."""
-    pool = F.max_pool2d if maps.ndim == 4 else F.max_pool3d
-    return pool(maps, window, stride=1, padding=window // 2)
+def _at_borders(view: LossInputs, window: int) -> Tensor:
+    """Say of every pixel whether it is at a border, [B, 1, N], or [B, C, N] where classes overlap."""
+    if not isinstance(view, DenseInputs):
+        labels = view.labels.unsqueeze(1)
+    elif view.overlapping:
+        labels = (view.target > 0.5).view(view.logits.shape)
+    else:
+        labels = view.target.argmax(1).view(len(view.target), 1, *view.logits.shape[2:])
+    # an eighth of the memory to compare
+    small = labels.to(torch.int8 if view.classes < torch.iinfo(torch.int8).max else torch.int32)
+    all_count = view.weight is None if isinstance(view, DenseInputs) else view.void is None
+    if all_count:
+        return differs_around(small, window).flatten(2)
+    void = (view.valid <= 0).reshape(len(labels), -1, *labels.shape[2:])
+    return differs_around(small, window, void).flatten(2)
 
 
 @segmentation_loss(sums=True, logs=False)

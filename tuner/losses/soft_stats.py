@@ -19,10 +19,11 @@ def _by_row(maps: Tensor) -> bool:
 
 
 class SoftOverlap(torch.autograd.Function):
-    """Softmax over dim 1 and the sums of it and of a target that overlap losses are made of.
+    """Softmax over dim 1, or sigmoids, and the sums of them and of a target that overlap losses are made of.
 
-    Inputs: logits, target [B, C, N] of one type; weight [B, 1, N] of that type, how much pixels count, None where all
-    count 1; whether squares are summed; whether the intersection is the product p t, else it is min(p, t).
+    Inputs: logits, target [B, C, N] of one type; weight [B, 1 or C, N] of that type, how much pixels count, None where
+    all count 1; whether squares are summed; whether the intersection is the product p t, else it is min(p, t); whether
+    classes overlap, and p are sigmoids.
     Outputs: p [B, C, N]; sums [K, B, C], each by weight: of the intersection, of p, and of p squared if asked for;
     counts [B, C]: of t, or of t squared where products are taken.
 
@@ -31,19 +32,25 @@ class SoftOverlap(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None, squares: bool, products: bool
+        ctx: Any,
+        logits: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        squares: bool,
+        products: bool,
+        overlapping: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Compute the outputs."""
-        p = torch.softmax(logits, 1).contiguous()
+        p = (torch.sigmoid(logits) if overlapping else torch.softmax(logits, 1)).contiguous()
         ctx.save_for_backward(p, target, weight)
-        ctx.products = products
+        ctx.products, ctx.overlapping = products, overlapping
         ctx.set_materialize_grads(False)
         if _by_row(p):
             buffer, found = torch.empty_like(p[0, 0]), []
             for n, (t, image) in enumerate(zip(target, p, strict=True)):
                 found += [
-                    torch.stack(_sums(row, own, _row(weight, n), buffer, squares=squares, products=products))
-                    for row, own in zip(image, t, strict=True)
+                    torch.stack(_sums(row, own, _row(weight, n, c), buffer, squares=squares, products=products))
+                    for c, (row, own) in enumerate(zip(image, t, strict=True))
                 ]
             whole = torch.stack(found).T.reshape(-1, *p.shape[:2])
         else:
@@ -56,34 +63,49 @@ class SoftOverlap(torch.autograd.Function):
     @once_differentiable
     def backward(
         ctx: Any, g_p: Tensor | None, g_sums: Tensor | None, g_counts: None
-    ) -> tuple[Tensor | None, None, None, None, None]:
-        """Return p (s - sum_c p s), s the gradient with respect to p."""
+    ) -> tuple[Tensor | None, None, None, None, None, None]:
+        """Return p (s - sum_c p s), or p (1 - p) s, s the gradient with respect to p."""
         p, target, weight = ctx.saved_tensors
         if g_sums is None:
-            grad = None if g_p is None else torch.ops.aten._softmax_backward_data(g_p, p, 1, p.dtype)
-            return grad, None, None, None, None
+            grad = None if g_p is None else _logit_slope(g_p, p, overlapping=ctx.overlapping)
+            return grad, None, None, None, None, None
         parts = [part.unsqueeze(-1) for part in g_sums]
         if not _by_row(p):
             slope = torch.empty_like(p)
             _fill_slope(slope, p, target, weight, parts, products=ctx.products)
-            slope = (slope if g_p is None else slope + g_p).mul_(p)
-            return torch.addcmul(slope, p, slope.sum(1, keepdim=True), value=-1), None, None, None, None
+            slope = slope if g_p is None else slope.add_(g_p)
+            return _logit_slope(slope, p, overlapping=ctx.overlapping), None, None, None, None, None
         # detached: p itself would hand its graph to whoever keeps the gradient
         grad = p.detach() if spendable() else torch.empty_like(p)
         slope = torch.empty_like(p[0])
         for n, image in enumerate(p):
             for c, row in enumerate(slope):
                 own = [part[n, c] for part in parts]
-                _fill_slope(row, image[c], target[n, c], _row(weight, n), own, products=ctx.products)
+                _fill_slope(row, image[c], target[n, c], _row(weight, n, c), own, products=ctx.products)
                 if g_p is not None:
                     row.add_(g_p[n, c])
-                row.mul_(image[c])
-            torch.addcmul(slope, image, slope.sum(0), value=-1, out=grad[n])
-        return grad, None, None, None, None
+                if ctx.overlapping:
+                    torch.ops.aten.sigmoid_backward.grad_input(row, image[c], grad_input=grad[n, c])
+                else:
+                    row.mul_(image[c])
+            if not ctx.overlapping:
+                torch.addcmul(slope, image, slope.sum(0), value=-1, out=grad[n])
+        return grad, None, None, None, None, None
 
 
-def _row(weight: Tensor | None, image: int) -> Tensor | None:
-    return None if weight is None else weight[image, 0]
+def _logit_slope(slope: Tensor, p: Tensor, *, overlapping: bool) -> Tensor:
+    """Return the gradient of logits for that of p, both [B, C, N]."""
+    found: Tensor
+    if overlapping:
+        found = torch.ops.aten.sigmoid_backward(slope, p)
+    else:
+        found = torch.ops.aten._softmax_backward_data(slope, p, 1, p.dtype)
+    return found
+
+
+def _row(weight: Tensor | None, image: int, number: int) -> Tensor | None:
+    """Return the weights [N] of a class, which may be those of all."""
+    return None if weight is None else weight[image, number if weight.shape[1] > 1 else 0]
 
 
 def _sums(
@@ -158,3 +180,57 @@ class SoftEntropy(torch.autograd.Function):
             whole = (target[n].sum(0) if mass is None else mass[n]) * pull
             torch.exp(log_p[n], out=image).mul_(whole).addcmul_(target[n], pull, value=-1)
         return into, None, None, None
+
+
+class SigmoidEntropy(torch.autograd.Function):
+    """Sum over all pixels and classes of w (-t ln p - (1 - t) ln (1 - p)), p the sigmoid.
+
+    logits, target, weight as for `SoftOverlap`. The gradient takes the place of p in memory unless the graph is to be
+    kept. It has no second derivative.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, target: Tensor, weight: Tensor | None) -> Tensor:
+        """Return the sum, a scalar."""
+        p = torch.empty_like(logits, memory_format=torch.contiguous_format)
+        ctx.save_for_backward(p, target, weight)
+        if not _by_row(p):
+            value = _entropy(logits, target, p, torch.empty_like(p))
+            return value.sum() if weight is None else (value * weight).sum()
+        buffer, totals = torch.empty_like(p[0, 0]), []
+        for n, image in enumerate(p):
+            for c, row in enumerate(image):
+                value, own = _entropy(logits[n, c], target[n, c], row, buffer), _row(weight, n, c)
+                totals.append(value.sum() if own is None else torch.dot(value, own))
+        return torch.stack(totals).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Return w (p - t)."""
+        p, target, weight = ctx.saved_tensors
+        into = p.detach() if spendable() else torch.empty_like(p)
+        if not _by_row(p):
+            torch.sub(p, target, out=into).mul_(grad if weight is None else grad * weight)
+            return into, None, None
+        for n, image in enumerate(into):
+            for c, row in enumerate(image):
+                own = _row(weight, n, c)
+                torch.sub(p[n, c], target[n, c], out=row).mul_(grad)
+                if own is not None:
+                    row.mul_(own)
+        return into, None, None
+
+
+def _entropy(logits: Tensor, t: Tensor, p: Tensor, out: Tensor) -> Tensor:
+    """Fill p with the sigmoid and return the entropy, ln (1 + exp -|z|) + max(z, 0) - t z, of one row or all.
+
+    Two terms that are not negative: where p is nearly t, nothing is lost in a difference of large numbers.
+    """
+    torch.sigmoid(logits, out=p)
+    if on_host(logits):
+        # the first as -ln max(p, 1 - p), which saves a pass of exponentials; max(p, 1 - p) is 1/2 + |p - 1/2|
+        torch.sub(p, 0.5, out=out).abs_().add_(0.5).log_().neg_()
+    else:
+        out = torch.nn.functional.softplus(-logits.abs())
+    return out.add_(logits.clamp_min(0).addcmul_(logits, t, value=-1))

@@ -1,6 +1,5 @@
 """Topology losses for thin structures and small objects: clDice, cbDice, skeleton recall, blob loss."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +8,9 @@ from torch import Tensor
 from tuner.losses.autograd import class_mean, quotient
 from tuner.losses.batch import LossInputs, segmentation_loss
 from tuner.losses.dense import one_hot
-from tuner.losses.distance_transform import squared_border_distances, target_map
-from tuner.losses.softmax_stats import on_host
+from tuner.losses.distance_transform import map_of_labels, target_map
+from tuner.losses.neighbours import label_skeletons, soft_skeleton
+from tuner.losses.softmax_stats import ClassSums, on_host
 
 
 @segmentation_loss()
@@ -53,7 +53,8 @@ def soft_cldice(view: LossInputs, *, iterations: int, smooth: float, classes: st
     p = view.probabilities.reshape(shape)[:, 1:]
     with torch.no_grad():
         t = one_hot(view).reshape(shape)[:, 1:]
-        true_lines = soft_skeleton(t, iterations)
+        bones = label_skeletons(view.labels, classes=view.classes - 1, iterations=iterations)
+        true_lines = t * bones.unsqueeze(1)
     dims = tuple(range(2, p.ndim))
     lines = soft_skeleton(p, iterations)
     if view.void is not None:
@@ -64,9 +65,9 @@ def soft_cldice(view: LossInputs, *, iterations: int, smooth: float, classes: st
     return _mean_of_harmonic(view, precision, recall, classes)
 
 
-@segmentation_loss()
+@segmentation_loss(logs=False)
 def cbdice(
-    view: LossInputs, *, signed_distance: Tensor | None = None, iterations: int, smooth: float, classes: str
+    view: LossInputs, *, own_distance: Tensor | None = None, iterations: int, smooth: float, classes: str
 ) -> Tensor:
     """Centerline boundary Dice (Shi et al. 2024), sums over the batch, mean over the foreground classes. In [0, 1].
 
@@ -79,42 +80,67 @@ def cbdice(
     have no gradient, p has. Void pixels are background. The authors' code is one loss of all foreground
     classes, and the negative of this one less 1; MONAI has none.
     """
-    shape = view.logits.shape
-    p = view.probabilities.reshape(shape)[:, 1:]
-    signed = target_map(view, "signed_distance", signed_distance)[:, 1:]
-    with torch.no_grad():
-        t = one_hot(view).reshape(shape)[:, 1:] > 0
-        found = p > 0.5
-        away = squared_border_distances(found.flatten(0, 1)).view_as(found).to(p.dtype).sqrt()
-        truth = _tube(t, 1 - signed, iterations)
-        guess = _tube(found, away, iterations)
-    near, far = guess.radius * p, truth.radius
-    on_guess, on_truth = guess.bone_weight * p, truth.bone_weight
-    dims = (0, *range(2, p.ndim))
-    either = torch.where((guess.radius > 0) & (far == 0), near, far)
-    other = torch.where((far > 0) & (guess.radius == 0), far, near)
-    precision = quotient((on_guess * truth.depth).sum(dims) + smooth, (on_guess * either).sum(dims) + smooth)
-    recall = quotient((on_truth * guess.depth * p).sum(dims) + smooth, (on_truth * other).sum(dims) + smooth)
-    return _mean_of_harmonic(view, precision, recall, classes)
+    # a pixel is of one class in T, and of one at most in P: maps [B, *S] serve all classes
+    p = view.probabilities
+    found = _likely_class(p.detach()).view_as(view.labels)
+    own = target_map(view, "own_distance", own_distance)
+    away = map_of_labels(found, "own_distance", classes=view.classes).to(own.dtype)
+    tubes = Tubes.of(torch.cat([view.labels, found]), torch.cat([own, away]), view.classes, iterations)
+    truth, guess = tubes.halves()
+    same = view.labels == found
+    own_p = view.p_true.view_as(own)
+    found_p = p.gather(1, found.flatten(1).unsqueeze(1)).view_as(own)
+    near = guess.radius * found_p
+    on_guess, on_truth = guess.bone_weight * found_p, truth.bone_weight
+    sums = [
+        on_guess * truth.depth * same,
+        on_guess * torch.where(same & (truth.radius > 0), truth.radius, near),
+        on_truth * guess.depth * same * own_p,
+        on_truth * torch.where(same & (guess.radius > 0), near, truth.radius),
+    ]
+    of_class = torch.cat([found, found, view.labels, view.labels]).flatten(1)
+    by_class: Tensor = ClassSums.apply(torch.cat(sums).flatten(1), of_class, view.classes)  # type: ignore[no-untyped-call]
+    a, near_a, b, near_b = by_class.view(4, -1, view.classes).sum(1)[:, 1:] + smooth
+    return _mean_of_harmonic(view, quotient(a, near_a), quotient(b, near_b), classes)
+
+
+def _likely_class(p: Tensor) -> Tensor:
+    """Return the foreground class of every pixel whose probability is above 1/2, [B, N] of p [B, C, N]; 0 for none."""
+    # no more than one is: a product with their numbers is several times faster than a search for the largest
+    numbers = torch.arange(1, p.shape[1], dtype=p.dtype, device=p.device)
+    return torch.matmul(numbers, (p[:, 1:] > 0.5).to(p.dtype)).long()
 
 
 @dataclass(frozen=True, slots=True)
-class _Tube:
-    """Of masks [B, C, *S]: depth in them, radius on their skeletons, both in largest radii, and weight of skeletons."""
+class Tubes:
+    """Of labels [M, *S]: depth in their class, radius on its skeleton, both in largest radii, and weight of skeletons.
+
+    All are 0 on background.
+    """
 
     depth: Tensor
     radius: Tensor
     bone_weight: Tensor
 
+    @classmethod
+    def of(cls, labels: Tensor, distance: Tensor, classes: int, iterations: int) -> "Tubes":
+        """Measure labels of so many classes; distance is that to another class, 0 where there is none."""
+        bones = label_skeletons(labels, classes=classes - 1, iterations=iterations)
+        depth = torch.where(labels > 0, distance.clamp_min(1), 0)
+        radius = torch.where(bones, depth, 0)
+        places = labels.flatten(1)
+        tops = radius.new_ones(len(labels), classes).scatter_reduce(1, places, radius.flatten(1), "amax")
+        largest = tops.gather(1, places).view_as(depth)
+        weight = torch.where(bones, (1 + largest - radius) / largest, 0)
+        if labels.ndim == 4:
+            weight = weight.square()
+        return cls(torch.minimum(depth, largest) / largest, radius / largest, weight)
 
-def _tube(mask: Tensor, distance: Tensor, iterations: int) -> _Tube:
-    """Measure masks [B, C, *S] bool; distance is that to the outside, at least 1 inside, whatever it is elsewhere."""
-    depth = torch.where(mask, distance.clamp_min(1), 0)
-    bones = soft_skeleton(mask.to(depth.dtype), iterations) > 0.5
-    radius = torch.where(bones, depth, 0)
-    largest = radius.amax(tuple(range(2, mask.ndim)), keepdim=True).clamp_min(1)
-    weight = torch.where(bones, (1 + largest - radius) / largest, 0)
-    return _Tube(torch.minimum(depth, largest) / largest, radius / largest, weight if mask.ndim == 4 else weight**2)
+    def halves(self) -> tuple["Tubes", "Tubes"]:
+        """Return those of the first half of the labels, and of the second."""
+        parts = (self.depth.chunk(2), self.radius.chunk(2), self.bone_weight.chunk(2))
+        first, second = (Tubes(*part) for part in zip(*parts, strict=True))
+        return first, second
 
 
 def _mean_of_harmonic(view: LossInputs, precision: Tensor, recall: Tensor, classes: str) -> Tensor:
@@ -124,40 +150,6 @@ def _mean_of_harmonic(view: LossInputs, precision: Tensor, recall: Tensor, class
     counts = view.counts.sum(0, keepdim=True)
     units = (counts.sum(1) > 0).to(score.dtype)
     return class_mean((1 - score).unsqueeze(0), counts[:, 1:], units, classes=classes, weights=view.class_weights)
-
-
-def soft_skeleton(maps: Tensor, iterations: int) -> Tensor:
-    """Return the soft skeleton of maps [B, C, *S] in [0, 1]: what every erosion loses by opening."""
-    eroded = _erode(maps)
-    bones = torch.relu(maps - _dilate(eroded))
-    for _ in range(iterations):
-        maps, eroded = eroded, _erode(eroded)
-        lost = torch.relu(maps - _dilate(eroded))
-        bones = bones + torch.relu(lost - bones * lost)
-    return bones
-
-
-def _erode(maps: Tensor) -> Tensor:
-    """Return the minimum over each pixel and its neighbours along the axes."""
-    least = maps
-    for axis in range(2, maps.ndim):
-        least = torch.minimum(least, _with_neighbour(maps, axis, torch.minimum))
-    return least
-
-
-def _dilate(maps: Tensor) -> Tensor:
-    """Return the maximum over each pixel and all its neighbours, diagonal ones too."""
-    for axis in range(2, maps.ndim):
-        maps = torch.maximum(maps, _with_neighbour(maps, axis, torch.maximum))
-    return maps
-
-
-def _with_neighbour(maps: Tensor, axis: int, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Choose among the two neighbours along an axis; the edge is its own neighbour (torch's pooling is far slower)."""
-    length = maps.shape[axis] - 1
-    before = torch.cat([maps.narrow(axis, 0, 1), maps.narrow(axis, 0, length)], axis)
-    after = torch.cat([maps.narrow(axis, 1, length), maps.narrow(axis, length, 1)], axis)
-    return choose(before, after)
 
 
 @segmentation_loss()

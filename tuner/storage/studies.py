@@ -36,13 +36,17 @@ _KEEP = object()
 AUTO = "auto"
 
 
+def _no_name(name: str) -> str:
+    return f"{name!r} is no name of a study: 1 to 80 letters, digits and ._-, the first a letter or digit"
+
+
 class Studies(StorageBase):
     """The part of the store that knows studies."""
 
     def create(self, study: NewStudy) -> StudyRecord:
         """Store a study with its whole budget as waiting trials. Raises ConflictError when the name is taken."""
         if not NAME.fullmatch(study.name):
-            raise SpecError([Problem("name", f"{study.name!r} does not match {NAME.pattern}", study.name)])
+            raise SpecError([Problem("name", _no_name(study.name), study.name)])
         identity = uuid.uuid4().hex
 
         def create(connection: Connection) -> None:
@@ -96,7 +100,7 @@ class Studies(StorageBase):
             ConflictError: There is a study of that name, or workers serve this one, or may at any moment.
         """
         if not NAME.fullmatch(new):
-            raise SpecError([Problem("name", f"{new!r} does not match {NAME.pattern}", new)])
+            raise SpecError([Problem("name", _no_name(new), new)])
         identities: list[str] = []
 
         def change(connection: Connection) -> None:

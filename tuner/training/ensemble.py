@@ -88,7 +88,7 @@ def open_ensemble(
     """Build the networks of an ensemble; arguments and errors as those of `open_run`.
 
     Raises:
-        RequestError: The members are of different data.
+        RequestError: A file of a member is missing, or the members are of different data.
     """
     named = read_ensemble(folder)
     check_same_data({path.name: read_run(path)[1] for path, _ in named}, where=str(folder))

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tuner.errors import ConfigError
+from tuner.errors import ConfigError, RequestError
 
 ENSEMBLE = "ensemble.json"
 MEMBER_FILES = ("config.yaml", "data.json", "best.safetensors")
@@ -31,6 +31,7 @@ def read_ensemble(folder: Path) -> list[tuple[Path, float]]:
 
     Raises:
         ConfigError: `ensemble.json` is damaged.
+        RequestError: A file of a member is missing.
     """
     path = folder / ENSEMBLE
     try:
@@ -47,7 +48,19 @@ def read_ensemble(folder: Path) -> list[tuple[Path, float]]:
             raise ValueError("the weights do not add up to 1")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ConfigError(f"is damaged, or was written by another version: {error}.", where=str(path)) from error
+    _check_whole(folder, [name for name, _ in members])
     return [(folder / name, weight) for name, weight in members]
+
+
+def _check_whole(folder: Path, members: Sequence[str]) -> None:
+    wanted = [folder / member / name for member in members for name in MEMBER_FILES]
+    missing = [str(path.relative_to(folder)) for path in wanted if not path.is_file()]
+    if missing:
+        raise RequestError(
+            f"the ensemble is not whole: {', '.join(missing[:5])} {'is' if len(missing) == 1 else 'are'} missing.",
+            hint="Copy the folder again with all it holds, or write it anew with tuner ensemble.",
+            where=str(folder),
+        )
 
 
 def describe_ensemble(members: Sequence[tuple[int, float]], about: Mapping[str, Any]) -> bytes:

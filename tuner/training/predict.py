@@ -21,7 +21,7 @@ from tuner.errors import ConfigError, DiskFullError, RequestError, TunerError
 from tuner.training.components import AllowedSources, PlacedModel, build_network
 from tuner.training.device import free_memory, is_out_of_memory, release_frames
 from tuner.training.loop import configure_torch
-from tuner.training.run_dir import BEST, DataCard, read_data_card
+from tuner.training.run_dir import BEST, METRICS, DataCard, read_data_card
 from tuner.training.sliding_window import Geometry, Labels, predict_image
 
 logger = logging.getLogger(__name__)
@@ -101,7 +101,9 @@ def read_run(folder: Path) -> tuple[TrialConfig, DataCard]:
     config = load_config(read_yaml(path).content, where=str(path))
     if not (folder / BEST).is_file():
         own = "a program" if config.train.command is not None else "a function"
-        why = f"it was trained by {own} of your own" if config.train.is_own else "no epoch of it is finished yet"
+        ended = (folder / METRICS).is_file() and (folder / METRICS).stat().st_size > 0
+        lost = "it was removed, or not copied with the rest" if ended else "no epoch of it is finished yet"
+        why = f"it was trained by {own} of your own" if config.train.is_own else lost
         raise RequestError(f"the run has no {BEST}: {why}.", where=str(folder))
     facts = read_data_card(folder)
     form_of(facts.reading)

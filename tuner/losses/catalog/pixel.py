@@ -248,7 +248,7 @@ PIXEL: tuple[LossSpec, ...] = (
             ),
             shared.focusing(2.0),
         ),
-        paper="Lin, Goyal, Girshick, He, Dollár 2017, arXiv:1708.02002, eq. 5",
+        paper="Lin, Goyal, Girshick, He, Dollár 2017, arXiv:1708.02002, section 3.2",
         formula="mean_{V, C} a_t (1 - p_t)^gamma (-ln p_t), p = sigmoid(z)",
         summary="the focal loss as published: one sigmoid for each class",
         good_for="strong imbalance, binary tasks; classes that compete with nothing",
