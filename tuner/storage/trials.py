@@ -19,6 +19,7 @@ from tuner.storage.engine import seconds_now, utc_now
 from tuner.storage.loss_time import due, hours_per_loss
 from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
 from tuner.storage.records import Claim, Outcome, StopRule, read_space
+from tuner.storage.scores import store_scores
 from tuner.storage.states import DesiredState, Reason, State, constraints, keep_intermediate_value
 
 RETRIED, ENQUEUED, PLANNED = 0, 1, 2
@@ -287,6 +288,8 @@ class Trials(StorageBase):
                 .returning(_attempts)
             ).one()
             sync_to_optuna(connection, row, outcome, objectives=len(claim.directions))
+            if outcome.state is State.COMPLETE:
+                store_scores(connection, claim.trial_id)
             if stop is not None and counts:
                 _stop_when_enough(connection, claim, stop)
             once_more = outcome.retry and not (outcome.exclusive_device and row.alone)
