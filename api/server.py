@@ -12,6 +12,7 @@ import uvicorn
 from api.app import create_app
 from api.config import ServiceSettings
 from api.connections import BoundedProtocol
+from api.templating import compile_templates
 from tuner.errors import RunError, SpecError
 from tuner.launch.standing import WorkerPool
 from tuner.storage.storage import Storage
@@ -76,6 +77,7 @@ def served_beside(config: ServiceSettings, *, port: int) -> Iterator[str]:
 
 
 def _options(store: Storage, config: ServiceSettings) -> uvicorn.Config:
+    compile_templates()
     return uvicorn.Config(
         create_app(store, config),
         http=BoundedProtocol,

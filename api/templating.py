@@ -176,6 +176,12 @@ def environment() -> Environment:
     return found
 
 
+def compile_templates() -> None:
+    """Compile every template, so that the first visitor of each page does not wait for it."""
+    for name in environment().list_templates():
+        environment().get_template(name)
+
+
 ACCOUNT = "<!--account-->"
 """Stands in pages where the header says who is signed in: a page is made once for all who have the same role."""
 

@@ -1,6 +1,6 @@
 """How long pages and API calls take on a large study, and optuna-dashboard beside it on the same storage.
 
-    python -m benchmarks.dashboard [--trials 10000] [--epochs 20] [--postgresql URL] [--peer] [-o FILE.md]
+    python -m benchmarks.dashboard [--trials 10000] [--epochs 20] [--copies 1] [--postgresql URL] [--peer] [-o FILE.md]
 
 The study is written straight into the tables (the storage's own arrows would take an hour), then both services are
 started as processes of their own and asked over loopback: median and slowest time to the first byte of 15 requests,
@@ -24,15 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import create_engine, insert
+from sqlalchemy import Connection, create_engine, func, insert, select
 
 from tests.api import demo
 from tuner.settings import normalise_url
 from tuner.storage import optuna_schema, schema
 from tuner.storage.optuna_schema import distribution_json, internal_value, value_rows
+from tuner.storage.records import EpochRow
+from tuner.storage.scores import MEAN
 from tuner.storage.storage import Storage
 
 NAME = "large"
+_TABLES = (
+    optuna_schema.trials, optuna_schema.trial_params, optuna_schema.trial_values,
+    optuna_schema.trial_intermediate_values, schema.attempts, schema.epochs, schema.scores,
+)  # fmt: skip
 ROUNDS = 15
 PAGES = (
     "/",
@@ -72,8 +78,8 @@ CALLS = (
 )
 
 
-def fill(url: str, trials: int, epochs: int) -> None:
-    """Write a finished study of so many trials into the tables."""
+def fill(url: str, trials: int, epochs: int, copies: int = 1) -> None:
+    """Write a finished study of so many trials into the tables, so often one after the other."""
     spec = demo.spec_of(NAME, trials=1, epochs=epochs)
     with Storage.open(url, create=True) as store:
         record = store.studies.create(demo.new_study(spec))
@@ -86,7 +92,9 @@ def fill(url: str, trials: int, epochs: int) -> None:
             connection.scalar(optuna_schema.trials.select().with_only_columns(optuna_schema.trials.c.trial_id)) or 0
         )
         connection.execute(
-            schema.studies.update().values(total=trials, finished=trials, revision=trials, timeout_s=None)
+            schema.studies.update().values(
+                total=copies * trials, finished=copies * trials, revision=copies * trials, timeout_s=None
+            )
         )
         connection.execute(schema.attempts.delete())
         connection.execute(optuna_schema.trial_system_attributes.delete())
@@ -98,6 +106,8 @@ def fill(url: str, trials: int, epochs: int) -> None:
                 for table, batch in rows.items():
                     connection.execute(insert(table), batch)
                 rows = {}
+        for copy in range(1, copies):
+            _copy(connection, record.study_id, copy * trials, trials)
     if url.startswith("sqlite"):
         with engine.connect() as connection:
             connection.exec_driver_sql("ANALYZE")
@@ -105,6 +115,22 @@ def fill(url: str, trials: int, epochs: int) -> None:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE")
     engine.dispose()
+
+
+def _copy(connection: Connection, study_id: int, shift: int, trials: int) -> None:
+    """Write the first trials once more, that many places later."""
+    first = connection.scalar(select(func.min(schema.attempts.c.trial_id))) or 0
+    own = {"id", "param_id", "trial_value_id", "trial_intermediate_value_id"}
+    shifted = {"trial_id", "number", "slot", "finished_revision"}
+    for table in _TABLES:
+        columns = [column for column in table.columns if column.name not in own]
+        values = [column + shift if column.name in shifted else column for column in columns]
+        query = select(*values)
+        if "trial_id" in table.columns:
+            query = query.where(table.c.trial_id < first + trials)
+        else:
+            query = query.where(table.c.study_id == study_id, table.c.number < trials)
+        connection.execute(insert(table).from_select([column.name for column in columns], query))
 
 
 def _add(rows: dict[Any, list[dict[str, Any]]], study_id: int, trial_id: int, number: int, space: Any,
@@ -139,6 +165,8 @@ def _add(rows: dict[Any, list[dict[str, Any]]], study_id: int, trial_id: int, nu
         "empty": False, "last_epoch": len(curve), "last_value": curve[-1].value, "best_epoch": best.epoch,
         "prune_requested": False,
     })  # fmt: skip
+    if value is not None:
+        rows.setdefault(schema.scores, []).extend(_scores(study_id, number, params["loss"], best))
     so_far = 0.0
     for point in curve:
         so_far = max(so_far, point.value or 0.0)
@@ -151,6 +179,16 @@ def _add(rows: dict[Any, list[dict[str, Any]]], study_id: int, trial_id: int, nu
             "trial_id": trial_id, "step": point.epoch, "intermediate_value": point.value,
             "intermediate_value_type": "FINITE",
         })  # fmt: skip
+
+
+def _scores(study_id: int, number: int, branch: str, best: EpochRow) -> list[dict[str, Any]]:
+    means = [(metric, MEAN, value) for metric, value in best.metrics.items()]
+    classes = [(metric, label, value) for metric, of in best.per_class.items() for label, value in of.items()]
+    return [
+        {"study_id": study_id, "metric": metric, "label": label, "number": number, "branch": branch, "value": value}
+        for metric, label, value in (*means, *classes)
+        if value is not None
+    ]
 
 
 @contextmanager
@@ -256,10 +294,11 @@ def table(title: str, rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def run(url: str, title: str, trials: int, epochs: int, *, peer: bool) -> str:
+def run(url: str, title: str, trials: int, epochs: int, copies: int, *, peer: bool) -> str:
     """Fill a storage, measure, and return the tables."""
     begin = time.perf_counter()
-    fill(url, trials, epochs)
+    fill(url, trials, epochs, copies)
+    trials *= copies
     print(f"{title}: filled in {time.perf_counter() - begin:.0f} s", file=sys.stderr)
     port = free_port()
     with served(
@@ -284,15 +323,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--copies", type=int, default=1, help="write these trials so often: quicker than making more")
     parser.add_argument("--postgresql", help="URL of an empty database")
     parser.add_argument("--peer", action="store_true", help="optuna-dashboard as well")
     parser.add_argument("-o", "--output", type=Path)
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        text = run(f"sqlite:///{folder}/large.db", "SQLite", words.trials, words.epochs, peer=words.peer)
+        text = run(f"sqlite:///{folder}/large.db", "SQLite", words.trials, words.epochs, words.copies, peer=words.peer)
     if words.postgresql:
         url = normalise_url(words.postgresql)
-        text += "\n" + run(url, "PostgreSQL", words.trials, words.epochs, peer=words.peer)
+        text += "\n" + run(url, "PostgreSQL", words.trials, words.epochs, words.copies, peer=words.peer)
     print(text)
     if words.output:
         words.output.write_text(text)

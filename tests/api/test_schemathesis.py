@@ -17,7 +17,7 @@ LEFT_OUT = "ignored_auth,positive_data_acceptance"
     "words",
     [
         pytest.param(("--max-examples", "3", "--generation-deterministic", "--no-shrink"), id="every time the same"),
-        pytest.param(("--max-examples", "40"), id="at random", marks=pytest.mark.slow),
+        pytest.param(("--max-examples", "40"), id="at random", marks=[pytest.mark.slow, pytest.mark.timeout(1800)]),
     ],
 )
 def test_schemathesis_finds_nothing(writer: httpx.Client, words: tuple[str, ...]) -> None:
@@ -32,7 +32,7 @@ def test_schemathesis_finds_nothing(writer: httpx.Client, words: tuple[str, ...]
         [program, "run", f"{writer.base_url}/openapi.json", *words, "--exclude-checks", LEFT_OUT, "--no-color"],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=1700,
         check=False,
     )
 

@@ -8,7 +8,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, MetaData, create_engine, text
 
-from tests.storage.examples import run_all
+from tests.storage.examples import ranked_by, run_all
 from tuner.storage import migrate
 from tuner.storage.optuna_schema import optuna_storage
 from tuner.storage.storage import Storage, check, upgrade
@@ -70,5 +70,9 @@ def test_every_released_schema_is_upgraded_on_postgresql(postgres_url: str, tmp_
         document = store.queries.status("organs")
         assert (document["trials"]["complete"], document["trials"]["waiting"]) == (2, 2)
         assert (document["best"]["value"], len(store.queries.epochs("organs", 0))) == (0.5, 2)
+        assert ranked_by(store, "hd95") == [("focal", 0, 3.0), ("focal", 1, 5.0)]
+        assert ranked_by(store, "dice", "liver") == [("focal", 1, 0.5), ("focal", 0, 0.3)]
+        assert ranked_by(store, "dice", "aorta") == []
         run_all(store, store.studies.get("organs").study_id, [0.6, 0.7])
         assert store.queries.status("organs")["phase"] == "done"
+        assert [number for _, number, _ in ranked_by(store, "dice", "liver")] == [3, 2, 1, 0]

@@ -14,7 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
-from tests.storage.examples import new_study, run_all
+from tests.storage.examples import new_study, ranked_by, run_all
 from tuner.errors import RequestError, StorageError, TunerError
 from tuner.storage import migrate
 from tuner.storage import schema as tables
@@ -189,8 +189,12 @@ def test_every_released_schema_is_upgraded(tmp_path: Path, version: str) -> None
             "failed": 0,
         }
         assert (document["best"]["value"], len(store.queries.epochs("organs", 0))) == (0.5, 2)
+        assert ranked_by(store, "hd95") == [("focal", 0, 3.0), ("focal", 1, 5.0)]
+        assert ranked_by(store, "dice", "liver") == [("focal", 1, 0.5), ("focal", 0, 0.3)]
+        assert ranked_by(store, "dice", "aorta") == []
         run_all(store, store.studies.get("organs").study_id, [0.6, 0.7])
         assert store.queries.status("organs")["phase"] == "done"
+        assert [number for _, number, _ in ranked_by(store, "dice", "liver")] == [3, 2, 1, 0]
 
 
 def test_an_empty_database_has_to_be_made_first(empty_url: str) -> None:

@@ -1,10 +1,13 @@
 """The budget is a queue: filled when a study is created, claimed in order, raised and jumped without losing count."""
 
 import pytest
+from sqlalchemy import select
 
 from tests.storage.examples import SPACE, claimed, completed, new_study, point, run_all
 from tuner.errors import NotFoundError, SpecError
+from tuner.storage import schema
 from tuner.storage.storage import Storage
+from tuner.storage.trials import QueueSlot, StudyQueue, fresh_attempt
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "x" * 81, "späte"], ids=["empty", "dot", "slash", "long", "ä"])
@@ -119,3 +122,22 @@ def test_the_budget_is_spent_when_nothing_waits_or_runs(store: Storage) -> None:
 
     assert store.queries.budget_spent(study.study_id)
     assert store.queries.phase("organs") == ("done", "budget")
+
+
+def test_places_of_which_nothing_is_known_are_rows_like_any_other(store: Storage) -> None:
+    """The database makes them itself: a budget of a million trials took a minute and two gigabytes in Python."""
+    study = store.studies.create(new_study(trials=2))
+    store.studies.raise_budget("organs", 6, [point("dice"), {}])
+    ground = StudyQueue(study.study_id, study.space, None)
+
+    rows = store.context.database.read(
+        lambda connection: list(connection.execute(select(schema.attempts).order_by(schema.attempts.c.number)))
+    )
+
+    assert [(row.number, row.slot, row.empty) for row in rows] == [(n, n, n != 2) for n in range(6)]
+    for row in (rows[1], rows[5]):
+        made = fresh_attempt(ground, row.trial_id, row.number, QueueSlot(row.slot, {}, filled=False))
+        assert dict(row._mapping) == dict.fromkeys(row._fields) | made
+    claims = [store.trials.claim(study.study_id, "w1") for _ in range(6)]
+    assert [claim and claim.number for claim in claims] == list(range(6))
+    assert store.trials.claim(study.study_id, "w1") is None

@@ -65,6 +65,8 @@ class StorageContext:
     database: Database
     summaries: "RevisionCache[Any]"
     """Summaries of studies (`tuner.storage.status`), each true for one revision."""
+    rankings: "RevisionCache[Any]"
+    """Columns of complete trials (`tuner.storage.ranking`), each true for one revision and selection."""
     heartbeat_timeout_s: float
     """A worker that was silent that long is lost."""
     heartbeat_interval_s: float

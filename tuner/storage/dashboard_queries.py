@@ -8,17 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Integer, and_, case, cast, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, false, func, or_, select
 
 from tuner.errors import shortened
 from tuner.storage import optuna_schema, schema
 from tuner.storage.base import AnyRow, own, same_name
 from tuner.storage.engine import iso, seconds_now
+from tuner.storage.ranking import RankedTrial, Ranking
 from tuner.storage.records import StudyRecord
 from tuner.storage.states import State
 from tuner.storage.status import StateCount, Summaries, confirmation_revision
 from tuner.storage.storage import Storage
-from tuner.storage.trial_selection import ALL, Measure, Selection
+from tuner.storage.trial_selection import ALL, Measure, Selection, is_newest
 
 _attempts = schema.attempts
 _epochs = schema.epochs
@@ -172,7 +173,8 @@ class PageQueries(Summaries):
         query = (
             select(schema.studies.c.name, _attempts.c.branch)
             .join(schema.studies, schema.studies.c.study_id == _attempts.c.study_id)
-            .where(_attempts.c.branch.is_not(None), _attempts.c.value.is_not(None))
+            .where(_attempts.c.branch.is_not(None), _attempts.c.successor.is_(None))
+            .where(_attempts.c.finished_at.is_not(None), _attempts.c.reason.is_(None))  # complete, as `state_of` says
             .where(schema.studies.c.parent.is_(None))
             .group_by(schema.studies.c.study_id, schema.studies.c.name, _attempts.c.branch)
             .order_by(schema.studies.c.study_id.desc())
@@ -284,81 +286,67 @@ _ENDED = (State.COMPLETE.value, State.PRUNED.value, State.FAIL.value)
 class Sample:
     """Some rows, and how many there are."""
 
-    rows: list[AnyRow]
+    rows: Sequence[Any]
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A complete trial in the order of the trials."""
+
+    number: int
+    value: float
+    branch: str | None
+    finished_at: float | None
+    record: bool
+    """It was the best so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class PointRow:
+    """A complete trial with its parameters."""
+
+    number: int
+    value: float
+    objective_values: Sequence[float] | None
+    branch: str | None
+    params: Mapping[str, Any]
 
 
 class FigureQueries(PageQueries):
     """What figures read."""
 
+    def ranking(self, study: StudyRecord, selection: Selection = ALL) -> Ranking:
+        """Return the complete trials of a selection with what ranks them; read once for each revision."""
+
+        def read(connection: Connection) -> Sequence[Any]:
+            # the driver's own rows: wrapping so many of them takes as long as reading them
+            return connection.execute(selection.scored(study.study_id)).cursor.fetchall()
+
+        def make() -> Ranking:
+            return Ranking.read(self._database.read(read), maximizes=_maximizes(study, selection))
+
+        found: Ranking = self._context.rankings.get(f"{study.identity} {selection!r}", study.revision, make)
+        return found
+
     def history(self, study: StudyRecord, *, most: int, selection: Selection = ALL) -> Sample:
-        """Return about K complete trials in the order of their numbers: every new best, and every so manieth other.
+        """Return the complete trials in the order of their numbers: every new best, and about K others."""
+        ranking = self.ranking(study, selection)
+        found, records = ranking.history(most)
+        ended = self._by_number(study, [t.number for t in found], _attempts.c.finished_at)
+        rows = [
+            HistoryRow(t.number, t.value, t.branch, ended[t.number].finished_at, record)
+            for t, record in zip(found, records, strict=True)
+            if t.number in ended
+        ]
+        return Sample(rows, len(ranking))
 
-        Rows: number, value, branch, finished_at, record (whether it was the best so far).
-        """
-        maximizes = _maximizes(study, selection)
-        better = func.max if maximizes else func.min
-        found = selection.scored(study.study_id)
-        value, number = found.c.value, found.c.number
-        before = better(value).over(order_by=number, rows=(None, -1))
-        inner = select(
-            number,
-            value,
-            found.c.branch,
-            found.c.finished_at,
-            before.label("before"),
-            func.row_number().over(order_by=number).label("place"),
-            func.count().over().label("total"),
-        ).subquery()
-        ahead = inner.c.value > inner.c.before if maximizes else inner.c.value < inner.c.before
-        is_record = or_(inner.c.before.is_(None), ahead)
-        columns = (inner.c.number, inner.c.value, inner.c.branch, inner.c.finished_at, inner.c.total)
-        query = (
-            select(*columns, case((is_record, 1), else_=0).label("record"))
-            .where(or_(is_record, _kept(inner.c.place, inner.c.total, most)))
-            .order_by(inner.c.number)
-        )
-        return self._sample(query)
-
-    def values_by_loss(self, study: StudyRecord, *, most: int, selection: Selection = ALL) -> list[AnyRow]:
-        """Return about K values of each loss, evenly spread from best to worst. Rows: branch, number, value.
+    def values_by_loss(self, study: StudyRecord, *, most: int, selection: Selection = ALL) -> list[RankedTrial]:
+        """Return about K values of each loss, evenly spread from best to worst.
 
         The first of each loss is its best trial, the oldest one of several that are equal.
         """
-        if selection != ALL:
-            return self._selected_by_loss(study, most, selection)
-
-        def read(connection: Connection) -> list[AnyRow]:
-            tops = connection.execute(_tops(study)).all()
-            if not tops:
-                return []
-            best = connection.execute(_oldest(study, tops)).all()
-            numbers = {row.number for row in best}
-            spread = connection.execute(_spread(study, {row.branch: row.many for row in tops}, most)).all()
-            spread = [row for row in spread if row.number not in numbers]
-            spread.sort(key=lambda row: (-row.value if _maximizes(study) else row.value, row.number))
-            return [*best, *spread]
-
-        return self._database.read(read)
-
-    def _selected_by_loss(self, study: StudyRecord, most: int, selection: Selection) -> list[AnyRow]:
-        """Return what `values_by_loss` does, of a selection: no index has it in order, so it is ranked by the query."""
-        found = selection.scored(study.study_id)
-        order = (_toward_best(found.c.value, _maximizes(study, selection)), found.c.number)
-        inner = (
-            select(
-                found.c.branch,
-                found.c.number,
-                found.c.value,
-                func.row_number().over(partition_by=found.c.branch, order_by=order).label("place"),
-                func.count().over(partition_by=found.c.branch).label("many"),
-            )
-            .where(found.c.branch.is_not(None))
-            .subquery()
-        )
-        kept = or_(inner.c.place == 1, _kept(inner.c.place, inner.c.many, most))
-        columns = (inner.c.branch, inner.c.number, inner.c.value, inner.c.many)
-        return self._rows(select(*columns).where(kept).order_by(inner.c.branch, inner.c.place))
+        return self.ranking(study, selection).spread_by_branch(most)
 
     def states_by_loss(self, study: StudyRecord) -> list[StateCount]:
         """Count the newest attempts by loss, state and reason."""
@@ -370,33 +358,16 @@ class FigureQueries(PageQueries):
         return self._database.read(read)
 
     def points(self, study: StudyRecord, *, most: int, loss: str | None = None, selection: Selection = ALL) -> Sample:
-        """Return about K complete trials with their parameters, the best one always among them.
-
-        Rows: number, value, objective_values, branch, params.
-        """
-        conditions = [] if loss is None else [_attempts.c.branch == loss]
-        found = selection.scored(study.study_id, *conditions)
-        order = (_toward_best(found.c.value, _maximizes(study, selection)), found.c.number)
-        inner = select(
-            found.c.number,
-            found.c.value,
-            func.row_number().over(order_by=order).label("place"),
-            func.count().over().label("total"),
-        ).subquery()
-        query = (
-            select(
-                _attempts.c.number,
-                inner.c.value,
-                _attempts.c.objective_values,
-                _attempts.c.branch,
-                _attempts.c.params,
-                inner.c.total,
-            )
-            .join(inner, (inner.c.number == _attempts.c.number) & (_attempts.c.study_id == study.study_id))
-            .where(or_(inner.c.place == 1, _kept(inner.c.place, inner.c.total, most)))
-            .order_by(inner.c.place)
-        )
-        return self._sample(query)
+        """Return about K complete trials with their parameters, from the best to the worst, the best always first."""
+        found, total = self.ranking(study, selection).spread(most, branch=loss)
+        columns = (_attempts.c.objective_values, _attempts.c.params)
+        own = self._by_number(study, [t.number for t in found], *columns)
+        rows = [
+            PointRow(t.number, t.value, own[t.number].objective_values, t.branch, own[t.number].params)
+            for t in found
+            if t.number in own
+        ]
+        return Sample(rows, total)
 
     def curve_trials(
         self, study: StudyRecord, *, most: int, loss: str | None = None, selection: Selection = ALL
@@ -418,18 +389,16 @@ class FigureQueries(PageQueries):
             *([] if loss is None else [_attempts.c.branch == loss]),
             *selection.conditions(),
         )
-        value: ColumnElement[Any] = _attempts.c.value
-        scored = joined
-        if selection.measure is not None:
-            found = selection.scored(study.study_id)
-            value, scored = found.c.value, joined.join(found, found.c.trial_id == _attempts.c.trial_id)
-        best = (
-            select(*columns)
-            .select_from(scored)
-            .where(of_study, value.is_not(None))
-            .order_by(_toward_best(value, _maximizes(study, selection)), _attempts.c.number)
-            .limit(most // 2)
-        )
+        best = select(*columns).select_from(joined)
+        if selection == ALL:  # an index has them in order
+            value = _attempts.c.value
+            first = value.desc() if _maximizes(study) else value.asc()
+            best = best.where(of_study, value.is_not(None)).order_by(first, _attempts.c.number).limit(most // 2)
+        else:
+            leaders = [t.number for t in self.ranking(study, selection).best(most // 2, branch=loss)]
+            place = case({number: place for place, number in enumerate(leaders)}, value=_attempts.c.number)
+            of_leaders = (_attempts.c.study_id == study.study_id) & _attempts.c.number.in_(leaders)
+            best = best.where(of_leaders).order_by(place) if leaders else best.where(false())
         running = (
             select(*columns)
             .select_from(joined)
@@ -450,9 +419,7 @@ class FigureQueries(PageQueries):
                 for row in connection.execute(query):
                     found.setdefault(row.trial_id, row)
             total = connection.scalar(
-                select(func.count()).where(
-                    of_study, _attempts.c.claimed_at.is_not(None), _attempts.c.successor.is_(None)
-                )
+                select(func.count()).where(of_study, _attempts.c.claimed_at.is_not(None), is_newest(selection.filters))
             )
             return Sample(list(found.values())[:most], total or 0)
 
@@ -565,59 +532,13 @@ class FigureQueries(PageQueries):
 
         return self._database.read(read)
 
-    def _sample(self, query: Any) -> Sample:
-        rows = self._rows(query)
-        return Sample(rows, int(rows[0].total) if rows else 0)
-
-
-def _tops(study: StudyRecord) -> Any:
-    """Select, for each loss with a complete trial, how many it has and its best value."""
-    value = _attempts.c.value
-    top = func.max(value) if _maximizes(study) else func.min(value)
-    return (
-        select(_attempts.c.branch, func.count().label("many"), top.label("top"))
-        .where(_attempts.c.study_id == study.study_id, value.is_not(None), _attempts.c.branch.is_not(None))
-        .group_by(_attempts.c.branch)
-    )
-
-
-def _oldest(study: StudyRecord, tops: Sequence[AnyRow]) -> Any:
-    """Select the first trial of each loss that has its best value."""
-    value = _attempts.c.value
-    best = or_(*((_attempts.c.branch == row.branch) & (value == row.top) for row in tops))
-    return (
-        select(_attempts.c.branch, func.min(_attempts.c.number).label("number"), value)
-        .where(_attempts.c.study_id == study.study_id, value.is_not(None), best)
-        .group_by(_attempts.c.branch, value)
-    )
-
-
-def _spread(study: StudyRecord, counts: Mapping[str, int], most: int) -> Any:
-    """Select every so manieth value of each loss, in the order of the index: then nothing has to be sorted."""
-    value = _attempts.c.value
-    place = func.row_number().over(partition_by=_attempts.c.branch, order_by=(value, _attempts.c.number))
-    inner = (
-        select(_attempts.c.branch, _attempts.c.number, value, place.label("place"))
-        .where(_attempts.c.study_id == study.study_id, value.is_not(None), _attempts.c.branch.is_not(None))
-        .subquery()
-    )
-    strides = {branch: -(-many // most) for branch, many in counts.items()}
-    stride: Any = case(strides, value=inner.c.branch, else_=1)
-    before: Any = inner.c.place - 1
-    if _maximizes(study):
-        before = case(dict(counts), value=inner.c.branch, else_=0) - inner.c.place
-    return select(inner.c.branch, inner.c.number, inner.c.value).where(before % stride == 0)
+    def _by_number(self, study: StudyRecord, numbers: Sequence[int], *columns: ColumnElement[Any]) -> dict[int, AnyRow]:
+        """Return more columns of some trials, by number."""
+        query = select(_attempts.c.number, *columns).where(
+            _attempts.c.study_id == study.study_id, _attempts.c.number.in_(numbers)
+        )
+        return {row.number: row for row in self._rows(query)} if numbers else {}
 
 
 def _maximizes(study: StudyRecord, selection: Selection = ALL) -> bool:
     return selection.direction(study.directions[0]) == "maximize"
-
-
-def _toward_best(value: Any, maximizes: bool) -> Any:
-    return value.desc() if maximizes else value.asc()
-
-
-def _kept(place: Any, count: Any, most: int) -> Any:
-    """Keep about `most` of `count` rows, evenly spread over their places (from 1)."""
-    wide = cast(place, Integer)
-    return or_(count <= most, (wide * most) // count != ((wide - 1) * most) // count)

@@ -15,7 +15,7 @@ from tuner.storage.engine import Database, to_storage_error
 from tuner.storage.optuna_schema import OPTUNA_SCHEMA, optuna_storage, version_info
 
 VERSION_TABLE = "tuner_alembic_version"
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """Every schema version there has been, oldest first; a test compares them with `migrations/versions`."""
 HEAD = REVISIONS[-1]
 

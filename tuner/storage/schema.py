@@ -132,8 +132,7 @@ def _partial(name: str, where: str, *columns: str) -> Index:
 _partial("tuner_attempts_waiting", "claimed_at IS NULL", "study_id", "urgency", "slot")
 _partial("tuner_attempts_held", "claimed_at IS NOT NULL AND finished_at IS NULL", "study_id", "worker_id")
 _partial("tuner_attempts_newest", "successor IS NULL", "study_id", "number")
-_partial("tuner_attempts_value", "value IS NOT NULL", "study_id", "value")
-_partial("tuner_attempts_ranked", "value IS NOT NULL", "study_id", "branch", "value", "number")
+_partial("tuner_attempts_value", "value IS NOT NULL", "study_id", "value", "number", "branch")  # all that ranking reads
 Index("tuner_attempts_finished", attempts.c.study_id, attempts.c.finished_revision)
 _COUNTED = ("study_id", "successor", "branch", "reason", "claimed_at", "finished_at", "number", "trial_id")
 Index(
@@ -164,6 +163,18 @@ Index(
     "tuner_epochs_peers", *(epochs.c[name] for name in _PEERS)
 )  # all that counting peers reads: it is done each epoch
 Index("tuner_epochs_newest", epochs.c.study_id, epochs.c.id)
+
+scores = Table(
+    "tuner_scores",
+    metadata,
+    Column("study_id", Integer, _study(), primary_key=True, autoincrement=False),
+    Column("metric", Text, primary_key=True),
+    Column("label", Text, primary_key=True),  # a class; empty: the mean of all
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("branch", Text, primary_key=True),  # as in tuner_attempts; empty where that has none
+    Column("value", _seconds, primary_key=True),
+    sqlite_with_rowid=False,
+)  # of complete trials, at their best epochs; the key holds every column, so that its index alone answers
 
 notices = Table(
     "tuner_notices",

@@ -27,6 +27,8 @@ HEARTBEAT_INTERVAL_S = 5.0
 """Workers give a heartbeat that often."""
 MAX_CACHED_SUMMARIES = 2000
 """So many studies are listed without counting their trials again."""
+MAX_CACHED_RANKINGS = 32
+"""So many selections of trials are drawn without reading them again: 20 bytes for each of their trials."""
 
 
 class Queries(StatusQueries, TrialQueries):
@@ -50,8 +52,8 @@ class Storage:
         heartbeat_timeout_s: float = HEARTBEAT_TIMEOUT_S,
         heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S,
     ) -> None:
-        summaries = RevisionCache[Any](MAX_CACHED_SUMMARIES)
-        self.context = StorageContext(database, summaries, heartbeat_timeout_s, heartbeat_interval_s)
+        summaries, rankings = RevisionCache[Any](MAX_CACHED_SUMMARIES), RevisionCache[Any](MAX_CACHED_RANKINGS)
+        self.context = StorageContext(database, summaries, rankings, heartbeat_timeout_s, heartbeat_interval_s)
         self.studies = Studies(self.context)
         self.trials = Trials(self.context)
         self.epochs = Epochs(self.context)

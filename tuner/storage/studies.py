@@ -604,16 +604,18 @@ def _take_empty(connection: Connection, ground: StudyQueue, place: QueueSlot) ->
     return int(row.number)
 
 
-_OURS = (
+OF_STUDY = (
     schema.activity,
     schema.tags,
     schema.annotations,
     schema.looks,
     schema.notices,
+    schema.scores,
     schema.epochs,
     schema.attempts,
     schema.studies,
 )
+"""Our tables with what belongs to a study, in the order in which rows may be deleted."""
 
 
 def _confirmations_of(connection: Connection, identity: str) -> list[int]:
@@ -623,7 +625,7 @@ def _confirmations_of(connection: Connection, identity: str) -> list[int]:
 
 
 def _delete(connection: Connection, study_id: int) -> None:
-    for ours in _OURS:
+    for ours in OF_STUDY:
         connection.execute(delete(ours).where(ours.c.study_id == study_id))
     trials = optuna_schema.trials
     of_study = select(trials.c.trial_id).where(trials.c.study_id == study_id)
@@ -640,7 +642,7 @@ def _forget_orphans(connection: Connection) -> None:
     ours, theirs = schema.studies, optuna_schema.studies
     there = exists().where(theirs.c.study_id == ours.c.study_id, theirs.c.study_name == ours.c.name)
     orphans = list(connection.scalars(select(ours.c.study_id).where(~there)))
-    for table in _OURS if orphans else ():
+    for table in OF_STUDY if orphans else ():
         connection.execute(delete(table).where(table.c.study_id.in_(orphans)))
     identities = select(ours.c.identity)
     for study_id in list(connection.scalars(select(ours.c.study_id).where(ours.c.parent.not_in(identities)))):

@@ -12,7 +12,7 @@ from tuner.storage.annotations import NO_ANNOTATION, annotations_of
 from tuner.storage.base import AnyRow, StorageBase
 from tuner.storage.engine import iso, seconds_now
 from tuner.storage.states import State
-from tuner.storage.trial_selection import TrialFilter
+from tuner.storage.trial_selection import TrialFilter, is_newest
 
 _attempts, _epochs, _trials = schema.attempts, schema.epochs, optuna_schema.trials
 
@@ -67,9 +67,7 @@ class TrialQueries(StorageBase):
         Raises UnknownNameError for an unknown state, sort, order or metric.
         """
         _check(state, sort, order)
-        where: list[ColumnElement[bool]] = (
-            [] if all_attempts or numbers is not None else [_attempts.c.successor.is_(None)]
-        )
+        where: list[ColumnElement[bool]] = [] if all_attempts or numbers is not None else [is_newest(filters)]
         if state is not None:
             where.append(_trials.c.state == state)
         if loss is not None:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Subquery, Text, and_, cast, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, func, or_, select
 
 from tuner.registry import Scalar
 from tuner.storage import schema
 from tuner.storage.annotations import has_tag, is_starred, mentions
+from tuner.storage.scores import MEAN
 
-_attempts, _epochs = schema.attempts, schema.epochs
+_attempts, _epochs, _scores = schema.attempts, schema.epochs, schema.scores
 
 VALUE = "value"
 """Name of a filter that is about a trial's value, not about a parameter."""
@@ -59,7 +60,7 @@ class Measure:
 
     @property
     def column(self) -> ColumnElement[Any]:
-        """Return the number in rows of `tuner_epochs`."""
+        """Return the number in rows of `tuner_epochs`, where a curve is read."""
         found: Any = _epochs.c.metrics[self.metric]
         if self.label is not None:
             found = _epochs.c.per_class[(self.metric, self.label)]
@@ -87,25 +88,37 @@ class Selection:
         """Return which way the value gets better; `objective` is the direction of the first objective."""
         return objective if self.measure is None else self.measure.direction
 
-    def scored(self, study_id: int, *conditions: ColumnElement[bool]) -> Subquery:
-        """Return complete trials: trial_id, number, branch, params, objective_values, finished_at, value."""
-        objective = _attempts.c.value
-        value = objective if self.measure is None else self.measure.column
-        query: Select[Any] = select(
-            _attempts.c.trial_id,
-            _attempts.c.number,
-            _attempts.c.branch,
-            _attempts.c.params,
-            _attempts.c.objective_values,
-            _attempts.c.finished_at,
-            value.label("value"),
+    def scored(self, study_id: int) -> Select[Any]:
+        """Select complete trials: number, branch, value.
+
+        Where nothing is filtered, an index answers alone; rows of trials are wide, those of epochs even more so.
+        """
+        conditions = self.conditions()
+        if self.measure is None:
+            value = _attempts.c.value
+            complete = (value + 0.0 if conditions else value).is_not(None)  # as in `is_newest`
+            chosen = select(_attempts.c.number, _attempts.c.branch, value).where(_attempts.c.study_id == study_id)
+            return chosen.where(complete, *conditions)
+        of_trial = (_attempts.c.study_id == _scores.c.study_id) & (_attempts.c.number == _scores.c.number)
+        branch = func.nullif(_scores.c.branch, "").label("branch")
+        return (
+            select(_scores.c.number, branch, _scores.c.value)
+            .select_from(_scores.join(_attempts, of_trial) if conditions else _scores)
+            .where(
+                _scores.c.study_id == study_id,
+                _scores.c.metric == self.measure.metric,
+                _scores.c.label == (self.measure.label or MEAN),
+                *conditions,
+            )
         )
-        if self.measure is not None:
-            best = and_(_epochs.c.trial_id == _attempts.c.trial_id, _epochs.c.epoch == _attempts.c.best_epoch)
-            query = query.select_from(_attempts.join(_epochs, best)).where(value.is_not(None))
-        return query.where(
-            _attempts.c.study_id == study_id, objective.is_not(None), *conditions, *self.conditions()
-        ).subquery()
+
+
+def is_newest(filters: Sequence[TrialFilter]) -> ColumnElement[bool]:
+    """Return the condition that no later attempt stands at the place of a trial.
+
+    A filter reads every row: then in the order in which they lie, and not in that of an index, which takes longer.
+    """
+    return (_attempts.c.successor + 0 if filters else _attempts.c.successor).is_(None)
 
 
 ALL = Selection()

@@ -19,6 +19,7 @@ from tuner.storage.engine import seconds_now, utc_now
 from tuner.storage.loss_time import due, hours_per_loss
 from tuner.storage.optuna_schema import attribute_rows, param_rows, report_row, value_rows
 from tuner.storage.records import Claim, Outcome, StopRule, read_space
+from tuner.storage.scores import store_scores
 from tuner.storage.states import DesiredState, Reason, State, constraints, keep_intermediate_value
 
 RETRIED, ENQUEUED, PLANNED = 0, 1, 2
@@ -54,12 +55,33 @@ class StudyQueue:
 
 
 def append(connection: Connection, ground: StudyQueue, places: Sequence[QueueSlot]) -> list[int]:
-    """Add a waiting trial for each place; return their numbers. The study's row must be locked by the caller."""
+    """Add a waiting trial for each place; return their numbers. The study's row must be locked by the caller.
+
+    Places at the end of which nothing is known yet are made by the database: of a large budget they are most.
+    """
     if not places:
         return []
-    study_id = ground.study_id
-    first = _next_number(connection, study_id)
-    numbers = range(first, first + len(places))
+    first = _next_number(connection, ground.study_id)
+    blank = _blank_at_the_end(places)
+    _append_given(connection, ground, first, places[: len(places) - blank])
+    if blank:
+        _append_blank(connection, ground, first + len(places) - blank, places[-blank], blank)
+    return list(range(first, first + len(places)))
+
+
+def _blank_at_the_end(places: Sequence[QueueSlot]) -> int:
+    """Count the last places that follow one another and hold nothing."""
+    many = 0
+    for place in reversed(places):
+        held = place.params or place.filled or place.branch or place.enqueue_token or place.urgency != PLANNED
+        if held or place.slot != places[-1].slot - many:
+            break
+        many += 1
+    return many
+
+
+def _append_given(connection: Connection, ground: StudyQueue, first: int, places: Sequence[QueueSlot]) -> None:
+    study_id, numbers = ground.study_id, range(first, first + len(places))
     waiting = {"study_id": study_id, "state": State.WAITING.value}
     insert_rows(connection, optuna_schema.trials, [{"number": n} | waiting for n in numbers])
     trials = optuna_schema.trials.c
@@ -70,7 +92,24 @@ def append(connection: Connection, ground: StudyQueue, places: Sequence[QueueSlo
         connection, schema.attempts, [fresh_attempt(ground, ids[number], number, place) for number, place in pairs]
     )
     store_fixed_params(connection, ground.space, [(ids[number], place) for number, place in pairs])
-    return list(numbers)
+
+
+def _append_blank(connection: Connection, ground: StudyQueue, first: int, place: QueueSlot, many: int) -> None:
+    """Add so many places that are like the first of them."""
+    trials, attempts = optuna_schema.trials, schema.attempts
+    start = select(literal(first).label("number")).cte("numbers", recursive=True)
+    numbers = start.union_all(select(start.c.number + 1).where(start.c.number < first + many - 1))
+    waiting = literal(State.WAITING.value, trials.c.state.type)
+    fresh = select(numbers.c.number, literal(ground.study_id), waiting)
+    connection.execute(insert(trials).from_select(["number", "study_id", "state"], fresh))
+    row: dict[str, Any] = {
+        name: literal(value, attempts.c[name].type)
+        for name, value in fresh_attempt(ground, 0, first, place).items()
+        if value is not None
+    }
+    row |= {"trial_id": trials.c.trial_id, "number": trials.c.number, "slot": trials.c.number + (place.slot - first)}
+    added = select(*row.values()).where(trials.c.study_id == ground.study_id, trials.c.number >= first)
+    connection.execute(insert(attempts).from_select(list(row), added))
 
 
 def store_fixed_params(connection: Connection, space: SearchSpace, places: Sequence[tuple[int, QueueSlot]]) -> None:
@@ -287,6 +326,8 @@ class Trials(StorageBase):
                 .returning(_attempts)
             ).one()
             sync_to_optuna(connection, row, outcome, objectives=len(claim.directions))
+            if outcome.state is State.COMPLETE:
+                store_scores(connection, claim.trial_id)
             if stop is not None and counts:
                 _stop_when_enough(connection, claim, stop)
             once_more = outcome.retry and not (outcome.exclusive_device and row.alone)
