@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tuner.errors import SpecError
+from tuner.training.heap import give_back_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +164,8 @@ def free_memory(device: str) -> None:
             torch.cuda.empty_cache()
         elif kind == "mps":
             torch.mps.empty_cache()
+        else:
+            give_back_freed_memory()
     except RuntimeError as error:  # after an error of a kernel; that one is told, not this
         logger.warning("the memory of %s cannot be given back: %s", device, error)
 
