@@ -130,3 +130,30 @@ def test_a_large_checkpoint_is_not_written_after_every_epoch(tmp_path: Path, mon
     state = read_checkpoint(tmp_path, identity="x")
     assert state is not None
     assert state["epoch"] == 6
+
+
+def test_writing_takes_a_small_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty megabytes after every epoch of a second are a twentieth of a worker's time; small ones cost nothing."""
+    now = [0.0]
+
+    def clock() -> float:
+        now[0] += 0.5  # a writing looks twice
+        return now[0]
+
+    def written(size: int, epochs: int) -> list[int]:
+        writer = CheckpointWriter(tmp_path, clock=clock)
+        found = []
+        for epoch in range(1, epochs + 1):
+            writer.begin({"identity": "x", "epoch": epoch, "model": torch.zeros(size // 4)})
+            writer.commit(at_once=False)
+            now[0] += 20.0
+            state = read_checkpoint(tmp_path, identity="x")
+            assert state is not None
+            found.append(int(state["epoch"]))
+        return found
+
+    monkeypatch.setattr(checkpoint, "SMALL", 1 << 10)
+    assert written(1 << 9, 3) == [1, 2, 3]
+    assert written(1 << 12, 5) == [1, 1, 3, 3, 5]  # half a second: fifty, and INTERVAL_S at most
+    monkeypatch.setattr(checkpoint, "SHARE", 0.1)
+    assert written(1 << 12, 3) == [1, 2, 3]

@@ -22,6 +22,7 @@ from tuner.training.device import (
     spoils_process,
     supported_precision,
 )
+from tuner.training.program_supervisor import make_cgroup, remove_cgroup
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
@@ -144,12 +145,55 @@ def test_memory_is_read_from_the_kernel() -> None:
 )
 def test_the_limit_of_a_container_counts(tmp_path: Path, limit: str, expected: int | None) -> None:
     """The host's memory is no use to a pod that is killed at its own limit; what files fill can be had back."""
-    (tmp_path / "memory.max").write_text(f"{limit}\n")
-    (tmp_path / "memory.current").write_text("700000\n")
-    (tmp_path / "memory.stat").write_text("anon 400000\ninactive_file 200000\nactive_file 100000\n")
+    write_group(tmp_path, limit=limit, used=700000)
 
-    assert cgroup_free_memory(tmp_path) == expected
+    assert cgroup_free_memory(tmp_path, tmp_path / "absent") == expected
     assert cgroup_free_memory(tmp_path / "absent") is None
+
+
+def write_group(folder: Path, *, limit: str, used: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text("anon 400000\ninactive_file 200000\nactive_file 100000\n")
+
+
+def test_the_narrowest_limit_around_a_job_counts(tmp_path: Path) -> None:
+    """A batch system limits the job, a group above that of its step, and not the machine's root."""
+    root, membership = tmp_path / "cgroup", tmp_path / "membership"
+    membership.write_text("1:name=systemd:/elsewhere\n0::/system.slice/job_7/step_0\n")
+    job = root / "system.slice" / "job_7"
+    write_group(job / "step_0", limit="max", used=700000)
+    assert cgroup_free_memory(root, membership) is None
+
+    write_group(job, limit="2000000", used=900000)
+    assert cgroup_free_memory(root, membership) == 2000000 - 900000 + 300000
+
+    write_group(job.parent, limit="9000000", used=8900000)
+    assert cgroup_free_memory(root, membership) == 9000000 - 8900000 + 300000
+    write_group(tmp_path, limit="1", used=1)  # above the root: not of these groups
+    assert cgroup_free_memory(root, membership) == 9000000 - 8900000 + 300000
+
+
+def test_a_program_gets_a_group_of_its_own(tmp_path: Path) -> None:
+    """Where memory is not handed down to groups, none is made: the limit is then kept in another way."""
+    membership, jobs = tmp_path / "membership", tmp_path / "cgroup" / "jobs"
+    membership.write_text("0::/jobs/step\n")
+    (jobs / "step").mkdir(parents=True)
+    places = {"root": str(tmp_path / "cgroup"), "membership": str(membership)}
+    (jobs / "cgroup.subtree_control").write_text("cpu pids\n")
+    assert make_cgroup("first", 1 << 30, **places) is None
+    assert sorted(path.name for path in jobs.iterdir()) == ["cgroup.subtree_control", "step"]
+
+    (jobs / "cgroup.subtree_control").write_text("cpu memory\n")
+    folder = make_cgroup("first", 1 << 30, **places)
+    assert folder == str(jobs / "tuner-first")
+    assert (jobs / "tuner-first" / "memory.max").read_text() == str(1 << 30)
+    assert (jobs / "tuner-first" / "memory.swap.max").read_text() == "0"
+    assert make_cgroup("first", 1 << 30, **places) is None  # somebody else's
+    (jobs / "tuner-first" / "memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    assert remove_cgroup(folder) == 2
+    assert remove_cgroup(None) == 0
 
 
 def test_what_raised_an_error_holds_nothing_any_more() -> None:

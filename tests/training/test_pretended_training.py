@@ -154,9 +154,10 @@ def test_what_does_not_repeat_is_refused_by_name(name: str, tmp_path: Path) -> N
 
 
 @SLOW
-def test_a_final_training_scores_its_test_cases(tmp_path: Path) -> None:
+@pytest.mark.parametrize("patch", [None, [8, 8]], ids=["whole", "windows"])
+def test_a_final_training_scores_its_test_cases(patch: list[int] | None, tmp_path: Path) -> None:
     """Test cases are predicted by whole networks that were read from a file."""
-    data, config = make_data(tmp_path, size=SIZE), make_config(**BASE | {"epochs": 1})
+    data, config = make_data(tmp_path, size=SIZE), make_config(**BASE | {"epochs": 1, "patch": patch})
     case = Case("t", data.validation.images[:4, 0], data.validation.labels[:4], None)
     with pretend() as device:
         document = train_final(config, data=data, tests=[case], device=device, folder=tmp_path / "run")

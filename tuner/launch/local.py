@@ -41,8 +41,6 @@ def _watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-MEMORY = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_MMAP_THRESHOLD_": "2000000000"}
-"""Keeps glibc from handing a step's memory back and faulting it in again: a tenth of a step on a CPU."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -139,7 +137,6 @@ def worker_environment(order: WorkerSpec, environment: Mapping[str, str]) -> dic
     if settings.data_root is not None:
         values["TUNER_DATA_ROOT"] = str(settings.data_root)
     if order.device == "cpu":
-        values |= MEMORY
         values["CUDA_VISIBLE_DEVICES"] = ""
     elif order.device.startswith("cuda:"):
         number = int(order.device.removeprefix("cuda:"))

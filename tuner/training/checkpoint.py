@@ -3,9 +3,10 @@
 Order within an epoch: line in `metrics.jsonl`, then `last.ckpt`, then the files of the best epoch, then the report is
 yielded. So what was reported can be continued, and whatever is newer than `last.ckpt` is trained again.
 
-A large checkpoint is written at most every INTERVAL_S, and in any case before the files of a best epoch, at the last
-epoch, and when the training ends in whatever way its process survives. A process that is killed in between loses that
-many seconds: the epochs since are trained again, with the same numbers on the CPU and with `deterministic: true`.
+Writing takes about a hundredth of the time: a checkpoint that is not small is written when a hundred times as long has
+passed as the last one took, INTERVAL_S at most, and in any case before the files of a best epoch, at the last epoch,
+and when the training ends in whatever way its process survives. A process that is killed in between loses that many
+seconds: the epochs since are trained again, with the same numbers on the CPU and with `deterministic: true`.
 """
 
 import json
@@ -28,10 +29,13 @@ logger = logging.getLogger(__name__)
 LAST = "last.ckpt"
 FORMAT = 1
 
-LARGE = 2**30
+SMALL = 4 << 20
 """Bytes; a smaller checkpoint is written after every epoch."""
+LARGE = 2**30
+"""Bytes; from here on INTERVAL_S passes between two of them, however fast the disk is."""
 INTERVAL_S = 30.0
-"""Seconds between two large ones."""
+SHARE = 0.01
+"""Of the time that may go into writing those in between."""
 
 
 def copied(state: Any) -> Any:
@@ -59,6 +63,7 @@ class CheckpointWriter:
         self.path = folder / LAST
         self._clock = clock
         self._written_at: float | None = None
+        self._took_s = 0.0
         self._state: Mapping[str, Any] | None = None
         self._unwritten: Mapping[str, Any] | None = None
         self._thread: threading.Thread | None = None
@@ -66,11 +71,17 @@ class CheckpointWriter:
         self._error: BaseException | None = None
 
     def begin(self, state: Mapping[str, Any]) -> None:
-        """Start to write a copied state beside the last checkpoint, unless it is large and that one is new."""
+        """Start to write a copied state beside the last checkpoint, unless that one is new enough."""
         self.discard()
         self._state = state
-        if self._written_at is None or _size(state) < LARGE or self._clock() - self._written_at >= INTERVAL_S:
+        if self._written_at is None or self._clock() - self._written_at >= self._interval_s(_size(state)):
             self._start(state)
+
+    def _interval_s(self, size: int) -> float:
+        """Return the seconds that pass between two checkpoints of so many bytes."""
+        if size >= LARGE:
+            return INTERVAL_S
+        return 0.0 if size < SMALL else min(INTERVAL_S, self._took_s / SHARE)
 
     def _start(self, state: Mapping[str, Any]) -> None:
         self._thread = threading.Thread(target=self._write, args=(state,), name="checkpoint", daemon=True)
@@ -125,11 +136,13 @@ class CheckpointWriter:
             self._thread = None
 
     def _write(self, state: Mapping[str, Any]) -> None:
+        began = self._clock()
         try:
             # Through memory: torch hides a full disk behind a RuntimeError when it writes the file itself.
             buffer = BytesIO()
             torch.save({"format": FORMAT, **state}, buffer)
             self._part = prepare_file(self.path, buffer.getbuffer())
+            self._took_s = self._clock() - began
         except BaseException as error:
             self._error = error
 

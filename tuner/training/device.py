@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tuner.errors import SpecError
+from tuner.training.heap import give_back_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +164,8 @@ def free_memory(device: str) -> None:
             torch.cuda.empty_cache()
         elif kind == "mps":
             torch.mps.empty_cache()
+        else:
+            give_back_freed_memory()
     except RuntimeError as error:  # after an error of a kernel; that one is told, not this
         logger.warning("the memory of %s cannot be given back: %s", device, error)
 
@@ -186,15 +189,30 @@ def device_room(device: str) -> int | None:
     return None
 
 
-def cgroup_free_memory(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """Return the bytes that the container around this process may still take; None where nothing limits it."""
+def cgroup_free_memory(root: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return the bytes that the control groups (version 2) around this process let it take; None without a limit.
+
+    In a container its own group is the root; in a job of a batch system, or a service, limits lie at groups below it,
+    and what is left is the least of what each of them leaves.
+    """
     try:
-        limit, used = ((folder / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
-        lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    inside = next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
+    groups = [root / inside, *(root / inside).parents]
+    rooms = [_group_free_memory(group) for group in groups if group.is_relative_to(root)]
+    return min((room for room in rooms if room is not None), default=None)
+
+
+def _group_free_memory(group: Path) -> int | None:
+    try:
+        limit, used = ((group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
         idle = sum(int(line.split()[1]) for line in lines if line.startswith(("inactive_file ", "active_file ")))
         return max(0, int(limit) - int(used) + idle)
     except (OSError, ValueError):
-        return None  # no limit (`max`), or no such groups here
+        return None  # no limit (`max`), or no such group here
 
 
 def forget_peak(device: str) -> bool:

@@ -22,6 +22,7 @@ from tuner.training.components import AllowedSources, build_components
 from tuner.training.device import derive, epoch_order, free_memory, generator, seed_everything
 from tuner.training.epoch_report import Diverged
 from tuner.training.evaluate import Validation, Validator, validate
+from tuner.training.heap import keep_freed_memory
 from tuner.training.optimizer import trained_parameters
 from tuner.training.repeatable import refuse_unrepeatable, use_repeatable_kernels
 
@@ -206,7 +207,8 @@ class TrainingState:
 
 
 def configure_torch(train: TrainConfig) -> None:
-    """Set what belongs to the process: threads (they change the numbers), and determinism."""
+    """Set what belongs to the process: threads (they change the numbers), determinism, and what its heap keeps."""
+    keep_freed_memory()
     if train.threads is not None:
         torch.set_num_threads(train.threads)
     use_repeatable_kernels(train.deterministic)

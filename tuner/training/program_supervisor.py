@@ -345,13 +345,15 @@ def oom_kills() -> int:
     return 0
 
 
-def make_cgroup(mark: str, limit: int) -> str | None:
+def make_cgroup(
+    mark: str, limit: int, *, root: str = "/sys/fs/cgroup", membership: str = "/proc/self/cgroup"
+) -> str | None:
     """Make a control group (version 2) with the memory limit beside this process's; None where that is not allowed."""
     try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
+        with open(membership, encoding="utf-8") as file:
             lines = [line.strip() for line in file if line.startswith("0::")]
-        here = "/sys/fs/cgroup" + lines[0][3:].rstrip("/")
-        parent = os.path.dirname(here) if here != "/sys/fs/cgroup" else here
+        here = root + lines[0][3:].rstrip("/")
+        parent = os.path.dirname(here) if here != root else here
         with open(f"{parent}/cgroup.subtree_control", encoding="ascii") as file:
             if "memory" not in file.read().split():
                 return None
