@@ -18,6 +18,7 @@ from tuner.report.behavior_figure import draw_behavior
 
 HERE = Path(__file__).parent
 BEHAVIOUR = HERE.parents[1] / "tuner" / "losses" / "behaviour.json"
+_DOI = re.compile(r"doi:(10\.[^\s;,]+)")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _OVERLAPPING = {
     "joint": "yes, `activation: sigmoid`: all classes in one formula",
@@ -70,7 +71,7 @@ def _overview() -> str:
 
 def _page(entry: LossSpec, differences: list[str]) -> str:
     name = entry.name
-    paper = _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", entry.paper)
+    paper = _DOI.sub(r"[doi:\1](https://doi.org/\1)", _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", entry.paper))
     parts = [
         f"# {name}",
         f"{entry.summary[0].upper()}{entry.summary[1:]}. A {entry.family} loss{', one of the survey' * entry.survey}.",
