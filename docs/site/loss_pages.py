@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Mapping
+from inspect import cleandoc
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import yaml
@@ -11,11 +13,12 @@ import yaml
 from docs.site.markdown import cell, code, row, value_text
 from tuner.losses.catalog.registry import FAMILIES, LOSSES
 from tuner.losses.spec import LossSpec
-from tuner.registry import Option
+from tuner.registry import Option, load
 from tuner.report.behavior_figure import draw_behavior
 
 HERE = Path(__file__).parent
 BEHAVIOUR = HERE.parents[1] / "tuner" / "losses" / "behaviour.json"
+_DOI = re.compile(r"doi:(10\.[^\s;,]+)")
 _ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5})")
 _OVERLAPPING = {
     "joint": "yes, `activation: sigmoid`: all classes in one formula",
@@ -68,7 +71,7 @@ def _overview() -> str:
 
 def _page(entry: LossSpec, differences: list[str]) -> str:
     name = entry.name
-    paper = _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", entry.paper)
+    paper = _DOI.sub(r"[doi:\1](https://doi.org/\1)", _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", entry.paper))
     parts = [
         f"# {name}",
         f"{entry.summary[0].upper()}{entry.summary[1:]}. A {entry.family} loss{', one of the survey' * entry.survey}.",
@@ -82,10 +85,10 @@ def _page(entry: LossSpec, differences: list[str]) -> str:
     ]
     if not entry.standalone:
         parts.append("It never stands alone: what is trained is `base + weight * loss`.")
-    parts += ["## Options", _options(entry)]
+    parts += ["## Definition", _definition(entry), "## Options", _options(entry)]
     if entry.presets:
         parts += ["## Presets", *(f"- `preset: {key}`: {_pairs(chosen)}" for key, chosen in entry.presets.items())]
-    parts += ["## In a study", _yaml(entry), "## In a loop of your own", _python(entry)]
+    parts += ["## In a study", _yaml(entry), "## In a loop of your own", _python(entry), _takes(entry)]
     parts += [
         "## Behaviour",
         f"What the loss says when a prediction becomes worse step by step; two circles, a large and a small one. "
@@ -126,26 +129,106 @@ def _yaml(entry: LossSpec) -> str:
     return "```yaml\ndataset: {name: phantom}\n" + "\n".join(lines) + "\n```"
 
 
+_SYMBOLS = (
+    "V are the pixels that count, z the logits, p their probabilities, t the label as 0 and 1; TP, P and T are the "
+    "sums over V of p t, p and t, FP = P - TP, FN = T - TP."
+)
+
+
+def _definition(entry: LossSpec) -> str:
+    """Return what the function says of itself: the formula in full, its range, its source, how it differs."""
+    parts = [_paragraph(part) for part in cleandoc(load(entry.fn).__doc__).split("\n\n")]
+    return "\n\n".join([*parts, _SYMBOLS])
+
+
+def _paragraph(text: str) -> str:
+    if text.startswith("    "):
+        return f"```text\n{dedent(text)}\n```"
+    # what stands in backticks is literal already
+    parts = text.split("`")
+    parts[::2] = [re.sub(r"([*_])", r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
+    return _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", "`".join(parts))
+
+
 def _python(entry: LossSpec) -> str:
     ranged = next((o for o in entry.own_options if o.type == "float" and o.default is not None), None)
     option = f", {ranged.name}={ranged.default!r}" if ranged else ""
-    made = (
-        f'loss = losses.create("{entry.name}"{option}{_required(entry)})  # an nn.Module: value = loss(logits, target)'
-    )
-    return f"```python\nfrom tuner import losses\n\n{made}\n```"
+    lines = [
+        "import torch",
+        "from tuner import losses",
+        "",
+        f'loss = losses.create("{entry.name}"{option}, ignore_index=255{_required(entry)})  # an nn.Module',
+        "logits = torch.randn(2, 3, 32, 32, requires_grad=True)  # [B, C, H, W] or [B, C, D, H, W], raw scores",
+        "target = torch.randint(0, 3, (2, 32, 32))  # class ids, 255 on pixels to ignore",
+    ]
+    given = ""
+    if "features" in entry.needs:
+        lines.append("features = torch.randn(2, 8, 32, 32, requires_grad=True)  # of the layer before the classifier")
+        given = ", features=features"
+    if "classifier_weight" in entry.needs:
+        lines.append("weight = torch.randn(3, 8)  # of the classifier")
+        given += ", classifier_weight=weight"
+    lines.append(f"loss(logits, target{given}).backward()")
+    return "```python\n" + "\n".join(lines) + "\n```"
 
 
 def _required(entry: LossSpec) -> str:
-    """Return the arguments without which a loss cannot be created; the values are those of two classes."""
+    """Return the arguments without which a loss cannot be created; the values are those of three classes."""
     from tuner import losses
 
-    for argument in ({}, {"class_frequencies": [0.9, 0.1]}, {"num_classes": 2}):
+    for argument in ({}, {"class_frequencies": [0.9, 0.08, 0.02]}, {"num_classes": 3}):
         try:
             losses.create(entry.name, **argument)
         except losses.LossInputError:
             continue
         return "".join(f", {key}={value}" for key, value in argument.items())
     raise ValueError(f"{entry.name} cannot be created from its options")
+
+
+def _takes(entry: LossSpec) -> str:
+    """Return the table of what a loss is given, returns and raises."""
+    targets = ["class ids `[B, H, W]` or `[B, 1, H, W]`, integers"]
+    if entry.soft_labels:
+        targets.append("probabilities `[B, C, H, W]`, floats that add up to 1 over the classes")
+    if entry.multilabel:
+        soft = ", or floats between them" if entry.soft_labels else ""
+        targets.append(f'with `activation="sigmoid"` `[B, C, H, W]` of 0 and 1{soft}')
+    counts = "`[B, H, W]`: True on pixels that count" + ("; or floats, how much they count" * entry.soft_labels)
+    alone = "of every pixel, `[B, H, W]`" if entry.family == "pixel" else "of every image by itself, `[B]`"
+    rows = [
+        ("`logits`", "`[B, C, H, W]` or `[B, C, D, H, W]`, raw scores; one channel is class 1 against class 0"),
+        ("`target`", "; ".join(targets)),
+        ("`ignore_index`", "the label of pixels that count nowhere; none unless it is given"),
+        ("`mask`", counts),
+        *((f"`{name}`", _INPUTS[name]) for name in entry.needs if name in _INPUTS),
+    ]
+    if any(option.name == "classes" for option in entry.options):
+        rows.append(("`class_weights`", "how much each class counts in the mean over classes, of `create`"))
+    rows += [
+        ("value", f'a scalar in float32 (float64 of double logits); with `reduction="none"` that {alone}'),
+        ("raises", _RAISES),
+    ]
+    return "\n".join(["| what | shape and meaning |", "|---|---|", *(row(*pair) for pair in rows)])
+
+
+_MAP = "a map of the target, made where it is left out: "
+_INPUTS = {
+    "class_frequencies": "the share of each class in the training data, of `create`, where an option weighs by it",
+    "own_distance": f"{_MAP}`[B, H, W]`, the distance to the nearest pixel of another class",
+    "signed_distance": f"{_MAP}`[B, C, H, W]`, the distance to each class, negative inside it",
+    "label_border_distance": f"{_MAP}`[B, H, W]`, the distance to the nearest border of labels",
+    "skeleton": f"{_MAP}`[B, H, W]`, the pixels of the centre lines",
+    "objects": f"{_MAP}`[B, H, W]`, the number of the object of each pixel, 0 for none",
+    "labelled": "`[B, C]`, which classes are labelled in each image; left out, those that occur in it",
+    "features": "`[B, F, H, W]`, what the classifier of the network is given",
+    "classifier_weight": "`[C, F]` of that classifier; `classifier_bias` `[C]` where it has one",
+    "boundary_head": "scores of the network's own head for distances, instead of `features`",
+}
+_RAISES = (
+    "`UnknownNameError` for an option that there is not, `SpecError` for a value that is not legal (both of `create`); "
+    "`LossInputError` for shapes, types and labels that do not fit, with what was found and what would be right. On a "
+    "GPU labels are looked at with `validate=True` only"
+)
 
 
 def _curves(entry: LossSpec, recorded: Mapping[str, Any]) -> dict[str, Any]:
