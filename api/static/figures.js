@@ -24,7 +24,8 @@ const plotly = () => {
   return loading;
 };
 
-const CONFIG = { displayModeBar: false, responsive: true, doubleClick: "reset" };
+// Its own `responsive` forgets a figure's height, and cuts what is higher than the empty one.
+const CONFIG = { displayModeBar: false, responsive: false, doubleClick: "reset" };
 const SERIES = 8;
 const SCALED = ["curves", "history"];
 const WAIT = 15_000;
@@ -50,6 +51,7 @@ const draw = async (figure, drawn) => {
   const { axes } = drawn.layout.meta ?? {};
   const { data, layout } = dressed(axes ? { ...brushed(drawn), layout: withShapes(drawn.layout) } : drawn, wish);
   await library.react(plot, data, layout, CONFIG);
+  sizes.observe(plot);
   if (axes) enableBrush(plot, axes);
   linkHover(plot);
   plot.removeAllListeners?.("plotly_click");
@@ -58,6 +60,24 @@ const draw = async (figure, drawn) => {
     if (Number.isInteger(number) && figure.dataset.study) offer(figure, number);
   });
 };
+
+// A figure that gets another width is drawn again; the first report of one is about the width that it was drawn for.
+const sizes = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) {
+    const width = Math.round(contentRect.width);
+    const before = widths.get(target);
+    widths.set(target, width);
+    if (!width || before === undefined || before === width) continue;
+    clearTimeout(resizing.get(target));
+    resizing.set(target, setTimeout(() => {
+      const figure = target.closest(".figure");
+      const drawn = figure && states.get(figure)?.drawn;
+      if (drawn) draw(figure, drawn);
+    }, 120));
+  }
+});
+const widths = new WeakMap();
+const resizing = new WeakMap();
 
 const closeOffers = () => document.querySelectorAll(".offer").forEach((box) => box.remove());
 

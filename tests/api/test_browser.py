@@ -130,6 +130,24 @@ def test_figures_are_drawn_and_told_as_tables(address: str) -> None:
         assert watch.errors == []
 
 
+def test_figures_keep_their_height_when_the_window_changes(address: str) -> None:
+    """Plotly's own answer to it drew every figure as high as an empty one: what was below was cut off."""
+    needed_chromium()
+    sizes = """[...document.querySelectorAll(".js-plotly-plot")].map((p) => [
+        p._fullLayout.width, p._fullLayout.height, p.clientWidth, p.clientHeight])"""
+    with opened(address, width=1024) as (page, watch):
+        page.goto("/studies/organs/parameters")
+        page.wait_for_selector("[data-figure=parallel] svg.main-svg")
+        (before, *_) = page.evaluate(sizes)
+        page.set_viewport_size({"width": 1300, "height": 900})
+        wait_until(page, f"document.querySelector('.js-plotly-plot')._fullLayout.width > {before[0] + 100}")
+
+        for width, height, wide, high in page.evaluate(sizes):
+            assert (width, height <= high) == (wide, True)
+        assert page.evaluate(sizes)[0][1] == before[1]
+        assert watch.errors == []
+
+
 def test_a_point_in_a_figure_leads_to_its_trial_and_its_predictions(address: str) -> None:
     """From an outlier in a figure it is one step to what the network got wrong."""
     needed_chromium()

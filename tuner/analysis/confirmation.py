@@ -455,10 +455,10 @@ def confirmed_leader(found: Confirmation, verdict: Verdict) -> Leader | None:
 
 def unconfirmed(storage: Storage, name: str) -> dict[str, Any]:
     """Return what may be said without a confirmation, in the form of a verdict that claims nothing."""
-    record, rows = storage.studies.get(name), storage.queries.trials(name)
+    record, rows = storage.studies.get(name), storage.queries.trials(name, state="COMPLETE")
     objective = record.objectives[0]
     standings = [s for s in leaderboard(rows, objective["direction"]) if s.best is not None]
-    complete = [row["value"] for row in rows if row["state"] == "COMPLETE" and row["value"] is not None]
+    complete = [row["value"] for row in rows if row["value"] is not None]
     if not complete:
         text = "No trial is complete yet."
     else:

@@ -89,7 +89,8 @@ def draw_interactions(found: Sequence[Interaction], total: int, used: int) -> Fi
         "showlegend": False,
     }
     layout = layout_of(
-        xaxis=axis_title("share beyond the single ones") | {"tickformat": ".0%", "rangemode": "tozero"},
+        xaxis=axis_title("added share")
+        | {"tickformat": ".0%" if any(item.share > 0.05 for item in shown) else ".1%", "rangemode": "tozero"},
         yaxis=axis_title(""),
         height=max(200, 24 * len(shown) + 90),
     )

@@ -72,7 +72,6 @@ def read_wish(storage: Storage, name: str, given: ConfirmSection, *, renew: bool
     """
     record = storage.studies.get(name)
     spec = load_spec(YamlDocument(record.spec, {}, f"study {name}"))
-    rows = tuple(storage.queries.trials(name))
     found = read_confirmation(storage, name)
     stored = (spec.confirm or ConfirmSection()) if found is None else found.plan.section
     section = given.over(stored)
@@ -81,13 +80,14 @@ def read_wish(storage: Storage, name: str, given: ConfirmSection, *, renew: bool
         raise SpecError([f"confirm.{problem}" for problem in problems])
     if found is not None and not renew:
         _check_same(name, given, found.plan.section)
-        return Wish(record, spec, rows, section, found.plan, found)
+        return Wish(record, spec, tuple(storage.queries.trials(name)), section, found.plan, found)
     phase = storage.queries.phase(name)[0]
     if phase not in ("done", "stopped", "paused"):
         raise ConflictError(
             f"the search of {name!r} is not over ({phase}); its finalists are not known yet.",
             hint=f"Wait for it, or end it by `tuner stop {name}`.",
         )
+    rows = tuple(storage.queries.trials(name))
     expected = expected_means(storage, record, spec)
     if found is not None:
         renewed = _renewed(record, spec, rows, section, found, expected)

@@ -20,6 +20,8 @@ Order = Literal["asc", "desc"]
 
 _WITH_STATE = _attempts.join(_trials, _trials.c.trial_id == _attempts.c.trial_id)
 
+_AT_ONCE = 10_000  # trials that a statement names: databases limit them
+
 _DURATION = func.coalesce(_attempts.c.finished_at, seconds_now()) - _attempts.c.claimed_at
 _SORTS: dict[str, ColumnElement[Any]] = {
     "number": _attempts.c.number,
@@ -206,16 +208,19 @@ def _rows(by: str | None) -> Select[Any]:
 
 def _curves(connection: Connection, trial_ids: Sequence[int]) -> dict[int, AnyRow]:
     """Return the last epoch of each trial, with the best value up to it."""
-    newest = (
-        select(_epochs.c.trial_id, func.max(_epochs.c.epoch).label("epoch"))
-        .where(_epochs.c.trial_id.in_(trial_ids))
-        .group_by(_epochs.c.trial_id)
-        .subquery()
-    )
-    query = select(_epochs.c.trial_id, _epochs.c.epoch, _epochs.c.value, _epochs.c.best).join(
-        newest, and_(newest.c.trial_id == _epochs.c.trial_id, newest.c.epoch == _epochs.c.epoch)
-    )
-    return {row.trial_id: row for row in connection.execute(query)} if trial_ids else {}
+    found: dict[int, AnyRow] = {}
+    for start in range(0, len(trial_ids), _AT_ONCE):
+        newest = (
+            select(_epochs.c.trial_id, func.max(_epochs.c.epoch).label("epoch"))
+            .where(_epochs.c.trial_id.in_(trial_ids[start : start + _AT_ONCE]))
+            .group_by(_epochs.c.trial_id)
+            .subquery()
+        )
+        query = select(_epochs.c.trial_id, _epochs.c.epoch, _epochs.c.value, _epochs.c.best).join(
+            newest, and_(newest.c.trial_id == _epochs.c.trial_id, newest.c.epoch == _epochs.c.epoch)
+        )
+        found |= {row.trial_id: row for row in connection.execute(query)}
+    return found
 
 
 def _item(row: AnyRow, curves: dict[int, AnyRow], by: str | None) -> dict[str, Any]:
