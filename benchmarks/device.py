@@ -72,6 +72,7 @@ class Check:
         self.began = time.monotonic()
         self.bad: list[str] = []
         self.found: list[dict[str, Any]] = []
+        self.asked: list[str] = []
         self.part = ""
         self._writing = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +106,7 @@ class Check:
     def write_table(self) -> None:
         """Write what was found until now into `device.md`."""
         with self._writing:
-            write_file(self.folder / "device.md", table(list(self.found), list(self.bad)).encode())
+            write_file(self.folder / "device.md", table(self.asked, list(self.found), list(self.bad)).encode())
 
     def end_in_time(self) -> None:
         """End this process when its time is over, whatever hangs: a kernel cannot be interrupted."""
@@ -441,11 +442,11 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """What the table says of the findings of a part."""
 
 
-def table(found: list[dict[str, Any]], bad: list[str]) -> str:
+def table(asked: list[str], found: list[dict[str, Any]], bad: list[str]) -> str:
     """Return the findings as Markdown: how each part went, then the numbers of those that have some."""
     lines = ["| part | s | findings | as they should not be |", "|---|---|---|---|"]
     seconds = {of["of"]: of["seconds"] for of in found if of["part"] == "time"}
-    for part in PARTS:
+    for part in asked:
         rows = [of for of in found if of["part"] == part]
         wrong = sum(line.startswith(f"{part}:") for line in bad)
         lines.append(f"| {part} | {seconds.get(part, '-')} | {len(rows)} | {wrong} |")
@@ -461,7 +462,12 @@ def table(found: list[dict[str, Any]], bad: list[str]) -> str:
         waiting = sorted({of["loss"] for of in compared if of["waits"]})
         lines += ["", f"{len(compared)} losses: value off by at most {value:.1e}, gradient by {slope:.1e}; "
                   f"waits: {', '.join(waiting) or 'none'}."]  # fmt: skip
-    lines += ["", *(f"- {line[:400]}" for line in bad)] if bad else ["", "Everything is as it should be."]
+    unfinished = [part for part in asked if part not in seconds]
+    if unfinished:
+        lines += ["", f"Not finished: {', '.join(unfinished)}."]
+    lines += ["", *(f"- {line[:400]}" for line in bad)]
+    if not bad and not unfinished:
+        lines += ["Everything is as it should be."]
     return "\n".join(lines) + "\n"
 
 
@@ -480,7 +486,8 @@ def main() -> None:
     args = parser.parse_args()
     check = Check(args.device, args.out, quick=args.quick)
     check.end_in_time()
-    for name in args.parts.split(","):
+    check.asked = args.parts.split(",")
+    for name in check.asked:
         check.part = name
         began = time.monotonic()
         try:
@@ -492,7 +499,7 @@ def main() -> None:
         check.say("time", of=name, seconds=round(time.monotonic() - began, 1))
         check.write_table()
     print(f"\n{len(check.bad)} not as they should be after {time.monotonic() - check.began:.0f} s\n")
-    print(table(check.found, check.bad))
+    print(table(check.asked, check.found, check.bad))
     sys.exit(bool(check.bad))
 
 

@@ -118,7 +118,7 @@ def launch(folder: Path, model: str, name: str, *, trials: int) -> "dict[str, Pa
     found = None
     while process.poll() is None and found is None:
         found = find_worker(process.pid)
-        time.sleep(POLL_S)
+        time.sleep(5 * POLL_S)
     if found is None:
         raise SystemExit(f"`tuner launch` ended with {process.returncode}:\n{process.communicate()[0][-2000:]}")
     worker, started = found
