@@ -6,7 +6,9 @@
 Losses equal to the CPU's; every network one step and a validation; a step by precision, layout and augmentation, with
 launches and waits, beside a step as MONAI's tutorials write it; trainings interrupted and resumed, which must be equal
 bit for bit with `deterministic: true`; memory that runs out and is given back; the product itself with one, two and
-four workers. Each part has its own deadline and fails by itself. The exit code is 1 when something is not as it should.
+four workers. Each part fails by itself and has its share of the time; what is left out for lack of it counts as failed.
+`device.md` in the folder is the table of what was found, written anew after every part, and once more when the time is
+over in whatever part that is. The exit code is 1 when something is not as it should.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import warnings
@@ -32,6 +35,7 @@ import torch
 from tests.losses.device_budgets import config_of
 from tests.models.small import HERE, SMALL
 from tests.training.samples import make_config, make_data
+from tuner.atomic_io import write_file
 from tuner.config.trial import load_config
 from tuner.losses.build import build_loss
 from tuner.losses.catalog.registry import LOSSES
@@ -41,9 +45,20 @@ from tuner.training.loop import TrainingState, configure_torch
 from tuner.training.repeatable import UnrepeatableError
 from tuner.training.trainer import train
 
-PARTS = ("environment", "losses", "models", "step", "resume", "memory", "launch")
+PARTS = {
+    "environment": 0.05,
+    "losses": 0.25,
+    "models": 0.45,
+    "step": 0.65,
+    "resume": 0.75,
+    "memory": 0.8,
+    "launch": 1.0,
+}
+"""And the share of the time that is over when a part has to end."""
 SECONDS = 450.0
 """For all parts together."""
+GRACE_S = 15.0
+"""After so much more the process ends, in whatever it is."""
 FREQUENCIES = (0.7, 0.1, 0.1, 0.1)
 NEVER: Callable[[], bool] = lambda: False  # noqa: E731 (a constant that is called)
 
@@ -56,6 +71,10 @@ class Check:
         self.is_cuda = device.startswith("cuda")
         self.began = time.monotonic()
         self.bad: list[str] = []
+        self.found: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.part = ""
+        self._writing = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
         self._lines = (folder / "device.jsonl").open("w", encoding="utf-8")
 
@@ -63,6 +82,7 @@ class Check:
         """Write a finding."""
         line = json.dumps({"part": part, **found}, default=str)
         print(line, flush=True)
+        self.found.append(json.loads(line))
         self._lines.write(line + "\n")
         self._lines.flush()
 
@@ -72,9 +92,34 @@ class Check:
         if not good:
             self.bad.append(f"{part}: {found}")
 
-    def has_time(self, share: float) -> bool:
-        """Tell whether less than this share of the time is over."""
-        return time.monotonic() - self.began < share * SECONDS
+    def has_time(self, what: object) -> bool:
+        """Tell whether the part that runs has time left; if not, say that `what` is left out."""
+        if self.left_s() > 0:
+            return True
+        self.expect(self.part, False, why=f"no time left at {what}")
+        return False
+
+    def left_s(self) -> float:
+        """Return the seconds that the part that runs has left."""
+        return self.began + PARTS[self.part] * SECONDS - time.monotonic()
+
+    def write_table(self) -> None:
+        """Write what was found until now into `device.md`."""
+        with self._writing:
+            write_file(self.folder / "device.md", table(self.asked, list(self.found), list(self.bad)).encode())
+
+    def end_in_time(self) -> None:
+        """End this process when its time is over, whatever hangs: a kernel cannot be interrupted."""
+
+        def end() -> None:
+            self.bad.append(f"{self.part}: did not end in time")
+            self.write_table()
+            print(f"the time is over in `{self.part}`; see {self.folder / 'device.md'}", flush=True)
+            os._exit(1)
+
+        timer = threading.Timer(SECONDS + GRACE_S, end)
+        timer.daemon = True
+        timer.start()
 
     def wait(self) -> None:
         """Wait for the device."""
@@ -128,22 +173,26 @@ def environment(check: Check) -> None:
 
 def losses(check: Check) -> None:
     side = 24 if check.quick else 64
-    for dims, space in ((2, (side, side)), (3, (8, side // 2, side // 2))):
-        logits, labels, extra = scene(space)
-        for name in (*LOSSES, "sum"):
-            if not check.has_time(0.25):
-                check.expect("losses", False, why=f"no time left at {name}")
-                return
-            there = {key: value.to(check.device) for key, value in extra.items()}
-            here = value_and_slope(built(name), logits, labels, extra)
-            loss = built(name).to(check.device)
-            found = value_and_slope(loss, logits.to(check.device), labels.to(check.device), there)
-            off = abs(found[0] - here[0]) / max(1e-6, abs(here[0]))
-            slope = float((found[1] - here[1]).norm() / (here[1].norm() + 1e-12))
-            leaf = logits.to(check.device).requires_grad_()
-            with check.waits() as waits:
-                loss(leaf, labels.to(check.device), there).backward()
-            check.expect("losses", off < 1e-4 and slope < 2e-3, loss=name, dims=dims, off=off, slope=slope, waits=waits)
+    spaces = {2: (side, side), 3: (8, side // 2, side // 2)}
+    # what learns first, for a minute of the host where there are few cores, comes last
+    quick = [(name, dims) for dims in spaces for name in (*LOSSES, "sum") if name not in LEARNING]
+    for name, dims in (*quick, *((name, dims) for name in LEARNING for dims in spaces)):
+        if not check.has_time(f"{name}, {dims}-D"):
+            return
+        logits, labels, extra = scene(spaces[dims])
+        there = {key: value.to(check.device) for key, value in extra.items()}
+        here = value_and_slope(built(name), logits, labels, extra)
+        loss = built(name).to(check.device)
+        found = value_and_slope(loss, logits.to(check.device), labels.to(check.device), there)
+        off = abs(found[0] - here[0]) / max(1e-6, abs(here[0]))
+        slope = float((found[1] - here[1]).norm() / (here[1].norm() + 1e-12))
+        leaf = logits.to(check.device).requires_grad_()
+        with check.waits() as waits:
+            loss(leaf, labels.to(check.device), there).backward()
+        check.expect("losses", off < 1e-4 and slope < 2e-3, loss=name, dims=dims, off=off, slope=slope, waits=waits)
+
+
+LEARNING = ("inverse_form",)
 
 
 def built(name: str) -> Any:
@@ -179,8 +228,7 @@ def models(check: Check) -> None:
         for name in HERE:
             if dims not in MODELS[name].dims or (check.quick and name not in ("unet", "dynunet")):
                 continue
-            if not check.has_time(0.45):
-                check.expect("models", False, why=f"no time left at {name}")
+            if not check.has_time(f"{name}, {dims}-D"):
                 return
             section = make_config(batch_size=2, precision="auto").as_dict()
             model = {"name": name, **(SMALL[name] if check.quick else {})}
@@ -219,6 +267,8 @@ def step(check: Check) -> None:
         config = make_config(model={"width": width, "depth": depth, "dropout": 0.0} | model, **options)
         configure_torch(config.train)
         for layout in ("chosen", "contiguous"):
+            if not check.has_time((model, changes, layout)):
+                return
             with contextlib.closing(TrainingState(config, data, check.device)) as run:
                 if layout == "contiguous":
                     run.trial.layout = torch.contiguous_format
@@ -290,6 +340,8 @@ def resume(check: Check) -> None:
         for loss in ("dice_cross_entropy", "lovasz_softmax", "boundary", "inverse_form"):
             if check.quick and loss == "inverse_form":
                 continue
+            if not check.has_time(loss):
+                return
             config = make_config(loss=loss, deterministic=deterministic, precision="auto")
             try:
                 whole, broken = curve(check, config, data), Path(tempfile.mkdtemp())
@@ -341,8 +393,7 @@ def memory(check: Check) -> None:
 def launch(check: Check) -> None:
     """The product as a user starts it."""
     for workers in (1, 2) if check.quick else (1, 2, 4):
-        if not check.has_time(0.8):
-            check.expect("launch", False, why="no time left")
+        if not check.has_time(f"{workers} workers"):
             return
         folder = Path(tempfile.mkdtemp())
         storage = ["--storage", f"sqlite:///{folder}/tuner.db"]
@@ -351,9 +402,9 @@ def launch(check: Check) -> None:
         words += ["--epochs", str(epochs), "--workers", str(workers), "--devices", check.device]
         words += ["--set", "pruner.name=none", "--set", f"dataset.size={size}", "--cache", str(check.folder / "cache")]
         began = time.perf_counter()
-        done = tuner(*words, *storage, "--artifacts", str(folder / "runs"))
+        done = tuner(*words, *storage, "--artifacts", str(folder / "runs"), timeout=max(1.0, check.left_s()))
         seconds = round(time.perf_counter() - began, 1)
-        rows = tuner("trials", f"w{workers}", "--json", *storage)
+        rows = tuner("trials", f"w{workers}", "--json", *storage, timeout=60)
         try:
             states = Counter(row["state"] for row in json.loads(rows.stdout))
         except ValueError:
@@ -363,9 +414,67 @@ def launch(check: Check) -> None:
         check.expect("launch", good, workers=workers, seconds=seconds, states=dict(states), words=words_of)
 
 
-def tuner(*words: str) -> "subprocess.CompletedProcess[str]":
+def tuner(*words: str, timeout: float) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "tuner", *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "environment": ("name", "torch", "cuda", "cores", "memory_gib", "precision"),
+    "models": ("model", "dims", "precision", "layout", "ms", "dice"),
+    "step": (
+        "what",
+        "model",
+        "train",
+        "layout",
+        "precision",
+        "ms",
+        "images_s",
+        "launches",
+        "device_ms",
+        "peak_gib",
+        "waits",
+    ),
+    "resume": ("loss", "deterministic", "off", "refused"),
+    "memory": ("what", "error", "held_mib", "skipped", "why"),
+    "launch": ("workers", "seconds", "states"),
+}
+"""What the table says of the findings of a part."""
+
+
+def table(asked: list[str], found: list[dict[str, Any]], bad: list[str]) -> str:
+    """Return the findings as Markdown: how each part went, then the numbers of those that have some."""
+    lines = ["| part | s | findings | as they should not be |", "|---|---|---|---|"]
+    seconds = {of["of"]: of["seconds"] for of in found if of["part"] == "time"}
+    for part in asked:
+        rows = [of for of in found if of["part"] == part]
+        wrong = sum(line.startswith(f"{part}:") for line in bad)
+        lines.append(f"| {part} | {seconds.get(part, '-')} | {len(rows)} | {wrong} |")
+    compared = [of for of in found if of["part"] == "losses" and "slope" in of]
+    for part, columns in COLUMNS.items():
+        rows = [of for of in found if of["part"] == part]
+        used = [name for name in columns if any(name in of for of in rows)]
+        if used:
+            lines += ["", f"| {' | '.join(used)} |", "|" + "---|" * len(used)]
+            lines += ["| " + " | ".join(cell(of.get(name)) for name in used) + " |" for of in rows]
+    if compared:
+        value, slope = (max(of[name] for of in compared) for name in ("off", "slope"))
+        waiting = sorted({of["loss"] for of in compared if of["waits"]})
+        lines += ["", f"{len(compared)} losses: value off by at most {value:.1e}, gradient by {slope:.1e}; "
+                  f"waits: {', '.join(waiting) or 'none'}."]  # fmt: skip
+    unfinished = [part for part in asked if part not in seconds]
+    if unfinished:
+        lines += ["", f"Not finished: {', '.join(unfinished)}."]
+    lines += ["", *(f"- {line[:400]}" for line in bad)]
+    if not bad and not unfinished:
+        lines += ["Everything is as it should be."]
+    return "\n".join(lines) + "\n"
+
+
+def cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items()) or "-"
+    return "" if value is None else str(value).replace("|", "/").replace("\n", " ")
 
 
 def main() -> None:
@@ -376,20 +485,21 @@ def main() -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, help="folder of device.jsonl")
     args = parser.parse_args()
     check = Check(args.device, args.out, quick=args.quick)
-    for name in args.parts.split(","):
+    check.end_in_time()
+    check.asked = args.parts.split(",")
+    for name in check.asked:
+        check.part = name
         began = time.monotonic()
-        if not check.has_time(1.0):
-            check.expect(name, False, why="no time left")
-            continue
         try:
-            globals()[name](check)
+            if check.has_time("its begin"):
+                globals()[name](check)
         except Exception as error:
             traceback.print_exc()
             check.expect(name, False, why=f"{type(error).__name__}: {str(error)[:300]}")
         check.say("time", of=name, seconds=round(time.monotonic() - began, 1))
-    print(f"\n{len(check.bad)} not as they should be after {time.monotonic() - check.began:.0f} s")
-    for line in check.bad:
-        print(" ", line)
+        check.write_table()
+    print(f"\n{len(check.bad)} not as they should be after {time.monotonic() - check.began:.0f} s\n")
+    print(table(check.asked, check.found, check.bad))
     sys.exit(bool(check.bad))
 
 
