@@ -176,12 +176,13 @@ def judge(found: Mapping[tuple[str, int], Mapping[str, Any]], options: argparse.
         if JUDGED not in {known["name"] for known in store.queries.studies()}:
             create_study(store, spec)
         store.studies.enqueue_all(JUDGED, points, skip_existing=True)
-        rows = store.queries.trials(JUDGED)
-    numbers = [next(row["number"] for row in rows if row["params"] == point) for point in points]
     flags = ["--storage", places.storage, "--artifacts", str(places.artifacts), "--cache", str(places.cache)]
+    _tuner(["worker", "--study", JUDGED, "--device", "cpu", *flags])
+    with Storage.open(places.storage) as store:
+        rows = [row for row in store.queries.trials(JUDGED) if row["state"] == "COMPLETE"]
+    numbers = [next(row["number"] for row in rows if row["params"] == point) for point in points]
     confirm = ["confirm", JUDGED, "--trials", ",".join(map(str, numbers)), "--seeds", str(options.fresh)]
     confirm += ["--baseline", "none", "--workers", str(options.processes), "--devices", "cpu", "--json", *flags]
-    _tuner(["worker", "--study", JUDGED, "--device", "cpu", *flags])
     verdict = json.loads(_tuner(confirm))
     means = {row["trial"]: row["mean"] for row in verdict["configurations"]}
     return {"verdict": verdict, "points": [dict(p) for p in points], "means": [means[number] for number in numbers]}
