@@ -222,6 +222,7 @@ def forget_peak(device: str) -> bool:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
         return True
+    give_back_freed_memory()  # what another training has left free is nothing that this one holds
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:
