@@ -19,8 +19,9 @@ SLOW = {
         14,
         "[nuclei-15]",
     ),
-    "losses/test_suite.py::TestLoss::test_gradcheck[inverse_form-2d]": (11, "the other losses"),
     "losses/test_precision.py::test_one_class_batches[inverse_form]": (11, "the other losses"),
+    "losses/test_precision.py::test_default_type_of_torch_is_no_matter[inverse_form-2d]": (11, "the other losses"),
+    "training/test_trial.py::test_every_loss_hands_its_options_back[inverse_form]": (9, "the other losses"),
     "losses/test_minimum.py::test_descent_ends_at_the_right_answer[inverse_form]": (14, "the other losses"),
     "cli/test_batch.py::test_slurms_warning_gives_the_trial_back_and_queues_the_job_again": (
         11,
