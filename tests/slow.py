@@ -19,6 +19,12 @@ SLOW = {
         14,
         "[nuclei-15]",
     ),
+    "training/test_documented_entry.py::test_the_example_runs": (18, "training/test_custom.py"),
+    "training/test_imports.py::test_a_training_imports_what_it_uses": (
+        17,
+        "the imports of the worker and the commands",
+    ),
+    "faults/test_kills.py::test_workers_killed_at_random_lose_and_double_nothing[postgres]": (10, "its form [sqlite]"),
     "losses/test_precision.py::test_one_class_batches[inverse_form]": (11, "the other losses"),
     "losses/test_precision.py::test_default_type_of_torch_is_no_matter[inverse_form-2d]": (11, "the other losses"),
     "training/test_trial.py::test_every_loss_hands_its_options_back[inverse_form]": (9, "the other losses"),
