@@ -1,5 +1,6 @@
 """Trackers: what they were told is read back by their own readers, and one that fails costs nothing."""
 
+import contextlib
 import json
 import threading
 import time
@@ -41,15 +42,16 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
             {"name": "wandb", "dir": str(folder), "project": "losses"},
         ]
     }
-    study = run_study(
-        spec,
-        storage=f"sqlite:///{folder}/tuner.db",
-        artifacts=folder / "artifacts",
-        cache=folder / "cache",
-        workers=1,
-        devices="cpu",
-        launcher="inline",
-    )
+    with contextlib.chdir(folder):  # MLflow keeps artifacts in the current folder where its server is a database
+        study = run_study(
+            spec,
+            storage=f"sqlite:///{folder}/tuner.db",
+            artifacts=folder / "artifacts",
+            cache=folder / "cache",
+            workers=1,
+            devices="cpu",
+            launcher="inline",
+        )
     return folder, study
 
 
