@@ -7,6 +7,8 @@ const HIDDEN = 60_000;
 let tag = null;
 let asking = false;
 let timer = 0;
+// Answers may overtake one another: only the one to the latest view that was asked for is shown.
+let view = 0;
 
 const regions = () => [...document.querySelectorAll("[data-live][id]")];
 
@@ -14,7 +16,7 @@ const isBusy = (region) => region.closest("dialog[open]") || region.matches("[da
   || region.querySelector("details.menu[open]");
 
 // `swapping`: another view was asked for; else what keeps itself up to date (a table with its place in it) is left alone.
-export const replaceRegions = (html, swapping = false) => {
+const replaceRegions = (html, swapping = false) => {
   const fresh = new DOMParser().parseFromString(html, "text/html");
   for (const region of regions()) {
     const next = fresh.getElementById(region.id);
@@ -36,9 +38,20 @@ const say = (text) => {
   link.textContent = text;
 };
 
+export const showView = async (url) => {
+  history.replaceState(null, "", url);
+  tag = null;
+  view += 1;
+  const mine = view;
+  const answer = await fetch(url, { headers: { Accept: "text/html" } });
+  const html = await answer.text();
+  if (answer.ok && mine === view) replaceRegions(html, true);
+};
+
 export const refresh = async (poll = false) => {
   if (asking) return;
   asking = true;
+  const mine = view;
   try {
     const headers = { Accept: "text/html" };
     if (poll) headers["X-Poll"] = "1";
@@ -46,9 +59,10 @@ export const refresh = async (poll = false) => {
     const answer = await fetch(location.pathname + location.search, { headers, cache: "no-store" });
     if (answer.redirected && new URL(answer.url).pathname === "/login") { location.assign(answer.url); return; }
     if (answer.status === 200) {
+      const html = await answer.text();
+      if (mine !== view) return;
       const changed = tag !== null || document.querySelector("[data-live]");
       tag = answer.headers.get("ETag");
-      const html = await answer.text();
       if (changed) { replaceRegions(html); dispatchEvent(new Event("studychange")); }
     }
     say(answer.ok || answer.status === 304 ? "" : `the server answers ${answer.status}`);
@@ -72,5 +86,3 @@ export const startLive = () => {
     schedule();
   });
 };
-
-export const forgetTag = () => { tag = null; };

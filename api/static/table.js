@@ -2,16 +2,13 @@
 // places among all of them, so that the bar beside it says how many there are. Selected trials can be acted on.
 import { send, toast } from "./actions.js";
 import { askTags } from "./tag_trials.js";
-import { forgetTag, refresh, replaceRegions } from "./live.js";
+import { refresh, showView } from "./live.js";
 import { showTimes } from "./times.js";
 import { change } from "./words.js";
 
-const swap = async (url) => {
-  history.replaceState(null, "", url);
-  forgetTag();
+const swap = (url) => {
   if (document.activeElement?.closest("[data-live]")) document.activeElement.blur();
-  const answer = await fetch(url, { headers: { Accept: "text/html" } });
-  if (answer.ok) replaceRegions(await answer.text(), true);
+  return showView(url);
 };
 
 // A form changes its own words of the address and leaves the others (filters, columns).
@@ -180,12 +177,7 @@ const startSearch = () => {
   let pause = 0;
   document.querySelector("[data-search]")?.addEventListener("input", (event) => {
     clearTimeout(pause);
-    pause = setTimeout(() => {
-      const url = addressOf(event.target.form);
-      history.replaceState(null, "", url);
-      forgetTag();
-      fetch(url, { headers: { Accept: "text/html" } }).then((answer) => answer.text()).then((html) => replaceRegions(html, true));
-    }, 250);
+    pause = setTimeout(() => showView(addressOf(event.target.form)), 250);
   });
 };
 

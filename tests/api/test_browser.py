@@ -9,13 +9,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.api.browser import needed_chromium, opened, scroll_through, wait_until
 from tuner.client import Client
 from tuner.errors import RunError
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Route
 
 pytestmark = pytest.mark.browser
 
@@ -199,6 +202,25 @@ def test_the_table_of_trials_filters_without_a_reload(address: str) -> None:
         assert page.locator(".compare thead .trial").count() == 2
 
         assert watch.errors == []
+
+
+def test_a_view_that_is_answered_late_does_not_replace_a_later_one(address: str) -> None:
+    """Two choices of columns in a row: the answer to the first arrives last, and the second is what was asked for."""
+    needed_chromium()
+    with opened(address) as (page, _):
+        page.goto("/studies/organs/trials")
+        late: list[Route] = []
+        page.route(
+            "**/trials?*", lambda route: route.continue_() if "hd95" in route.request.url else late.append(route)
+        )
+        page.click(".columns summary")
+        page.uncheck("[data-columns] input[value='train.lr']")
+        page.check("[data-columns] input[value='hd95']")
+        page.wait_for_selector("#table th[data-column=hd95]")
+        with page.expect_event("requestfinished"):
+            late[0].continue_()
+        page.evaluate("new Promise((done) => setTimeout(done, 100))")
+        assert page.locator("#table th[data-column='hd95']").count() == 1
 
 
 def test_keys_and_theme(address: str) -> None:
