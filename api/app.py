@@ -9,13 +9,14 @@ from starlette.middleware.gzip import GZipMiddleware
 import tuner
 from api import errors, static_files
 from api.config import Service, ServiceSettings
-from api.http_cache import ResponseCache, TtlCache
+from api.http_cache import ResponseCache
 from api.identity import Authenticator
 from api.pages import catalog as catalog_pages
 from api.pages import compare, confirmation, new_study, predictions, sign_in, trial_table
 from api.pages import studies as studies_pages
 from api.pages import study as study_pages
 from api.pages import trial as trial_pages
+from api.polls import PollMiddleware
 from api.roles import role_for_write
 from api.route_table import RouteTable, check_query
 from api.routes import activity, catalog, figures, health, studies, trials
@@ -106,6 +107,7 @@ def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
         ],
         middleware=[
             Middleware(SecurityMiddleware, callers=callers, routes=routes, guesses=guesses),
+            Middleware(PollMiddleware),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=4),
         ],
         dependencies=[Depends(check_query)],
@@ -114,7 +116,6 @@ def create_app(store: Storage, config: ServiceSettings) -> FastAPI:
     app.state.service = Service(store, artifacts_of(config.settings, owner=store.studies.folder_mark), config)
     app.state.callers, app.state.sessions, app.state.guesses = callers, sessions, guesses
     app.state.remembered = ResponseCache()
-    app.state.recent, app.state.recent_tags = TtlCache(), TtlCache(TtlCache.FIGURES_S)
     errors.register_handlers(app)
     app.state.routes = routes
     versioned = APIRouter(prefix=VERSION)

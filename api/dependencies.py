@@ -5,7 +5,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Query, Request, Response
 
 from api.config import Service
-from api.http_cache import POLL, tag_of, unless_matches
+from api.http_cache import tag_of, unless_matches
 from tuner.storage.dashboard_queries import FigureQueries
 
 MAX_NUMBER = 2**31 - 1
@@ -37,15 +37,8 @@ Offset = Annotated[int, Query(description="Items that are passed over.", ge=0, l
 
 
 def study_tag(name: StudyName, request: Request, response: Response, service: ServiceDep) -> str:
-    """Return the ETag of a study as it is now, after answering 304 where nothing has changed.
-
-    A poll (`X-Poll`) is told of the study as it was a moment ago: fifty pages then have each figure drawn once.
-    """
-    recent = request.app.state.recent_tags
-    kept = recent.get((name,)) if POLL in request.headers else None
-    tag = kept[0] if kept else tag_of(service.store.queries.revision(name))
-    if kept is None:
-        recent.put((name,), tag, b"")
+    """Return the ETag of a study as it is now, after answering 304 where nothing has changed."""
+    tag = tag_of(service.store.queries.revision(name))
     unless_matches(request, tag)
     response.headers["ETag"] = tag
     response.headers["Cache-Control"] = "no-cache"

@@ -1,4 +1,4 @@
-"""ETags, and caches of responses by revision and by age, bounded and shared by all pages.
+"""ETags, and a cache of contents by revision, bounded and shared by all pages.
 
 Fifty open pages then cost one computation a revision. Nothing is lost when it is dropped.
 """
@@ -7,13 +7,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 from fastapi import Request, Response
+from starlette.datastructures import Headers
 
 import tuner
-
-POLL = "x-poll"
-"""Header of the polls of open pages: they are content with what was true a moment ago."""
 
 
 class NotModifiedError(Exception):
@@ -29,13 +27,18 @@ def tag_of(revision: str) -> str:
     return f'W/"{revision}-{tuner.__version__}"'
 
 
+def matches(headers: Headers, tag: str) -> bool:
+    """Tell whether the client has this already (`If-None-Match`)."""
+    asked = headers.get("if-none-match")
+    if asked is None:
+        return False
+    known = {part.strip().removeprefix("W/") for part in asked.split(",")}
+    return "*" in known or tag.removeprefix("W/") in known
+
+
 def unless_matches(request: Request, tag: str) -> None:
     """Raise NotModifiedError when the client has this already."""
-    asked = request.headers.get("if-none-match")
-    if asked is None:
-        return
-    known = {part.strip().removeprefix("W/") for part in asked.split(",")}
-    if "*" in known or tag.removeprefix("W/") in known:
+    if matches(request.headers, tag):
         raise NotModifiedError(tag)
 
 
@@ -66,29 +69,3 @@ class ResponseCache:
             with self._lock:
                 self._kept[key] = made, weight
         return made
-
-
-class TtlCache:
-    """Pages as they were a moment ago, for polls of open pages only: fifty of them cost one look at the storage."""
-
-    PAGES_S = 1.5
-    FIGURES_S = 4.0
-    """Less than a page waits before it asks for a figure again, so that none stays behind the study."""
-    MOST = 256
-    LONGEST = 1000
-
-    def __init__(self, for_s: float = PAGES_S) -> None:
-        self._kept: TTLCache[tuple[str, ...], tuple[str, bytes]] = TTLCache(self.MOST, for_s)
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[str, ...]) -> tuple[str, bytes] | None:
-        """Return revision and content of a page that was made a moment ago."""
-        with self._lock:
-            return self._kept.get(key)
-
-    def put(self, key: tuple[str, ...], revision: str, content: bytes) -> None:
-        """Keep a page for a moment; not one of an address that no open page has."""
-        if sum(map(len, key)) > self.LONGEST:
-            return
-        with self._lock:
-            self._kept[key] = revision, content

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 import tuner
 from api import static_files
-from api.http_cache import POLL, tag_of, unless_matches
+from api.http_cache import tag_of, unless_matches
 from api.identity import identity_of, rights_of
 from api.notes_html import render_notes
 from tuner.analysis.leaderboard import family_of
@@ -212,25 +212,18 @@ def _account(request: Request) -> str:
 def page(
     request: Request, template: str, revision: Callable[[], str], context: Callable[[], Mapping[str, Any]]
 ) -> Response:
-    """Answer with a page: 304 where the browser has it, from memory where another browser asked before.
-
-    A poll (`X-Poll`) is content with the page as it was a moment ago; everything else gets it as it is now.
-    """
+    """Answer with a page: 304 where the browser has it, from memory where another browser asked before."""
     state = request.app.state
     place = (request.url.path, request.url.query, rights_of(request)[-1])
-    found = state.recent.get(place) if POLL in request.headers else None
-    if found is None:
 
-        def make() -> tuple[str, bytes]:
-            known = revision()
-            content = state.remembered.get(
-                (known, template, *place), lambda: _render(template, request, **context()).encode("utf-8", "replace")
-            )
-            return known, content
+    def make() -> tuple[str, bytes]:
+        known = revision()
+        content = state.remembered.get(
+            (known, template, *place), lambda: _render(template, request, **context()).encode("utf-8", "replace")
+        )
+        return known, content
 
-        found = state.service.store.read_snapshot(make)
-        state.recent.put(place, *found)
-    known, content = found
+    known, content = state.service.store.read_snapshot(make)
     account = _account(request).encode()
     tag = tag_of(f"{known}-{hashlib.sha256(account + place[-1].encode()).hexdigest()[:12]}")
     unless_matches(request, tag)

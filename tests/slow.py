@@ -13,7 +13,10 @@ SLOW = {
     ),
     "api/test_serving.py::test_killed_and_started_again_it_says_the_same": (22, "cli/test_db_serve.py"),
     "cli/test_plan.py::test_a_plan_measures_and_stores_nothing": (21, "launch/test_cost_estimate.py"),
-    "worker/test_distinct_points.py::test_several_workers_train_each_point_once[postgres]": (18, "its form [sqlite]"),
+    "worker/test_distinct_points.py::test_several_workers_train_each_point_once[postgres]": (
+        18,
+        "search/test_finite_space.py",
+    ),
     "losses/test_library.py::test_two_processes_train_together": (17, "sums over a batch in losses/test_properties.py"),
     "analysis/test_real_runs.py::test_the_same_configuration_is_seldom_told_from_itself[phantom-24]": (
         14,
@@ -62,4 +65,86 @@ SLOW = {
     ),
     "api/test_users.py::test_pages_offer_what_the_role_allows": (15, "roles over REST in api/test_users.py"),
     "export/test_monai_bundle.py::test_monai_runs_the_bundle": (15, "make test-home, and the bundle's self-test"),
+    "test_contributing.py::test_a_recipe_does_what_it_says[a command]": (
+        22,
+        "cli/test_main.py, and the other recipes before a release",
+    ),
+    "cli/test_hanging.py::test_a_launch_goes_on_after_a_training_that_hangs": (17, "worker/test_endings.py"),
+    "worker/test_auto_search.py::test_a_kill_changes_no_point": (16, "search/test_reproducible_across_processes.py"),
+    "worker/test_distinct_points.py::test_several_workers_train_each_point_once[sqlite]": (
+        15,
+        "search/test_finite_space.py",
+    ),
+    "losses/test_precision.py::test_default_type_of_torch_is_no_matter[inverse_form-3d]": (15, "the other losses"),
+    "losses/test_behavior.py::test_losses_with_needs_are_probed_alone[conditional_boundary]": (5, "the other losses"),
+    "cli/test_processes.py::test_ctrl_c_gives_running_trials_back[to the process and its group]": (
+        14,
+        "cli/test_hanging.py::test_ctrl_c_leaves_no_trial_behind_that_hears_nothing",
+    ),
+    "worker/test_worker.py::test_a_study_whose_trials_all_fail_alike_stops_itself": (
+        13,
+        "cli/test_processes.py::test_a_study_that_fails_for_one_reason_stops_and_says_so",
+    ),
+    "worker/test_worker.py::test_a_loss_that_is_no_number_is_pruned_as_diverged": (
+        9,
+        "training/test_trainer.py::test_a_loss_that_is_not_finite_is_a_verdict",
+    ),
+    "search/test_samplers.py::test_another_seed_gives_other_trials[gp]": (12, "the other samplers"),
+    "search/test_samplers.py::test_several_objectives[gp]": (8, "the other samplers"),
+    "search/test_samplers.py::test_one_worker_repeats_itself[gp]": (4, "its other form in search/test_suite.py"),
+    "cli/test_foreign_packages.py::test_the_current_folder_shadows_nothing": (
+        11,
+        "cli/test_foreign_packages.py::test_somebody_elses_api_on_the_path_is_named",
+    ),
+    "test_examples.py::test_the_notebook_of_losses_runs": (10, "losses/test_library.py"),
+    "report/test_command.py::test_pictures_show_where_losses_differ": (12, "the other tests of the report"),
+    "api/test_dialogs.py::test_a_study_is_deleted_only_by_its_very_name": (
+        11,
+        "deletion over REST in api/test_contract.py",
+    ),
+    "analysis/test_pairwise_tests.py::test_holm_is_that_of_statsmodels": (
+        7,
+        "hand cases in analysis/test_pairwise_tests.py",
+    ),
+    "training/test_pretended_training.py::test_an_interrupted_training_continues_bit_for_bit[patches]": (
+        7,
+        "its other forms",
+    ),
+    "training/test_pretended_training.py::test_an_interrupted_training_continues_bit_for_bit[bfloat16]": (
+        4,
+        "its other forms",
+    ),
+    "data/test_cityscapes.py::test_training_counts_road_and_no_absent_class[share]": (7, "its form [test]"),
+    "data/test_split_by_content.py::test_no_image_is_on_two_sides[nnunet-another-seed]": (5, "its other forms"),
+    "api/test_browser.py::test_figures_keep_their_height_when_the_window_changes": (6, "api/test_linked_figures.py"),
+    "api/test_linked_figures.py::test_a_trial_is_marked_wherever_it_shows": (
+        7,
+        "api/test_linked_figures.py::test_a_selection_in_one_figure_is_the_selection_of_all",
+    ),
+    "export/test_torch_file.py::test_a_sum_of_losses_is_taken_home": (
+        5,
+        "export/test_torch_file.py::test_the_winner_of_a_search_is_taken_home",
+    ),
+    "storage/test_backup.py::test_a_copy_is_of_one_moment_while_workers_write[postgres]": (6, "its form [sqlite]"),
+    "storage/test_loss_time.py::test_more_time_goes_on_and_a_number_of_trials_is_refused[postgres]": (
+        5,
+        "its form [sqlite]",
+    ),
+    "storage/test_workers.py::test_a_trial_without_any_worker_comes_back[sqlite]": (
+        8,
+        "storage/test_workers.py::test_a_silent_worker_is_lost_and_a_beating_one_is_not",
+    ),
+    "storage/test_processes.py::test_random_kills_end_in_exactly_the_budget[postgres-seed-0]": (6, "its form [sqlite]"),
+    "worker/test_endings.py::test_the_time_of_a_trial_begins_with_its_first_step": (
+        7,
+        "worker/test_endings.py::test_a_slow_training_is_not_taken_for_dead",
+    ),
+    "cli/test_loss_time.py::test_each_loss_has_its_time_which_may_rise": (
+        6,
+        "worker/test_loss_time.py and storage/test_loss_time.py",
+    ),
+    "cli/test_confirm.py::test_a_confirmation_is_renewed_when_the_search_has_found_others": (
+        6,
+        "cli/test_confirm.py::test_a_study_file_that_asks_for_it_is_gone_on_with",
+    ),
 }
