@@ -147,4 +147,76 @@ SLOW = {
         6,
         "cli/test_confirm.py::test_a_study_file_that_asks_for_it_is_gone_on_with",
     ),
+    "api/test_browser.py::test_figures_are_drawn_and_told_as_tables": (
+        13,
+        "api/test_linked_figures.py, and the figures' JSON in api/test_figures.py",
+    ),
+    "api/test_browser.py::test_a_point_in_a_figure_leads_to_its_trial_and_its_predictions": (
+        6,
+        "api/test_linked_figures.py::test_a_selection_in_one_figure_is_the_selection_of_all",
+    ),
+    "api/test_linked_figures.py::test_on_a_telephone_figures_and_tables_can_be_read": (
+        7,
+        "api/test_browser.py::test_every_page_fits_and_is_silent",
+    ),
+    "api/test_linked_figures.py::test_figures_have_the_colours_of_the_dark_and_whole_epochs": (
+        6,
+        "api/test_browser.py::test_keys_and_theme",
+    ),
+    "api/test_annotations.py::test_notes_tags_and_stars_in_the_page": (
+        15,
+        "notes, tags and stars over REST in api/test_annotations.py",
+    ),
+    "api/test_dialogs.py::test_raising_the_budget_shows_the_numbers_of_now_and_resumes_nothing": (
+        4,
+        "budgets over REST in api/test_contract.py",
+    ),
+    "api/test_accessibility.py::test_nobody_sees_less_with_a_name_in_the_header": (6, "api/test_users.py"),
+    "export/test_torch_file.py::test_a_changed_file_fails_its_test": (
+        4,
+        "export/test_torch_file.py::test_loss_and_network_run_where_only_torch_is",
+    ),
+    "cli/test_refusals.py::test_a_wrong_launch_is_refused_and_leaves_nothing[--devices=cuda:7]": (
+        5,
+        "launch/test_device_probe.py::test_a_device_that_is_not_here_is_refused_with_those_that_are",
+    ),
+    "storage/test_outages.py::test_a_restart_of_the_server_loses_nothing[stopped]": (4, "its form [killed]"),
+    "cli/test_pretended_predict.py::test_masks_are_those_of_the_cpu[windows]": (4, "its other forms"),
+    "search/test_tpe.py::test_as_good_as_optunas_group_decomposition": (
+        5,
+        "search/test_tpe.py::test_equal_to_optunas_own",
+    ),
+    "search/test_samplers.py::test_two_workers_never_suggest_equal_points[gp]": (
+        3,
+        "its other form in search/test_suite.py",
+    ),
+    "losses/test_properties.py::test_finite_at_both_ends_of_every_interval[inverse_form-2d]": (24, "the other losses"),
+    "storage/test_migrations.py::test_every_released_schema_is_upgraded_on_postgresql[0002]": (
+        2,
+        "its forms of the oldest and newest schema",
+    ),
+    "storage/test_migrations.py::test_every_released_schema_is_upgraded_on_postgresql[0003]": (
+        2,
+        "its forms of the oldest and newest schema",
+    ),
+    "storage/test_migrations.py::test_every_released_schema_is_upgraded_on_postgresql[0004]": (
+        2,
+        "its forms of the oldest and newest schema",
+    ),
+    "storage/test_migrations.py::test_every_released_schema_is_upgraded_on_postgresql[0005]": (
+        2,
+        "its forms of the oldest and newest schema",
+    ),
+    "storage/test_backup.py::test_a_copy_of_an_older_version_is_upgraded_on_its_way_back[0003]": (
+        2,
+        "its forms of the oldest and newest schema",
+    ),
+    "storage/test_backup.py::test_a_copy_of_an_older_version_is_upgraded_on_its_way_back[0004]": (
+        2,
+        "its forms of the oldest and newest schema",
+    ),
+    "storage/test_backup.py::test_a_copy_of_an_older_version_is_upgraded_on_its_way_back[0005]": (
+        2,
+        "its forms of the oldest and newest schema",
+    ),
 }
