@@ -100,7 +100,8 @@ priors: dict[str, TaskPrior] = {}
 """What the other tasks tell, by the task that is judged."""
 
 
-def _read(table: Path) -> tuple[dict[str, Task], dict[str, TaskPrior]]:
+def read_table(table: Path) -> tuple[dict[str, Task], dict[str, TaskPrior]]:
+    """Return the tasks that are judged, and what the others tell each of them."""
     known = {
         name: task
         for name, task in read_tasks(read_curves(table)).items()
@@ -110,7 +111,8 @@ def _read(table: Path) -> tuple[dict[str, Task], dict[str, TaskPrior]]:
     return judged, {name: learn_prior([t for key, t in known.items() if key != name]) for name in judged}
 
 
-def _take(judged: dict[str, Task], learnt: dict[str, TaskPrior]) -> None:
+def take_tasks(judged: dict[str, Task], learnt: dict[str, TaskPrior]) -> None:
+    """Make them known to this process."""
     tasks.update(judged)
     priors.update(learnt)
 
@@ -139,31 +141,48 @@ def play(cell: Cell) -> tuple[Cell, list[Run]]:
     if program is not None:
         seeds = range(cell.repeats)
         return cell, [peers.play(program, task, parallel=cell.parallel, seed=s, budget=budget) for s in seeds]
-    rule = Rule(
+    rule = rule_of(cell.task, entry, cell.parallel)
+    return cell, [Search(task, rule, seed=seed).run(budget) for seed in range(cell.repeats)]
+
+
+def rule_of(name: str, entry: Entry, parallel: int) -> Rule:
+    """Return how a task is searched."""
+    budget = len(tasks[name].configurations)
+    return Rule(
         entry.sampler,
         entry.pruner,
-        cell.parallel,
-        queue=_queue(cell.task, entry.sampler, budget) if entry.queue else (),
-        prior=_prior(cell.task, entry.prior) if entry.sampler == "auto" else None,
+        parallel,
+        queue=_queue(name, entry.sampler, budget) if entry.queue else (),
+        prior=_prior(name, entry.prior) if entry.sampler == "auto" else None,
         recommend=entry.recommend,
     )
-    return cell, [Search(task, rule, seed=seed).run(budget) for seed in range(cell.repeats)]
+
+
+def leaders_noise(task: Task) -> float:
+    """Return the standard deviation between seeds, pooled over the best fifth of the configurations.
+
+    That over all of them is mostly what a training is worth that collapses with one seed and not with another.
+    """
+    leaders = np.argsort(-task.means)[: max(2, len(task.means) // 5)]
+    values = [[c.best for c in task.configurations[i].curves if not c.diverged] for i in leaders]
+    spread = [(float(np.var(v)) * len(v), len(v) - 1) for v in values if len(v) > 1]
+    return float(np.sqrt(sum(s for s, _ in spread) / max(1, sum(n for _, n in spread))))
 
 
 SHARES = (0.05, 0.1, 0.2, 0.4)
 """Costs at which regrets are told, as shares of the cost of training all configurations once."""
 
 
-def _whole(task: Task) -> float:
+def whole_cost(task: Task) -> float:
     return float(sum(np.mean([sum(c.seconds) for c in k.curves]) for k in task.configurations))
 
 
 def _line(cell: Cell, runs: list[Run], found: Mapping[Any, list[Run]]) -> str:
     task = tasks[cell.task]
     best = float(task.means[task.best])
-    limits = (0.01 * best, task.noise)
+    limits = (0.01 * best, leaders_noise(task), task.noise)
     reach = [seconds_to(task, runs, limit) for limit in limits]
-    costs = [share * _whole(task) for share in SHARES]
+    costs = [share * whole_cost(task) for share in SHARES]
     regrets = np.array([regrets_at(task, run, costs) for run in runs])
     bands = [
         f"{middle:.3f} ({low:.3f}–{high:.3f})"
@@ -204,8 +223,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--slow", action="store_true", help="with Gaussian processes that take seconds a search")
     arguments = parser.parse_args()
-    read = _read(arguments.table)
-    _take(*read)
+    read = read_table(arguments.table)
+    take_tasks(*read)
     judged = [name for name in tasks if arguments.task in (None, name)]
     cells = [Cell(name, e, w, arguments.repeats) for w in arguments.parallel for name in judged for e in MAIN]
     left_out: list[str] = []
@@ -217,28 +236,41 @@ def main() -> None:
         beside = [*OTHERS, *programs, *(SLOW if arguments.slow else ())]
         cells += [Cell(name, entry, 4, arguments.others) for entry in beside for name in judged]
     found: dict[Any, list[Run]] = {}
-    with Pool(arguments.processes, initializer=_take, initargs=read) as pool:
+    with Pool(arguments.processes, initializer=take_tasks, initargs=read) as pool:
         for cell, runs in pool.imap(play, cells):
             found[cell.task, cell.entry, cell.parallel] = runs
             print(_line(cell, runs, found), flush=True)
             write_atomically(arguments.output, _document(cells, found, left_out).encode())
 
 
-def _document(cells: list[Cell], found: Mapping[Any, list[Run]], left_out: Sequence[str]) -> str:
-    known = [
+def _about(name: str, task: Task) -> str:
+    best, leaders = float(task.means[task.best]), leaders_noise(task)
+    near = [_near(task, limit) for limit in (0.01 * best, leaders, task.noise)]
+    return (
         f"- {name}: {len(task.configurations)} configurations, {sum(len(c.curves) for c in task.configurations)} "
-        f"trainings; best mean {task.means[task.best]:.3f}, standard deviation between seeds {task.noise:.3f}; "
-        f"{_whole(task):.0f} s to train all once"
-        for name, task in tasks.items()
-    ]
+        f"trainings; best mean {best:.3f}, within 1 % of it {near[0]} of the configurations; standard deviation "
+        f"between seeds {leaders:.3f} of the best fifth ({near[1]} lie within it of the best), {task.noise:.3f} of all "
+        f"({near[2]}); {whole_cost(task):.0f} s to train all once"
+    )
+
+
+def _near(task: Task, limit: float) -> int:
+    return int((task.means >= task.means[task.best] - limit).sum())
+
+
+def _document(cells: list[Cell], found: Mapping[Any, list[Run]], left_out: Sequence[str]) -> str:
+    known = [_about(name, task) for name, task in tasks.items()]
     columns = [
         "task",
         "workers",
         "rule",
         "repeats",
         "s to 1 %",
+        "s to leaders' noise",
         "s to noise",
         "to 1 %: × less than Optuna",
+        "than random",
+        "to leaders' noise: × less than Optuna",
         "than random",
         "to noise: × less than Optuna",
         "than random",

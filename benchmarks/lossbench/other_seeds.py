@@ -1,0 +1,72 @@
+"""How much of a replay's regret is looked up: the same searches, judged by seeds that they have not seen.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.lossbench.other_seeds [--repeats 40] [--parallel 1] [--task NAME]
+
+Most configurations have two seeds on record, so half of the mean that a recommendation is judged by is the very value
+that the search has seen: whoever takes the best value seen is favoured. Here a recommended configuration is worth the
+mean over its other seeds. Of both the regret is told against the best mean over all seeds, at shares of the cost of
+training all configurations once; that best mean is a lucky one, so nothing comes to zero.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.lossbench import compare
+from benchmarks.lossbench.compare import BASELINE, OURS, RANDOM, SHARES, Entry
+from benchmarks.lossbench.record import TABLE
+from tuner.search.curve_table import Curve
+from tuner.search.replay import Rule, Search, Task, regrets_at
+from tuner.search.trial_table import Floats
+
+RULES = (
+    RANDOM,
+    BASELINE,
+    OURS,
+    Entry("auto", "auto", "recommended by value", queue=True, recommend="value"),
+    Entry("auto", "none", queue=True),
+)
+
+
+def judge(task: Task, rule: Rule, seed: int, costs: Sequence[float]) -> tuple[Floats, Floats]:
+    """Return the regrets of one search at several costs, by the mean over all seeds and over the other seeds."""
+    search = Search(task, rule, seed=seed)
+    run = search.run(len(task.configurations))
+    seen = {trial.configuration: trial.curve for trial in search.trials}
+    worst = min(c.best for k in task.configurations for c in k.curves if not c.diverged)
+
+    def unseen(number: int) -> float:
+        others: list[Curve] = [c for c in task.configurations[number].curves if c is not seen[number]]
+        return float(np.mean([worst if c.diverged else c.best for c in others]))
+
+    known = np.searchsorted(np.asarray(run.costs), np.asarray(costs) + 1e-9, side="right")
+    values = np.array([task.means.mean(), *map(unseen, run.recommended)])
+    return regrets_at(task, run, costs), task.means[task.best] - values[known]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--task", help="only this one is judged")
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--parallel", type=int, default=1)
+    arguments = parser.parse_args()
+    compare.take_tasks(*compare.read_table(arguments.table))
+    shares = [f"{100 * share:.0f} %" for share in SHARES]
+    print("| task | rule | " + " | ".join(f"{s}, {by}" for by in ("all seeds", "other seeds") for s in shares) + " |")
+    print("|" + "---|" * (2 + 2 * len(shares)))
+    for name, task in compare.tasks.items():
+        if arguments.task not in (None, name):
+            continue
+        costs = [share * compare.whole_cost(task) for share in SHARES]
+        for entry in RULES:
+            rule = compare.rule_of(name, entry, arguments.parallel)
+            found = [judge(task, rule, seed, costs) for seed in range(arguments.repeats)]
+            cells = [f"{mean:.4f}" for regrets in np.mean(found, axis=0) for mean in regrets]
+            print(f"| {name} | {entry.name} | " + " | ".join(cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
