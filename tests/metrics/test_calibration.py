@@ -121,6 +121,21 @@ def test_batches_change_no_count() -> None:
     assert one.scores() == pytest.approx(all_at_once.scores())
 
 
+def test_classes_that_the_caller_has_are_not_looked_for_again() -> None:
+    """Handed in, the most probable classes give the same counts, in whatever type of integer."""
+    logits, labels = random_case((3, 9, 7), 4)
+    parts = (torch.from_numpy(logits).bfloat16(), torch.from_numpy(labels).long(), torch.tensor([0, 0, 1]))
+    found = []
+    for predicted in (None, parts[0].argmax(1), parts[0].argmax(1).to(torch.uint8)):
+        counter = CalibrationCounter(2, 4, device="cpu", ignore_index=255)
+        counter.add(*parts, predicted)
+        found.append(counter.counts())
+
+    for other in found[1:]:
+        for name in ("count", "correct", "confidence", "log_loss"):
+            assert np.array_equal(getattr(found[0], name), getattr(other, name))
+
+
 def test_certain_and_ignored() -> None:
     """A probability of 1 lies in the last bin, and a unit of which nobody knows the truth has no value."""
     logits = np.zeros((2, 2, 3))

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 
 from tests.metrics.shapes import label_pair, one_hot
 from tuner.metrics.scoring import score_case
-from tuner.metrics.surface import SurfaceDistances, diagonal, edges, surface_distances
+from tuner.metrics.surface import KnownDistances, SurfaceDistances, diagonal, edges, surface_distances
 
 pytestmark = pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")
 
@@ -100,6 +100,19 @@ def test_a_class_that_one_lacks_has_no_distances() -> None:
     labels[1, 1], other = 1, labels + 0
 
     assert surface_distances(labels, other * 0, classes=3) == [None, None]
+
+
+@pytest.mark.parametrize("room", [1 << 20, 4000, 0], ids=["all", "some", "none"])
+def test_what_is_known_already_changes_no_score(room: int) -> None:
+    """One truth, predictions that come and go: what was measured for one of them is right for the next."""
+    label = label_pair((8, 20, 20), 4, seed=1)[1]
+    label[0, 0] = 255
+    predictions = [label_pair((8, 20, 20), 4, seed=seed)[0] for seed in (1, 5, 5, 9, 1)]
+    known = KnownDistances(room)
+
+    for prediction in predictions:
+        alone = score_case(prediction, label, 4, 255, SURFACE, (5.0, 1.0, 1.5))
+        assert score_case(prediction, label, 4, 255, SURFACE, (5.0, 1.0, 1.5), known=known) == alone
 
 
 def test_diagonal() -> None:

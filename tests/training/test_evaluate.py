@@ -121,6 +121,30 @@ def test_the_batch_size_changes_no_prediction(data: PreparedData) -> None:
     assert (single.numpy() != found.predictions).mean() < 1e-3
 
 
+def test_more_samples_at_once_change_no_prediction(data: PreparedData) -> None:
+    """In bfloat16 the CPU predicts three batches at once; what is counted comes in batches, in order."""
+    trial = build_components(make_config(seed=3, precision="bfloat16"), data, "cpu")
+    assert [trial.inference_batch(size) for size in (1, 2)] == [3, 6]
+    samples, told = Samples(data.validation, "cpu"), []
+
+    def keep(logits: torch.Tensor, found: torch.Tensor, labels: torch.Tensor, index: torch.Tensor) -> None:
+        assert len(logits) == len(found) == len(labels) == len(index)
+        assert torch.equal(found, logits.max(1).indices.to(torch.uint8))
+        assert torch.equal(labels, samples.batch(index)[1])
+        told.append(index.tolist())
+
+    together = predict(trial, samples, batch_size=2, stop=lambda: False, on_logits=keep)
+
+    single = []
+    with torch.no_grad():
+        for number in range(len(samples)):
+            images, _ = samples.batch(torch.tensor([number]))
+            single.append(trial.decide(trial.logits(trial.to_device(images)), 1))
+    assert together is not None
+    assert told == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert torch.equal(together, torch.cat(single))
+
+
 def test_it_can_be_stopped(data: PreparedData) -> None:
     """A validation of large volumes takes minutes; a worker that is told to stop has seconds."""
     trial = build_components(make_config(), data, "cpu")

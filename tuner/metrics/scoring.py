@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tuner.metrics.catalog import METRICS
 from tuner.metrics.overlap import OVERLAP, ClassScores, Counts, confusion_counts
-from tuner.metrics.surface import diagonal, surface_distances
+from tuner.metrics.surface import KnownDistances, diagonal, surface_distances
 
 CaseScores = dict[str, ClassScores]
 _VOID = 255
@@ -31,6 +31,7 @@ def score_case(
     spacing: Sequence[float] | None = None,
     confusion: Counts | None = None,
     background: bool = True,
+    known: KnownDistances | None = None,
 ) -> CaseScores:
     """Score one case: an image [H, W] or a volume [D, H, W].
 
@@ -43,6 +44,7 @@ def score_case(
         spacing: Size of a pixel along each axis; distances are in pixels without it.
         confusion: [C, C] counts (truth along the rows) where the caller has them already.
         background: Whether class 0 is background; otherwise it counts as every other class.
+        known: Distances that earlier calls with the same label, spacing and background have measured; filled up.
 
     Returns:
         For each metric the values of classes 1..C-1 (0..C-1 without a background); None where the class is not counted.
@@ -60,7 +62,7 @@ def score_case(
     scores = {name: OVERLAP[name](confusion) for name in names if name in OVERLAP}
     surface = [name for name in names if name not in OVERLAP]
     if surface:
-        scores |= _surface_scores(prediction, label, confusion, ignore_index, surface, spacing)
+        scores |= _surface_scores(prediction, label, confusion, ignore_index, surface, spacing, known)
     return {name: scores[name] for name in names}
 
 
@@ -135,6 +137,7 @@ def _surface_scores(
     ignore_index: int,
     names: Sequence[str],
     spacing: Sequence[float] | None,
+    known: KnownDistances | None,
 ) -> CaseScores:
     ignored = label == ignore_index
     if ignored.any():
@@ -142,7 +145,7 @@ def _surface_scores(
     worst = {"hd95": diagonal(label.shape, spacing), "assd": diagonal(label.shape, spacing), "surface_dice": 0.0}
     present = (confusion.sum(0) + confusion.sum(1) > 0)[1:]
     scores: CaseScores = {name: [] for name in names}
-    measured = surface_distances(prediction, label, classes=len(confusion), spacing=spacing)
+    measured = surface_distances(prediction, label, classes=len(confusion), spacing=spacing, known=known)
     for is_present, distances in zip(present, measured, strict=True):
         for name in names:
             if distances is not None:

@@ -197,6 +197,15 @@ class PlacedModel:
         with torch.autocast(torch.device(self.device).type, dtype=dtype):
             return cast(Tensor, self.model(images))
 
+    def inference_batch(self, batch_size: int) -> int:
+        """Return how many samples are predicted at once where a step trains on `batch_size`.
+
+        On the CPU in bfloat16 three times as many: every forward pass converts all weights and lays them out anew, and
+        without gradients three batches take about the memory, and the time, that a step takes with one. The predictions
+        are the same to the bit. In float32 nothing is gained.
+        """
+        return 3 * batch_size if self.device == "cpu" and self.precision == "bfloat16" else batch_size
+
     def decide(self, logits: Tensor, dim: int) -> Tensor:
         """Return the predicted class of every pixel, or the code of its regions (probability above 0.5).
 

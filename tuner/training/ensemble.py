@@ -137,7 +137,7 @@ def predict_split(
     if patch is None:
         assert not isinstance(out, Ragged)
 
-        def keep(logits: Tensor, labels: Tensor, index: Tensor) -> None:
+        def keep(logits: Tensor, found: Tensor, labels: Tensor, index: Tensor) -> None:
             out[index.numpy()] = probabilities(net, logits, 1).cpu().numpy()
 
         samples = Samples(data.validation, net.device)

@@ -18,10 +18,14 @@ from tuner.metrics.calibration import CalibrationCounter, CalibrationCounts
 from tuner.metrics.catalog import MASK_METRICS
 from tuner.metrics.overlap import confusion_by_case, confusion_counts
 from tuner.metrics.scoring import CaseScores, mean_scores, score_case, score_masks, without_absent
+from tuner.metrics.surface import KnownDistances
 from tuner.training.batches import Samples
 from tuner.training.components import PlacedModel
 from tuner.training.epoch_report import WHOLE_CASE, CaseScore, Values
 from tuner.training.sliding_window import Labels, slide
+
+KNOWN_BYTES = 128 << 20
+"""Of surface distances that are kept from one validation to the next."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ class Validator:
         self.data, self._train = data, train
         self.patch = train.patch_shape(data.spatial_dims)
         self.units = score_units(data.validation, stacked=data.stacked)
+        self.known = [KnownDistances(KNOWN_BYTES // len(self.units)) for _ in self.units]
         self.samples = None if self.patch else Samples(data.validation, device, share)
         unit_of = torch.repeat_interleave(torch.tensor([unit.stop - unit.start for unit in self.units]))
         self._unit_of = unit_of.to(device)
@@ -78,7 +83,7 @@ class Validator:
             self.samples,
             batch_size=self._train.batch_size,
             stop=stop,
-            on_logits=lambda logits, labels, index: counter.add(logits, labels, self._unit_of[index]),
+            on_logits=lambda logits, found, labels, index: counter.add(logits, labels, self._unit_of[index], found),
         )
         if predicted is None:
             return None
@@ -119,9 +124,10 @@ class Validator:
             for planes in found:
                 if planes is None:
                     return None
-                predicted[number][planes.place] = net.decide(planes.sums, 0).cpu().numpy()
+                classes = net.decide(planes.sums, 0)
+                predicted[number][planes.place] = classes.cpu().numpy()
                 labels = copy_to_device(torch.from_numpy(np.array(truth[planes.place])), self._device)
-                counter.add(planes.logits[None], labels[None], self._unit_of[number : number + 1])
+                counter.add(planes.logits[None], labels[None], self._unit_of[number : number + 1], classes[None])
         if self.data.regions is not None:
             return Predicted(predicted, counter.counts(), None)
         counts = [
@@ -147,7 +153,7 @@ def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]
     if predicted.confusion is None:
         return _validate_regions(validator, predicted, stop)
     scores = []
-    for unit, counts in zip(validator.units, predicted.confusion, strict=True):
+    for unit, counts, known in zip(validator.units, predicted.confusion, validator.known, strict=True):
         if stop():
             return None
         scores.append(
@@ -160,6 +166,7 @@ def validate(net: PlacedModel, validator: Validator, *, stop: Callable[[], bool]
                 spacing=unit.spacing,
                 confusion=counts,
                 background=data.background,
+                known=known,
             )
         )
     confusion = predicted.confusion
@@ -254,22 +261,23 @@ def predict(
     *,
     batch_size: int,
     stop: Callable[[], bool],
-    on_logits: Callable[[Tensor, Tensor, Tensor], None] = lambda logits, labels, index: None,
+    on_logits: Callable[[Tensor, Tensor, Tensor, Tensor], None] = lambda logits, found, labels, index: None,
 ) -> Tensor | None:
     """Return the predicted class (or code) of every pixel, [N, *S] on the device; None when `stop` said so.
 
-    `on_logits` is given the logits [B, C, *S] and labels [B, *S] of each batch on the device, and the numbers [B] of
-    its samples on the CPU.
+    `on_logits` is given the logits [B, C, *S], what was predicted [B, *S] and the labels [B, *S] of at most
+    `batch_size` samples on the device, and their numbers [B] on the CPU.
     """
     net.model.eval()
     found = []
-    for index in torch.split(torch.arange(len(samples)), batch_size):
+    for index in torch.split(torch.arange(len(samples)), net.inference_batch(batch_size)):
         if stop():
             return None
         images, labels = samples.batch(index)
         logits = net.logits(net.to_device(images))
-        on_logits(logits, labels, index)
         found.append(net.decide(logits, 1))
+        for part in zip(*(torch.split(of, batch_size) for of in (logits, found[-1], labels, index)), strict=True):
+            on_logits(*part)
     return torch.cat(found)
 
 
