@@ -84,9 +84,8 @@ $(MMSEG_INSTALLED): $(HOME_INSTALLED)
 	@touch $@
 
 bench: $(DEVELOPED)
-	@for script in benchmarks/*.py; do \
-	  case $$script in */__init__.py|*/naive_search.py|*/device.py|*/phases.py) continue ;; esac; \
-	  echo "== $$script"; $(BIN)/python $$script || exit 1; \
+	@for script in $$(grep -L 'required=True\|add_argument("[a-z]' benchmarks/[a-z]*.py); do \
+	  name=$${script%.py}; echo "== $$script"; $(BIN)/python -m $$(echo $$name | tr / .) || exit 1; \
 	done
 
 dist: $(DEVELOPED)

@@ -3,7 +3,7 @@
 One trial = ask + 20 reports with pruning decisions + tell, on the product's own space (14 competing losses with their
 options), after 0, 1 000 and 10 000 earlier trials, on SQLite and on a PostgreSQL of its own (durable, as installed).
 
-    python benchmarks/storage.py [--earlier 0,1000,10000] [--trials 10] [--storages sqlite,postgresql]
+    python -m benchmarks.storage [--earlier 0,1000,10000] [--trials 10] [--storages sqlite,postgresql]
         [--sampler auto] [--pruner auto] [--ours]
 
 Ours: reap, claim, history, sampler, store the point, report (with the counts that the pruner asks for), finish.
@@ -29,8 +29,8 @@ from typing import Any
 
 import optuna
 from sqlalchemy import Engine, event
-from storage_history import Earlier, earlier_trials, fill_optuna, fill_ours, simulated_curve
 
+from benchmarks.storage_history import Earlier, earlier_trials, fill_optuna, fill_ours, simulated_curve
 from tests.postgres import Server, running_server
 from tuner.config.study import find_study_file, load_spec
 from tuner.search.catalog import PRUNERS, SAMPLERS

@@ -1,6 +1,6 @@
 """What a crowd of workers asks of one PostgreSQL: statements a second, and the CPU that its server needs for them.
 
-    python benchmarks/storage_crowd.py [--workers 50,200] [--seconds 20] [--epoch 10]
+    python -m benchmarks.storage_crowd [--workers 50,200] [--seconds 20] [--epoch 10]
 
 Each worker is a thread with a store of its own, and so connections of its own, that calls what a worker calls when it
 calls it: `idle` workers look for work every five seconds, `training` ones hold a trial and report an epoch every
@@ -22,8 +22,8 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import event
-from storage_workers import cpu_of, numbers
 
+from benchmarks.storage_workers import cpu_of, numbers
 from tests.postgres import Server, running_server
 from tests.storage.examples import SPACE, epoch, new_study, point
 from tuner.storage.engine import WORKER_CONNECTIONS

@@ -1,6 +1,6 @@
 """What the search costs a trial when many workers share one PostgreSQL, beside plain Optuna in the same run.
 
-    python benchmarks/storage_workers.py [--workers 1,8,32,64] [--earlier 0,10000] [--zombies 0,1000] [--limit 60]
+    python -m benchmarks.storage_workers [--workers 1,8,32,64] [--earlier 0,10000] [--zombies 0,1000] [--limit 60]
 
 Each worker is a process that does what a worker does but for the training: ours as in `storage.py`; plain Optuna's by
 `study.optimize` on an `RDBStorage`, 20 reports with `should_prune` a trial. Zombies are trials left RUNNING by workers
@@ -27,15 +27,15 @@ from typing import Any
 
 import optuna
 import psycopg
-from storage import EPOCHS, Ours, make_ours, make_plain, plain_study, suggest
-from storage_history import (
+
+from benchmarks.storage import EPOCHS, Ours, make_ours, make_plain, plain_study, suggest
+from benchmarks.storage_history import (
     Earlier,
     abandon_ours,
     abandon_plain,
     earlier_trials,
     simulated_curve,
 )
-
 from tests.postgres import Server, running_server
 from tuner.config.study import find_study_file, load_spec
 from tuner.search.space import SearchSpace
