@@ -88,6 +88,8 @@ def draw_interactions(found: Sequence[Interaction], total: int, used: int) -> Fi
         "x": [round(item.share, 5) for item in shown],
         "y": [f"{item.first} × {item.second}" for item in shown],
         "marker": {"color": ACCENT},
+        "text": [f"{100 * item.share:.3g} %" for item in shown],
+        "textposition": "auto",
         "customdata": [item.trials for item in shown],
         "hovertemplate": "%{y}<br>together explain %{x:.1%} more than each by itself, %{customdata} trials"
         "<extra></extra>",
