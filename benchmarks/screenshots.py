@@ -1,14 +1,20 @@
-"""Pictures of every page of a service that runs, for the documentation: on a desk and on a telephone, light and dark.
+"""Pictures of the pages of a service that runs, for the documentation: on a desk and on a telephone, light and dark.
 
-    python -m benchmarks.screenshots http://127.0.0.1:8000 STUDY [--pareto STUDY] [-o docs/dashboard]
+    python -m benchmarks.screenshots http://127.0.0.1:8000 STUDY [-o docs/dashboard]
+    python -m benchmarks.screenshots http://127.0.0.1:8000 STUDY --all -o /tmp/pages [--pareto STUDY]
 
-It also says which page sticks out of its window, writes to the console, or asks another server for something.
+Those that docs/dashboard.md shows, with 256 colours; or, with `--all`, every page at every width. It also says which
+page sticks out of its window, writes to the console, or asks another server for something.
 """
 
 import argparse
+import re
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from tests.api.browser import opened, scroll_through
 from tuner.client import Client
@@ -16,8 +22,9 @@ from tuner.client import Client
 TALLEST = 2600
 TABS = ("leaderboard", "curves", "parameters", "trials", "predictions", "confirmation", "settings")
 """Pages of a study beside its overview."""
-DARK = ("study", "curves", "parameters", "predictions", "compare")
-"""Pages that are also taken in the dark, on the desk."""
+LOOKS = ((1440, False), (1440, True), (1024, False), (1024, True), (390, False), (390, True))
+"""Width in pixels, and whether it is dark."""
+DOCUMENT = Path("docs/dashboard.md")
 
 
 def pages_of(client: Client, study: str, pareto: str | None) -> dict[str, str]:
@@ -39,6 +46,31 @@ def pages_of(client: Client, study: str, pareto: str | None) -> dict[str, str]:
     return pages | ({"pareto": f"/studies/{pareto}"} if pareto else {})
 
 
+class Everything(Container[str]):
+    """Holds every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def shown(document: Path) -> set[str]:
+    """Return the names of the pictures that a document shows."""
+    return set(re.findall(r"\(dashboard/([\w-]+)\.png\)", document.read_text(encoding="utf-8")))
+
+
+def reduce_colours(picture: Image.Image) -> Image.Image:
+    """Return a picture with 256 colours: the most frequent ones as they are, and those that cover the others.
+
+    A median cut alone takes the colours of small marks for noise, and a cover alone shifts those of large areas.
+    """
+    counted = sorted(picture.getcolors(picture.width * picture.height) or [], reverse=True)
+    frequent = [colour for _, colour in counted[:96]]
+    cover = picture.quantize(160, Image.Quantize.MAXCOVERAGE).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*(part for colour in frequent for part in colour), *cover[: 3 * 160]])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)
+
+
 def take(page: Any, address: str, target: Path) -> list[str]:
     """Save a picture of a page, at most `TALLEST` pixels of it; return what is wrong with its layout."""
     page.goto(address)
@@ -49,6 +81,9 @@ def take(page: Any, address: str, target: Path) -> list[str]:
     viewport = page.viewport_size
     clip = {"x": 0, "y": 0, "width": viewport["width"], "height": min(TALLEST, max(viewport["height"], size["h"]))}
     page.screenshot(path=target, full_page=True, clip=clip)
+    with Image.open(target) as picture:
+        reduced = reduce_colours(picture.convert("RGB"))
+    reduced.save(target, optimize=True)
     return [f"{target.name}: {size['w']} px wide"] if size["w"] > viewport["width"] else []
 
 
@@ -57,18 +92,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("origin")
     parser.add_argument("study")
+    parser.add_argument("--all", action="store_true", help="every page at every width, light and dark")
     parser.add_argument("--pareto", help="a study with several objectives")
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/dashboard"))
     words = parser.parse_args()
     words.output.mkdir(parents=True, exist_ok=True)
     pages = pages_of(Client(words.origin), words.study, words.pareto)
+    wanted: Container[str] = Everything() if words.all else shown(DOCUMENT)
     wrong: list[str] = []
-    for width, dark in ((1440, False), (390, False), (1440, True)):
+    for width, dark in LOOKS:
         with opened(words.origin, width=width, dark=dark) as (page, watch):
             for name, path in pages.items():
-                if dark and name not in DARK:
-                    continue
-                wrong += take(page, path, words.output / f"{name}-{width}{'-dark' if dark else ''}.png")
+                picture = f"{name}-{width}{'-dark' if dark else ''}"
+                if picture in wanted:
+                    wrong += take(page, path, words.output / f"{picture}.png")
             wrong += watch.errors + watch.strangers
     print("\n".join(wrong) or "nothing sticks out, nothing on the console, no request to elsewhere", file=sys.stderr)
     return 1 if wrong else 0

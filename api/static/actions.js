@@ -120,6 +120,8 @@ export const startActions = () => {
     for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
   });
   document.addEventListener("keydown", (event) => {
+    const open = event.key === "Escape" && event.target.closest?.("details.menu[open]");
+    if (open) { open.open = false; open.querySelector("summary").focus(); }
     if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
     const link = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
     if (link) link.click();

@@ -30,6 +30,7 @@ const SERIES = 8;
 const SCALED = ["curves", "history"];
 const WAIT = 15_000;
 const MAX_ROWS = 500;
+const NOTHING = 60;
 const DASHES = ["solid", "dash", "dot", "dashdot"];
 
 const plain = (plot, text) => {
@@ -49,9 +50,11 @@ const draw = async (figure, drawn) => {
   const page = words();
   const wish = { smooth: name === "history" ? 0 : isCurve ? Number(page.get("smooth") ?? 0) : 0, log: isCurve && page.get("scale") === "log" };
   const { axes } = drawn.layout.meta ?? {};
-  const { data, layout } = dressed(axes ? { ...brushed(drawn), layout: withShapes(drawn.layout) } : drawn, wish);
-  await library.react(plot, data, layout, CONFIG);
+  const { data, layout } = dressed(axes ? { ...brushed(drawn), layout: withShapes(drawn.layout) } : drawn, plot.clientWidth, wish);
+  widths.set(plot, plot.clientWidth);
   sizes.observe(plot);
+  if (plot.clientWidth < NOTHING) return; // what takes a picture of a whole page may squeeze it meanwhile
+  await library.react(plot, data, layout, CONFIG);
   if (axes) enableBrush(plot, axes);
   linkHover(plot);
   plot.removeAllListeners?.("plotly_click");
@@ -61,13 +64,11 @@ const draw = async (figure, drawn) => {
   });
 };
 
-// A figure that gets another width is drawn again; the first report of one is about the width that it was drawn for.
+// A figure that gets another width than it was drawn for is drawn again.
 const sizes = new ResizeObserver((entries) => {
   for (const { target, contentRect } of entries) {
     const width = Math.round(contentRect.width);
-    const before = widths.get(target);
-    widths.set(target, width);
-    if (!width || before === undefined || before === width) continue;
+    if (width < NOTHING || Math.abs(width - widths.get(target)) < 2) continue;
     clearTimeout(resizing.get(target));
     resizing.set(target, setTimeout(() => {
       const figure = target.closest(".figure");

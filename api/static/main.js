@@ -8,6 +8,7 @@ import { startScroll } from "./scroll.js";
 import { startTable } from "./table.js";
 import { startTabs } from "./tabs.js";
 import { showTimes } from "./times.js";
+import { startViews } from "./views.js";
 import { startWords } from "./words.js";
 
 showTimes(document);
@@ -20,4 +21,5 @@ startPictures();
 startScroll();
 startForm();
 startNotes();
+startViews();
 startLive();

@@ -98,13 +98,27 @@ def test_figures_have_the_colours_of_the_dark_and_whole_epochs(address: str) -> 
         assert watch.errors == []
 
 
+CUT = """[...document.querySelectorAll(".plot")].flatMap((plot) => {
+  const all = plot.getBoundingClientRect();
+  return [...plot.querySelectorAll("text")].filter((text) => {
+    const box = text.getBoundingClientRect();
+    return box.width && (box.left < all.left || box.right > all.right || box.top < all.top || box.bottom > all.bottom);
+  }).map((text) => text.textContent);
+})"""
+"""Words of a figure that lie outside of it, where they are cut off."""
+
+
 def test_on_a_telephone_figures_and_tables_can_be_read(address: str) -> None:
     """Axes below each other, workers above their bars, and a sign where a table goes on."""
     needed_chromium()
     with opened(address, width=390, height=844) as (page, watch):
         page.goto("/studies/organs/parameters")
         show(page, "parallel")
-        assert page.evaluate("document.querySelector('[data-figure=parallel] .plot').layout.height") >= 92 * 5
+        assert page.evaluate("document.querySelector('[data-figure=parallel] .plot').layout.height") >= 84 * 5
+        assert page.locator("[data-figure=parallel] text:has-text('exponential_logarithmic')").count() == 1
+        for name in ("importance", "interactions", "contour", "rank", "slice"):
+            show(page, name)
+        assert page.evaluate(CUT) == []
         page.goto("/studies/organs/workers")
         show(page, "timeline")
         assert page.locator("[data-figure=timeline] .ytick").count() == 0

@@ -28,6 +28,11 @@ from tuner.figures.plots import (
 )
 
 _COLUMNS = 3
+_CHARACTER = 6
+"""Width of a character beside an axis of parallel coordinates, px."""
+_CHOICE_STEP = 11
+"""What a name needs between its neighbours along such an axis, px."""
+_LONGEST_CHOICE = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,8 @@ def draw_interactions(found: Sequence[Interaction], total: int, used: int) -> Fi
         "x": [round(item.share, 5) for item in shown],
         "y": [f"{item.first} × {item.second}" for item in shown],
         "marker": {"color": ACCENT},
+        "text": [f"{100 * item.share:.3g} %" for item in shown],
+        "textposition": "auto",
         "customdata": [item.trials for item in shown],
         "hovertemplate": "%{y}<br>together explain %{x:.1%} more than each by itself, %{customdata} trials"
         "<extra></extra>",
@@ -172,7 +179,7 @@ def draw_rank(x: Axis, y: Axis, points: Sequence[Point], direction: str, metric:
     layout = layout_of(xaxis=parameter_axis(x), yaxis=parameter_axis(y), height=256)
     rows = [(p.number, p.loss, label(p.params[x.name]), label(p.params[y.name]), p.value) for _, _, p in placed]
     columns = ("trial", "loss", x.name, y.name, metric)
-    said = "pale: the worst eighth, strong: the best"
+    said = "faint: the worst eighth, strong: the best"
     left_out = thin_points(len(placed), total, "trials")
     return Figure(traces, layout, columns, rows, note=f"{said}; {left_out}" if left_out else said)
 
@@ -340,8 +347,8 @@ def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str,
             }
         )
     names = [axis.name for axis in axes] + [metric]
-    layout = layout_of(height=290)
-    layout["margin"] |= {"l": 150 if axes[0].choices else 56}
+    layout = layout_of(height=max(290, _CHOICE_STEP * max(len(axis.choices) for axis in axes) + 80))
+    layout["margin"] |= {"l": 24 + _CHARACTER * max((len(_cut(c)) for c in axes[0].choices), default=6)}
     layout["xaxis"] = {
         "tickvals": list(range(len(names))),
         "ticktext": [_break_lines(n) for n in names],
@@ -349,7 +356,7 @@ def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str,
         "fixedrange": True,
         "range": [-0.15, len(names) - 0.7],
     }
-    layout["yaxis"] = {"visible": False, "range": [-0.06, 1.06], "fixedrange": True}
+    layout["yaxis"] = {"visible": False, "range": [-0.1, 1.08], "fixedrange": True}
     layout["dragmode"] = False
     layout["annotations"] = _ends(axes, low, high)
     layout["meta"] = {"axes": [_range_of(axis) for axis in axes] + [{"name": "value", "low": low, "high": high}]}
@@ -389,7 +396,7 @@ def _ends(axes: Sequence[Axis], low: float, high: float) -> list[dict[str, Any]]
             {
                 "x": index,
                 "y": axis.share(i),
-                "text": choice,
+                "text": _cut(choice),
                 "showarrow": False,
                 "font": {"size": 10},
                 "name": "choice",
@@ -401,6 +408,11 @@ def _ends(axes: Sequence[Axis], low: float, high: float) -> list[dict[str, Any]]
             for i, choice in enumerate(axis.choices)
         ]
     return found
+
+
+def _cut(choice: str) -> str:
+    """Return a name as it stands beside an axis: what is longer than any loss of ours loses its end."""
+    return choice if len(choice) <= _LONGEST_CHOICE else f"{choice[: _LONGEST_CHOICE - 1]}…"
 
 
 def _break_lines(name: str) -> str:
