@@ -14,7 +14,8 @@ from api.http_cache import matches
 
 POLL = "x-poll"
 
-PAGES_S = 1.5
+PAGES_S = 2.5
+"""Half of the time between two polls of a page."""
 FIGURES_S = 4.0
 """Less than a page waits before it asks for a figure again, so that none stays behind the study."""
 MAX_BYTES = 8 * 2**20
