@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from api.http_cache import NotModifiedError
+from api.http_cache import NotModifiedError, not_modified
 from api.pages import error_page
 from api.schemas import ErrorBody
 from tuner.errors import TunerError
@@ -158,7 +158,7 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _not_modified(request: Request, error: Exception) -> Response:
     assert isinstance(error, NotModifiedError)
-    return Response(status_code=304, headers={"ETag": error.tag, "Cache-Control": "no-cache"})
+    return not_modified(error.tag)
 
 
 def _unexpected(request: Request, error: Exception) -> Response:

@@ -42,6 +42,11 @@ def unless_matches(request: Request, tag: str) -> None:
         raise NotModifiedError(tag)
 
 
+def not_modified(tag: str) -> Response:
+    """Answer that what the client has is still true."""
+    return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
+
+
 def tagged(content: Any, tag: str, media_type: str = "application/json") -> Response:
     """Return bytes or text with the ETag that they are true for."""
     return Response(content, media_type=media_type, headers={"ETag": tag, "Cache-Control": "no-cache"})

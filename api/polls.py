@@ -10,7 +10,7 @@ from cachetools import TTLCache
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.http_cache import matches
+from api.http_cache import matches, not_modified
 
 POLL = "x-poll"
 
@@ -66,8 +66,7 @@ class PollMiddleware:
         known = kept.get(key)
         if known is not None:
             if matches(headers, known.tag):
-                await send(_not_modified(known.tag))
-                await send({"type": "http.response.body"})
+                await not_modified(known.tag)(scope, receive, send)
                 return
             if known.start is not None:
                 await send(dict(known.start))
@@ -95,8 +94,3 @@ def _noting(kept: TTLCache[_Key, _Answer], key: _Key, send: Send) -> Send:
         await send(message)
 
     return noted
-
-
-def _not_modified(tag: str) -> Message:
-    headers = [(b"etag", tag.encode("latin-1")), (b"cache-control", b"no-cache")]
-    return {"type": "http.response.start", "status": 304, "headers": headers}

@@ -22,7 +22,7 @@ from tuner.atomic_io import write_atomically
 from tuner.registry import Scalar
 from tuner.search.curve_table import read_curves
 from tuner.search.prior_fit import MIN_CONFIGURATIONS, learn_prior
-from tuner.search.replay import Rule, Run, Search, Task, read_tasks, regrets_at, seconds_to
+from tuner.search.replay import Rule, Run, Search, Task, pooled_deviation, read_tasks, regrets_at, seconds_to
 from tuner.search.task_prior import PriorRow, TaskPrior
 
 RESULTS = HERE / "results.md"
@@ -164,9 +164,7 @@ def leaders_noise(task: Task) -> float:
     That over all of them is mostly what a training is worth that collapses with one seed and not with another.
     """
     leaders = np.argsort(-task.means)[: max(2, len(task.means) // 5)]
-    values = [[c.best for c in task.configurations[i].curves if not c.diverged] for i in leaders]
-    spread = [(float(np.var(v)) * len(v), len(v) - 1) for v in values if len(v) > 1]
-    return float(np.sqrt(sum(s for s, _ in spread) / max(1, sum(n for _, n in spread))))
+    return pooled_deviation([c.best for c in task.configurations[i].curves if not c.diverged] for i in leaders)
 
 
 SHARES = (0.05, 0.1, 0.2, 0.4)

@@ -11,14 +11,14 @@ training all configurations once; that best mean is a lucky one, so nothing come
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
 from benchmarks.lossbench import compare
 from benchmarks.lossbench.compare import BASELINE, OURS, RANDOM, SHARES, Entry
 from benchmarks.lossbench.record import TABLE
-from tuner.search.curve_table import Curve
-from tuner.search.replay import Rule, Search, Task, regrets_at
+from tuner.search.replay import Rule, Search, Task, regrets_at, regrets_of, values_of_seeds
 from tuner.search.trial_table import Floats
 
 RULES = (
@@ -35,15 +35,13 @@ def judge(task: Task, rule: Rule, seed: int, costs: Sequence[float]) -> tuple[Fl
     search = Search(task, rule, seed=seed)
     run = search.run(len(task.configurations))
     seen = {trial.configuration: trial.curve for trial in search.trials}
-    worst = min(c.best for k in task.configurations for c in k.curves if not c.diverged)
+    values = values_of_seeds(task.configurations)
 
     def unseen(number: int) -> float:
-        others: list[Curve] = [c for c in task.configurations[number].curves if c is not seen[number]]
-        return float(np.mean([worst if c.diverged else c.best for c in others]))
+        curves = task.configurations[number].curves
+        return fmean(v for v, c in zip(values[number], curves, strict=True) if c is not seen[number])
 
-    known = np.searchsorted(np.asarray(run.costs), np.asarray(costs) + 1e-9, side="right")
-    values = np.array([task.means.mean(), *map(unseen, run.recommended)])
-    return regrets_at(task, run, costs), task.means[task.best] - values[known]
+    return regrets_at(task, run, costs), regrets_of(task, run, [unseen(n) for n in run.recommended], costs)
 
 
 def main() -> None:

@@ -89,13 +89,23 @@ def _task(name: str, found: Mapping[str, Sequence[Curve]]) -> Task:
         Configuration(key, curves[0].loss, {"loss": curves[0].loss, **curves[0].params}, tuple(curves))
         for key, curves in found.items()
     )
-    worst = min((c.best for group in found.values() for c in group if not math.isnan(c.best)), default=0.0)
-    values = [[worst if c.diverged else c.best for c in configuration.curves] for configuration in configurations]
-    spread = [(sum((v - np.mean(vs)) ** 2 for v in vs), len(vs) - 1) for vs in values if len(vs) > 1]
-    noise = math.sqrt(sum(s for s, _ in spread) / sum(n for _, n in spread)) if spread else math.nan
+    values = values_of_seeds(configurations)
+    noise = pooled_deviation(values)
     epochs = max(c.epochs for group in found.values() for c in group)
     means = np.array([float(np.mean(vs)) for vs in values])
     return Task(name, configurations, space_of(c.params for c in configurations), epochs, means, noise)
+
+
+def values_of_seeds(configurations: Sequence[Configuration]) -> list[list[float]]:
+    """Return the best value of every training, by configuration; one that diverged has the worst of all."""
+    worst = min((c.best for k in configurations for c in k.curves if not math.isnan(c.best)), default=0.0)
+    return [[worst if c.diverged else c.best for c in k.curves] for k in configurations]
+
+
+def pooled_deviation(groups: Iterable[Sequence[float]]) -> float:
+    """Return the standard deviation within groups of values; nan where no group has two."""
+    spread = [(sum((v - np.mean(vs)) ** 2 for v in vs), len(vs) - 1) for vs in groups if len(vs) > 1]
+    return math.sqrt(sum(s for s, _ in spread) / sum(n for _, n in spread)) if spread else math.nan
 
 
 def space_of(points: Iterable[Mapping[str, Scalar]]) -> SearchSpace:
@@ -420,8 +430,13 @@ def summarize(task: Task, rule: Rule, runs: Sequence[Run], budget: int) -> dict[
 
 def regrets_at(task: Task, run: Run, costs: Sequence[float] | Floats) -> Floats:
     """Return the regret of what a run would recommend once it has cost so much, for several costs."""
+    return regrets_of(task, run, task.means[run.recommended], costs)
+
+
+def regrets_of(task: Task, run: Run, worth: Sequence[float] | Floats, costs: Sequence[float] | Floats) -> Floats:
+    """Return the same where each recommendation of the run is worth so much."""
     known = np.searchsorted(np.asarray(run.costs), np.asarray(costs) + 1e-9, side="right")
-    values = np.array([task.means.mean(), *task.means[run.recommended]])
+    values = np.array([task.means.mean(), *worth])
     found: Floats = task.means[task.best] - values[known]
     return found
 
