@@ -307,8 +307,7 @@ def _fill_form(page: Any) -> None:
     assert page.is_disabled("form.new [type=submit]")
     page.fill("[name=trials]", "300")
     page.wait_for_selector(".says:has-text('300 trials, 2 losses')")
-    page.wait_for_function("document.querySelector('#yaml').value.includes('name: clicked')")
-    assert "name: clicked" in page.input_value("#yaml")
+    wait_until(page, "document.querySelector('#yaml').value.includes('name: clicked')")
 
     edited = page.input_value("#yaml") + "seed: 5\n"
     page.fill("#yaml", edited)
