@@ -102,12 +102,26 @@ const changesOf = (form, target) => {
   return key ? { [key]: read(target) } : null;
 };
 
+// Whether a field holds something else than the page was sent with.
+const isEdited = (field) => {
+  if (field.type === "checkbox") return field.checked !== field.defaultChecked;
+  if (field.tagName !== "SELECT") return field.value !== field.defaultValue;
+  const options = [...field.options];
+  const isFirst = (option, index) => !field.multiple && index === 0 && !options.some((other) => other.defaultSelected);
+  return options.some((option, index) => option.selected !== (option.defaultSelected || isFirst(option, index)));
+};
+
+// What was typed while the page was still loading: the first answer would fill the fields with the file and lose it.
+const editedBefore = (form) => Object.assign({}, ...[...form.querySelectorAll("input, select")]
+  .filter((field) => isEdited(field) && !field.closest("[hidden]")).map((field) => changesOf(form, field)));
+
 export const startForm = () => {
   document.addEventListener("change", (event) => { if (event.target.matches("[data-template]")) location.assign(event.target.value); });
   const form = document.querySelector("[data-new]");
   if (!form) return;
   const yaml = document.getElementById("yaml");
-  let pending = {};
+  // Where the browser brought back the file of an earlier visit, it brought back the fields that go with it.
+  let pending = yaml.value === yaml.defaultValue ? editedBefore(form) : {};
   let pause = 0;
   let chain = Promise.resolve();
   const ask = async () => {
@@ -121,6 +135,7 @@ export const startForm = () => {
       if (answer.fields && !Object.keys(pending).length) fill(form, answer.fields, Object.keys(changes).length ? document.activeElement : null);
       show(form, answer);
     } catch (error) {
+      pending = { ...changes, ...pending };
       show(form, { problems: [{ path: "", text: error.message }], says: null });
     }
   };

@@ -1,0 +1,51 @@
+"""The form of a new study: nothing that was typed is lost, whatever the network does meanwhile."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.api.browser import needed_chromium, opened, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Route
+
+pytestmark = pytest.mark.browser
+
+
+def test_what_is_typed_before_the_scripts_have_come_is_kept(address: str) -> None:
+    """The first answer fills the fields with the file: what the file did not know yet was typed again."""
+    needed_chromium()
+    with opened(address) as (page, watch):
+        late: list[Route] = []
+        page.route("**/form.js*", lambda route: late.append(route))
+        page.goto("/new", wait_until="commit")
+        page.fill("[data-key=name]", "early")
+        page.check("[name=losses][value=tversky]")
+        page.select_option("[data-key='sampler.name']", "random")
+        for route in late:
+            route.continue_()
+        wait_until(page, "document.querySelector('#yaml').value.includes('name: early')")
+        text = page.input_value("#yaml")
+
+        assert page.input_value("[data-key=name]") == "early"
+        assert "tversky" in text
+        assert "random" in text
+        assert page.input_value("[data-key='model.name']") == "unet", "an untouched field keeps the file's value"
+        assert watch.errors == []
+
+
+def test_a_change_whose_request_failed_goes_with_the_next(address: str) -> None:
+    """A network that was away for a second is no reason to type a name again."""
+    needed_chromium()
+    with opened(address) as (page, _):
+        page.goto("/new")
+        page.wait_for_selector(".says:has-text('losses')")
+        page.route("**/new/draft", lambda route: route.abort())
+        page.fill("[data-key=name]", "kept")
+        page.wait_for_selector(".problems li")
+        page.unroute("**/new/draft")
+        page.fill("[name=trials]", "7")
+        wait_until(page, "document.querySelector('#yaml').value.includes('trials: 7')")
+
+        assert "name: kept" in page.input_value("#yaml")
+        assert page.input_value("[data-key=name]") == "kept"
