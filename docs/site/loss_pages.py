@@ -76,7 +76,7 @@ def _page(entry: LossSpec, differences: list[str]) -> str:
         f"# {name}",
         f"{entry.summary[0].upper()}{entry.summary[1:]}. A {entry.family} loss{', one of the survey' * entry.survey}.",
         f'```text title="formula"\n{entry.formula}\n```',
-        f"**Paper.** {paper}.",
+        f"**Paper.** {paper}. **Source.** `{entry.fn.replace(':', '.')}`.",
         f"**Helps with** {entry.good_for}.",
         f"**Hurts with** {entry.bad_for}.",
         f"**Overlapping classes** {_OVERLAPPING[entry.multilabel or '']}. "
@@ -151,6 +151,7 @@ def _paragraph(text: str) -> str:
 
 
 def _python(entry: LossSpec) -> str:
+    """Return a call whose numbers are the same everywhere, with the value it gives, to compare other code with."""
     ranged = next((o for o in entry.own_options if o.type == "float" and o.default is not None), None)
     option = f", {ranged.name}={ranged.default!r}" if ranged else ""
     lines = [
@@ -158,18 +159,27 @@ def _python(entry: LossSpec) -> str:
         "from tuner import losses",
         "",
         f'loss = losses.create("{entry.name}"{option}, ignore_index=255{_required(entry)})  # an nn.Module',
-        "logits = torch.randn(2, 3, 32, 32, requires_grad=True)  # [B, C, H, W] or [B, C, D, H, W], raw scores",
-        "target = torch.randint(0, 3, (2, 32, 32))  # class ids, 255 on pixels to ignore",
+        "logits = torch.sin(0.7 * torch.arange(2 * 3 * 32 * 32)).reshape(2, 3, 32, 32).requires_grad_()",
+        "target = (torch.arange(32) // 11).repeat(2, 32, 1)  # [B, H, W]: stripes of the classes 0, 1, 2",
     ]
     given = ""
     if "features" in entry.needs:
-        lines.append("features = torch.randn(2, 8, 32, 32, requires_grad=True)  # of the layer before the classifier")
+        lines.append("features = torch.cos(0.3 * torch.arange(2 * 8 * 32 * 32)).reshape(2, 8, 32, 32).requires_grad_()")
         given = ", features=features"
     if "classifier_weight" in entry.needs:
-        lines.append("weight = torch.randn(3, 8)  # of the classifier")
+        lines.append("weight = torch.eye(3, 8)  # of the classifier")
         given += ", classifier_weight=weight"
-    lines.append(f"loss(logits, target{given}).backward()")
-    return "```python\n" + "\n".join(lines) + "\n```"
+    lines.append(f"value = loss(logits, target{given})")
+    if entry.name in _TRAINS_FIRST:
+        return "```python\n" + "\n".join([*lines, "value.backward()"]) + "\n```"
+    names: dict[str, Any] = {}
+    exec("\n".join(lines), names)  # noqa: S102 - the lines above
+    lines[-1] += f"  # {names['value'].item():.4f}"
+    return "```python\n" + "\n".join([*lines, "value.backward()"]) + "\n```"
+
+
+_TRAINS_FIRST = frozenset({"inverse_form"})
+"""Losses that train a network of their own for seconds before they give a value."""
 
 
 def _required(entry: LossSpec) -> str:
