@@ -77,7 +77,7 @@ def told(receiver: Receiver, **more: Any) -> Settings:
 
 
 def wait_for(receiver: Receiver, count: int) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while len(receiver.got) < count and time.monotonic() < until:
         time.sleep(0.01)
 

@@ -80,7 +80,7 @@ def scroll_through(page: Any) -> None:
     page.evaluate("scrollTo(0, 0)")
 
 
-def wait_until(page: Any, expression: str, *, retry_timeout_s: float = 30.0) -> None:
+def wait_until(page: Any, expression: str, *, retry_timeout_s: float = 60.0) -> None:
     """Wait until an expression is true; the driver's own way of waiting needs what the content policy forbids."""
     until = time.monotonic() + retry_timeout_s
     while not page.evaluate(expression):

@@ -75,7 +75,7 @@ def origin(tmp_path: Path) -> Iterator[str]:
 
 
 def _await_answer(origin: str) -> None:
-    for _ in range(200):
+    for _ in range(600):
         try:
             Client(origin).studies()
         except RunError:

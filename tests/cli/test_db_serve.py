@@ -54,7 +54,7 @@ def served(place: Path, *words: str) -> Iterator[tuple["subprocess.Popen[str]", 
 
 def wait_until_gone(pid: int) -> None:
     """Wait until a process has ended, or is a zombie that nobody has buried."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while time.monotonic() < until:
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":

@@ -117,7 +117,7 @@ def test_workers_end_with_their_launcher(tmp_path: Path) -> None:
         process.kill()
         process.communicate(timeout=60)
 
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while time.monotonic() < until and any(Path(f"/proc/{pid}").exists() for pid in pids):
         time.sleep(0.2)
 

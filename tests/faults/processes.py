@@ -110,7 +110,7 @@ class WorkerPool:
     def kill(self, pid: int) -> None:
         """SIGKILL, and wait until it is gone."""
         os.kill(pid, signal.SIGKILL)
-        until = time.monotonic() + 30
+        until = time.monotonic() + 90
         while self.lives(pid) and time.monotonic() < until:
             time.sleep(0.005)
 

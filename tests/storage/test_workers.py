@@ -85,7 +85,7 @@ def test_a_dead_process_of_this_machine_is_lost_at_once(store: Storage) -> None:
     assert store.workers.requeue_lost(study.study_id) == []
 
     child.kill()  # not waited for: a zombie counts as dead, too
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while not (reaped := store.workers.requeue_lost()) and time.monotonic() < deadline:
         time.sleep(0.02)
 
