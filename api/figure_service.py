@@ -37,6 +37,8 @@ MAX_POINTS = 500
 """Dots of a scatter plot: more cover each other."""
 MAX_LINES = 200
 MAX_CURVES = 60
+MAX_AXES = 12
+"""Parameters beside each other: of more, the first ones, and the figure says so."""
 MAX_EPOCHS = 120
 MAX_BARS = 600
 MAX_POINTS_OF_LOSS = 40
@@ -167,14 +169,14 @@ class FigureService:
         """Each parameter against the value."""
         names = wish.params or tuple(d.name for d in self._dimensions(wish.loss) if d.name != "loss")
         points, total = self._points(wish, MAX_POINTS)
-        return draw_slice(panels(self.study.space, points, names[:12]), total, self.metric)
+        return draw_slice(panels(self.study.space, points, names[:MAX_AXES]), total, self.metric, len(names) - MAX_AXES)
 
     def parallel(self, wish: FigureRequest) -> Figure:
         """Parallel coordinates over the parameters that all the trials have."""
         names = wish.params or tuple(d.name for d in self._dimensions(wish.loss))
         points, total = self._points(wish, MAX_LINES)
-        axes = [axis_of(d) for name in names[:12] if (d := self.study.space.find(name)) is not None]
-        return draw_parallel(axes, points, self.direction, self.metric, total)
+        axes = [axis_of(d) for name in names[:MAX_AXES] if (d := self.study.space.find(name)) is not None]
+        return draw_parallel(axes, points, self.direction, self.metric, total, len(names) - MAX_AXES)
 
     def contour(self, wish: FigureRequest) -> Figure:
         """Two parameters against the value."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.schemas import Archived
+from api.study_outcome import without_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,5 +26,6 @@ class StudyFilter:
             return False
         if self.tag is not None and self.tag not in study["tags"]:
             return False
-        words = (study["name"], study["dataset"], study["phase"], study["notes"], *study["tags"])
+        badge = "failed" if without_result(study) else ""  # as lists show it; the phase is found as well
+        words = (study["name"], study["dataset"], study["phase"], badge, study["notes"], *study["tags"])
         return self.text.lower() in " ".join(str(word or "") for word in words).lower()

@@ -17,6 +17,7 @@ from api import static_files
 from api.http_cache import tag_of, unless_matches
 from api.identity import identity_of, rights_of
 from api.notes_html import render_notes
+from api.study_outcome import without_result
 from tuner.analysis.leaderboard import family_of
 from tuner.figures.data import label
 from tuner.figures.plots import THEME_COLOURS
@@ -63,28 +64,30 @@ def sparkline(values: Sequence[float], low: float, high: float, epochs: int) -> 
 
 
 def answer(words: str, amounts: Sequence[float], large: Sequence[float], small: Sequence[float]) -> Markup:
-    """How a loss answers to a growing error, for a large and a small object, and the numbers as a table."""
+    """How a loss answers to a growing error, for a large and a small object, and the numbers as a table.
+
+    Put together as plain text: only `words` is escaped, the rest is numbers, thousands of them on the page of losses.
+    """
     low, high = min((0.0, *large, *small)), max((*large, *small))
-    lines = Markup("").join(
-        Markup('<polyline class="{}" points="{}"/>').format(
-            name,
-            " ".join(
-                f"{4 + 112 * i / (len(values) - 1):.1f},{44 - 40 * _share(v, low, high):.1f}"
-                for i, v in enumerate(values)
-            ),
+    lines = "".join(
+        f'<polyline class="{name}" points="'
+        + " ".join(
+            f"{4 + 112 * i / (len(values) - 1):.1f},{44 - 40 * _share(v, low, high):.1f}" for i, v in enumerate(values)
         )
+        + '"/>'
         for name, values in (("large", large), ("small", small))
     )
-    rows = Markup("").join(
-        Markup("<tr>{}</tr>").format(Markup("").join(Markup('<td class="num mono">{:.3g}</td>').format(v) for v in row))
+    rows = "".join(
+        "<tr>" + "".join(f'<td class="num mono">{value:.3g}</td>' for value in row) + "</tr>"
         for row in zip(amounts, large, small, strict=True)
     )
-    return Markup(
-        '<figure><svg class="pair" viewBox="0 0 120 48" aria-hidden="true">{}</svg><figcaption>{}</figcaption>'
+    return Markup(  # noqa: S704 (numbers, and words that are escaped)
+        f'<figure><svg class="pair" viewBox="0 0 120 48" aria-hidden="true">{lines}</svg>'
+        f"<figcaption>{escape(words)}</figcaption>"
         '<details class="fold"><summary>Table</summary><table><thead><tr><th scope="col" class="num">error</th>'
         '<th scope="col" class="num">large</th><th scope="col" class="num">small</th></tr></thead>'
-        "<tbody>{}</tbody></table></details></figure>"
-    ).format(lines, words, rows)
+        f"<tbody>{rows}</tbody></table></details></figure>"
+    )
 
 
 def progress(trials: Mapping[str, int]) -> Markup:
@@ -165,6 +168,7 @@ def environment() -> Environment:
         "percent": lambda share: f"{100 * share:.0f} %",
         "log4": lambda positive: math.log10(positive) / 4,
     }
+    found.tests["without_result"] = without_result
     found.globals |= {
         "static": static_files.address,
         "plotly_marks": static_files.plotly_marks,

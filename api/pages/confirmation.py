@@ -1,6 +1,6 @@
 """Confirmation of a study: the verdict on its finalists, or what is not known before there is one."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -22,7 +22,14 @@ from tuner.errors import DataError, NotFoundError
 from tuner.launch.confirmation import others_today
 from tuner.metrics.catalog import METRICS
 from tuner.report.verdict_document import MEMORY_NOTE, interval, memory, methods_paragraph, number, pair_verdict
-from tuner.report.verdict_figures import shown_pairs, verdict_figures
+from tuner.report.verdict_figures import (
+    Figure,
+    draw_components,
+    draw_differences,
+    draw_groups,
+    draw_means,
+    shown_pairs,
+)
 from tuner.storage.records import ConfirmationRun
 
 router = APIRouter()
@@ -30,11 +37,31 @@ router = APIRouter()
 MAX_CLASSES = 24
 MAX_CASES = 6
 
+Shown = Literal["means", "groups", "differences", "variance", "classes", "cases", "methods"]
+EVIDENCE: Mapping[Shown, str] = {
+    "means": "Means",
+    "groups": "Groups",
+    "differences": "Differences",
+    "variance": "Variance",
+    "classes": "Classes and metrics",
+    "cases": "Cases",
+    "methods": "Methods section",
+}
+"""What the verdict rests on, one of which the page shows at a time, and its title."""
+DRAWINGS: Mapping[str, Callable[[Verdict], Figure | None]] = {
+    "means": draw_means,
+    "groups": draw_groups,
+    "differences": draw_differences,
+    "variance": draw_components,
+}
+
 
 @router.get("/studies/{name}/confirmation")
-def show_confirmation(name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep) -> Response:
-    """Show the verdict of a study, or what is not known before a confirmation."""
-    return study_page(request, service, figures, name, "confirmation", confirmation_context)
+def show_confirmation(
+    name: StudyName, request: Request, service: ServiceDep, figures: FiguresDep, show: Shown = "means"
+) -> Response:
+    """Show the verdict of a study and a part of its evidence, or what is not known before a confirmation."""
+    return study_page(request, service, figures, name, "confirmation", lambda view: confirmation_context(view, show))
 
 
 @router.get("/studies/{name}/confirmation/{number}/pictures/{case}")
@@ -62,8 +89,8 @@ def show_run_picture(
     return Response(content, media_type="image/png", headers={"ETag": tag, "Cache-Control": "no-cache"})
 
 
-def confirmation_context(view: StudyView) -> dict[str, Any]:
-    """Return what the template needs."""
+def confirmation_context(view: StudyView, show: Shown) -> dict[str, Any]:
+    """Return what the template needs; of the evidence only what is shown."""
     service, name = view.service, view.study.name
     found = read_confirmation(service.store, name)
     problem, verdict = None, None
@@ -80,7 +107,7 @@ def confirmation_context(view: StudyView) -> dict[str, Any]:
     if found is None or verdict is None:
         standing = view.standing.standing
         return context | {"best_seen": standing.text, "unconfirmed": standing.note}
-    return context | ConfirmationView(service, name, found, verdict).context()
+    return context | ConfirmationView(service, name, found, verdict).context(show)
 
 
 def _progress(found: Confirmation) -> dict[str, int]:
@@ -98,7 +125,7 @@ class ConfirmationView:
     found: Confirmation
     verdict: Verdict
 
-    def context(self) -> dict[str, Any]:
+    def context(self, show: Shown) -> dict[str, Any]:
         """Return what the template needs."""
         verdict, digits = self.verdict, decimals(self.verdict)
         headline, *sentences = verdict.text.splitlines()
@@ -106,27 +133,38 @@ class ConfirmationView:
             "headline": headline,
             "sentences": sentences,
             "rows": [self._row(c, digits) for c in verdict.configurations],
-            "figures": [
-                {"title": f.drawing.title, "svg": Markup(f.drawing.to_svg().decode()), "caption": f.caption}  # noqa: S704 - our drawing, its texts escaped
-                for f in verdict_figures(verdict)
-            ],
-            "pairs": [
-                {
-                    "a": pair.a,
-                    "b": pair.b,
-                    "words": pair_verdict(pair),
-                    "difference": number(pair.difference, digits, signed=True),
-                    "interval": interval(pair.interval, digits),
-                    "adjusted": interval(pair.interval_adjusted, digits),
-                }
-                for pair in shown_pairs(verdict)
-            ],
-            "parts": self._parts(),
-            "cases": self._cases(),
-            "methods": methods_paragraph(verdict),
+            "show": show,
+            "evidence": EVIDENCE,
+            "drawing": self._drawing(show),
+            "pairs": self._pairs(digits) if show == "differences" else [],
+            "parts": self._parts() if show == "classes" else [],
+            "cases": self._cases() if show == "cases" else None,
+            "methods": methods_paragraph(verdict) if show == "methods" else None,
             "memory_note": MEMORY_NOTE,
             "others": others_today(self.service.store, self.name),
         }
+
+    def _drawing(self, show: Shown) -> dict[str, Any] | None:
+        """Return the drawing that is shown; None where there is nothing to draw."""
+        draw = DRAWINGS.get(show)
+        drawn = None if draw is None else draw(self.verdict)
+        if drawn is None:
+            return None
+        svg = Markup(drawn.drawing.to_svg().decode())  # noqa: S704 - our drawing, its texts escaped
+        return {"title": drawn.drawing.title, "svg": svg, "caption": drawn.caption}
+
+    def _pairs(self, digits: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "a": pair.a,
+                "b": pair.b,
+                "words": pair_verdict(pair),
+                "difference": number(pair.difference, digits, signed=True),
+                "interval": interval(pair.interval, digits),
+                "adjusted": interval(pair.interval_adjusted, digits),
+            }
+            for pair in shown_pairs(self.verdict)
+        ]
 
     def _row(self, c: Any, digits: int) -> dict[str, Any]:
         seen, half = c.seen_in_search, None if c.interval is None else (c.interval[1] - c.interval[0]) / 2

@@ -21,10 +21,11 @@ export const send = async (url, method = "POST", body = undefined) => {
 };
 
 const press = async (button) => {
+  if (button.getAttribute("aria-busy") === "true") return;
   const question = button.dataset.confirm;
   if (question && !confirm(question)) return;
   const url = button.dataset.url ?? button.closest("[data-api]").dataset.api + button.dataset.post;
-  button.disabled = true;
+  button.setAttribute("aria-busy", "true"); // disabled, it would lose the focus
   try {
     const body = button.dataset.body ? JSON.parse(button.dataset.body) : undefined;
     if (await send(url, button.dataset.method, body)) {
@@ -34,7 +35,7 @@ const press = async (button) => {
   } catch (error) {
     toast(error.message, true);
   } finally {
-    button.disabled = false;
+    button.removeAttribute("aria-busy");
   }
 };
 
@@ -84,12 +85,13 @@ const showBranches = (form) => {
 // A dialog shows the study as it is now: the page may have stood open for long, or be ahead of its last poll.
 const openDialog = async (dialog) => {
   await refresh();
+  if (dialog.open) return; // asked for twice: it may be filled in already
   const form = dialog.querySelector("form");
   form.reset();
   form.querySelector(".problem").textContent = "";
   if (form.dataset.typed !== undefined) showConfirmed(form);
   if (form.dataset.params !== undefined) showBranches(form);
-  if (!dialog.open) dialog.showModal();
+  dialog.showModal();
 };
 
 export const startActions = () => {

@@ -1,6 +1,7 @@
 // The form of a new study and its file are in step both ways: a field changes its key in the file, an edit of the file
 // fills in the fields. The server does both, and says at which key something is wrong.
 import { send, toast } from "./actions.js";
+import { isEdited } from "./early.js";
 
 // A number where the text is one, else the text: the specification says whether it is right.
 const typed = (text) => {
@@ -100,15 +101,6 @@ const changesOf = (form, target) => {
     return { [range.dataset.range]: on.checked ? { low: typed(low.value), high: typed(high.value), log: true } : null };
   }
   return key ? { [key]: read(target) } : null;
-};
-
-// Whether a field holds something else than the page was sent with.
-const isEdited = (field) => {
-  if (field.type === "checkbox") return field.checked !== field.defaultChecked;
-  if (field.tagName !== "SELECT") return field.value !== field.defaultValue;
-  const options = [...field.options];
-  const isFirst = (option, index) => !field.multiple && index === 0 && !options.some((other) => other.defaultSelected);
-  return options.some((option, index) => option.selected !== (option.defaultSelected || isFirst(option, index)));
 };
 
 // What was typed while the page was still loading: the first answer would fill the fields with the file and lose it.

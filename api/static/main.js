@@ -1,4 +1,5 @@
 import { startActions } from "./actions.js";
+import { findEarly } from "./early.js";
 import { startFigures } from "./figures.js";
 import { startForm } from "./form.js";
 import { startLive } from "./live.js";
@@ -11,6 +12,7 @@ import { showTimes } from "./times.js";
 import { startViews } from "./views.js";
 import { startWords } from "./words.js";
 
+const tellEarly = findEarly();
 showTimes(document);
 startActions();
 startWords();
@@ -23,3 +25,4 @@ startForm();
 startNotes();
 startViews();
 startLive();
+tellEarly();

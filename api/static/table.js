@@ -1,15 +1,11 @@
 // The table of trials: filters, order and columns stand in the address; rows are fetched as they come into sight, at their
 // places among all of them, so that the bar beside it says how many there are. Selected trials can be acted on.
 import { send, toast } from "./actions.js";
+import { keepFocus } from "./focus.js";
 import { askTags } from "./tag_trials.js";
 import { refresh, showView } from "./live.js";
 import { showTimes } from "./times.js";
 import { change } from "./words.js";
-
-const swap = (url) => {
-  if (document.activeElement?.closest("[data-live]")) document.activeElement.blur();
-  return showView(url);
-};
 
 // A form changes its own words of the address and leaves the others (filters, columns).
 const addressOf = (form) => {
@@ -30,7 +26,7 @@ const begin = () => {
   if (!box || !body.querySelector("[data-trial]")) { rows = null; return; }
   const first = Math.floor(Number(box.dataset.offset) / step);
   const height = body.querySelector("[data-trial]").getBoundingClientRect().height;
-  rows = { box, body, total, step, height, pages: new Map([[first, [...body.children]]]), asked: new Set([first]) };
+  rows = { box, body, total, step, height, pages: new Map([[first, [...body.children]]]), asked: new Set([first]), turns: new Map() };
   if (total > step) box.parentElement.classList.add("virtual");
   lay();
   if (first > 0) box.scrollTop = first * step * height;
@@ -58,7 +54,7 @@ const lay = () => {
     parts.push(...found);
   }
   if (missing) parts.push(gap(missing));
-  body.replaceChildren(...parts);
+  keepFocus(() => body.replaceChildren(...parts));
   showPicked();
   sayShown();
 };
@@ -83,13 +79,16 @@ const fetchRows = async (index, again = false) => {
   const mine = rows;
   if (!again && mine.asked.has(index)) return;
   mine.asked.add(index);
+  const turn = (mine.turns.get(index) ?? 0) + 1;
+  mine.turns.set(index, turn);
   const words = new URLSearchParams(location.search);
   words.set("offset", index * mine.step);
   const answer = await fetch(`${location.pathname}/rows?${words}`, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (rows !== mine) return;
-  if (!answer?.ok) { mine.asked.delete(index); return; }
+  const text = answer?.ok ? await answer.text().catch(() => null) : null;
+  if (rows !== mine || turn !== mine.turns.get(index)) return; // another view, or asked for again meanwhile
+  if (text === null) { mine.asked.delete(index); return; }
   const table = document.createElement("table");
-  table.innerHTML = `<tbody>${await answer.text()}</tbody>`;
+  table.innerHTML = `<tbody>${text}</tbody>`;
   showTimes(table);
   mine.pages.set(index, [...table.tBodies[0].rows]);
   lay();
@@ -105,7 +104,10 @@ const fetchInSight = (again = false) => {
 const picked = new Map();
 
 const showPicked = () => {
-  for (const box of document.querySelectorAll("[data-pick]")) box.checked = picked.has(box.dataset.pick);
+  for (const box of document.querySelectorAll("[data-pick]")) {
+    box.checked = picked.has(box.dataset.pick);
+    if (box.checked) pick(box); // its state may have changed since
+  }
   const bar = document.querySelector("[data-picked]");
   if (!bar) return;
   bar.querySelector("[data-count]").textContent = picked.size ? `${picked.size} selected` : "select trials to act on them";
@@ -160,7 +162,8 @@ const ACTS = {
 
 const act = async (button) => {
   const { url } = button.closest("[data-picked]").dataset;
-  button.disabled = true;
+  if (button.getAttribute("aria-busy") === "true") return;
+  button.setAttribute("aria-busy", "true");
   try {
     await ACTS[button.dataset.act](url);
     if (["enqueue", "retry"].includes(button.dataset.act)) picked.clear();
@@ -168,6 +171,7 @@ const act = async (button) => {
   } catch (error) {
     toast(error.message, true);
   } finally {
+    button.removeAttribute("aria-busy");
     showPicked();
   }
 };
@@ -184,14 +188,14 @@ const startSearch = () => {
 export const startTable = () => {
   document.addEventListener("click", (event) => {
     const link = event.target.closest("a[data-swap]");
-    if (link && !event.ctrlKey && !event.metaKey) { event.preventDefault(); swap(link.href.split("#")[0]); }
+    if (link && !event.ctrlKey && !event.metaKey) { event.preventDefault(); showView(link.href.split("#")[0]); }
     const button = event.target.closest("[data-act]");
     if (button) act(button);
   });
-  document.addEventListener("submit", (event) => { if (event.target.matches("form[data-swap]")) { event.preventDefault(); swap(addressOf(event.target)); } });
+  document.addEventListener("submit", (event) => { if (event.target.matches("form[data-swap]")) { event.preventDefault(); showView(addressOf(event.target)); } });
   document.addEventListener("change", (event) => {
     const field = event.target;
-    if (field.matches("[data-submit]")) field.form.matches("[data-swap]") ? swap(addressOf(field.form)) : field.form.submit();
+    if (field.matches("[data-submit]")) field.form.matches("[data-swap]") ? showView(addressOf(field.form)) : field.form.submit();
     if (field.matches("[data-pick-all]")) for (const box of document.querySelectorAll("[data-pick]")) { box.checked = field.checked; pick(box); }
     if (field.matches("[data-pick]")) pick(field);
     if (field.matches("[data-pick], [data-pick-all]")) showPicked();
@@ -201,7 +205,7 @@ export const startTable = () => {
     }
   });
   document.addEventListener("scroll", (event) => { if (rows && event.target === rows.box) fetchInSight(); }, true);
-  addEventListener("wordschange", () => { if (document.querySelector("[data-live]")) swap(location.href); });
+  addEventListener("wordschange", () => { if (document.querySelector("[data-live]")) showView(location.href); });
   addEventListener("regionsswapped", begin);
   addEventListener("studychange", () => fetchInSight(true));
   begin();

@@ -107,10 +107,15 @@ export const startWords = () => {
     if (event.target.matches("[data-filter] [name=name]")) showKind(event.target.form);
   });
   let pause = 0;
-  document.querySelector("[data-filter-text]")?.addEventListener("input", ({ target }) => {
+  const search = document.querySelector("[data-filter-text]");
+  const filterText = () => {
     clearTimeout(pause);
-    pause = setTimeout(() => setFilter("text", target.value.trim() ? { choices: [target.value.trim()] } : null), 250);
-  });
+    pause = 0;
+    const text = search.value.trim();
+    if (text !== (filters().get("text")?.choices?.[0] ?? "")) setFilter("text", text ? { choices: [text] } : null);
+  };
+  search?.addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(filterText, 250); });
+  search?.addEventListener("change", filterText); // whoever leaves the field at once has meant it all the same
   document.querySelector("[data-starred-only]")?.addEventListener("click", (event) => {
     setFilter("starred", event.currentTarget.getAttribute("aria-pressed") === "true" ? null : { choices: ["yes"] });
   });

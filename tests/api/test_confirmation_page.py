@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from api.config import ServiceSettings
+from api.pages.confirmation import EVIDENCE
 from tests.analysis.test_seed_spread import CLAIMS
 from tests.api.conftest import served
 from tests.cli.shell import STUDY
@@ -44,12 +45,22 @@ def test_the_page_has_the_verdict_of_real_runs(tmp_path: Path, monkeypatch: pyte
     )
 
     with served(ServiceSettings(settings=settings)) as address, httpx.Client(base_url=address, timeout=120) as client:
-        text = client.get("/studies/tiny/confirmation").text
+        shown = {show: client.get(f"/studies/tiny/confirmation?show={show}").text for show in EVIDENCE}
+        first = client.get("/studies/tiny/confirmation").text
         study_page = client.get("/studies/tiny").text
-        picture = next(part for part in text.split('"') if "/pictures/" in part)
+        picture = next(part for part in shown["cases"].split('"') if "/pictures/" in part)
         image = client.get(picture.replace("&amp;", "&"))
 
-    for words in ("Who was judged", "the search saw", "dice of liver", "hd95", "For a methods section", "<svg"):
-        assert words in text
+    assert first == shown["means"]
+    for show, title in EVIDENCE.items():
+        assert f'href="?show={show}" data-swap aria-current="true">{title}<' in shown[show]
+        assert "Who was judged" in shown[show]
+        assert "the search saw" in shown[show]
+    for show in ("means", "differences"):
+        assert "<figcaption" in shown[show]
+    assert "As a table: " in shown["differences"]
+    for words in ("dice of liver", "hd95"):
+        assert words in shown["classes"]
+    assert "For a methods section" in shown["methods"]
     assert "Verdict in full" in study_page
     assert image.headers["content-type"] == "image/png"

@@ -1,5 +1,6 @@
 """Saved views: addresses of a study's pages under names, kept in the browser."""
 
+import httpx
 import pytest
 
 from tests.api.browser import needed_chromium, opened, wait_until
@@ -7,7 +8,8 @@ from tests.api.browser import needed_chromium, opened, wait_until
 pytestmark = pytest.mark.browser
 
 NAME = "dice, <img src=x onerror=alert(1)>"
-KEPT = "JSON.parse(localStorage.getItem('tuner-views:organs'))"
+KEY = "'tuner-views:' + document.querySelector('[data-views]').dataset.identity"
+KEPT = f"JSON.parse(localStorage.getItem({KEY}))"
 
 
 def test_a_view_is_saved_opened_and_deleted_by_the_keyboard(address: str) -> None:
@@ -27,7 +29,7 @@ def test_a_view_is_saved_opened_and_deleted_by_the_keyboard(address: str) -> Non
         assert page.evaluate(KEPT) == [{"name": NAME, "tab": "trials", "words": "columns=train.lr&loss=dice"}]
 
         page.evaluate(
-            f"localStorage.setItem('tuner-views:organs', JSON.stringify([...{KEPT}, 7, "
+            f"localStorage.setItem({KEY}, JSON.stringify([...{KEPT}, 7, "
             "{name: 'bad', tab: '/../..//elsewhere.example', words: ''}]))"
         )
         page.goto("/studies/organs/leaderboard")
@@ -47,4 +49,31 @@ def test_a_view_is_saved_opened_and_deleted_by_the_keyboard(address: str) -> Non
         assert page.evaluate(KEPT) == []
         page.keyboard.press("Escape")
         assert page.evaluate("document.activeElement.textContent") == "Views"
+        assert watch.errors == []
+
+
+def test_a_renamed_study_keeps_its_views(writer: httpx.Client) -> None:
+    """Those of an older version too, which kept them by its name: they are taken along once."""
+    needed_chromium()
+    with opened(str(writer.base_url)) as (page, watch):
+        page.goto("/studies/fresh/settings")
+        page.evaluate("""localStorage.setItem('tuner-views:fresh', JSON.stringify([
+            {name: 'older', tab: 'curves', words: 'scale=log'},
+            {name: 'of both', tab: 'trials', words: 'loss=dice'}]))""")
+        page.goto("/studies/fresh/trials?state=FAIL")
+        page.click("[data-views] summary")
+        page.click("[data-save-view]")
+        page.fill("#save-view [name=name]", "of both")
+        page.keyboard.press("Enter")
+        wait_until(page, "!document.querySelector('#save-view').open")
+        assert page.evaluate("localStorage.getItem('tuner-views:fresh')") is None
+
+        assert writer.post("/api/v1/studies/fresh/rename", json={"name": "calm"}).status_code == 200
+        page.goto("/studies/calm/leaderboard")
+        page.click("[data-views] summary")
+        links = page.locator("[data-views] a")
+        assert [links.nth(i).get_attribute("href") for i in range(links.count())] == [
+            "/studies/calm/trials?state=FAIL",
+            "/studies/calm/curves?scale=log",
+        ]
         assert watch.errors == []

@@ -27,12 +27,19 @@ from tuner.figures.plots import (
     thin_points,
 )
 
-_COLUMNS = 3
+_MOST_BARS = 10
+"""Of parameters, or of pairs of them: those that explain most; the table has all."""
+_FEW_PANELS = 6
+"""So many slices stand three in a row; more of them four in a row, and lower."""
 _CHARACTER = 6
 """Width of a character beside an axis of parallel coordinates, px."""
-_CHOICE_STEP = 11
+_CHOICE_STEP = 13
 """What a name needs between its neighbours along such an axis, px."""
+_ALONG = (-0.1, 1.08)
+"""Ends of the axes as shares of them: room for the words at both ends."""
 _LONGEST_CHOICE = 40
+_ONE_SIDED = 24
+"""So many choices of the first axis stand on its left; more of them on both sides by turns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +60,7 @@ def draw_importance(found: Sequence[Importance], total: int, used: int) -> Figur
     """One bar a parameter; conditional ones say from how many trials they are judged."""
     if not found:
         return empty_figure("Importance needs eight complete trials in which a parameter varies.")
-    shown = list(found[:20])[::-1]
+    shown = list(found[:_MOST_BARS])[::-1]
     trace = {
         "type": "bar",
         "orientation": "h",
@@ -72,14 +79,25 @@ def draw_importance(found: Sequence[Importance], total: int, used: int) -> Figur
         height=max(200, 24 * len(shown) + 90),
     )
     rows = [(item.name, item.share, item.trials) for item in found]
-    return Figure([trace], layout, ("parameter", "share", "trials"), rows, note=thin_points(used, total, "trials"))
+    note = _joined(_left_out(len(shown), len(found), "parameters"), thin_points(used, total, "trials"))
+    return Figure([trace], layout, ("parameter", "share", "trials"), rows, note=note)
+
+
+def _left_out(shown: int, total: int, what: str) -> str | None:
+    """Say of how many the strongest are drawn; None when all are."""
+    return f"the strongest {shown} of {total} {what}; the table has all" if shown < total else None
+
+
+def _joined(*notes: str | None) -> str | None:
+    return "; ".join(note for note in notes if note) or None
 
 
 def draw_interactions(found: Sequence[Interaction], total: int, used: int) -> Figure:
     """One bar a pair of parameters, the strongest on top."""
     if not found:
         return empty_figure("Interactions need more complete trials in which two parameters vary.")
-    shown = [item for item in found[:12] if item.share > 0][::-1]
+    strong = [item for item in found if item.share > 0]
+    shown = strong[:_MOST_BARS][::-1]
     if not shown:
         return empty_figure(f"In {used:,} trials no two parameters explain more together than one by one.")
     trace = {
@@ -103,7 +121,8 @@ def draw_interactions(found: Sequence[Interaction], total: int, used: int) -> Fi
     )
     rows = [(item.first, item.second, item.share, item.trials) for item in found]
     columns = ("parameter", "with", "share", "trials")
-    return Figure([trace], layout, columns, rows, note=thin_points(used, total, "trials"))
+    note = _joined(_left_out(len(shown), len(strong), "pairs"), thin_points(used, total, "trials"))
+    return Figure([trace], layout, columns, rows, note=note)
 
 
 def draw_ablation(path: AblationPath, metric: str) -> Figure:
@@ -180,8 +199,7 @@ def draw_rank(x: Axis, y: Axis, points: Sequence[Point], direction: str, metric:
     rows = [(p.number, p.loss, label(p.params[x.name]), label(p.params[y.name]), p.value) for _, _, p in placed]
     columns = ("trial", "loss", x.name, y.name, metric)
     said = "faint: the worst eighth, strong: the best"
-    left_out = thin_points(len(placed), total, "trials")
-    return Figure(traces, layout, columns, rows, note=f"{said}; {left_out}" if left_out else said)
+    return Figure(traces, layout, columns, rows, note=_joined(said, thin_points(len(placed), total, "trials")))
 
 
 def _by_rank(
@@ -195,16 +213,17 @@ def _by_rank(
     return [(shade, group) for shade, group in zip(SHADES, groups, strict=True) if group]
 
 
-def draw_slice(panels: Sequence[Panel], total: int, metric: str) -> Figure:
-    """Small multiples: each parameter against the value."""
+def draw_slice(panels: Sequence[Panel], total: int, metric: str, left_out: int = 0) -> Figure:
+    """Small multiples: each parameter against the value; `left_out` more have no room."""
     if not panels:
         return empty_figure("No complete trial has these parameters yet.")
-    rows_needed = math.ceil(len(panels) / _COLUMNS)
+    wide, high = (3, 155) if len(panels) <= _FEW_PANELS else (4, 125)
+    rows_needed = math.ceil(len(panels) / wide)
     traces: list[Trace] = []
-    layout = layout_of(height=155 * rows_needed + 60)
+    layout = layout_of(height=high * rows_needed + 60)
     layout["grid"] = {
         "rows": rows_needed,
-        "columns": min(_COLUMNS, len(panels)),
+        "columns": min(wide, len(panels)),
         "pattern": "independent",
         "ygap": 0.35,
     }
@@ -212,7 +231,7 @@ def draw_slice(panels: Sequence[Panel], total: int, metric: str) -> Figure:
     for index, panel in enumerate(panels, 1):
         suffix = "" if index == 1 else str(index)
         layout[f"xaxis{suffix}"] = parameter_axis(panel.axis)
-        layout[f"yaxis{suffix}"] = axis_title(metric if (index - 1) % _COLUMNS == 0 else "") | {"matches": "y"}
+        layout[f"yaxis{suffix}"] = axis_title(metric if (index - 1) % wide == 0 else "") | {"matches": "y"}
         pairs = list(zip(panel.xs, panel.points, strict=True))
         for family, group in by_family((p.loss, (x, p)) for x, p in pairs):
             xs = [x + (jitter(i) if panel.axis.choices else 0) for i, (x, _) in enumerate(group)]
@@ -233,7 +252,12 @@ def draw_slice(panels: Sequence[Panel], total: int, metric: str) -> Figure:
     ]
     used = max(len(panel.points) for panel in panels)
     columns = ("parameter", "trial", "loss", "value of the parameter", metric)
-    return Figure(traces, layout, columns, rows, note=thin_points(used, total, "trials"))
+    note = _joined(_without_room(left_out), thin_points(used, total, "trials"))
+    return Figure(traces, layout, columns, rows, note=note)
+
+
+def _without_room(left_out: int) -> str | None:
+    return f"{left_out} further parameters are not drawn" if left_out > 0 else None
 
 
 def draw_contour(contour: Contour | None, metric: str, total: int) -> Figure:
@@ -314,10 +338,13 @@ def _heights_drawn(contour: Contour, metric: str) -> Trace:
     }
 
 
-def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str, metric: str, total: int) -> Figure:
+def draw_parallel(
+    axes: Sequence[Axis], points: Sequence[Point], direction: str, metric: str, total: int, left_out: int = 0
+) -> Figure:
     """Parallel coordinates as ordinary lines, coloured by rank in eight steps, the best ones strong and on top.
 
-    WebGL needs what the content policy forbids. `layout.meta` has the axes, which pages select trials by.
+    WebGL needs what the content policy forbids. `layout.meta` has the axes, which pages select trials by;
+    `left_out` more have no room.
     """
     placed = [(point, _heights(axes, point)) for point in points]
     kept = [(heights, None, point) for point, heights in placed if heights is not None]
@@ -347,7 +374,10 @@ def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str,
             }
         )
     names = [axis.name for axis in axes] + [metric]
-    layout = layout_of(height=max(290, _CHOICE_STEP * max(len(axis.choices) for axis in axes) + 80))
+    names_above = [math.ceil(len(a.choices) / (2 if _two_sided(i, a) else 1)) for i, a in enumerate(axes)]
+    layout = layout_of()
+    margin = layout["margin"]["t"] + layout["margin"]["b"]
+    layout["height"] = max(290, round(_CHOICE_STEP * (_ALONG[1] - _ALONG[0]) * max(names_above)) + margin)
     layout["margin"] |= {"l": 24 + _CHARACTER * max((len(_cut(c)) for c in axes[0].choices), default=6)}
     layout["xaxis"] = {
         "tickvals": list(range(len(names))),
@@ -356,13 +386,18 @@ def draw_parallel(axes: Sequence[Axis], points: Sequence[Point], direction: str,
         "fixedrange": True,
         "range": [-0.15, len(names) - 0.7],
     }
-    layout["yaxis"] = {"visible": False, "range": [-0.1, 1.08], "fixedrange": True}
+    layout["yaxis"] = {"visible": False, "range": list(_ALONG), "fixedrange": True}
     layout["dragmode"] = False
     layout["annotations"] = _ends(axes, low, high)
     layout["meta"] = {"axes": [_range_of(axis) for axis in axes] + [{"name": "value", "low": low, "high": high}]}
     rows = [(p.number, p.loss, *(label(p.params.get(a.name)) for a in axes), p.value) for _, _, p in kept]
     columns = ("trial", "loss", *(a.name for a in axes), metric)
-    return Figure(traces, layout, columns, rows, note=thin_points(len(kept), total, "trials"))
+    note = _joined(_without_room(left_out), thin_points(len(kept), total, "trials"))
+    return Figure(traces, layout, columns, rows, note=note)
+
+
+def _two_sided(index: int, axis: Axis) -> bool:
+    return index == 0 and len(axis.choices) > _ONE_SIDED
 
 
 def _range_of(axis: Axis) -> dict[str, Any]:
@@ -402,10 +437,11 @@ def _ends(axes: Sequence[Axis], low: float, high: float) -> list[dict[str, Any]]
                 "name": "choice",
                 "bgcolor": PAPER,
                 "borderpad": 1,
-                "xanchor": "left" if index else "right",
-                "xshift": 5 if index else -5,
+                "xanchor": "left" if right else "right",
+                "xshift": 5 if right else -5,
             }
             for i, choice in enumerate(axis.choices)
+            for right in [index > 0 or (_two_sided(index, axis) and i % 2 == 1)]
         ]
     return found
 

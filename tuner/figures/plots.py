@@ -361,6 +361,10 @@ def draw_pareto(points: Sequence[Point], front: Iterable[int], metrics: Sequence
     return Figure(traces, layout, ("trial", "loss", *metrics, "on the front"), rows, note=note)
 
 
+_HIGH_LANES = 12
+"""So many workers have lanes with two lines of words; more of them one line."""
+
+
 def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
     """What every worker did when; gaps are idle time."""
     if not bars:
@@ -384,11 +388,12 @@ def draw_timeline(bars: Sequence[Bar], total: int) -> Figure:
                 }
             )
     shares = busy_share(bars)
-    text = [f"{lane}<br>{100 * shares[lane]:.0f} % busy" for lane in lanes]
+    many = len(lanes) > _HIGH_LANES
+    text = [f"{lane}{', ' if many else '<br>'}{100 * shares[lane]:.0f} % busy" for lane in lanes]
     layout = layout_of(
         xaxis=axis_title("") | {"type": "date"},
         yaxis=axis_title("") | {"tickvals": lanes, "ticktext": text, "type": "category"},
-        height=max(180, 44 * len(lanes) + 110),
+        height=max(180, (16 if many else 44) * len(lanes) + 110),
     )
     layout |= {"barmode": "overlay", "bargap": 0.35}
     rows = [
