@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from api.leaderboard_view import LeaderboardView
 from api.proxies import TrustedProxies
@@ -16,6 +17,9 @@ from tuner.settings import Settings
 from tuner.storage.base import RevisionCache
 from tuner.storage.storage import Storage
 from tuner.tokens import OWNER, NamedToken, TokenFile, hash_token
+
+if TYPE_CHECKING:
+    from tuner.analysis.verdict import Verdict
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -134,6 +138,10 @@ class Service:
     """By another stored metric, or of filtered trials: the newest revision of each selection that was asked for."""
     selected_standings: RevisionCache[LeaderboardView] = field(default_factory=lambda: RevisionCache(128))
     """What pages say of those."""
+    verdicts: RevisionCache["Verdict | None"] = field(default_factory=RevisionCache)
+    """On confirmations: every part of the evidence is shown below the same one."""
+    newer_finalists: RevisionCache[tuple[str, ...]] = field(default_factory=RevisionCache)
+    """Whom a search would have confirmed today, where these are others."""
 
 
 def host_of(header: str) -> str:

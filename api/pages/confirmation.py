@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from io import BytesIO
+from typing import Annotated, Any, BinaryIO, Literal
 
 import numpy as np
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -13,7 +14,7 @@ from api.dependencies import MAX_NUMBER, FiguresDep, ServiceDep, StudyName, Tria
 from api.http_cache import tag_of, unless_matches
 from api.pages.study_frame import StudyView, study_page
 from api.prediction_service import PredictionService
-from tuner.analysis.confirmation import Confirmation, judge_looks, load_scores, read_confirmation
+from tuner.analysis.confirmation import Confirmation, RunFiles, judge_looks, load_scores, read_confirmation
 from tuner.analysis.score_table import ScoreTable
 from tuner.analysis.seed_spread import confirm_command
 from tuner.analysis.verdict import Verdict, decimals, judge
@@ -95,7 +96,11 @@ def confirmation_context(view: StudyView, show: Shown) -> dict[str, Any]:
     found = read_confirmation(service.store, name)
     problem, verdict = None, None
     try:
-        verdict = None if found is None else judge_looks(found, service.artifacts)
+        if found is not None:
+            confirmation = found.record
+            verdict = service.verdicts.get(
+                confirmation.identity, confirmation.revision, lambda: judge_looks(found, service.artifacts)
+            )
     except DataError as error:
         problem = error.message
     context = {
@@ -107,13 +112,40 @@ def confirmation_context(view: StudyView, show: Shown) -> dict[str, Any]:
     if found is None or verdict is None:
         standing = view.standing.standing
         return context | {"best_seen": standing.text, "unconfirmed": standing.note}
-    return context | ConfirmationView(service, name, found, verdict).context(show)
+    others = service.newer_finalists.get(
+        f"{view.study.identity} {found.record.identity}",
+        view.study.revision,
+        lambda: others_today(service.store, name),
+    )
+    page = ConfirmationView(service, name, found, verdict, FilesOnce(service.artifacts))
+    return context | {"others": others} | page.context(show)
 
 
 def _progress(found: Confirmation) -> dict[str, int]:
     states = [row["state"] for row in found.rows.values()]
     over = sum(state in ("COMPLETE", "PRUNED", "FAIL") for state in states)
     return {"total": len(states), "over": over, "running": states.count("RUNNING")}
+
+
+class FilesOnce:
+    """Files of runs, each read once: every class and metric is in the same ones, and opening asks who owns them."""
+
+    def __init__(self, files: RunFiles) -> None:
+        self._files = files
+        self._read: dict[tuple[str, int, str], bytes] = {}
+
+    @property
+    def place(self) -> str:
+        """Where the files are."""
+        return self._files.place
+
+    def open(self, study: str, number: int, name: str) -> BinaryIO:
+        """Open a file of a run. Raises NotFoundError."""
+        key = (study, number, name)
+        if key not in self._read:
+            with self._files.open(study, number, name) as file:
+                self._read[key] = file.read()
+        return BytesIO(self._read[key])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +156,7 @@ class ConfirmationView:
     name: str
     found: Confirmation
     verdict: Verdict
+    files: FilesOnce
 
     def context(self, show: Shown) -> dict[str, Any]:
         """Return what the template needs."""
@@ -141,7 +174,6 @@ class ConfirmationView:
             "cases": self._cases() if show == "cases" else None,
             "methods": methods_paragraph(verdict) if show == "methods" else None,
             "memory_note": MEMORY_NOTE,
-            "others": others_today(self.service.store, self.name),
         }
 
     def _drawing(self, show: Shown) -> dict[str, Any] | None:
@@ -189,7 +221,7 @@ class ConfirmationView:
 
     def _table(self, **wish: Any) -> ScoreTable | None:
         try:
-            return load_scores(self.service.store, self.service.artifacts, self.name, **wish)
+            return load_scores(self.service.store, self.files, self.name, **wish)
         except (DataError, NotFoundError):
             return None
 

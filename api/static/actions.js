@@ -61,6 +61,8 @@ const submit = async (form) => {
   const problem = form.querySelector(".problem");
   problem.textContent = "";
   if (!isConfirmed(form)) { problem.textContent = `Type ${form.dataset.typed} to confirm.`; return; }
+  if (form.getAttribute("aria-busy") === "true") return; // sent twice, it would be done twice
+  form.setAttribute("aria-busy", "true");
   try {
     const answer = await send(form.dataset.send, form.dataset.method ?? "POST", filled(form));
     if (!answer) return;
@@ -71,6 +73,8 @@ const submit = async (form) => {
     else await refresh();
   } catch (error) {
     problem.textContent = error.message;
+  } finally {
+    form.removeAttribute("aria-busy");
   }
 };
 

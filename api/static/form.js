@@ -143,12 +143,16 @@ export const startForm = () => {
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (form.getAttribute("aria-busy") === "true") return;
+    form.setAttribute("aria-busy", "true");
     try {
       const answer = await send("/new", "POST", { yaml: yaml.value });
       if (answer) location.assign(`/studies/${encodeURIComponent(answer.name)}`);
     } catch (error) {
       toast(error.message, true);
       show(form, { problems: [{ path: "", text: error.message }], says: null });
+    } finally {
+      form.removeAttribute("aria-busy");
     }
   });
   chain = ask();

@@ -42,10 +42,19 @@ const showTheirs = async (section) => {
 const save = async (section) => {
   const text = section.querySelector("textarea");
   const problem = section.querySelector(".problem");
+  if (section.getAttribute("aria-busy") === "true") return;
+  section.setAttribute("aria-busy", "true");
   problem.textContent = "";
+  const sent = text.value;
   try {
-    const answer = await send(section.dataset.notes, "PATCH", { notes: text.value, notes_revision: Number(text.dataset.revision) });
+    const answer = await send(section.dataset.notes, "PATCH", { notes: sent, notes_revision: Number(text.dataset.revision) });
     if (!answer) return;
+    if (text.value !== sent) { // typed while they were sent: the field stays open
+      text.defaultValue = sent;
+      text.dataset.revision = answer.notes_revision;
+      toast("Notes saved, but for what was typed meanwhile.");
+      return;
+    }
     section.removeAttribute("data-editing");
     document.activeElement.blur();
     await refresh();
@@ -54,6 +63,8 @@ const save = async (section) => {
   } catch (error) {
     if (error.status === 409) await showTheirs(section);
     else problem.textContent = error.message;
+  } finally {
+    section.removeAttribute("aria-busy");
   }
 };
 

@@ -1,5 +1,6 @@
 """What somebody has typed, chosen, scrolled to or focused stays, whatever arrives meanwhile and in whatever order."""
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -32,8 +33,7 @@ def test_what_was_chosen_before_the_scripts_have_come_counts(address: str) -> No
         page.check("tbody tr:nth-child(2) [data-pick]")
         picked = page.get_attribute("tbody tr:nth-child(2) [data-pick]", "data-pick")
         page.fill("[data-filter-text]", "kidney")
-        while not late:
-            page.wait_for_timeout(20)
+        _await(page, late, 1)
         late[0].continue_()
         wait_until(page, f"{ADDRESS}.includes('where=text=kidney')")
         assert page.input_value("[data-filter-text]") == "kidney"
@@ -41,8 +41,7 @@ def test_what_was_chosen_before_the_scripts_have_come_counts(address: str) -> No
 
         page.goto("/studies/organs/curves", wait_until="commit")
         page.select_option("[data-word=scale]", "log")
-        while len(late) < 2:
-            page.wait_for_timeout(20)
+        _await(page, late, 2)
         late[1].continue_()
         wait_until(page, f"{ADDRESS}.includes('scale=log')")
         assert picked is not None
@@ -83,8 +82,7 @@ def test_a_dialog_that_is_asked_for_twice_keeps_what_is_typed(address: str) -> N
         )
         page.click("[data-dialog=enqueue]")
         page.click("[data-dialog=enqueue]", no_wait_after=True)
-        while not waiting:
-            page.wait_for_timeout(20)
+        _await(page, waiting, 1)
         if page.locator("#enqueue[open]").count() == 0:
             waiting.pop(0).continue_()
         page.wait_for_selector("#enqueue[open]")
@@ -123,6 +121,56 @@ def test_a_live_page_keeps_focus_scroll_and_folds(writer: httpx.Client) -> None:
         wait_until(page, "!document.querySelector('tbody tr').old")
         assert page.evaluate(FOCUSED) == number
         assert watch.errors == []
+
+
+def test_what_is_sent_is_sent_once_and_what_is_typed_meanwhile_stays(writer: httpx.Client) -> None:
+    """An impatient second Enter queued a second trial; an answer to the notes took away what had been typed since."""
+    needed_chromium()
+    with opened(str(writer.base_url)) as (page, _):
+        waiting: list[Route] = []
+        held = True
+        page.route(
+            "**/api/v1/studies/fresh**",
+            lambda route: waiting.append(route) if held and route.request.method != "GET" else route.continue_(),
+        )
+
+        def release() -> None:
+            _await(page, waiting, 1)
+            page.wait_for_timeout(100)
+            while waiting:
+                waiting.pop().continue_()
+
+        page.goto("/studies/fresh")
+        page.click("#notes [data-edit]")
+        page.keyboard.type("The liver")
+        page.keyboard.press("Control+Enter")
+        page.keyboard.type(" is wrong")
+        page.keyboard.press("Control+Enter")
+        release()
+        page.wait_for_selector(".toast")
+        assert page.input_value("#notes textarea") == "The liver is wrong"
+        assert writer.get("/api/v1/studies/fresh").json()["notes"] == "The liver"
+        page.keyboard.press("Control+Enter")
+        release()
+        page.wait_for_selector("#notes [data-shown]:has-text('The liver is wrong')")
+
+        before = writer.get("/api/v1/studies/fresh/activity").json()["total"]
+        page.click("[data-dialog=enqueue]")
+        page.wait_for_selector("#enqueue[open]")
+        page.fill("#enqueue [name='train.lr']", "0.003")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Enter")
+        release()
+        wait_until(page, "!document.querySelector('#enqueue').open")
+        assert writer.get("/api/v1/studies/fresh/activity").json()["total"] == before + 1
+
+
+def _await(page: Any, routes: "list[Route]", count: int) -> None:
+    """Wait until so many requests are held back."""
+    until = time.monotonic() + 30
+    while len(routes) < count:
+        assert time.monotonic() < until, f"{len(routes)} of {count} requests have come"
+        page.wait_for_timeout(20)
 
 
 def _change(page: Any, writer: httpx.Client, region: str) -> None:

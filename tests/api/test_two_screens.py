@@ -11,6 +11,7 @@ from api.pages.study_frame import TABS
 from tests.api import survey_demo
 from tests.api.browser import needed_chromium, opened, scroll_through, wait_until
 from tests.api.conftest import served, settings_in
+from tests.api.test_accessibility import axe_source, violations
 
 pytestmark = pytest.mark.browser
 
@@ -44,6 +45,15 @@ def test_so_are_those_of_a_study_of_every_loss_with_twenty_confirmed(survey: str
     with opened(survey, height=SCREEN) as (page, watch):
         assert too_long(page, survey_demo.NAME, paths) == {}
         assert watch.errors == []
+
+
+@pytest.mark.slow
+def test_axe_finds_nothing_on_the_evidence(survey: str) -> None:
+    """Light and dark; what scrolls can be scrolled by the keyboard."""
+    source = axe_source()
+    with opened(survey, height=SCREEN) as (page, _):
+        paths = [f"/studies/{survey_demo.NAME}/confirmation?show={show}" for show in EVIDENCE]
+        assert [one for path in paths for one in violations(page, source, path)] == []
 
 
 def too_long(page: Any, study: str, paths: list[str]) -> dict[str, int]:
