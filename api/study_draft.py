@@ -130,6 +130,19 @@ def fields_of(content: Any) -> dict[str, Any]:
     return found
 
 
+def field_text(value: Any) -> str:
+    """Return the text of a field, as the form's script writes it: flow syntax of YAML, nothing for None."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {field_text(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(field_text, value)) + "]"
+    return str(value)
+
+
 def losses_of(content: Mapping[str, Any]) -> list[str]:
     """Return the losses that compete, families written out; weighted sums of the user's own are left out."""
     search = content.get("search")

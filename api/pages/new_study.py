@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.activity_log import RecorderDep
 from api.dependencies import FiguresDep, ServiceDep
-from api.study_draft import MAX_CHANGES, changed, copied_draft, fields_of, new_draft, shipped_draft
+from api.study_draft import MAX_CHANGES, changed, copied_draft, field_text, fields_of, new_draft, shipped_draft
 from api.study_files import check_size, read_posted, read_posted_text, repeats_of, store_study
 from api.templating import duration, page
 from tuner.config.study import StudySpec, shipped_studies
@@ -58,8 +58,19 @@ def show_form(
             text = copied_draft(service.store.studies.get(study), free_name(f"{study}-copy", set(stored)))
         else:
             text = shipped_draft(template) if template else new_draft()
-        chosen = {"yaml": text, "from_file": template or "", "from_study": study or ""}
-        return declarations() | chosen | {"shipped": shipped_studies(), "stored": stored[:TEMPLATES]}
+        fields = fields_of(parse_yaml(text, source="the study file").content)
+        chosen = {"yaml": text, "fields": fields, "from_file": template or "", "from_study": study or ""}
+        confirmed = any(key.startswith("confirm.") for key in fields)
+        return (
+            declarations()
+            | chosen
+            | {
+                "confirmed": confirmed,
+                "field_text": field_text,
+                "shipped": shipped_studies(),
+                "stored": stored[:TEMPLATES],
+            }
+        )
 
     return page(request, "new.html", figures.overview_revision, context)
 

@@ -12,6 +12,36 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 
+HELD = """[...document.querySelectorAll("form.new input, form.new select")]
+    .filter((field) => !field.closest("[hidden]"))
+    .map((field) => [
+        field.dataset.key ?? field.name ?? "",
+        field.type === "checkbox" ? field.checked
+            : field.multiple ? [...field.selectedOptions].map((option) => option.value).join()
+            : Number(field.value) || field.value,
+        field.closest(".off") !== null])"""
+"""What every field holds that is shown, and whether it is switched off."""
+
+
+@pytest.mark.parametrize("query", ["", "?template=survey-synapse", "?study=organs"])
+def test_the_page_comes_with_what_its_file_says(address: str, query: str) -> None:
+    """A box that is only ticked by the first answer is unticked by who is faster and wants to tick it."""
+    needed_chromium()
+    with opened(address) as (page, _):
+        late: list[Route] = []
+        page.route("**/form.js*", lambda route: late.append(route))
+        page.goto(f"/new{query}", wait_until="commit")
+        page.wait_for_selector("#yaml")
+        wait_until(page, "document.readyState === 'interactive'")
+        sent = page.evaluate(HELD)
+        for route in late:
+            route.continue_()
+        page.wait_for_selector(".says:has-text('losses'), .problems li")
+
+        assert [held for held in sent if held[1] is True], "losses are ticked"
+        assert page.evaluate(HELD) == sent
+
+
 def test_what_is_typed_before_the_scripts_have_come_is_kept(address: str) -> None:
     """The first answer fills the fields with the file: what the file did not know yet was typed again."""
     needed_chromium()
