@@ -19,6 +19,7 @@ from tuner.losses.catalog.registry import FAMILIES, LOSSES
 from tuner.metrics.catalog import METRICS
 from tuner.models.catalog import MODELS
 from tuner.search.catalog import PRUNERS, SAMPLERS
+from tuner.storage.base import CONFIRMATION
 from tuner.storage.dashboard_queries import FigureQueries
 
 router = APIRouter()
@@ -152,9 +153,11 @@ def cost(spec: StudySpec, figures: FigureQueries) -> str:
         return ""
     seconds, study = found
     total = seconds * spec.base.train.epochs * spec.total
+    searched, confirmation, _ = study.partition(CONFIRMATION)
+    source = f"the confirmation of {searched}" if confirmation else study
     live = figures.live_count()
     shared = f", {duration(total / live)} with the {live} that are active" if live > 1 else ""
-    return f"At most {duration(total)} with one worker{shared}, at {seconds:.1f} s an epoch as in {study}."
+    return f"At most {duration(total)} with one worker{shared}, at {seconds:.1f} s an epoch as in {source}."
 
 
 def free_name(wanted: str, taken: set[str]) -> str:

@@ -20,7 +20,15 @@ from tuner.analysis.importance import Importance, explained_variance, importance
 from tuner.figures.data import Axis, Curve, History, LossNumbers, Panel, Point, axis_of, busy_share, contour
 from tuner.figures.data import Bar as TimelineBar
 from tuner.figures.parameter_plots import draw_contour, draw_importance, draw_parallel, draw_slice
-from tuner.figures.plots import THEME_COLOURS, count_axis, draw_curves, draw_history, draw_losses, draw_timeline
+from tuner.figures.plots import (
+    THEME_COLOURS,
+    count_axis,
+    draw_curves,
+    draw_history,
+    draw_losses,
+    draw_timeline,
+    log_ticks,
+)
 from tuner.search.space import Dimension
 from tuner.storage.base import RevisionCache
 from tuner.storage.dashboard_queries import FigureQueries
@@ -111,6 +119,29 @@ def test_epochs_are_whole_numbers(epochs: int) -> None:
 
     assert isinstance(step, int)
     assert epochs / 12 <= step <= max(1, epochs / 4)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (1e-4, 1e-2, None),
+        (0.005, 0.02, ["0.005", "0.01", "0.02"]),
+        (0.011, 0.02, ["0.02"]),
+        (0.012, 0.019, ["0.012", "0.019"]),
+        (0.031, 0.049, ["0.031", "0.049"]),
+        (0.003, 0.003, ["0.003"]),
+    ],
+)
+def test_a_logarithmic_axis_has_ticks_however_near_its_values_are(low: float, high: float, ticks: list[str]) -> None:
+    """A search near its best has learning rates between two powers of ten: an axis of powers alone had no tick."""
+    found = log_ticks(low, high)
+
+    assert found["type"] == "log"
+    if ticks is None:
+        assert found["dtick"] == 1
+    else:
+        assert set(ticks) <= set(found["ticktext"])
+        assert all(low <= tick <= high for tick in found["tickvals"])
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,8 @@ def draw_rank(x: Axis, y: Axis, points: Sequence[Point], direction: str, metric:
                 "showlegend": False,
             }
         )
-    layout = layout_of(xaxis=parameter_axis(x), yaxis=parameter_axis(y), height=256)
+    xaxis, yaxis = parameter_axis(x, [px for px, _, _ in placed]), parameter_axis(y, [py for _, py, _ in placed])
+    layout = layout_of(xaxis=xaxis, yaxis=yaxis, height=256)
     rows = [(p.number, p.loss, label(p.params[x.name]), label(p.params[y.name]), p.value) for _, _, p in placed]
     columns = ("trial", "loss", x.name, y.name, metric)
     said = "faint: the worst eighth, strong: the best"
@@ -230,7 +231,7 @@ def draw_slice(panels: Sequence[Panel], total: int, metric: str, left_out: int =
     named: set[str] = set()
     for index, panel in enumerate(panels, 1):
         suffix = "" if index == 1 else str(index)
-        layout[f"xaxis{suffix}"] = parameter_axis(panel.axis)
+        layout[f"xaxis{suffix}"] = parameter_axis(panel.axis, panel.xs)
         layout[f"yaxis{suffix}"] = axis_title(metric if (index - 1) % wide == 0 else "") | {"matches": "y"}
         pairs = list(zip(panel.xs, panel.points, strict=True))
         for family, group in by_family((p.loss, (x, p)) for x, p in pairs):
@@ -280,7 +281,9 @@ def draw_contour(contour: Contour | None, metric: str, total: int) -> Figure:
         },
     ]
     layout = layout_of(
-        xaxis=parameter_axis(contour.x) | {"domain": [0, 0.88]}, yaxis=parameter_axis(contour.y), height=256
+        xaxis=parameter_axis(contour.x, contour.grid_x) | {"domain": [0, 0.88]},
+        yaxis=parameter_axis(contour.y, contour.grid_y),
+        height=256,
     )
     layout["xaxis2"] = {"domain": [0.91, 0.94], "visible": False, "fixedrange": True, "anchor": "y2"}
     layout["yaxis2"] = axis_title(metric) | {"anchor": "x2", "side": "right", "fixedrange": True, "showgrid": False}

@@ -5,6 +5,7 @@ Colour-blind people tell the colours apart, and shapes say the same; a colour me
 Pages replace every colour by that of their theme (`THEME_COLOURS`); text and grid colours are the page's as well.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -120,11 +121,25 @@ def count_axis(title: str, largest: float) -> dict[str, Any]:
     return axis_title(title) | {"dtick": step, "tick0": 0, "tickformat": "d"}
 
 
-def parameter_axis(axis: Axis) -> dict[str, Any]:
-    """Return the axis of a searched parameter."""
+def parameter_axis(axis: Axis, places: Sequence[float]) -> dict[str, Any]:
+    """Return the axis of a searched parameter, some of whose values are shown."""
     if axis.choices:
         return axis_title(axis.name) | {"tickvals": list(range(len(axis.choices))), "ticktext": list(axis.choices)}
-    return axis_title(axis.name) | ({"type": "log", "dtick": 1, "exponentformat": "e"} if axis.log else {})
+    return axis_title(axis.name) | (log_ticks(min(places), max(places)) if axis.log and places else {})
+
+
+def log_ticks(low: float, high: float) -> dict[str, Any]:
+    """Return the ticks of a logarithmic axis: powers of ten, or where fewer than two lie on it what is between them."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    if math.floor(math.log10(high)) > math.ceil(math.log10(low)):
+        return {"type": "log", "dtick": 1, "exponentformat": "e"}
+    for digits in ((1, 2, 5), range(1, 10)):
+        ticks = [d * 10.0**e for e in range(first, last + 1) for d in digits if low <= d * 10.0**e <= high]
+        if len(ticks) > 1:
+            break
+    else:
+        ticks = sorted({low, high})
+    return {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:.2g}" for tick in ticks]}
 
 
 def jitter(index: int) -> float:
