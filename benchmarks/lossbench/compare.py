@@ -56,6 +56,7 @@ BASELINE, RANDOM = Entry("optuna_tpe", "optuna_median"), Entry("random", "none")
 MIN_JUDGED = 23
 """Configurations of a task below which it teaches others only."""
 FREE = Entry("auto", "auto")
+BEFORE = Entry("tpe", "median", "the default before auto", queue=True)
 MAIN = (RANDOM, BASELINE, OURS)
 """Judged with 1, 4 and 16 workers."""
 OTHERS = (
@@ -67,7 +68,7 @@ OTHERS = (
     Entry("optuna_tpe", "optuna_asha"),
     Entry("optuna_tpe", "optuna_median", "recommended by estimate", recommend="estimate"),
     Entry("optuna_tpe_multivariate", "optuna_median"),
-    Entry("tpe", "median", "the default until now", queue=True),
+    BEFORE,
     Entry("auto", "none", queue=True),
     Entry("auto", "optuna_median", queue=True),
     Entry("auto", "auto", "recommended by value", queue=True, recommend="value"),
