@@ -219,4 +219,28 @@ SLOW = {
         2,
         "its forms of the oldest and newest schema",
     ),
+    "api/test_kept_by_the_page.py::test_a_live_page_keeps_focus_scroll_and_folds": (
+        15,
+        "its other tests",
+    ),
+    "api/test_two_screens.py::test_the_pages_of_a_study_are_two_screens_long": (
+        15,
+        "nothing; heights change when a page is designed anew",
+    ),
+    "api/test_study_form.py::test_the_page_comes_with_what_its_file_says[?template=survey-synapse]": (
+        4,
+        "its form of the empty page",
+    ),
+    "api/test_study_form.py::test_the_page_comes_with_what_its_file_says[?study=organs]": (
+        4,
+        "its form of the empty page",
+    ),
+    "api/test_kept_by_the_page.py::test_a_dialog_that_is_asked_for_twice_keeps_what_is_typed": (
+        6,
+        "api/test_kept_by_the_page.py::test_what_is_sent_is_sent_once_and_what_is_typed_meanwhile_stays",
+    ),
+    "api/test_trial_table.py::test_thousands_of_rows_lie_in_their_places": (
+        7,
+        "api/test_browser.py::test_the_table_of_trials_filters_without_a_reload",
+    ),
 }
