@@ -1,6 +1,6 @@
 """Confirmation of a study: the verdict on its finalists, or what is not known before there is one."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Annotated, Any, BinaryIO, Literal
@@ -23,14 +23,7 @@ from tuner.errors import DataError, NotFoundError
 from tuner.launch.confirmation import others_today
 from tuner.metrics.catalog import METRICS
 from tuner.report.verdict_document import MEMORY_NOTE, interval, memory, methods_paragraph, number, pair_verdict
-from tuner.report.verdict_figures import (
-    Figure,
-    draw_components,
-    draw_differences,
-    draw_groups,
-    draw_means,
-    shown_pairs,
-)
+from tuner.report.verdict_figures import DRAWINGS, shown_pairs
 from tuner.storage.records import ConfirmationRun
 
 router = APIRouter()
@@ -49,12 +42,6 @@ EVIDENCE: Mapping[Shown, str] = {
     "methods": "Methods section",
 }
 """What the verdict rests on, one of which the page shows at a time, and its title."""
-DRAWINGS: Mapping[str, Callable[[Verdict], Figure | None]] = {
-    "means": draw_means,
-    "groups": draw_groups,
-    "differences": draw_differences,
-    "variance": draw_components,
-}
 
 
 @router.get("/studies/{name}/confirmation")

@@ -60,18 +60,16 @@ def show_form(
         else:
             text = shipped_draft(template) if template else new_draft()
         fields = fields_of(parse_yaml(text, source="the study file").content)
-        chosen = {"yaml": text, "fields": fields, "from_file": template or "", "from_study": study or ""}
-        confirmed = any(key.startswith("confirm.") for key in fields)
-        return (
-            declarations()
-            | chosen
-            | {
-                "confirmed": confirmed,
-                "field_text": field_text,
-                "shipped": shipped_studies(),
-                "stored": stored[:TEMPLATES],
-            }
-        )
+        return declarations() | {
+            "yaml": text,
+            "fields": fields,
+            "field_text": field_text,
+            "confirmed": any(key.startswith("confirm.") for key in fields),
+            "from_file": template or "",
+            "from_study": study or "",
+            "shipped": shipped_studies(),
+            "stored": stored[:TEMPLATES],
+        }
 
     return page(request, "new.html", figures.overview_revision, context)
 

@@ -170,15 +170,14 @@ def _python(entry: LossSpec) -> str:
         lines.append("weight = torch.eye(3, 8)  # of the classifier")
         given += ", classifier_weight=weight"
     lines.append(f"value = loss(logits, target{given})")
-    if entry.name in _TRAINS_FIRST:
-        return "```python\n" + "\n".join([*lines, "value.backward()"]) + "\n```"
-    names: dict[str, Any] = {}
-    exec("\n".join(lines), names)  # noqa: S102 - the lines above
-    lines[-1] += f"  # {names['value'].item():.4f}"
+    if entry.name not in TRAINS_FIRST:
+        names: dict[str, Any] = {}
+        exec("\n".join(lines), names)  # noqa: S102 - the lines above
+        lines[-1] += f"  # {names['value'].item():.4f}"
     return "```python\n" + "\n".join([*lines, "value.backward()"]) + "\n```"
 
 
-_TRAINS_FIRST = frozenset({"inverse_form"})
+TRAINS_FIRST = frozenset({"inverse_form"})
 """Losses that train a network of their own for seconds before they give a value."""
 
 

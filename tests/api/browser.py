@@ -71,6 +71,27 @@ def opened(origin: str, *, width: int = 1440, height: int = 900, dark: bool = Fa
             browser.close()
 
 
+class HeldBack:
+    """Requests of a page that wait for `release`, those that it has not made yet included."""
+
+    def __init__(self, page: Any, pattern: str) -> None:
+        self._waiting: list[Any] = []
+        self._released = False
+        page.route(pattern, lambda route: self._take(route))
+
+    def _take(self, route: Any) -> None:
+        if self._released:
+            route.continue_()
+        else:
+            self._waiting.append(route)
+
+    def release(self) -> None:
+        """Let them go on."""
+        self._released = True
+        for route in self._waiting:
+            route.continue_()
+
+
 def scroll_through(page: Any) -> None:
     """Bring everything into sight once, so that figures are drawn."""
     for top in range(0, int(page.evaluate("document.documentElement.scrollHeight")), 700):

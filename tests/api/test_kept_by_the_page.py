@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from tests.api.browser import needed_chromium, opened, wait_until
+from tests.api.browser import HeldBack, needed_chromium, opened, wait_until
 from tests.api.test_contract import STUDY
 
 if TYPE_CHECKING:
@@ -27,22 +27,20 @@ def test_what_was_chosen_before_the_scripts_have_come_counts(address: str) -> No
     """A field that says one thing above a table that shows another misleads."""
     needed_chromium()
     with opened(address) as (page, watch):
-        late: list[Route] = []
-        page.route("**/words.js*", lambda route: late.append(route))
+        scripts = HeldBack(page, "**/words.js*")
         page.goto("/studies/organs/trials", wait_until="commit")
         page.check("tbody tr:nth-child(2) [data-pick]")
         picked = page.get_attribute("tbody tr:nth-child(2) [data-pick]", "data-pick")
         page.fill("[data-filter-text]", "kidney")
-        _await(page, late, 1)
-        late[0].continue_()
+        scripts.release()
         wait_until(page, f"{ADDRESS}.includes('where=text=kidney')")
         assert page.input_value("[data-filter-text]") == "kidney"
         assert page.inner_text("[data-count]") == "1 selected"
 
+        scripts = HeldBack(page, "**/words.js*")
         page.goto("/studies/organs/curves", wait_until="commit")
         page.select_option("[data-word=scale]", "log")
-        _await(page, late, 2)
-        late[1].continue_()
+        scripts.release()
         wait_until(page, f"{ADDRESS}.includes('scale=log')")
         assert picked is not None
         assert watch.errors == []

@@ -1,13 +1,8 @@
 """The form of a new study: nothing that was typed is lost, whatever the network does meanwhile."""
 
-from typing import TYPE_CHECKING
-
 import pytest
 
-from tests.api.browser import needed_chromium, opened, wait_until
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Route
+from tests.api.browser import HeldBack, needed_chromium, opened, wait_until
 
 pytestmark = pytest.mark.browser
 
@@ -28,14 +23,12 @@ def test_the_page_comes_with_what_its_file_says(address: str, query: str) -> Non
     """A box that is only ticked by the first answer is unticked by who is faster and wants to tick it."""
     needed_chromium()
     with opened(address) as (page, _):
-        late: list[Route] = []
-        page.route("**/form.js*", lambda route: late.append(route))
+        scripts = HeldBack(page, "**/form.js*")
         page.goto(f"/new{query}", wait_until="commit")
         page.wait_for_selector("#yaml")
         wait_until(page, "document.readyState === 'interactive'")
         sent = page.evaluate(HELD)
-        for route in late:
-            route.continue_()
+        scripts.release()
         page.wait_for_selector(".says:has-text('losses'), .problems li")
 
         assert [held for held in sent if held[1] is True], "losses are ticked"
@@ -46,14 +39,12 @@ def test_what_is_typed_before_the_scripts_have_come_is_kept(address: str) -> Non
     """The first answer fills the fields with the file: what the file did not know yet was typed again."""
     needed_chromium()
     with opened(address) as (page, watch):
-        late: list[Route] = []
-        page.route("**/form.js*", lambda route: late.append(route))
+        scripts = HeldBack(page, "**/form.js*")
         page.goto("/new", wait_until="commit")
         page.fill("[data-key=name]", "early")
         page.check("[name=losses][value=tversky]")
         page.select_option("[data-key='sampler.name']", "random")
-        for route in late:
-            route.continue_()
+        scripts.release()
         wait_until(page, "document.querySelector('#yaml').value.includes('name: early')")
         text = page.input_value("#yaml")
 

@@ -1,7 +1,7 @@
 """Figures of a verdict: means with intervals, groups, paired differences with the margin, components of variance."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tuner.analysis.verdict import ConfigurationResult, PairResult, Verdict, decimals
@@ -44,8 +44,7 @@ class Figure:
 
 def verdict_figures(verdict: Verdict) -> list[Figure]:
     """Return the figures of a verdict; those for which there is nothing to draw are left out."""
-    drawn = [draw_means(verdict), draw_groups(verdict), draw_differences(verdict), draw_components(verdict)]
-    return [figure for figure in drawn if figure is not None]
+    return [figure for draw in DRAWINGS.values() if (figure := draw(verdict)) is not None]
 
 
 def draw_verdict(verdict: Verdict) -> Drawing:
@@ -291,3 +290,12 @@ def _wrap(sentence: str, width: int) -> list[str]:
         else:
             row = f"{row} {word}".strip()
     return [*rows, row]
+
+
+DRAWINGS: Mapping[str, Callable[[Verdict], Figure | None]] = {
+    "means": draw_means,
+    "groups": draw_groups,
+    "differences": draw_differences,
+    "variance": draw_components,
+}
+"""The figures of a verdict by what they show, in the order in which they are shown."""
